@@ -1,0 +1,213 @@
+"""The command `gpu-lattice`: encode texts, and retokenize corpus files."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from gpu_lattice.tokenizer import Tokenizer
+
+FAILED = 2
+INTERRUPTED = 130
+OUTPUT_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended
+
+STDIN_BYTES = 1 << 20
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\"}
+# A piece must stay one word of its line.
+_VISIBLE = str.maketrans({" ": "▁", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command with these arguments (those of the process by default); returns the exit code.
+
+    0 done, 2 an error that one line on stderr explains, 130 interrupted, 141 the reader of the output went away.
+    """
+    import pyarrow as pa
+
+    try:
+        options = _parser().parse_args(argv)
+        options.run(options)
+        sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # What is still buffered must not be tried again when the interpreter flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT_CLOSED
+    except OSError as error:
+        named = error.strerror and error.filename is not None
+        return _fail(f"{error.filename}: {error.strerror}" if named else str(error), FAILED)
+    except (ValueError, TypeError, ImportError, MemoryError, pa.ArrowException) as error:
+        return _fail(str(error) or type(error).__name__, FAILED)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"gpu-lattice: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are exceptions, so that main prints them all alike."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="gpu-lattice",
+        description="Perfect samples from subword lattices: segment texts, retokenize corpora.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_encode(commands)
+    _add_retokenize(commands)
+    return parser
+
+
+def _add_encode(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "encode",
+        help="print the pieces or ids of texts",
+        description="Print the pieces or ids of texts, a line each.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_encode)
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; without any, the lines of stdin")
+    _add_model(parser)
+    _add_draw(parser)
+    parser.add_argument("--output-format", choices=["pieces", "ids"], default="pieces", help="default: pieces")
+
+
+def _add_retokenize(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "retokenize",
+        help="segment corpus files into Parquet files of ids",
+        description="Segment Parquet, JSONL and plain text files (.gz, .zst too) into Parquet files of token ids: "
+        "columns id, sample, input_ids, num_tokens; DIR/<stem>.parquet for each input.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_retokenize)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a file, a folder, or a glob pattern")
+    parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write to")
+    _add_model(parser)
+    _add_draw(parser)
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
+    parser.add_argument("--id-column", metavar="NAME", help="integers or strings; default: number the documents from 0")
+    parser.add_argument(
+        "--separator",
+        type=_unescaped,
+        metavar="S",
+        help=r"what divides the documents of plain text, with \n \r \t \0 \\; default: line ends",
+    )
+    parser.add_argument("--batch-bytes", type=parse_size, default="64MB", metavar="SIZE", help="default: 64MB")
+    parser.add_argument("--verify", action="store_true", help="check that every row spells its normalized text")
+    parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
+    parser.add_argument("--no-progress", action="store_true", help="show no bar")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        metavar="FILE",
+        help="SentencePiece unigram .model, Hugging Face tokenizer.json (Unigram) or BytePiece .model; "
+        "default: the small model that comes with the package",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: auto")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all")
+
+
+def _add_draw(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--alpha", type=float, metavar="A", help="sample with this temperature; default: the best segmentation"
+    )
+    parser.add_argument("--samples", type=int, default=1, metavar="K", help="samples of each text; default: 1")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+
+
+def parse_size(text: str) -> int:
+    """Bytes for a size such as "1000", "64MB" (10^6) or "1.5GiB" (2^30); ArgumentTypeError for anything else.
+
+    Example:
+        >>> parse_size("64MB"), parse_size("1 KiB")
+        (64000000, 1024)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?)B?\s*", text.upper(), re.ASCII)
+    size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size; give bytes, or a number with KB, MB, GB, KiB, MiB or GiB"
+        )
+    return size
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([nrt0\\])", lambda found: _ESCAPES[found[1]], text)
+
+
+def _load(options: argparse.Namespace) -> Tokenizer:
+    from gpu_lattice.tokenizer import Tokenizer
+
+    if options.alpha is None and options.samples != 1:
+        raise ValueError(f"--samples {options.samples} needs --alpha: there is one best segmentation")
+    if options.model is None:
+        return Tokenizer.default(device=options.device, threads=options.threads)
+    return Tokenizer.from_file(options.model, device=options.device, threads=options.threads)
+
+
+def _retokenize(options: argparse.Namespace) -> None:
+    from gpu_lattice.corpus.retokenize import retokenize
+
+    summary = retokenize(
+        options.inputs,
+        options.output,
+        tokenizer=_load(options),
+        alpha=options.alpha,
+        num_samples=options.samples,
+        seed=options.seed,
+        text_column=options.text_column,
+        id_column=options.id_column,
+        batch_bytes=options.batch_bytes,
+        separator=options.separator,
+        verify=options.verify,
+        progress=not options.no_progress,
+        overwrite=options.overwrite,
+    )
+    print(summary)
+
+
+def _encode(options: argparse.Namespace) -> None:
+    tokenizer = _load(options)
+    first = 0
+    given = [os.fsencode(text) for text in options.texts]
+    for texts in [given] if given else _stdin_lines():
+        if options.alpha is None:
+            out = tokenizer.encode(texts)
+        else:
+            out = tokenizer.sample(
+                texts,
+                alpha=options.alpha,
+                num_samples=options.samples,
+                seed=options.seed,
+                doc_ids=range(first, first + len(texts)),
+            )
+        first += len(texts)
+        for row in out.to_arrow().to_pylist():
+            words = map(str, row) if options.output_format == "ids" else map(tokenizer.id_to_piece, row)
+            print(*(word.translate(_VISIBLE) for word in words))
+        sys.stdout.flush()
+
+
+def _stdin_lines() -> Iterator[list[bytes]]:
+    """The lines of stdin without their ends, about STDIN_BYTES at a time, or one by one as somebody types them."""
+    at_a_time = 1 if sys.stdin.isatty() else STDIN_BYTES
+    while lines := sys.stdin.buffer.readlines(at_a_time):
+        yield [line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line for line in lines]

@@ -1,0 +1,303 @@
+"""Corpus files in, one Parquet file of token ids for each out, streamed in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gpu_lattice.corpus.readers import Documents, ReaderOptions, check_columns, expand_inputs, read_documents, stem_of
+from gpu_lattice.corpus.writers import ParquetRows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gpu_lattice.token_batch import TokenBatch
+    from gpu_lattice.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run has done.
+
+    documents   rows of the inputs, nulls too
+    num_bytes   bytes of their texts
+    rows        rows written, documents * num_samples
+    tokens      ids written
+    seconds     wall time
+    outputs     the files written, in the order of the inputs
+    """
+
+    documents: int
+    num_bytes: int
+    rows: int
+    tokens: int
+    seconds: float
+    outputs: tuple[Path, ...]
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of text that a token stands for, on average; 0 without tokens."""
+        return self.num_bytes * self.rows / max(1, self.documents) / self.tokens if self.tokens else 0.0
+
+    @property
+    def megabytes_per_second(self) -> float:
+        """Text read per second, in 10^6 bytes, however many samples were drawn of it."""
+        return self.num_bytes / 1e6 / self.seconds if self.seconds else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.documents} documents, {self.num_bytes} bytes, {self.tokens} tokens, "
+            f"{self.bytes_per_token:.3f} bytes/token, {self.megabytes_per_second:.1f} MB/s"
+        )
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """How a batch becomes tokens."""
+
+    tokenizer: Tokenizer
+    alpha: float | None
+    num_samples: int
+    seed: int
+    verify: bool
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A batch ready to be written."""
+
+    ids: pa.Array
+    samples: pa.Array
+    tokens: pa.Array
+
+
+def retokenize(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    tokenizer: Tokenizer,
+    alpha: float | None = None,
+    num_samples: int = 1,
+    seed: int = 0,
+    text_column: str = "text",
+    id_column: str | None = None,
+    batch_bytes: int = 64 << 20,
+    separator: str | bytes | None = None,
+    verify: bool = False,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> Summary:
+    """Segment every document of the inputs; write DIR/<stem>.parquet for each input file.
+
+    inputs       Parquet, JSONL (.gz, .zst) and plain text files, folders of them, glob patterns
+    output       the folder to write to; made if it does not exist
+    alpha        None: the best segmentation; else samples, as in Tokenizer.sample
+    num_samples  K rows for each document, sample 0 to K - 1
+    id_column    the column that names documents; None: the row's number across all inputs, from 0
+    batch_bytes  most text at a time, counted num_samples times; it bounds memory, and changes no token
+    separator    what divides documents in plain text; None: line ends
+    verify       check that every row spells its normalized text
+    progress     show a bar on stderr
+    overwrite    replace output files that exist
+
+    The columns are `id` (int64, or as the id column), `sample` (int32), `input_ids` (list<int32>) and `num_tokens`
+    (int32); a null text has null input_ids and 0 tokens. The draw's doc id is the row number, or of an id column the
+    integer itself, or of a string the first 8 bytes of BLAKE2b (digest size 8, little-endian) of its UTF-8: a file
+    that is done again alone with an id column gives the same tokens.
+
+    An output file appears under its name when it is complete; what fails or is interrupted leaves none behind, and
+    those of earlier inputs stay. Raises ValueError for a missing column, an unreadable file or wrong options, and
+    OSError for a full disk.
+
+    Example:
+        >>> summary = retokenize("corpus/*.jsonl.zst", "tokens", tokenizer=Tokenizer.default(), alpha=0.2)
+    """
+    if alpha is None and num_samples != 1:
+        raise ValueError(
+            f"num_samples is {num_samples}, but without alpha there is one best segmentation; give alpha too"
+        )
+    if batch_bytes < 1 or num_samples < 1:
+        raise ValueError(f"batch_bytes is {batch_bytes} and num_samples {num_samples}; both must be at least 1")
+    options = ReaderOptions(
+        text_column=text_column,
+        id_column=id_column,
+        batch_bytes=max(1, batch_bytes // num_samples),
+        separator=separator.encode() if isinstance(separator, str) else separator,
+    )
+    paths = expand_inputs([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
+    targets = _targets(paths, Path(output), overwrite)
+    for path in paths:
+        check_columns(path, options)
+    Path(output).mkdir(parents=True, exist_ok=True)
+    draw = _Draw(tokenizer, alpha, num_samples, seed, verify)
+    start = time.perf_counter()
+    total = Summary(0, 0, 0, 0, 0.0, ())
+    with _Bar(sum(path.stat().st_size for path in paths), progress) as bar:
+        for path, target in zip(paths, targets, strict=True):
+            total = _retokenize_file(path, target, options, draw, total, bar)
+    return replace(total, seconds=time.perf_counter() - start, outputs=tuple(targets))
+
+
+def _targets(paths: list[Path], output: Path, overwrite: bool) -> list[Path]:
+    """One output path for each input, all different, none of them an input or there already."""
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"the output {output} is a file; name a folder")
+    input_of: dict[Path, Path] = {}
+    files = {path.resolve() for path in paths}
+    for path in paths:
+        target = output / f"{stem_of(path)}.parquet"
+        if target in input_of:
+            raise ValueError(
+                f"{input_of[target]} and {path} would both be written to {target}; "
+                "rename one of them, or run them into folders of their own"
+            )
+        if target.resolve() in files:
+            raise ValueError(f"the output {target} is an input as well; write to another folder")
+        if target.exists() and not overwrite:
+            raise ValueError(f"{target} exists; remove it, write to another folder, or allow overwriting (--overwrite)")
+        input_of[target] = path
+    return list(input_of)
+
+
+def _retokenize_file(
+    path: Path, target: Path, options: ReaderOptions, draw: _Draw, total: Summary, bar: _Bar
+) -> Summary:
+    """Read ahead, tokenize and write behind at once, each a batch at a time; returns the new totals."""
+    with (
+        ThreadPoolExecutor(1, "gpu-lattice-read") as reader,
+        closing(_ahead(read_documents(path, options), reader)) as batches,
+    ):
+        first = next(batches, None)
+        with (
+            ParquetRows(target, _id_type(first, options)) as rows,
+            ThreadPoolExecutor(1, "gpu-lattice-write") as writer,
+        ):
+            written: Future[None] | None = None
+            for batch in chain([] if first is None else [first], batches):
+                done = _tokenize(batch, total.documents, path, draw)
+                if written is not None:
+                    written.result()
+                written = writer.submit(rows.write, done.ids, done.samples, done.tokens)
+                total = _added(total, batch, done)
+                bar.advance(batch.position, total.tokens)
+            if written is not None:
+                written.result()
+    bar.finish_file(path.stat().st_size)
+    return total
+
+
+def _id_type(first: Documents | None, options: ReaderOptions) -> pa.DataType:
+    if options.id_column is None:
+        return pa.int64()
+    return pa.string() if first is None or first.ids is None else first.ids.type
+
+
+def _added(total: Summary, batch: Documents, done: _Rows) -> Summary:
+    return replace(
+        total,
+        documents=total.documents + len(batch.texts),
+        num_bytes=total.num_bytes + (pc.sum(pc.binary_length(batch.texts)).as_py() or 0),
+        rows=total.rows + len(done.tokens),
+        tokens=total.tokens + len(done.tokens.values),
+    )
+
+
+def _ahead(batches: Iterator[Documents], pool: ThreadPoolExecutor) -> Generator[Documents, None, None]:
+    """The same batches, the next of which is read while one is worked on."""
+    coming = pool.submit(next, batches, None)
+    while (batch := coming.result()) is not None:
+        coming = pool.submit(next, batches, None)
+        yield batch
+
+
+def _tokenize(batch: Documents, first_row: int, path: Path, draw: _Draw) -> _Rows:
+    n = len(batch.texts)
+    row_numbers = pa.array(np.arange(first_row, first_row + n))
+    ids = row_numbers if batch.ids is None else batch.ids.combine_chunks()
+    doc_ids = row_numbers.to_numpy() if batch.ids is None else document_ids(ids, path)
+    try:
+        if draw.alpha is None:
+            out = draw.tokenizer.encode(batch.texts)
+        else:
+            out = draw.tokenizer.sample(
+                batch.texts, alpha=draw.alpha, num_samples=draw.num_samples, seed=draw.seed, doc_ids=doc_ids
+            )
+    except ValueError as error:
+        raise ValueError(f"{path}, in the {n} documents from number {first_row} on: {error}") from error
+    if draw.verify:
+        _verify(batch, out, ids, path, draw)
+    repeated = np.repeat(np.arange(n), draw.num_samples)
+    samples = np.tile(np.arange(draw.num_samples, dtype=np.int32), n)
+    return _Rows(ids if draw.num_samples == 1 else ids.take(pa.array(repeated)), pa.array(samples), out.to_arrow())
+
+
+def _verify(batch: Documents, out: TokenBatch, ids: pa.Array, path: Path, draw: _Draw) -> None:
+    row = draw.tokenizer.verify(batch.texts, out)
+    if row is not None:
+        i_doc, sample = divmod(row, draw.num_samples)
+        raise ValueError(
+            f"{path}: the tokens of document {ids[i_doc].as_py()!r}, sample {sample}, "
+            "do not spell its normalized text: a fault of the program, please report it with the document and the model"
+        )
+
+
+def document_ids(ids: pa.Array, path: Path | str = "the id column") -> NDArray[np.int64]:
+    """The 64-bit doc ids of an id column: integers as they are (modulo 2^64), strings by BLAKE2b.
+
+    A string's doc id is the 8-byte BLAKE2b digest of its UTF-8, read little-endian. Raises ValueError for a null.
+
+    Example:
+        >>> document_ids(pa.array([7, -1])).tolist()
+        [7, -1]
+        >>> document_ids(pa.array(["a"])).tolist()
+        [-1842424811187306336]
+    """
+    if ids.null_count:
+        row = ids.is_null().to_numpy(zero_copy_only=False).argmax()
+        raise ValueError(f"{path}: an id is null (row {row} of its batch); give every document an id")
+    if pa.types.is_integer(ids.type):
+        return np.asarray(ids.to_numpy()).astype(np.int64)
+    unique = ids.dictionary_encode()
+    names = unique.dictionary.cast(pa.large_binary()).to_pylist()
+    digests = b"".join(hashlib.blake2b(name, digest_size=8).digest() for name in names)
+    hashes: NDArray[np.int64] = np.frombuffer(digests, "<i8").astype(np.int64)
+    return hashes.take(unique.indices.to_numpy())
+
+
+class _Bar:
+    """Progress in bytes of the input files, with tokens per second."""
+
+    def __init__(self, total: int, show: bool) -> None:
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(total=total, unit="B", unit_scale=True, disable=not show, dynamic_ncols=True)
+        self._start = time.perf_counter()
+        self._finished = 0
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def advance(self, position: int, tokens: int) -> None:
+        """position: bytes consumed of the current file; tokens: made so far of all files."""
+        rate = tokens / max(1e-9, time.perf_counter() - self._start)
+        self._bar.set_postfix_str(f"{rate / 1e6:.2f} M tokens/s", refresh=False)
+        self._bar.update(self._finished + position - self._bar.n)
+
+    def finish_file(self, size: int) -> None:
+        self._finished += size
+        self._bar.update(self._finished - self._bar.n)

@@ -1,0 +1,112 @@
+"""Rows of token ids into Parquet files that are there complete, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# A row group is what a reader of the output holds at a time: 64 MiB of ids before compression.
+TOKENS_PER_GROUP = 1 << 24
+LONGEST_ROW = 2**31 - 1
+
+
+class ParquetRows:
+    """Writes a Parquet file of the columns id, sample, input_ids (list<int32>) and num_tokens (int32).
+
+    The file grows under the name `<path>.tmp` and gets its own name on a clean exit of the `with` block, once all of
+    it is on disk; on any exception, an interrupt too, it is removed. Raises OSError when the disk is full.
+
+    Example:
+        >>> with ParquetRows(Path("out.parquet"), pa.int64()) as rows:
+        ...     rows.write(pa.array([0]), pa.array([0], pa.int32()), pa.array([[5, 6]], pa.list_(pa.int32())))
+    """
+
+    def __init__(self, path: Path, id_type: pa.DataType, tokens_per_group: int = TOKENS_PER_GROUP) -> None:
+        self.path = path
+        self._temporary = temporary_name(path)
+        self._tokens_per_group = tokens_per_group
+        self._schema = pa.schema(
+            [("id", id_type), ("sample", pa.int32()), ("input_ids", pa.list_(pa.int32())), ("num_tokens", pa.int32())]
+        )
+        self._sink = pa.OSFile(str(self._temporary), "wb")
+        try:
+            self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
+        except BaseException:
+            self._discard()
+            raise
+
+    def write(self, ids: pa.Array, samples: pa.Array, tokens: pa.Array) -> None:
+        """Append rows. tokens: list<int32> or large_list<int32>, null for a null document, which counts 0 tokens."""
+        offsets = tokens.offsets.to_numpy().astype(np.int64, copy=False)
+        for start, stop in _groups(offsets, self._tokens_per_group):
+            rows = slice(start, stop)
+            part = _as_list(tokens[rows])
+            num_tokens = pa.array(np.diff(offsets[start : stop + 1]).astype(np.int32))
+            table = pa.table([ids[rows], samples[rows], part, num_tokens], schema=self._schema)
+            self._writer.write_table(table, row_group_size=max(1, len(part)))
+
+    def __enter__(self) -> ParquetRows:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._discard()
+
+    def _finish(self) -> None:
+        self._writer.close()
+        self._sink.close()
+        with self._temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        self._temporary.replace(self.path)
+
+    def _discard(self) -> None:
+        """Close what is open and remove the temporary file, if it is still there."""
+        writer = getattr(self, "_writer", None)
+        # What went wrong has been raised already; the rest of the file, which these write, is not wanted.
+        with contextlib.suppress(Exception):
+            if writer is not None:
+                writer.close()
+        if writer is not None:
+            writer.is_open = False
+        with contextlib.suppress(Exception):
+            self._sink.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Where a file lies while it is incomplete."""
+    return path.with_name(path.name + ".tmp")
+
+
+def _groups(offsets: np.ndarray, tokens_per_group: int) -> list[tuple[int, int]]:
+    """Row ranges of at most tokens_per_group tokens, or of one row."""
+    groups, start, n = [], 0, len(offsets) - 1
+    while start < n:
+        stop = int(np.searchsorted(offsets, offsets[start] + tokens_per_group, side="right")) - 1
+        stop = min(max(stop, start + 1), n)
+        groups.append((start, stop))
+        start = stop
+    return groups
+
+
+def _as_list(tokens: pa.Array) -> pa.Array:
+    """list<int32> with offsets from 0."""
+    if not pa.types.is_large_list(tokens.type):
+        return tokens
+    offsets = tokens.offsets.to_numpy()
+    if offsets[-1] - offsets[0] > LONGEST_ROW:
+        raise ValueError(f"a row has {offsets[-1] - offsets[0]} tokens; the limit is {LONGEST_ROW}, split the document")
+    ids = tokens.values[int(offsets[0]) : int(offsets[-1])]
+    nulls = tokens.is_null() if tokens.null_count else None
+    return pa.ListArray.from_arrays(pa.array((offsets - offsets[0]).astype(np.int32)), ids, mask=nulls)

@@ -1,0 +1,81 @@
+"""Ids back to text, as the model's own tool would write it."""
+
+from __future__ import annotations
+
+import codecs
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpu_lattice.text_batch import TextBatch
+from gpu_lattice.vocabulary import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gpu_lattice.models import Model
+
+METASPACE = "▁"
+
+
+def _each_byte(error: UnicodeError) -> tuple[str, int]:
+    """One U+FFFD for every byte that is not part of a character."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\ufffd" * (error.end - error.start), error.end
+
+
+codecs.register_error("gpu_lattice.each_byte", _each_byte)
+
+
+class Detokenizer:
+    """Writes rows of ids as text, by the decoder of a model."""
+
+    def __init__(self, model: Model) -> None:
+        vocabulary = model.vocabulary
+        self._decoder = model.decoder
+        self._errors = "ignore" if model.decoder.errors == "ignore" else "gpu_lattice.each_byte"
+        self._surfaces = list(vocabulary.surfaces)
+        if vocabulary.unk_id is not None:
+            self._surfaces[vocabulary.unk_id] = model.decoder.unknown.encode()
+        # Runs of these are joined before they are decoded; any other piece is whole characters.
+        self._is_bytes = vocabulary.kinds == Kind.BYTE
+        if vocabulary.symbols == "bytes":
+            self._is_bytes = np.ones(len(vocabulary), np.bool_)
+
+    def __call__(self, rows: Sequence[Sequence[int] | None]) -> list[str | None]:
+        """The text of every row; None for a null row. Raises ValueError for an id that the model does not have."""
+        texts = [None if row is None else self._row(row, i_row) for i_row, row in enumerate(rows)]
+        denormalizer = self._decoder.denormalizer
+        if denormalizer is None:
+            return texts
+        done = denormalizer(TextBatch.from_texts([text or "" for text in texts]))
+        written = TextBatch(done.values, done.offsets).tolist()
+        return [None if text is None else (new or b"").decode() for text, new in zip(texts, written, strict=True)]
+
+    def _row(self, ids: Sequence[int], i_row: int) -> str:
+        size = len(self._surfaces)
+        wrong = next((i for i in ids if not 0 <= i < size), None)
+        if wrong is not None:
+            raise ValueError(f"row {i_row} holds the id {wrong}; this model has ids 0 to {size - 1}")
+        text: list[str] = []
+        run = b""
+        strip = self._decoder.strip
+        for i in ids:
+            if self._is_bytes[i]:
+                run += self._surfaces[i]
+                continue
+            if run:
+                text.append(run.decode("utf-8", self._errors))
+                run = b""
+            piece = self._surfaces[i].decode()
+            if text:
+                strip = None
+            if strip is not None and piece.startswith(METASPACE):
+                piece = piece[1:]
+                strip = strip if strip == "leading" else None
+            if piece:
+                text.append(piece.replace(METASPACE, " ") if self._decoder.metaspace else piece)
+        if run:
+            text.append(run.decode("utf-8", self._errors))
+        return "".join(text)

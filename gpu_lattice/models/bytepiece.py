@@ -1,0 +1,180 @@
+"""BytePiece models: a JSON object of base64(token bytes) -> [id, display, count], bare or alone in a zip."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import lzma
+import re
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from gpu_lattice.models import Decoder, Model
+from gpu_lattice.normalizers.bytepiece import BytePieceNormalizer
+from gpu_lattice.vocabulary import Kind, Vocabulary
+from gpu_lattice.weights import fixed_log
+
+SPECIALS = ["<pad>", "<bos>", "<eos>"]
+MAX_UNZIPPED_BYTES = 1 << 30
+
+_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # with files, and empty
+# zipfile raises NotImplementedError and RuntimeError for encryption and unknown compression.
+_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zlib.error, lzma.LZMAError)
+_FIRST_ENTRY = re.compile(rb'\s*\{\s*"[A-Za-z0-9+/=]*"\s*:\s*\[')
+
+
+def looks_like(data: bytes) -> bool:
+    """Whether data begins like a BytePiece model or like a zip, the form in which those are published."""
+    head = data[:4096].removeprefix(b"\xef\xbb\xbf")
+    return head.startswith(_ZIP_MAGICS) or _FIRST_ENTRY.match(head) is not None
+
+
+def read(data: bytes, name: str) -> Model:
+    """Read a BytePiece model from the bytes of its file.
+
+    data: the JSON, or a zip that holds it and nothing else; name: what error messages call the file.
+    The ids are those of the file: <pad>, <bos>, <eos>, then the tokens. `best_scores` are the doubles of bytepiece
+    0.6.3, ln(count) - ln(total) by NumPy's log; `scores` the same by a log that is equal on every machine.
+    Raises ValueError for a file that is damaged or is not such a model.
+
+    Example:
+        >>> model = read(Path("bytepiece.plus.40k.zip").read_bytes(), "bytepiece.plus.40k.zip")
+        >>> model.vocabulary.surfaces[-1]
+        b'                                    '
+    """
+    if data.startswith(_ZIP_MAGICS):
+        data = _unzip(data, name)
+    tokens, counts = _in_order_of_ids(_parse(data, name), name)
+    single_bytes = {token for token in tokens if len(token) == 1}
+    if len(single_bytes) < 256:
+        missing = next(byte for byte in range(256) if bytes([byte]) not in single_bytes)
+        raise ValueError(
+            f"{name}: {256 - len(single_bytes)} of the 256 single bytes have no token (the first is 0x{missing:02X}), "
+            "so some texts would have no segmentation; add the missing bytes and train or convert the model again"
+        )
+    return Model(
+        kind="bytepiece",
+        vocabulary=_vocabulary(tokens, counts),
+        normalizer=BytePieceNormalizer(),
+        decoder=Decoder(metaspace=False, strip=None, unknown="", errors="ignore"),
+    )
+
+
+def _unzip(data: bytes, name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = [info for info in archive.infolist() if not info.is_dir()]
+            if len(members) != 1:
+                raise ValueError(
+                    f"{name}: the zip holds {len(members)} files where it should hold one BytePiece model; "
+                    "unzip it and give the model itself"
+                )
+            if members[0].file_size > MAX_UNZIPPED_BYTES:
+                raise ValueError(
+                    f"{name}: {members[0].filename} would unzip to {members[0].file_size} bytes, above the limit of "
+                    f"{MAX_UNZIPPED_BYTES}; if you trust the file, unzip it and give the model itself"
+                )
+            return archive.read(members[0])
+    except _ZIP_ERRORS as error:
+        raise ValueError(f"{name}: the zip cannot be read ({error}); download it again or unzip it first") from error
+
+
+def _parse(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        entries = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: not UTF-8 at byte {error.start}; a BytePiece model is JSON in UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: not a JSON object ({error}); the file may be cut off, copy it again") from error
+    if not isinstance(entries, dict):
+        raise ValueError(
+            f"{name}: the JSON is a {type(entries).__name__}, not an object of tokens -> [id, text, count]"
+        )
+    return entries
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+        raise ValueError(f"the key {twice!r} occurs twice")
+    return entries
+
+
+def _in_order_of_ids(entries: dict[str, Any], name: str) -> tuple[list[bytes], list[float]]:
+    """Tokens and their counts by ascending id, once every entry has been found sound."""
+    first_id = len(SPECIALS)
+    by_id: dict[int, tuple[bytes, float]] = {}
+    id_of: dict[bytes, int] = {}
+    for key, value in entries.items():
+        token = _token(key, name)
+        match value:
+            case [int(token_id), str(), int() | float() as count] if type(token_id) is int and type(count) is not bool:
+                pass
+            case _:
+                raise ValueError(f"{name}: the entry {key!r} is {value!r:.80}; it should be [id, text, count]")
+        if not 0 < count < 2**64:  # NaN fails as well
+            raise ValueError(
+                f"{name}: the entry {key!r} has the count {count}, whose logarithm is no score; counts are positive "
+                "and below 2**64"
+            )
+        if token in id_of:
+            raise ValueError(f"{name}: the token {token!r} has the ids {id_of[token]} and {token_id}; keep one of them")
+        if token_id in by_id:
+            raise ValueError(f"{name}: the id {token_id} belongs to {by_id[token_id][0]!r} and to {token!r}; renumber")
+        id_of[token] = token_id
+        by_id[token_id] = token, count
+    wanted = range(first_id, first_id + len(by_id))
+    missing = next((token_id for token_id in wanted if token_id not in by_id), None)
+    if missing is not None:
+        raise ValueError(
+            f"{name}: no token has the id {missing}; the ids of {len(by_id)} tokens must be "
+            f"{wanted.start} to {wanted.stop - 1} without a gap, so renumber them"
+        )
+    return [by_id[token_id][0] for token_id in wanted], [by_id[token_id][1] for token_id in wanted]
+
+
+def _token(key: str, name: str) -> bytes:
+    try:
+        token = base64.b64decode(key, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"{name}: the key {key!r:.80} is not base64 ({error}); the file is damaged") from error
+    if not token:
+        raise ValueError(f"{name}: the key {key!r} is an empty token; remove it")
+    return token
+
+
+def _vocabulary(tokens: list[bytes], counts: list[float]) -> Vocabulary:
+    surfaces = [b""] * len(SPECIALS) + tokens
+    names = SPECIALS + [token.decode(errors="backslashreplace") for token in tokens]
+    kinds = np.full(len(names), Kind.NORMAL, np.uint8)
+    kinds[: len(SPECIALS)] = Kind.CONTROL
+    id_of = {name: i for i, name in reversed(list(enumerate(names)))}
+    # Where a token of broken UTF-8 and one of plain text print alike, the name means the plain text; <pad> as well
+    # as a token of that spelling, the id of the special.
+    id_of |= {names[i]: i for i, surface in enumerate(surfaces) if names[i].encode() == surface}
+    id_of |= {special: i for i, special in enumerate(SPECIALS)}
+    # Exact integers are summed before the one rounding to a double, as the tool does.
+    count, total = np.array(counts, np.float64), np.array([sum(counts)], np.float64)
+    no_score = np.zeros(len(SPECIALS))
+    return Vocabulary(
+        names=names,
+        surfaces=surfaces,
+        kinds=kinds,
+        in_lattice=kinds == Kind.NORMAL,
+        scores=np.concatenate([no_score, fixed_log(count) - fixed_log(total)]),
+        best_scores=np.concatenate([no_score, np.log(count) - np.log(total)]),
+        symbols="bytes",
+        unk_id=None,
+        unk_score=0.0,
+        best_unk_score=0.0,
+        byte_ids=None,
+        unknown_runs="merge",
+        id_of=id_of,
+    )

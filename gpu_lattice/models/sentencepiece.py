@@ -1,0 +1,311 @@
+"""SentencePiece unigram models: the `.model` file, a serialized ModelProto."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from gpu_lattice.models import Decoder, Model
+from gpu_lattice.normalizers.charsmap import parse_charsmap
+from gpu_lattice.normalizers.sentencepiece import SentencePieceNormalizer
+from gpu_lattice.vocabulary import Kind, Vocabulary
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# The wire types of protocol buffers, and the fields of sentencepiece_model.proto that matter here with theirs.
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
+WIRE_TYPES = {VARINT, BYTES, *FIXED_BYTES}
+FLOAT = struct.Struct("<f")
+LAST_FIELD = (1 << 29) - 1
+MODEL_FIELDS = {1: BYTES, 2: BYTES, 3: BYTES, 5: BYTES}
+PIECE_FIELDS = {1: BYTES, 2: FIXED32, 3: VARINT}
+TRAINER_FIELDS = {3: VARINT, 24: VARINT, 35: VARINT, 44: BYTES}
+NORMALIZER_FIELDS = {1: BYTES, 2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT}
+
+UNIGRAM = 1
+OTHER_MODEL_TYPES = {2: "BPE", 3: "word", 4: "character"}
+ORDINARY_KINDS = (Kind.NORMAL, Kind.USER_DEFINED, Kind.UNUSED)
+LAST_KIND = max(Kind)
+MAX_PIECE_BYTES = 7999
+UNKNOWN_PENALTY = np.float32(10)
+UNKNOWN_SURFACE = " \u2047 ".encode()
+NUL_PIECE = b"\0"
+
+Spec = dict[int, Any]
+
+
+class _ModelError(Exception):
+    """The bytes are no ModelProto, or none that can be used; `read` adds the file's name."""
+
+
+@dataclass
+class _Proto:
+    """A ModelProto as it was parsed; specs are by field number."""
+
+    pieces: list[bytes] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    kinds: list[int] = field(default_factory=list)
+    trainer: Spec = field(default_factory=dict)
+    normalizer: Spec = field(default_factory=dict)
+    denormalizer: Spec = field(default_factory=dict)
+
+
+def looks_like(data: bytes) -> bool:
+    """Whether data begins as a ModelProto does: with a piece, or with specs and then a piece."""
+    try:
+        for number, value, stop in _fields(data, 0, len(data), MODEL_FIELDS):
+            if number == 1:
+                return next(_fields(data, value, stop, PIECE_FIELDS), (0, 0, 0))[0] in PIECE_FIELDS
+            if number not in MODEL_FIELDS:
+                return False
+    except _ModelError:
+        pass
+    return False
+
+
+def read(data: bytes, name: str) -> Model:
+    """Read a unigram model as SentencePiece 0.2.3 does.
+
+    data: the file's content; name: its name, for errors.
+    Raises ValueError for bytes that are no ModelProto, for BPE, word and character models, and for
+    whatever SentencePiece refuses to load. Source: google/sentencepiece 0.2.3, sentencepiece_model.proto.
+
+    Example:
+        >>> model = read(Path("spiece.model").read_bytes(), "spiece.model")
+        >>> len(model.vocabulary)
+        8000
+    """
+    try:
+        proto = _parse(data)
+        vocabulary = _vocabulary(proto)
+        unknown = _text(proto.trainer.get(44, UNKNOWN_SURFACE), "unk_surface")
+        rule_name = _text(proto.normalizer.get(1, b""), "the normalizer's name")
+    except _ModelError as error:
+        raise ValueError(f"{name}: {error}; give a SentencePiece unigram model, or get this file again") from None
+    symbols = [proto.pieces[i] for i in np.flatnonzero(vocabulary.kinds == Kind.USER_DEFINED).tolist()]
+    normalizer = _normalizer(proto.normalizer, symbols, bool(proto.trainer.get(24, 0)), rule_name, name)
+    denormalizer = None
+    if proto.denormalizer.get(2):
+        denormalizer = _normalizer(proto.denormalizer, [], False, "denormalizer", name)
+    decoder = Decoder(
+        metaspace=True, strip=_strip(proto.normalizer), unknown=unknown, errors="replace", denormalizer=denormalizer
+    )
+    return Model("sentencepiece", vocabulary, normalizer, decoder)
+
+
+def _strip(normalizer: Spec) -> Literal["prefix", "leading"] | None:
+    """SentencePiece takes spaces away at the front even where the dummy space is a suffix."""
+    if normalizer.get(4, 1):
+        return "leading"
+    return "prefix" if normalizer.get(3, 1) else None
+
+
+def _parse(data: bytes) -> _Proto:
+    proto = _Proto()
+    specs = {2: (proto.trainer, TRAINER_FIELDS), 3: (proto.normalizer, NORMALIZER_FIELDS)}
+    specs[5] = (proto.denormalizer, NORMALIZER_FIELDS)
+    for number, start, stop in _fields(data, 0, len(data), MODEL_FIELDS):
+        if number == 1:
+            piece, score, kind = b"", 0.0, 1
+            for inner, value, end in _fields(data, start, stop, PIECE_FIELDS):
+                if inner == 1:
+                    piece = data[value:end]
+                elif inner == 2:
+                    (score,) = FLOAT.unpack_from(data, value)
+                elif inner == 3:
+                    kind = value
+            proto.pieces.append(piece)
+            proto.scores.append(score)
+            proto.kinds.append(kind)
+        elif number in specs:
+            spec, known = specs[number]
+            for inner, value, end in _fields(data, start, stop, known):
+                if inner in known:
+                    spec[inner] = data[value:end] if known[inner] == BYTES else value
+    return proto
+
+
+def _fields(data: bytes, start: int, stop: int, known: dict[int, int]) -> Iterator[tuple[int, int, int]]:
+    """The fields of the message data[start:stop]: (number, value, 0) of a varint, (number, start, stop) of others.
+
+    known: the wire types of the fields that will be used; all others are passed over.
+    """
+    i = start
+    while i < stop:
+        field_start = i
+        tag, i = (data[i], i + 1) if data[i] < 128 else _varint(data, i, stop)
+        number, wire = tag >> 3, tag & 7
+        if not 0 < number <= LAST_FIELD or known.get(number, wire) != wire or wire not in WIRE_TYPES:
+            raise _ModelError(f"field {number} at byte {field_start} has the wire type {wire}, so it is no ModelProto")
+        if wire in FIXED_BYTES:
+            size = FIXED_BYTES[wire]
+        else:
+            size, i = (data[i], i + 1) if i < stop and data[i] < 128 else _varint(data, i, stop)
+        if wire == VARINT:  # what was read is the value itself
+            yield number, size, 0
+            continue
+        if size > stop - i:
+            raise _ModelError(f"field {number} at byte {field_start} declares {size} bytes where {stop - i} are left")
+        yield number, i, i + size
+        i += size
+
+
+def _varint(data: bytes, i: int, stop: int) -> tuple[int, int]:
+    """The varint at i and the position after it."""
+    value = 0
+    for k in range(i, min(i + 10, stop)):
+        byte = data[k]
+        value |= (byte & 127) << 7 * (k - i)
+        if byte < 128:
+            return value, k + 1
+    raise _ModelError(f"the number at byte {i} does not end")
+
+
+def _text(raw: bytes, what: str) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise _ModelError(f"{what} is not UTF-8: {raw!r:.60}") from None
+
+
+def _normalizer(
+    spec: Spec, symbols: list[bytes], as_suffix: bool, rule_name: str, file_name: str
+) -> SentencePieceNormalizer:
+    return SentencePieceNormalizer(
+        parse_charsmap(spec.get(2, b""), file_name),
+        symbols,
+        add_dummy_prefix=bool(spec.get(3, 1)),
+        remove_extra_whitespaces=bool(spec.get(4, 1)),
+        escape_whitespaces=bool(spec.get(5, 1)),
+        treat_whitespace_as_suffix=as_suffix,
+        name=rule_name,
+    )
+
+
+def _vocabulary(proto: _Proto) -> Vocabulary:
+    model_type = proto.trainer.get(3, UNIGRAM)
+    if model_type != UNIGRAM:
+        known_as = OTHER_MODEL_TYPES.get(model_type, f"type-{model_type}")
+        raise _ModelError(f"it is a {known_as} model, and gpu_lattice reads unigram models")
+    byte_fallback = bool(proto.trainer.get(35, 0))
+    kinds = _checked_kinds(proto, byte_fallback)
+    names = _names(proto.pieces)
+    id_of = _ids_by_name(names, kinds)
+    unknown_ids = np.flatnonzero(kinds == Kind.UNKNOWN).tolist()
+    if len(unknown_ids) > 1:
+        raise _ModelError(f"pieces {unknown_ids[0]} and {unknown_ids[1]} are both the unknown piece")
+    if not unknown_ids and not byte_fallback:
+        raise _ModelError("it has no unknown piece")
+    byte_ids = _byte_ids(names, kinds, byte_fallback)
+    scores = _checked_scores(proto.scores)
+    unk_score = float(scores.min(initial=np.finfo(np.float32).max, where=kinds == Kind.NORMAL) - UNKNOWN_PENALTY)
+    # SentencePiece counts a user-defined symbol's bytes when it encodes, and its characters when it samples.
+    is_user_defined = kinds == Kind.USER_DEFINED
+    num_bytes, num_characters = _lengths(proto.pieces), _lengths(names)
+    return Vocabulary(
+        names=names,
+        surfaces=_surfaces(proto.pieces, kinds, byte_ids),
+        kinds=kinds,
+        in_lattice=(kinds == Kind.NORMAL) | is_user_defined,
+        scores=np.where(is_user_defined, _user_defined_score(num_characters), scores).astype(np.float64),
+        best_scores=np.where(is_user_defined, _user_defined_score(num_bytes), scores),
+        symbols="characters",
+        unk_id=unknown_ids[0] if unknown_ids else None,
+        unk_score=unk_score,
+        best_unk_score=unk_score,
+        byte_ids=byte_ids,
+        unknown_runs="merge",
+        id_of=id_of,
+    )
+
+
+def _checked_kinds(proto: _Proto, byte_fallback: bool) -> NDArray[np.uint8]:
+    """The pieces' kinds, once they and the pieces' bytes are checked.
+
+    A piece of one zero byte may stand in the list as unused, which byte fallback makes it in any case.
+    """
+    for i_piece, (piece, kind) in enumerate(zip(proto.pieces, proto.kinds, strict=True)):
+        if not 1 <= kind <= LAST_KIND:
+            raise _ModelError(f"piece {i_piece} is of the unknown type {kind}")
+        if not piece:
+            raise _ModelError(f"piece {i_piece} is empty")
+        if len(piece) > MAX_PIECE_BYTES:
+            raise _ModelError(f"piece {i_piece} has {len(piece)} bytes, and {MAX_PIECE_BYTES} are the most")
+        if 0 in piece and not (piece == NUL_PIECE and (byte_fallback or kind == Kind.UNUSED)):
+            raise _ModelError(f"piece {i_piece} holds a zero byte: {piece!r:.60}")
+    kinds = np.array(proto.kinds, np.uint8)
+    kinds[[i_piece for i_piece, piece in enumerate(proto.pieces) if piece == NUL_PIECE]] = Kind.UNUSED
+    return kinds
+
+
+def _names(pieces: list[bytes]) -> list[str]:
+    try:
+        return [piece.decode() for piece in pieces]
+    except UnicodeDecodeError as error:
+        raise _ModelError(f"piece {pieces.index(error.object)} is not UTF-8: {error.object!r:.60}") from None
+
+
+def _ids_by_name(names: list[str], kinds: NDArray[np.uint8]) -> dict[str, int]:
+    """name -> id. Control, unknown and byte pieces are a name space of their own, and win."""
+    ordinary: dict[str, int] = {}
+    reserved: dict[str, int] = {}
+    for i_piece, (name, kind) in enumerate(zip(names, kinds.tolist(), strict=True)):
+        if name == "\0":
+            continue
+        ids = ordinary if kind in ORDINARY_KINDS else reserved
+        if ids.setdefault(name, i_piece) != i_piece:
+            raise _ModelError(f"pieces {ids[name]} and {i_piece} are the same: {name!r:.60}")
+    if not ordinary:
+        raise _ModelError("it has no pieces")
+    return ordinary | reserved
+
+
+def _byte_ids(names: list[str], kinds: NDArray[np.uint8], byte_fallback: bool) -> NDArray[np.int32] | None:
+    ids_of_bytes = np.flatnonzero(kinds == Kind.BYTE).tolist()
+    if not byte_fallback:
+        if ids_of_bytes:
+            raise _ModelError(
+                f"piece {ids_of_bytes[0]}, {names[ids_of_bytes[0]]!r}, is a byte but byte_fallback is off"
+            )
+        return None
+    byte_of = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    byte_ids = np.full(256, -1, np.int32)
+    for i_piece in ids_of_bytes:
+        if names[i_piece] not in byte_of:
+            raise _ModelError(f"piece {i_piece} is of type byte but named {names[i_piece]!r:.60}, not <0x00> to <0xFF>")
+        byte_ids[byte_of[names[i_piece]]] = i_piece
+    if np.any(byte_ids < 0):
+        raise _ModelError(f"byte_fallback is on but the byte piece <0x{int(byte_ids.argmin()):02X}> is missing")
+    return byte_ids
+
+
+def _checked_scores(raw: list[float]) -> NDArray[np.float32]:
+    scores = np.array(raw, np.float32)
+    odd = np.flatnonzero(~np.isfinite(scores))
+    if len(odd):
+        raise _ModelError(f"the score of piece {odd[0]} is {scores[odd[0]]}")
+    return scores
+
+
+def _lengths(items: Sequence[str] | Sequence[bytes]) -> NDArray[np.int64]:
+    return np.fromiter(map(len, items), np.int64, len(items))
+
+
+def _user_defined_score(length: NDArray[np.int64]) -> NDArray[np.float32]:
+    """In float64 and then rounded, as in SentencePiece's C++."""
+    return (0.1 * (length - 1)).astype(np.float32)
+
+
+def _surfaces(pieces: list[bytes], kinds: NDArray[np.uint8], byte_ids: NDArray[np.int32] | None) -> list[bytes]:
+    surfaces = list(pieces)
+    for i_piece in np.flatnonzero((kinds == Kind.CONTROL) | (kinds == Kind.UNKNOWN)).tolist():
+        surfaces[i_piece] = b""
+    for byte, i_piece in enumerate([] if byte_ids is None else byte_ids.tolist()):
+        surfaces[i_piece] = bytes([byte])
+    return surfaces

@@ -1,0 +1,43 @@
+"""Text to normalized bytes: one rule object per model, compiled, threaded over byte-balanced ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gpu_lattice.text_batch import TextBatch
+
+
+@dataclass(frozen=True, eq=False)
+class NormalizedBatch:
+    """Normalized documents: valid UTF-8, ragged, in the order of the input.
+
+    values         uint8 [num_bytes]
+    offsets        int64 [num_docs + 1] into values
+    chunk_offsets  int64 [num_chunks + 1] into values: the pieces of text that the model's tool segments on their own
+                   (pre-tokens, lines). Every document boundary is among them, and no chunk is empty.
+                   None when a document is one chunk.
+    chunk_ids      int32 [num_chunks], the id that a chunk is (an added token found in the text), -1 for
+                   ordinary text. None when all are ordinary.
+    """
+
+    values: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    chunk_offsets: NDArray[np.int64] | None = None
+    chunk_ids: NDArray[np.int32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+class Normalizer(Protocol):
+    """What every rule object offers. Its repr says what it does, and what of it is not compiled."""
+
+    def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
+        """Normalize a batch on `threads` threads; a null document comes out empty."""
+        ...

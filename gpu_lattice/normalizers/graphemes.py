@@ -1,0 +1,118 @@
+"""Extended grapheme clusters, by the rules GB3 to GB999 of UAX #29, in Unicode 17.0."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numba import njit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BLOCK_SIZE = 128
+
+OTHER, CR, LF, CONTROL, EXTEND, ZWJ, REGIONAL, PREPEND, SPACING_MARK = range(9)
+L, V, T, LV, LVT, PICTOGRAPHIC, CONSONANT, LINKER, EXTEND_OUTSIDE_CONJUNCTS = range(9, 18)
+
+
+class GraphemeTable(NamedTuple):
+    """The class of code point c is blocks[index[c // BLOCK_SIZE], c % BLOCK_SIZE].
+
+    index   uint8 [0x110000 / BLOCK_SIZE]
+    blocks  uint8 [num_blocks, BLOCK_SIZE]
+    """
+
+    index: NDArray[np.uint8]
+    blocks: NDArray[np.uint8]
+
+
+@lru_cache(maxsize=1)
+def grapheme_table() -> GraphemeTable:
+    """The table that tools/make_grapheme_table.py wrote."""
+    path = resources.files("gpu_lattice") / "data" / "graphemes.npz"
+    with path.open("rb") as file, np.load(file) as arrays:
+        return GraphemeTable(arrays["index"], arrays["blocks"])
+
+
+@njit(nogil=True, cache=True)
+def decode_character(values, i):  # type: ignore[no-untyped-def]
+    """(code point, bytes) of the character at i, in valid UTF-8."""
+    first = np.int64(values[i])
+    if first < 0x80:
+        return first, 1
+    second = np.int64(values[i + 1]) & 0x3F
+    if first < 0xE0:
+        return (first & 0x1F) << 6 | second, 2
+    third = np.int64(values[i + 2]) & 0x3F
+    if first < 0xF0:
+        return (first & 0x0F) << 12 | second << 6 | third, 3
+    return (first & 0x07) << 18 | second << 12 | third << 6 | np.int64(values[i + 3]) & 0x3F, 4
+
+
+@njit(nogil=True, cache=True)
+def cluster_end(table, values, i, stop):  # type: ignore[no-untyped-def]
+    """The end of the grapheme cluster that begins at i, in valid UTF-8.
+
+    What went before i does not matter: a cluster never begins within a conjunct or an emoji sequence, and never after
+    an odd number of regional indicators.
+    """
+    code_point, length = decode_character(values, i)
+    before = table.blocks[table.index[code_point // BLOCK_SIZE], code_point % BLOCK_SIZE]
+    i += length
+    num_regional = 1 if before == REGIONAL else 0
+    # 1 after a consonant and its marks, 2 once one of them was a linker
+    conjunct = 1 if before == CONSONANT else 0
+    # 1 after a pictograph and its marks, 2 after the joiner that follows
+    emoji = 1 if before == PICTOGRAPHIC else 0
+    while i < stop:
+        code_point, length = decode_character(values, i)
+        after = table.blocks[table.index[code_point // BLOCK_SIZE], code_point % BLOCK_SIZE]
+        if _breaks(before, after, num_regional, conjunct, emoji):
+            break
+        if after == CONSONANT:
+            conjunct = 1
+        elif after == LINKER:
+            conjunct = 2 if conjunct > 0 else 0
+        elif after != EXTEND and after != ZWJ:
+            conjunct = 0
+        if after == PICTOGRAPHIC:
+            emoji = 1
+        elif after == ZWJ:
+            emoji = 2 if emoji == 1 else 0
+        elif emoji != 1 or after != EXTEND and after != LINKER and after != EXTEND_OUTSIDE_CONJUNCTS:
+            emoji = 0
+        num_regional = num_regional + 1 if after == REGIONAL else 0
+        before = after
+        i += length
+    return i
+
+
+@njit(nogil=True, cache=True)
+def _breaks(before, after, num_regional, conjunct, emoji):  # type: ignore[no-untyped-def]
+    """Whether a cluster ends between characters of these classes."""
+    if before == OTHER and after == OTHER:
+        return True
+    if before == CR and after == LF:
+        return False
+    if CR <= before <= CONTROL or CR <= after <= CONTROL:
+        return True
+    if before == L and (after == L or after == V or after == LV or after == LVT):
+        return False
+    if (before == LV or before == V) and (after == V or after == T):
+        return False
+    if (before == LVT or before == T) and after == T:
+        return False
+    if after == EXTEND or after == ZWJ or after == LINKER or after == EXTEND_OUTSIDE_CONJUNCTS:
+        return False
+    if after == SPACING_MARK or before == PREPEND:
+        return False
+    if after == CONSONANT:
+        return conjunct != 2
+    if before == ZWJ and after == PICTOGRAPHIC:
+        return emoji != 2
+    if before == REGIONAL and after == REGIONAL:
+        return num_regional % 2 == 0
+    return True

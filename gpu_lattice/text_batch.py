@@ -1,0 +1,150 @@
+"""Texts as one byte buffer and offsets, taken from Python or Arrow without a loop over documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Texts = "str | bytes | Sequence[str | bytes | None] | pa.Array | pa.ChunkedArray | TextBatch"
+
+
+@dataclass(frozen=True, eq=False)
+class TextBatch:
+    """A batch of documents as ragged bytes.
+
+    values   uint8 [num_bytes], the documents one after another
+    offsets  int64 [num_docs + 1], document i is values[offsets[i]:offsets[i + 1]]
+    valid    bool [num_docs], False for a null document (of zero bytes); None when there is no null
+
+    Example:
+        >>> batch = TextBatch.from_texts(["ab", "", "é"])
+        >>> batch.offsets.tolist()
+        [0, 2, 2, 4]
+    """
+
+    values: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    valid: NDArray[np.bool_] | None = None
+
+    @staticmethod
+    def from_texts(texts: Any) -> TextBatch:
+        """Take texts in any of the accepted forms; Arrow buffers are used in place.
+
+        texts: a str or bytes (one document), a sequence of them (None is a null document), an Arrow
+        (large_)string or (large_)binary Array or ChunkedArray, or a TextBatch.
+        Raises TypeError for anything else, ValueError for a str that UTF-8 cannot encode.
+        """
+        if isinstance(texts, TextBatch):
+            return texts
+        if isinstance(texts, str | bytes):
+            texts = [texts]
+        if isinstance(texts, pa.ChunkedArray):
+            texts = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
+        if isinstance(texts, pa.Array):
+            return _from_arrow(texts)
+        if isinstance(texts, Sequence) or isinstance(texts, np.ndarray) and texts.dtype == object:
+            return _from_arrow(_sequence_to_arrow(texts))
+        raise TypeError(
+            f"texts is a {type(texts).__name__}; give a str, a list of str or bytes, "
+            "an Arrow string or binary array, or a TextBatch"
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_bytes(self) -> int:
+        return int(self.offsets[-1] - self.offsets[0])
+
+    def slice(self, start: int, stop: int) -> TextBatch:
+        """Documents start..stop, sharing the bytes."""
+        valid = None if self.valid is None else self.valid[start:stop]
+        return TextBatch(self.values, self.offsets[start : stop + 1], valid)
+
+    def tolist(self) -> list[bytes | None]:
+        """The documents as Python bytes."""
+        blob, offsets = self.values.tobytes(), self.offsets.tolist()
+        docs: list[bytes | None] = [blob[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+        if self.valid is not None:
+            docs = [doc if ok else None for doc, ok in zip(docs, self.valid.tolist(), strict=True)]
+        return docs
+
+
+def _sequence_to_arrow(texts: Sequence[Any]) -> pa.Array:
+    first = next((text for text in texts if text is not None), "")
+    if not isinstance(first, str | bytes):
+        raise TypeError(f"texts holds a {type(first).__name__}: {first!r:.60}; give str or bytes")
+    if isinstance(first, bytes):
+        try:
+            return pa.array(texts, type=pa.large_binary())
+        except (TypeError, pa.ArrowInvalid, pa.ArrowTypeError):
+            pass
+    try:
+        return pa.array(texts, type=pa.large_string())
+    except UnicodeEncodeError:
+        _raise_for_surrogate(texts)
+    except (TypeError, pa.ArrowInvalid, pa.ArrowTypeError):
+        return _mixed_to_arrow(texts)
+    raise AssertionError("unreachable")
+
+
+def _raise_for_surrogate(texts: Sequence[Any]) -> None:
+    for i_doc, text in enumerate(texts):
+        try:
+            text.encode() if isinstance(text, str) else None
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"document {i_doc} holds the lone surrogate U+{ord(text[error.start]):04X} at character "
+                f"{error.start}, which UTF-8 cannot encode; pass text.encode('utf-8', 'replace') instead"
+            ) from None
+
+
+def _mixed_to_arrow(texts: Sequence[Any]) -> pa.Array:
+    """A list that mixes str and bytes, or one that holds something else (TypeError)."""
+    for i_doc, text in enumerate(texts):
+        if text is not None and not isinstance(text, str | bytes):
+            raise TypeError(f"document {i_doc} is a {type(text).__name__}: {text!r:.60}; give str or bytes")
+    _raise_for_surrogate(texts)
+    encoded = [text.encode() if isinstance(text, str) else text for text in texts]
+    return pa.array(encoded, type=pa.large_binary())
+
+
+def _from_arrow(array: pa.Array) -> TextBatch:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_string_view(array.type) or pa.types.is_null(array.type):
+        array = array.cast(pa.large_string())
+    if pa.types.is_binary_view(array.type):
+        array = array.cast(pa.large_binary())
+    is_large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
+    if not (is_large or pa.types.is_string(array.type) or pa.types.is_binary(array.type)):
+        raise TypeError(f"the Arrow array is of type {array.type}; give string, large_string, binary or large_binary")
+    _, offsets_buffer, values_buffer = array.buffers()
+    if len(array) == 0:
+        offsets = np.zeros(1, np.int64)
+    else:
+        raw = np.frombuffer(offsets_buffer, np.int64 if is_large else np.int32)
+        offsets = raw[array.offset : array.offset + len(array) + 1].astype(np.int64, copy=False)
+    values = np.empty(0, np.uint8) if values_buffer is None else np.frombuffer(values_buffer, np.uint8)
+    if array.null_count == 0:
+        return TextBatch(values, offsets)
+    return _without_null_bytes(values, offsets, np.asarray(array.is_valid().to_numpy(zero_copy_only=False), bool))
+
+
+def _without_null_bytes(
+    values: NDArray[np.uint8], offsets: NDArray[np.int64], valid: NDArray[np.bool_]
+) -> TextBatch:
+    """Arrow lets a null slot own bytes; here a null document must have none."""
+    lengths = np.diff(offsets)
+    if np.any(lengths[~valid]):
+        keep = np.repeat(valid, lengths)
+        values = values[offsets[0] : offsets[-1]][keep]
+        offsets = np.concatenate([[0], np.cumsum(np.where(valid, lengths, 0))])
+    return TextBatch(values, offsets, valid)

@@ -1,0 +1,318 @@
+"""The Tokenizer: texts in, ids out, by the best segmentation or by perfect samples."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from gpu_lattice.decoding import Detokenizer
+from gpu_lattice.kernels.cpu.backend import CpuBackend, NoPathError, Rows
+from gpu_lattice.kernels.cpu.verify import first_misspelled
+from gpu_lattice.models.detect import read_model
+from gpu_lattice.models.pieces import from_pieces
+from gpu_lattice.parallel import default_threads
+from gpu_lattice.text_batch import TextBatch
+from gpu_lattice.token_batch import TokenBatch
+from gpu_lattice.weights import checked_alpha
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+    from gpu_lattice.models import Model
+    from gpu_lattice.normalizers import NormalizedBatch
+
+LARGEST_TEXT = 2**32 - 1
+
+
+class Tokenizer:
+    """A subword model and a device that segments texts with it.
+
+    Make one with `from_file`, `from_pieces` or `default`. It pickles by configuration: what it was made from travels,
+    and the other process builds its own tables.
+
+    Example:
+        >>> tok = Tokenizer.from_pieces({"ab": -1.0, "a": -2.0, "b": -2.5})
+        >>> tok.encode(["ab", "ba"]).tolist()
+        [[0], [2, 1]]
+        >>> tok.sample("ab", alpha=0, num_samples=4, seed=1).tolist()
+        [[0], [1, 2], [0], [0]]
+    """
+
+    def __init__(self, model: Model, *, device: str = "auto", threads: int | None = None) -> None:
+        """model: what a reader returned. threads: how many CPU threads to use, all by default."""
+        self._threads = _checked_threads(threads)
+        self._backend = CpuBackend(_checked_device(device, model), self._threads)
+        self._model = model
+        self._source: tuple[Any, ...] | None = None
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], *, device: str = "auto", threads: int | None = None) -> Tokenizer:
+        """Load a SentencePiece unigram .model, a Hugging Face tokenizer.json (Unigram) or a BytePiece .model.
+
+        The format is told from the content. Raises OSError if the file cannot be read, ValueError that says what is
+        wrong and what to do if it is none of these or broken.
+        """
+        return cls._from_bytes(Path(path).read_bytes(), str(path), device, threads)
+
+    @classmethod
+    def from_pieces(
+        cls,
+        pieces: Mapping[str, float | None] | Mapping[bytes, float | None] | Iterable[str] | Iterable[bytes],
+        *,
+        unk_piece: str | bytes | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> Tokenizer:
+        """A tokenizer over any pieces, ids in their order; text is taken as it is.
+
+        pieces: natural-log scores by piece, or pieces alone (all scores 0; so is None). str keys: positions are
+        characters; bytes keys: positions are bytes. unk_piece: the key that stands for symbols without a piece; its
+        score is the least score - 10. Without it, text that the pieces cannot spell raises ValueError.
+        """
+        pieces = dict(pieces) if isinstance(pieces, Mapping) else list(pieces)
+        tokenizer = cls(from_pieces(pieces, unk_piece), device=device, threads=threads)
+        tokenizer._source = (_rebuild_from_pieces, (pieces, unk_piece, device, threads))
+        return tokenizer
+
+    @classmethod
+    def default(cls, *, device: str = "auto", threads: int | None = None) -> Tokenizer:
+        """The small multilingual model that ships in the package: 8,000 pieces, byte fallback, lossless."""
+        resource = resources.files("gpu_lattice.data") / "default.model"
+        return cls._from_bytes(resource.read_bytes(), "the default model", device, threads)
+
+    @classmethod
+    def _from_bytes(cls, data: bytes, name: str, device: str, threads: int | None) -> Tokenizer:
+        tokenizer = cls(read_model(data, name), device=device, threads=threads)
+        tokenizer._source = (_rebuild_from_bytes, (data, name, device, threads))
+        return tokenizer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._source if self._source is not None else (_rebuild, (self._model, self.device, self._threads))
+
+    def __repr__(self) -> str:
+        return (
+            f"Tokenizer({self._model.kind}, {self.vocab_size} ids, device={self.device!r}, threads={self._threads}, "
+            f"normalizer={self._model.normalizer!r})"
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids; they are 0 to vocab_size - 1."""
+        return len(self._model.vocabulary)
+
+    @property
+    def device(self) -> str:
+        """Where the lattices are: "cpu", or "cuda:0" and so on."""
+        return self._backend.device
+
+    def id_to_piece(self, i: int) -> str:
+        """The piece as the model's own tool prints it. Raises IndexError for an id that does not exist."""
+        if not 0 <= i < self.vocab_size:
+            raise IndexError(f"id {i} of a model with ids 0 to {self.vocab_size - 1}")
+        return self._model.vocabulary.names[i]
+
+    def piece_to_id(self, piece: str) -> int | None:
+        """The id of a piece, by the name that `id_to_piece` gives; the unknown id (or None) for any other."""
+        return self._model.vocabulary.id_of.get(piece, self._model.vocabulary.unk_id)
+
+    def encode(self, texts: Any) -> TokenBatch:
+        """Best segmentation, id for id what the model's own tool gives.
+
+        texts: a str, a list of str or bytes, an Arrow string or binary array (sliced or chunked too), a TextBatch.
+        Pinned to sentencepiece 0.2.3, tokenizers 0.23.3 and bytepiece 0.6.3.
+        Raises ValueError where the model has no unknown id and its pieces cannot spell a text.
+
+        Example:
+            >>> Tokenizer.from_pieces({"a": -1.0, "aa": -1.5}).encode(["aaa"]).tolist()
+            [[1, 0]]
+        """
+        batch = TextBatch.from_texts(texts)
+        normalized = self._normalize(batch)
+        return self._run(batch, normalized, 1, lambda is_null: self._backend.encode(normalized, is_null))
+
+    def sample(
+        self,
+        texts: Any,
+        *,
+        alpha: float = 0.1,
+        nbest_size: int = -1,
+        num_samples: int = 1,
+        seed: int = 0,
+        doc_ids: Any = None,
+        return_log_prob: bool = False,
+    ) -> TokenBatch:
+        """Perfect samples: each path with probability proportional to exp(alpha * the sum of its scores).
+
+        alpha        0 is uniform over all segmentations, 1 the unigram posterior; large values approach `encode`
+        nbest_size   -1: the full lattice
+        num_samples  K samples of each text; row i_doc * K + k
+        seed         0 to 2^64 - 1
+        doc_ids      int64 or uint64 [number of texts], 0, 1, 2, ... by default. A draw depends on model, text, alpha,
+                     seed, doc id and sample index alone: not on batch, order, threads or device.
+        return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path
+
+        Raises ValueError for options out of range and, as `encode`, for text that cannot be spelled.
+        Source: Su Jianlin, https://kexue.fm/archives/9811; Kudo 2018 (arXiv 1804.10959) for the distribution.
+
+        Example:
+            >>> tok = Tokenizer.from_pieces(["a", "b", "ab"])
+            >>> out = tok.sample("ab", alpha=0, num_samples=2, return_log_prob=True)
+            >>> [round(float(p), 4) for p in np.exp(out.log_prob)]
+            [0.5, 0.5]
+        """
+        alpha = checked_alpha(alpha)
+        if nbest_size != -1:
+            raise ValueError(f"nbest_size is {nbest_size!r}; only -1 (sample from the full lattice) is offered")
+        num_samples = _checked_integer("num_samples", num_samples, 1, 2**32 - 1)
+        seed = _checked_integer("seed", seed, 0, 2**64 - 1)
+        batch = TextBatch.from_texts(texts)
+        ids = _checked_doc_ids(doc_ids, len(batch))
+        normalized = self._normalize(batch)
+        return self._run(
+            batch,
+            normalized,
+            num_samples,
+            lambda is_null: self._backend.sample(normalized, is_null, alpha, num_samples, seed, ids, return_log_prob),
+        )
+
+    def normalize(self, texts: Any) -> TextBatch:
+        """The text that is segmented: normalized as the model's tool does, with "▁" for spaces where it has that."""
+        batch = TextBatch.from_texts(texts)
+        normalized = self._normalize(batch)
+        return TextBatch(normalized.values, normalized.offsets, batch.valid)
+
+    @overload
+    def decode(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> str: ...
+    @overload
+    def decode(self, rows: TokenBatch | Sequence[Sequence[int]]) -> list[str | None]: ...
+    def decode(self, rows: Any) -> Any:
+        """Text from ids as the model's own tool writes it: a list for rows, one str for the ids of one row.
+
+        Control ids read as nothing; null rows as None. Raises ValueError for an id that the model does not have.
+        """
+        if isinstance(rows, TokenBatch):
+            return self._detokenizer(rows.tolist())
+        if hasattr(rows, "to_pylist"):
+            rows = rows.to_pylist()
+        if isinstance(rows, np.ndarray):
+            rows = rows.tolist()
+        if all(isinstance(i, int | np.integer) for i in rows):
+            return self._detokenizer([rows])[0] if len(rows) or not isinstance(rows, tuple) else []
+        return self._detokenizer([None if row is None else [int(i) for i in row] for row in rows])
+
+    def verify(self, texts: Any, out: TokenBatch) -> int | None:
+        """The first row of `out` that does not spell the normalized text it should come from; None if all do.
+
+        Ids that the tool puts around a row are left aside; an unknown id stands for any text.
+        """
+        batch = TextBatch.from_texts(texts)
+        normalized = self._normalize(batch)
+        rows = len(out)
+        num_samples, rest = divmod(rows, max(1, len(batch)))
+        if rest or (rows > 0) != (len(batch) > 0):
+            raise ValueError(f"out has {rows} rows, no multiple of the {len(batch)} texts")
+        vocabulary = self._model.vocabulary
+        surfaces, surface_offsets = self._spelling
+        row = first_misspelled(
+            normalized.values,
+            normalized.offsets,
+            out.ids,
+            out.offsets,
+            max(1, num_samples),
+            _is_null(batch),
+            surfaces,
+            surface_offsets,
+            -1 if vocabulary.unk_id is None else vocabulary.unk_id,
+        )
+        return None if row < 0 else int(row)
+
+    @cached_property
+    def _detokenizer(self) -> Detokenizer:
+        return Detokenizer(self._model)
+
+    @cached_property
+    def _spelling(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        surfaces = self._model.vocabulary.surfaces
+        offsets = np.zeros(len(surfaces) + 1, np.int64)
+        np.cumsum([len(surface) for surface in surfaces], out=offsets[1:])
+        return np.frombuffer(b"".join(surfaces), np.uint8), offsets
+
+    def _normalize(self, batch: TextBatch) -> NormalizedBatch:
+        normalized = self._model.normalizer(batch, self._threads)
+        longest = int(np.diff(normalized.offsets).max(initial=0))
+        if longest > LARGEST_TEXT:
+            i_doc = int(np.diff(normalized.offsets).argmax())
+            raise ValueError(f"document {i_doc} has {longest} normalized bytes; the limit is {LARGEST_TEXT}, split it")
+        return normalized
+
+    def _run(self, batch: TextBatch, normalized: NormalizedBatch, num_samples: int, work: Any) -> TokenBatch:
+        try:
+            rows: Rows = work(_is_null(batch))
+        except NoPathError as error:
+            raise self._no_path(normalized, error.position) from None
+        valid = None if batch.valid is None else np.repeat(batch.valid, num_samples)
+        return TokenBatch(rows.ids, rows.offsets, rows.log_prob, valid)
+
+    def _no_path(self, normalized: NormalizedBatch, position: int) -> ValueError:
+        i_doc = int(np.searchsorted(normalized.offsets, position, side="left")) - 1
+        at = position - int(normalized.offsets[i_doc])
+        before = normalized.values[max(0, position - 20) : position].tobytes()
+        return ValueError(
+            f"document {i_doc} cannot be spelled with this model's pieces: no segmentation reaches byte {at} of it, "
+            f"after {before!r}; add the missing symbols, or an unknown piece"
+        )
+
+
+def _rebuild(model: Model, device: str, threads: int) -> Tokenizer:
+    return Tokenizer(model, device=device, threads=threads)
+
+
+def _rebuild_from_bytes(data: bytes, name: str, device: str, threads: int | None) -> Tokenizer:
+    return Tokenizer._from_bytes(data, name, device, threads)
+
+
+def _rebuild_from_pieces(pieces: Any, unk_piece: Any, device: str, threads: int | None) -> Tokenizer:
+    return Tokenizer.from_pieces(pieces, unk_piece=unk_piece, device=device, threads=threads)
+
+
+def _checked_device(device: str, model: Model) -> Model:
+    if device in ("auto", "cpu"):
+        return model
+    if device == "cuda" or device.startswith("cuda:"):
+        raise ValueError(f"device={device!r}: this version has no CUDA backend yet; give device='cpu' or 'auto'")
+    raise ValueError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
+
+
+def _checked_threads(threads: int | None) -> int:
+    return default_threads() if threads is None else _checked_integer("threads", threads, 1, 4096)
+
+
+def _checked_integer(name: str, value: Any, low: int, high: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; give an integer") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name} is {number}; give an integer from {low} to {high}")
+    return number
+
+
+def _checked_doc_ids(doc_ids: Any, n_docs: int) -> NDArray[np.uint64]:
+    if doc_ids is None:
+        return np.arange(n_docs, dtype=np.uint64)
+    ids = np.asarray(doc_ids)
+    if ids.shape != (n_docs,) or (ids.dtype.kind not in "iu" and n_docs):
+        raise ValueError(f"doc_ids is of dtype {ids.dtype} and shape {ids.shape}; give {n_docs} integers of 64 bits")
+    return ids.astype(np.int64).view(np.uint64) if ids.dtype.kind == "i" else ids.astype(np.uint64)
+
+
+def _is_null(batch: TextBatch) -> NDArray[np.bool_]:
+    return np.zeros(len(batch), np.bool_) if batch.valid is None else ~batch.valid

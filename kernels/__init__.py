@@ -1,0 +1,1 @@
+"""The numerics, one file per stage: reference.py (the definition), cpu/ (Numba), cuda/ (CUDA C++)."""

@@ -1,0 +1,45 @@
+"""Arcs into a position: one walk through the trie of reversed pieces, backwards from e, shortest arc first.
+
+Every stage walks by itself, with `child` as the one step; a walk ends where the trie has no child or the segment begins.
+An unknown arc is one symbol long, so it is always the first.
+"""
+
+import numpy as np
+from numba import njit
+
+UNKNOWN = -1
+
+
+@njit(nogil=True, cache=True, inline="always")
+def child(slots, node, byte):
+    """The node after `byte`, or -1. slots: int32 [2 N], base and check of each node."""
+    slot = np.int64(slots[2 * node]) + np.int64(byte)
+    return slot if slots[2 * slot + 1] == node else np.int64(-1)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def symbol_length(values, e, is_bytes):
+    """Bytes of the symbol that ends at e."""
+    if is_bytes or values[e - 1] < 0x80:
+        return 1
+    length = 2
+    while values[e - length] & 0xC0 == 0x80:
+        length += 1
+    return length
+
+
+@njit(nogil=True, cache=True, inline="always")
+def is_boundary(values, p, stop, is_bytes):
+    """Whether p, at most stop, is the end of a symbol."""
+    return is_bytes or p == stop or values[p] & 0xC0 != 0x80
+
+
+@njit(nogil=True, cache=True)
+def find_piece(values, start, stop, slots, piece):
+    """The id of the piece that is exactly values[start:stop], or -1."""
+    node = np.int64(0)
+    for p in range(stop - 1, start - 1, -1):
+        node = child(slots, node, values[p])
+        if node < 0:
+            return -1
+    return piece[node]

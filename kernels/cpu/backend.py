@@ -1,0 +1,225 @@
+"""The CPU backend: the two operations of the bulk path on normalized text, over all threads."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from gpu_lattice.cuts import build_cut_table
+from gpu_lattice.kernels.cpu.assemble import log_probs, place_around, place_runs, plan_rows
+from gpu_lattice.kernels.cpu.encode import encode_docs
+from gpu_lattice.kernels.cpu.parts import PART_BYTES, plan_parts
+from gpu_lattice.kernels.cpu.sample import sample_parts
+from gpu_lattice.parallel import byte_ranges, map_ranges
+from gpu_lattice.trie import build_trie
+from gpu_lattice.weights import arc_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from gpu_lattice.models import Model
+    from gpu_lattice.normalizers import NormalizedBatch
+
+
+class NoPathError(ValueError):
+    """No segmentation exists. position: the byte of the normalized batch before which the lattice is broken."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+
+class Rows(NamedTuple):
+    """ids int32, offsets int64 [rows + 1], log_prob float64 [rows] or None."""
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    log_prob: NDArray[np.float64] | None
+
+
+class SampleModel(NamedTuple):
+    """A vocabulary at one alpha, as kernels.cpu.sample reads it. N trie slots, V ids."""
+
+    slots: NDArray[np.int32]
+    piece_at: NDArray[np.int32]
+    weight_at: NDArray[np.float64]
+    unk_weight: float
+    is_bytes: bool
+    z_low: float
+    z_high: float
+    scores: NDArray[np.float64]
+    unk_score: float
+    pairs: NDArray[np.uint8]
+    keys: NDArray[np.uint64]
+    unk_id: int
+    byte_ids: NDArray[np.int32]
+    look_up: bool
+
+
+class BestModel(NamedTuple):
+    """A vocabulary as kernels.cpu.encode reads it; best_at has the dtype of the tool's sums."""
+
+    slots: NDArray[np.int32]
+    piece_at: NDArray[np.int32]
+    best_at: NDArray[Any]
+    best_unk: Any
+    lowest: Any
+    reset: float
+    longest: int
+    is_bytes: bool
+    unk_id: int
+    byte_ids: NDArray[np.int32]
+    look_up: bool
+
+
+class CpuBackend:
+    """Numba kernels over one model. Threads share read-only tables; every range of work owns its output."""
+
+    device = "cpu"
+
+    def __init__(self, model: Model, threads: int) -> None:
+        vocabulary = model.vocabulary
+        ids = np.flatnonzero(vocabulary.in_lattice).tolist()
+        self.threads = threads
+        self._vocabulary = vocabulary
+        self._before = np.array(model.prefix_ids, np.int32)
+        self._after = np.array(model.suffix_ids, np.int32)
+        self._trie = build_trie([vocabulary.surfaces[i] for i in ids], ids)
+        self._cuts = build_cut_table(vocabulary)
+        self._unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
+        self._byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
+        self._best_model = self._build_best_model(max((len(vocabulary.surfaces[i]) for i in ids), default=1))
+        self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
+
+    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
+        """Best segmentation of every document; is_null bool [D] marks rows without any id."""
+        chunk_offsets, chunk_ids = chunks_of(batch)
+
+        def work(start: int, stop: int) -> Any:
+            return encode_docs(
+                batch.values, chunk_offsets, chunk_ids, batch.offsets[start : stop + 1], self._best_model
+            )
+
+        done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
+        raise_if_no_path([bad for _, _, bad in done])
+        lengths = [lengths.reshape(-1, 1) for _, lengths, _ in done]
+        return self._rows([ids for ids, _, _ in done], lengths, np.arange(len(batch)), is_null, 1)[0]
+
+    def sample(
+        self,
+        batch: NormalizedBatch,
+        is_null: NDArray[np.bool_],
+        alpha: float,
+        num_samples: int,
+        seed: int,
+        doc_ids: NDArray[np.uint64],
+        return_log_prob: bool,
+    ) -> Rows:
+        """num_samples perfect samples of every document; doc_ids uint64 [D], seed of 64 bits."""
+        model = self.sample_model(alpha)
+        chunk_offsets, chunk_ids = chunks_of(batch)
+        part_offsets, part_doc = plan_parts(
+            batch.values, batch.offsets, chunk_offsets, chunk_ids, model, PART_BYTES
+        )
+
+        def work(start: int, stop: int) -> Any:
+            return sample_parts(
+                batch.values, chunk_offsets, chunk_ids, part_offsets[start : stop + 1], part_doc[start:stop],
+                batch.offsets, doc_ids, np.uint64(seed), num_samples, model, return_log_prob,
+            )  # fmt: skip
+
+        done = map_ranges(work, byte_ranges(part_offsets), self.threads)
+        raise_if_no_path([result[-1] for result in done])
+        rows, _ = self._rows([r[0] for r in done], [r[1] for r in done], part_doc, is_null, num_samples)
+        if not return_log_prob:
+            return rows
+        scores = np.concatenate([r[2] for r in done])
+        log_z = np.concatenate([np.log(r[3]) + r[4] * np.log(2.0) for r in done])
+        return rows._replace(log_prob=log_probs(scores, log_z, part_doc, len(batch), alpha))
+
+    def _rows(
+        self,
+        ids: Sequence[NDArray[np.int32]],
+        run_lengths: Sequence[NDArray[np.int64]],
+        part_doc: NDArray[np.int64],
+        is_null: NDArray[np.bool_],
+        num_samples: int,
+    ) -> tuple[Rows, NDArray[np.int64]]:
+        n_around = len(self._before) + len(self._after)
+        lengths = np.concatenate([np.empty((0, num_samples), np.int64), *run_lengths])
+        offsets, starts = plan_rows(lengths, part_doc, len(is_null), n_around, is_null)
+        out = np.empty(int(offsets[-1]), np.int32)
+        bounds = np.concatenate([[0], np.cumsum([len(run) for run in run_lengths])]).astype(np.int64)
+
+        def work(start: int, stop: int) -> None:
+            for i in range(start, stop):
+                place_runs(ids[i], run_lengths[i], starts[bounds[i] : bounds[i + 1]], len(self._before), out)
+
+        map_ranges(work, [(i, i + 1) for i in range(len(ids))], self.threads)
+        if n_around:
+            place_around(offsets, self._before, self._after, out)
+        return Rows(out, offsets, None), starts
+
+    def _build_sample_model(self, alpha: float) -> SampleModel:
+        vocabulary, trie = self._vocabulary, self._trie
+        weights = arc_weights(vocabulary, alpha)
+        used = weights[weights > 0]
+        least, most = min(1.0, used.min(initial=1.0)), max(1.0, used.max(initial=1.0))
+        return SampleModel(
+            slots=trie.slots,
+            piece_at=trie.piece,
+            weight_at=np.where(trie.piece >= 0, weights[trie.piece], 0.0),
+            unk_weight=float(weights[-1]),
+            is_bytes=vocabulary.symbols == "bytes",
+            # Within these bounds no product with a weight, nor with the least u > 0, leaves the normal range.
+            z_low=2.0**-960 / least,
+            z_high=2.0**1000 / most,
+            scores=vocabulary.scores,
+            unk_score=float(vocabulary.unk_score),
+            pairs=self._cuts.pairs,
+            keys=self._cuts.keys,
+            unk_id=self._unk_id,
+            byte_ids=self._byte_ids,
+            look_up=vocabulary.unknown_runs == "lookup",
+        )
+
+    def _build_best_model(self, longest: int) -> BestModel:
+        vocabulary, trie = self._vocabulary, self._trie
+        dtype = vocabulary.best_scores.dtype.type
+        lowest = dtype(-np.inf)
+        return BestModel(
+            slots=trie.slots,
+            piece_at=trie.piece,
+            best_at=np.where(trie.piece >= 0, vocabulary.best_scores[trie.piece], dtype(0)),
+            best_unk=lowest if vocabulary.unk_id is None else dtype(vocabulary.best_unk_score),
+            lowest=lowest,
+            reset=1e5 if dtype is np.float32 else np.inf,
+            longest=max(longest, 4),
+            is_bytes=vocabulary.symbols == "bytes",
+            unk_id=self._unk_id,
+            byte_ids=self._byte_ids,
+            look_up=vocabulary.unknown_runs == "lookup",
+        )
+
+
+def chunks_of(batch: NormalizedBatch) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Chunk offsets and ids, for a batch without chunks one chunk per document that is not empty."""
+    chunk_offsets = batch.chunk_offsets
+    if chunk_offsets is None:
+        keep = np.append(True, np.diff(batch.offsets) > 0)
+        chunk_offsets = batch.offsets[keep]
+    chunk_ids = batch.chunk_ids
+    if chunk_ids is None:
+        chunk_ids = np.full(len(chunk_offsets) - 1, -1, np.int32)
+    return chunk_offsets, chunk_ids
+
+
+def raise_if_no_path(positions: Sequence[int]) -> None:
+    bad = [int(position) for position in positions if position >= 0]
+    if bad:
+        raise NoPathError(min(bad))

@@ -1,0 +1,14 @@
+"""Output buffers that grow: capacity at least doubles, what was written stays."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(nogil=True, cache=True)
+def grown(buffer, used, needed):
+    """The buffer itself if it holds `needed` items, else a larger one with the first `used` copied."""
+    if needed <= len(buffer):
+        return buffer
+    larger = np.empty(max(needed, 2 * len(buffer)), buffer.dtype)
+    larger[:used] = buffer[:used]
+    return larger

@@ -1,0 +1,54 @@
+"""Parts: stretches of one document that are worked on alone, so that a long document keeps every core busy.
+
+A document's parts depend on the document only. A part ends at a chunk's end or at a static cut after a symbol that is
+a piece; no unknown arc ends there, so no run of unknown arcs crosses from one part to the next.
+"""
+
+import numpy as np
+from numba import njit
+
+from gpu_lattice.kernels.cpu.arcs import find_piece, symbol_length
+from gpu_lattice.kernels.cpu.cuts import find_cuts
+
+PART_BYTES = 1 << 14
+
+
+@njit(nogil=True, cache=True)
+def plan_parts(values, offsets, chunk_offsets, chunk_ids, model, part_bytes):
+    """(part_offsets int64 [n + 1], part_doc int64 [n]): the parts tile values[offsets[0]:offsets[-1]] in order."""
+    n_docs = len(offsets) - 1
+    capacity = n_docs + (offsets[n_docs] - offsets[0]) // part_bytes + 1
+    part_offsets = np.empty(capacity + 1, np.int64)
+    part_doc = np.empty(capacity, np.int64)
+    n = 0
+    for i_doc in range(n_docs):
+        p, stop = offsets[i_doc], offsets[i_doc + 1]
+        while p < stop:
+            part_offsets[n], part_doc[n] = p, i_doc
+            n += 1
+            p = _part_end(values, p, stop, chunk_offsets, chunk_ids, model, part_bytes)
+    part_offsets[n] = offsets[n_docs]
+    return part_offsets[: n + 1], part_doc[:n]
+
+
+@njit(nogil=True, cache=True)
+def _part_end(values, start, stop, chunk_offsets, chunk_ids, model, part_bytes):
+    if stop - start <= part_bytes:
+        return stop
+    p = start + part_bytes
+    i_chunk = np.searchsorted(chunk_offsets, p, side="right") - 1
+    chunk_start, chunk_stop = chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1]
+    if p == chunk_start:
+        return p
+    if chunk_ids[i_chunk] >= 0:
+        return chunk_stop
+    while not model.is_bytes and p < chunk_stop and values[p] & 0xC0 == 0x80:
+        p += 1
+    cut = np.empty(1, np.int64)
+    while p < chunk_stop:
+        find_cuts(values, p, p + 1, chunk_start, chunk_stop, model.pairs, model.keys, model.is_bytes, cut)
+        p = cut[0]
+        symbol = symbol_length(values, p, model.is_bytes)
+        if find_piece(values, p - symbol, p, model.slots, model.piece_at) >= 0:
+            return p
+    return chunk_stop

@@ -1,0 +1,94 @@
+"""Perfect sampling: follow back-pointers from the end of a segment, each drawn when the trace comes by.
+
+A draw depends on its counter alone, so drawing lazily gives the very sample of drawing at every position.
+Writes the arcs from path_arc[i - 1], path_start[i - 1] downwards and returns the index of the last one written, which
+is the segment's first arc. doc_start: the byte from which the draws' positions count.
+Source: Su Jianlin, https://kexue.fm/archives/9811.
+"""
+
+import numpy as np
+from numba import njit
+
+from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
+from gpu_lattice.kernels.cpu.philox import uniform
+from gpu_lattice.kernels.cpu.scaled import add, greater, scaled
+
+
+@njit(nogil=True, cache=True)
+def trace(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z, base, seed, doc_id, doc_start, i_sample,
+          path_arc, path_start, i):  # fmt: skip
+    """z as `forward` left it."""
+    shift = base - start
+    e = stop
+    while e > start:
+        symbol = symbol_length(values, e, is_bytes)
+        total = z[shift + e]
+        target = -1.0
+        running = 0.0
+        node = np.int64(0)
+        s = e
+        arc_node, arc_start = np.int64(-1), e - symbol
+        while s > start:
+            slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
+            if slots[2 * slot + 1] != node:
+                break
+            node = slot
+            s -= 1
+            weight = weight_at[node]
+            if weight != 0.0:
+                running += z[shift + s] * weight
+                arc_node, arc_start = node, s
+            elif e - s == symbol:
+                running = z[shift + s] * unk_weight
+            else:
+                continue
+            # u * Z < Z for every u < 1, so an arc that completes Z needs no draw.
+            if running == total:
+                break
+            if target < 0.0:
+                target = uniform(seed, e - doc_start, i_sample, doc_id) * total
+            if running > target:
+                break
+        i -= 1
+        path_arc[i] = UNKNOWN if arc_node < 0 else piece_at[arc_node]
+        path_start[i] = arc_start
+        e = arc_start
+    return i
+
+
+@njit(nogil=True, cache=True)
+def trace_scaled(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z, z_exponent, base, seed, doc_id,
+                 doc_start, i_sample, path_arc, path_start, i):  # fmt: skip
+    """As `trace`, over what `forward_scaled` wrote."""
+    shift = base - start
+    e = stop
+    while e > start:
+        symbol = symbol_length(values, e, is_bytes)
+        u = uniform(seed, e - doc_start, i_sample, doc_id)
+        target, target_exponent = scaled(u * z[shift + e], z_exponent[shift + e])
+        running, exponent = 0.0, np.int64(0)
+        node = np.int64(0)
+        s = e
+        arc_node, arc_start = np.int64(-1), e - symbol
+        while s > start:
+            slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
+            if slots[2 * slot + 1] != node:
+                break
+            node = slot
+            s -= 1
+            weight = weight_at[node]
+            if weight != 0.0:
+                arc_node, arc_start = node, s
+            elif e - s == symbol:
+                weight = unk_weight
+            else:
+                continue
+            term, term_exponent = scaled(z[shift + s] * weight, z_exponent[shift + s])
+            running, exponent = add(running, exponent, term, term_exponent)
+            if greater(running, exponent, target, target_exponent):
+                break
+        i -= 1
+        path_arc[i] = UNKNOWN if arc_node < 0 else piece_at[arc_node]
+        path_start[i] = arc_start
+        e = arc_start
+    return i

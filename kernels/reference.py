@@ -1,0 +1,259 @@
+"""The definition of every stage, in plain Python: slow, short, and what the fast readings are tested against.
+
+A text is bytes (one chunk of normalized text). A `Rules` says which arcs it has. Worked example: pieces a, b, ab with
+scores log .4, log .2, log .3 on the text "ab" give two paths, a|b of weight .08 and ab of weight .3, so Z = .38:
+
+    >>> import math
+    >>> rules = Rules({b"a": 0, b"b": 1, b"ab": 2}, "bytes", unk_weight=None)
+    >>> z = forward_scores(b"ab", rules, [.4, .2, .3])
+    >>> round(to_float(z[2]), 12)
+    0.38
+    >>> round(math.exp(log(z[2])), 12)
+    0.38
+
+What this file does not do: normalize, find chunks, decode, run fast.
+"""
+
+import math
+from dataclasses import dataclass
+
+UNKNOWN = -1
+
+# A number is a pair (mantissa, exponent) for mantissa * 2**exponent with mantissa in [0.5, 1), or (0.0, 0).
+# Every operation rounds once, to 53 bits, as float64 would if its exponent had no bounds. Kernels may use plain
+# float64, scaled by powers of two or not, wherever no exponent leaves the normal range: the mantissas are the same.
+Number = tuple[float, int]
+ZERO: Number = (0.0, 0)
+ONE: Number = (0.5, 1)
+
+
+def number(mantissa: float, exponent: int = 0) -> Number:
+    if mantissa == 0.0:
+        return ZERO
+    m, e = math.frexp(mantissa)
+    return m, e + exponent
+
+
+def multiply(a: Number, b: Number) -> Number:
+    return number(a[0] * b[0], a[1] + b[1])
+
+
+def add(a: Number, b: Number) -> Number:
+    if a[0] == 0.0 or b[0] == 0.0:
+        return b if a[0] == 0.0 else a
+    if a[1] < b[1]:
+        a, b = b, a
+    shift = a[1] - b[1]
+    return a if shift > 64 else number(a[0] + math.ldexp(b[0], -shift), a[1])
+
+
+def greater(a: Number, b: Number) -> bool:
+    if a[0] == 0.0 or b[0] == 0.0:
+        return a[0] > b[0]
+    return (a[1], a[0]) > (b[1], b[0])
+
+
+def to_float(a: Number) -> float:
+    return math.ldexp(*a)
+
+
+def log(a: Number) -> float:
+    return math.log(a[0]) + a[1] * math.log(2.0)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which arcs a text has.
+
+    pieces      surface -> id
+    symbols     "bytes" or "characters": what a position is a boundary of
+    unk_weight  not None where a symbol without a piece of its own is an unknown arc
+    """
+
+    pieces: dict[bytes, int]
+    symbols: str
+    unk_weight: float | None
+
+    def symbol_length(self, text: bytes, e: int) -> int:
+        """Bytes of the symbol that ends at e."""
+        if self.symbols == "bytes":
+            return 1
+        length = 1
+        while text[e - length] & 0xC0 == 0x80:
+            length += 1
+        return length
+
+    def is_boundary(self, text: bytes, p: int) -> bool:
+        return self.symbols == "bytes" or p == len(text) or text[p] & 0xC0 != 0x80
+
+    def arcs_into(self, text: bytes, e: int, start: int = 0) -> list[tuple[int, int]]:
+        """(length, piece id) of every arc into e that begins at or after start, shortest first."""
+        if e == start or not self.is_boundary(text, e):
+            return []
+        arcs = [(length, self.pieces[text[e - length : e]])
+                for length in range(1, e - start + 1) if text[e - length : e] in self.pieces]
+        symbol = self.symbol_length(text, e)
+        if self.unk_weight is not None and text[e - symbol : e] not in self.pieces:
+            arcs.insert(0, (symbol, UNKNOWN))
+        return arcs
+
+    def is_cut(self, text: bytes, p: int) -> bool:
+        """Whether the few symbols around p show that no piece spans it; true at both ends of the text."""
+        if p in (0, len(text)):
+            return True
+        if not self.is_boundary(text, p):
+            return False
+        if self.symbols == "characters":
+            x = text[p - self.symbol_length(text, p) : p]
+            y = text[p:].decode()[:1].encode()
+            return not any(x.decode() + y.decode() in piece.decode() for piece in self.pieces)
+        return not any(_agrees(piece, i, text, p) for piece in self.pieces for i in range(1, len(piece)))
+
+
+def _agrees(piece: bytes, i: int, text: bytes, p: int) -> bool:
+    """Whether a piece, its byte i laid on p, agrees with the text in up to two bytes on either side."""
+    left, right = min(i, 2), min(len(piece) - i, 2)
+    return p >= left and text[p - left : p] == piece[i - left : i] and text[p : p + right] == piece[i : i + right]
+
+
+def weight_of(arc: int, rules: Rules, weights: list[float]) -> float:
+    return rules.unk_weight if arc == UNKNOWN and rules.unk_weight is not None else weights[arc]
+
+
+def segments(text: bytes, rules: Rules) -> list[tuple[int, int]]:
+    """The pieces of text between static cuts, as (start, stop)."""
+    cuts = [p for p in range(len(text) + 1) if rules.is_cut(text, p)]
+    return list(zip(cuts, cuts[1:], strict=False))
+
+
+def forward_scores(text: bytes, rules: Rules, weights: list[float], start: int = 0, stop: int | None = None) -> list[Number]:
+    """Z[start..stop]: Z[start] = 1, Z[e] = the sum of Z[s] * weight over the arcs into e, shortest arc first."""
+    stop = len(text) if stop is None else stop
+    z = [ONE]
+    for e in range(start + 1, stop + 1):
+        total = ZERO
+        for length, arc in rules.arcs_into(text, e, start):
+            total = add(total, multiply(z[e - length - start], number(weight_of(arc, rules, weights))))
+        z.append(total)
+    return z
+
+
+def sample(text: bytes, rules: Rules, weights: list[float], seed: int = 0, doc_id: int = 0, i_sample: int = 0,
+           offset: int = 0) -> tuple[list[tuple[int, int]], Number]:
+    """One perfect sample of a chunk that begins at byte `offset` of its document, and the product of the segments' Z.
+
+    The path is a list of (length, arc). The back-pointer at e is drawn from the counter (e, sample, document), so
+    drawing it at every e or only where the trace comes by is the same.
+    Source: Su Jianlin, https://kexue.fm/archives/9811 (perfect sampling of segmentations).
+    """
+    path: list[tuple[int, int]] = []
+    total = ONE
+    for start, stop in segments(text, rules):
+        z = forward_scores(text, rules, weights, start, stop)
+        total = multiply(total, z[-1])
+        back = []
+        e = stop
+        while e > start:
+            u = uniform(seed, offset + e, i_sample, doc_id)
+            length, arc = _draw(text, e, start, rules, weights, z, u)
+            back.append((length, arc))
+            e -= length
+        path += back[::-1]
+    return path, total
+
+
+def _draw(text: bytes, e: int, start: int, rules: Rules, weights: list[float], z: list[Number], u: float) -> tuple[int, int]:
+    """The first incoming arc, shortest first, whose running sum exceeds u * Z[e]; if none does, the last."""
+    target = multiply(number(u), z[e - start])
+    running = ZERO
+    arcs = rules.arcs_into(text, e, start)
+    if not arcs or z[e - start] == ZERO:
+        raise ValueError(f"no segmentation reaches byte {e}")
+    for length, arc in arcs:
+        running = add(running, multiply(z[e - length - start], number(weight_of(arc, rules, weights))))
+        if greater(running, target):
+            break
+    return length, arc
+
+
+def uniform(seed: int, position: int, i_sample: int, doc_id: int) -> float:
+    """A number in [0, 1) from Philox4x32-10: key = seed, counter = (position, sample, document low, document high)."""
+    key = (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
+    x = philox((position, i_sample, doc_id & 0xFFFFFFFF, doc_id >> 32 & 0xFFFFFFFF), key)
+    return ((x[0] << 32 | x[1]) >> 11) * 2.0**-53
+
+
+def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = p1 >> 32 ^ c1 ^ k0, p1 & 0xFFFFFFFF, p0 >> 32 ^ c3 ^ k1, p0 & 0xFFFFFFFF
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def viterbi(text: bytes, rules: Rules, scores, unk_score, reset: float | None = None) -> list[tuple[int, int]]:  # type: ignore[no-untyped-def]
+    """The best path of a chunk as (length, arc): sums from left to right in the scores' own type.
+
+    For equal sums the arc that begins first (the longest) wins. `reset` is SentencePiece's: when the best score at a
+    start leaves [-reset, reset], it is subtracted from every end reached so far.
+    Source: sentencepiece 0.2.3, Model::EncodeOptimized; the same order of sums and ties holds in Hugging Face's
+    tokenizers (float64, no reset) and in bytepiece (float64, longest first).
+    """
+    zero = type(unk_score)(0)
+    best = {0: zero}
+    back: dict[int, tuple[int, int]] = {}
+    arcs_from: dict[int, list[tuple[int, int]]] = {}
+    for e in range(1, len(text) + 1):
+        for length, arc in rules.arcs_into(text, e):
+            arcs_from.setdefault(e - length, []).append((length, arc))
+    for s in range(len(text)):
+        if s not in best:
+            continue
+        if reset is not None and abs(best[s]) > reset:
+            base = best[s]
+            for e in best:
+                if e >= s:
+                    best[e] = best[e] - base
+        for length, arc in arcs_from.get(s, []):
+            candidate = best[s] + (unk_score if arc == UNKNOWN else scores[arc])
+            if s + length not in best or candidate > best[s + length]:
+                best[s + length] = candidate
+                back[s + length] = (length, arc)
+    path = []
+    e = len(text)
+    while e > 0:
+        if e not in back:
+            raise ValueError(f"no segmentation reaches byte {e}")
+        path.append(back[e])
+        e -= back[e][0]
+    return path[::-1]
+
+
+def emit(path: list[tuple[int, int]], text: bytes, rules: Rules, unk_id: int, byte_ids: list[int] | None,
+         look_up: bool) -> list[int]:
+    """The ids of a chunk's path: a run of unknown arcs becomes one piece (look_up), its bytes, or the unknown id."""
+    ids: list[int] = []
+    e = 0
+    run = 0
+    for length, arc in [*path, (0, -2)]:
+        if arc == UNKNOWN:
+            run += length
+        else:
+            if run:
+                ids += _emit_unknown(text[e - run : e], rules, unk_id, byte_ids, look_up)
+                run = 0
+            if length:
+                ids.append(arc)
+        e += length
+    return ids
+
+
+def _emit_unknown(run: bytes, rules: Rules, unk_id: int, byte_ids: list[int] | None, look_up: bool) -> list[int]:
+    if look_up and run in rules.pieces:
+        return [rules.pieces[run]]
+    if byte_ids is not None and all(byte_ids[byte] >= 0 for byte in run):
+        return [byte_ids[byte] for byte in run]
+    return [unk_id]
