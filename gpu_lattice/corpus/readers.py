@@ -48,17 +48,11 @@ class ReaderOptions:
 class Documents(NamedTuple):
     """Some consecutive documents of a file.
 
-    texts     string or binary array, null where the file has a null (or a JSONL line lacks the column)
+    texts     large_string or large_binary, null where the file has a null (or a JSONL line lacks the column)
     ids       the id column's values, None when no id column is asked for
     position  bytes of the file that have been consumed so far, of its size on disk
     """
 
-    texts: pa.ChunkedArray
-    ids: pa.ChunkedArray | None
-    position: int
-
-
-class _Part(NamedTuple):
     texts: pa.Array
     ids: pa.Array | None
     position: int
@@ -150,7 +144,7 @@ def _errors_name(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {message}") from error
 
 
-def _parquet_parts(path: Path, options: ReaderOptions) -> Iterator[_Part]:
+def _parquet_parts(path: Path, options: ReaderOptions) -> Iterator[Documents]:
     # Not pre-buffered: a row group may be larger than memory, and is decoded page by page.
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as parquet:
         _check_schema(parquet.schema_arrow, options)
@@ -165,8 +159,8 @@ def _parquet_parts(path: Path, options: ReaderOptions) -> Iterator[_Part]:
             for batch in parquet.iter_batches(rows, row_groups=[i_group], columns=columns, use_threads=False):
                 done += batch.num_rows
                 ids = batch.column(options.id_column) if options.id_column else None
-                texts = _plain(batch.column(options.text_column))
-                yield _Part(texts, None if ids is None else _plain(ids), size * done // num_rows)
+                texts = _large(_plain(batch.column(options.text_column)))
+                yield Documents(texts, None if ids is None else _plain(ids), size * done // num_rows)
 
 
 def _leaf_index(metadata: Any, column: str) -> int:
@@ -208,7 +202,14 @@ def _plain(array: pa.Array) -> pa.Array:
     return array
 
 
-def _stream_parts(path: Path, magic: bytes, options: ReaderOptions) -> Iterator[_Part]:
+def _large(array: pa.Array) -> pa.Array:
+    """With offsets of 64 bits, so that parts can be put together without end."""
+    if pa.types.is_string(array.type):
+        return array.cast(pa.large_string())
+    return array.cast(pa.large_binary()) if pa.types.is_binary(array.type) else array
+
+
+def _stream_parts(path: Path, magic: bytes, options: ReaderOptions) -> Iterator[Documents]:
     compression = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
     codec = compression.get(magic[:2]) or compression.get(magic)
     if codec is None and path.suffix in COMPRESSIONS and magic:
@@ -253,7 +254,7 @@ def _blocks(stream: pa.NativeFile, tell: Callable[[], int], block_bytes: int) ->
     return read
 
 
-def _json_parts(read: Blocks, options: ReaderOptions) -> Iterator[_Part]:
+def _json_parts(read: Blocks, options: ReaderOptions) -> Iterator[Documents]:
     rest, num_lines, schema = b"", 0, None
     is_last = False
     while not is_last:
@@ -271,7 +272,7 @@ def _json_parts(read: Blocks, options: ReaderOptions) -> Iterator[_Part]:
                 schema = _json_schema(lines, options)
             table = _parse_json(lines, schema, num_lines)
             ids = table.column(options.id_column).combine_chunks() if options.id_column else None
-            yield _Part(table.column(options.text_column).combine_chunks(), ids, position)
+            yield Documents(table.column(options.text_column).combine_chunks(), ids, position)
         num_lines += lines.count(b"\n")
 
 
@@ -317,7 +318,7 @@ def _parse_json(lines: bytes, schema: pa.Schema, num_lines: int) -> pa.Table:
         raise ValueError(f"{message} (rows counted from 0)") from error
 
 
-def _text_parts(read: Blocks, separator: bytes | None) -> Iterator[_Part]:
+def _text_parts(read: Blocks, separator: bytes | None) -> Iterator[Documents]:
     if separator == b"":
         raise ValueError("the separator is empty; leave it out to have one document per line")
     rest, is_last = b"", False
@@ -328,7 +329,7 @@ def _text_parts(read: Blocks, separator: bytes | None) -> Iterator[_Part]:
         if is_last and rest:
             texts, rest = pa.concat_arrays([texts, pa.array([rest], pa.large_binary())]), b""
         if len(texts):
-            yield _Part(texts, None, position)
+            yield Documents(texts, None, position)
 
 
 def _split_lines(data: bytes) -> tuple[pa.Array, bytes]:
@@ -352,9 +353,9 @@ def _split(data: bytes, separator: bytes) -> tuple[pa.Array, bytes]:
     return texts[:-1], texts[-1].as_py()
 
 
-def _rebatch(parts: Iterator[_Part], batch_bytes: int) -> Iterator[Documents]:
+def _rebatch(parts: Iterator[Documents], batch_bytes: int) -> Iterator[Documents]:
     """Put parts together, and cut them, so that a batch holds as many documents as fit into batch_bytes."""
-    held: list[_Part] = []
+    held: list[Documents] = []
     held_bytes = 0
     for part in parts:
         texts, ids, position = part
@@ -365,19 +366,20 @@ def _rebatch(parts: Iterator[_Part], batch_bytes: int) -> Iterator[Documents]:
             room = batch_bytes - held_bytes
             stop = int(np.searchsorted(bounds, bounds[start] + room, side="right")) - 1
             if stop <= start and held:
-                yield _batch(held)
-                held, held_bytes = [], 0
+                batch, held, held_bytes = _batch(held), [], 0
+                yield batch
+                del batch
                 continue
             stop = max(stop, start + 1)
             piece = slice(start, stop)
-            held.append(_Part(texts[piece], None if ids is None else ids[piece], position))
+            held.append(Documents(texts[piece], None if ids is None else ids[piece], position))
             held_bytes += int(bounds[stop] - bounds[start])
             start = stop
     if held:
         yield _batch(held)
 
 
-def _batch(parts: list[_Part]) -> Documents:
-    texts = pa.chunked_array([part.texts for part in parts])
+def _batch(parts: list[Documents]) -> Documents:
     ids = [part.ids for part in parts if part.ids is not None]
-    return Documents(texts, pa.chunked_array(ids) if ids else None, parts[-1].position)
+    texts = pa.concat_arrays([part.texts for part in parts])
+    return Documents(texts, pa.concat_arrays(ids) if ids else None, parts[-1].position)

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,29 +179,30 @@ def _retokenize_file(
         ThreadPoolExecutor(1, "gpu-lattice-read") as reader,
         closing(_ahead(read_documents(path, options), reader)) as batches,
     ):
-        first = next(batches, None)
+        firsts = list(islice(batches, 1))
         with (
-            ParquetRows(target, _id_type(first, options)) as rows,
+            ParquetRows(target, _id_type(firsts, options)) as rows,
             ThreadPoolExecutor(1, "gpu-lattice-write") as writer,
         ):
             written: Future[None] | None = None
-            for batch in chain([] if first is None else [first], batches):
+            while (batch := firsts.pop() if firsts else next(batches, None)) is not None:
                 done = _tokenize(batch, total.documents, path, draw)
                 if written is not None:
                     written.result()
                 written = writer.submit(rows.write, done.ids, done.samples, done.tokens)
                 total = _added(total, batch, done)
                 bar.advance(batch.position, total.tokens)
+                del batch, done  # tens of megabytes that the next batch needs
             if written is not None:
                 written.result()
     bar.finish_file(path.stat().st_size)
     return total
 
 
-def _id_type(first: Documents | None, options: ReaderOptions) -> pa.DataType:
+def _id_type(firsts: list[Documents], options: ReaderOptions) -> pa.DataType:
     if options.id_column is None:
         return pa.int64()
-    return pa.string() if first is None or first.ids is None else first.ids.type
+    return firsts[0].ids.type if firsts and firsts[0].ids is not None else pa.string()
 
 
 def _added(total: Summary, batch: Documents, done: _Rows) -> Summary:
@@ -225,7 +226,7 @@ def _ahead(batches: Iterator[Documents], pool: ThreadPoolExecutor) -> Generator[
 def _tokenize(batch: Documents, first_row: int, path: Path, draw: _Draw) -> _Rows:
     n = len(batch.texts)
     row_numbers = pa.array(np.arange(first_row, first_row + n))
-    ids = row_numbers if batch.ids is None else batch.ids.combine_chunks()
+    ids = row_numbers if batch.ids is None else batch.ids
     doc_ids = row_numbers.to_numpy() if batch.ids is None else document_ids(ids, path)
     try:
         if draw.alpha is None:
@@ -272,8 +273,8 @@ def document_ids(ids: pa.Array, path: Path | str = "the id column") -> NDArray[n
     unique = ids.dictionary_encode()
     names = unique.dictionary.cast(pa.large_binary()).to_pylist()
     digests = b"".join(hashlib.blake2b(name, digest_size=8).digest() for name in names)
-    hashes: NDArray[np.int64] = np.frombuffer(digests, "<i8").astype(np.int64)
-    return hashes.take(unique.indices.to_numpy())
+    hashes = np.frombuffer(digests, "<i8").astype(np.int64)
+    return np.take(hashes, np.asarray(unique.indices))
 
 
 class _Bar:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
@@ -12,29 +12,22 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# A character of the first group followed by one of the first or second is a cluster, whatever goes before.
+OTHER, LV, LVT, CONSONANT, PICTOGRAPHIC = range(5)
+L, REGIONAL, PREPEND, CONTROL, CR, LF = range(5, 11)
+V, T, EXTEND, ZWJ, SPACING_MARK, LINKER, EXTEND_OUTSIDE_CONJUNCTS = range(11, 18)
+LAST_ALONE, LAST_FIRST = PICTOGRAPHIC, LF
+
 BLOCK_SIZE = 128
-
-OTHER, CR, LF, CONTROL, EXTEND, ZWJ, REGIONAL, PREPEND, SPACING_MARK = range(9)
-L, V, T, LV, LVT, PICTOGRAPHIC, CONSONANT, LINKER, EXTEND_OUTSIDE_CONJUNCTS = range(9, 18)
-
-
-class GraphemeTable(NamedTuple):
-    """The class of code point c is blocks[index[c // BLOCK_SIZE], c % BLOCK_SIZE].
-
-    index   uint8 [0x110000 / BLOCK_SIZE]
-    blocks  uint8 [num_blocks, BLOCK_SIZE]
-    """
-
-    index: NDArray[np.uint8]
-    blocks: NDArray[np.uint8]
 
 
 @lru_cache(maxsize=1)
-def grapheme_table() -> GraphemeTable:
-    """The table that tools/make_grapheme_table.py wrote."""
+def grapheme_classes() -> NDArray[np.uint8]:
+    """uint8 [0x110000], the class of every code point, from the table that tools/make_grapheme_table.py wrote."""
     path = resources.files("gpu_lattice") / "data" / "graphemes.npz"
     with path.open("rb") as file, np.load(file) as arrays:
-        return GraphemeTable(arrays["index"], arrays["blocks"])
+        classes: NDArray[np.uint8] = arrays["blocks"][arrays["index"]].reshape(-1)
+    return classes
 
 
 @njit(nogil=True, cache=True)
@@ -53,14 +46,14 @@ def decode_character(values, i):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def cluster_end(table, values, i, stop):  # type: ignore[no-untyped-def]
-    """The end of the grapheme cluster that begins at i, in valid UTF-8.
+def cluster_end(classes, values, i, stop):  # type: ignore[no-untyped-def]
+    """The end of the grapheme cluster that begins at i, in valid UTF-8; bits 5 to 7 of the classes are left aside.
 
     What went before i does not matter: a cluster never begins within a conjunct or an emoji sequence, and never after
     an odd number of regional indicators.
     """
     code_point, length = decode_character(values, i)
-    before = table.blocks[table.index[code_point // BLOCK_SIZE], code_point % BLOCK_SIZE]
+    before = np.int64(classes[code_point]) & 31
     i += length
     num_regional = 1 if before == REGIONAL else 0
     # 1 after a consonant and its marks, 2 once one of them was a linker
@@ -69,7 +62,7 @@ def cluster_end(table, values, i, stop):  # type: ignore[no-untyped-def]
     emoji = 1 if before == PICTOGRAPHIC else 0
     while i < stop:
         code_point, length = decode_character(values, i)
-        after = table.blocks[table.index[code_point // BLOCK_SIZE], code_point % BLOCK_SIZE]
+        after = np.int64(classes[code_point]) & 31
         if _breaks(before, after, num_regional, conjunct, emoji):
             break
         if after == CONSONANT:
@@ -82,7 +75,7 @@ def cluster_end(table, values, i, stop):  # type: ignore[no-untyped-def]
             emoji = 1
         elif after == ZWJ:
             emoji = 2 if emoji == 1 else 0
-        elif emoji != 1 or after != EXTEND and after != LINKER and after != EXTEND_OUTSIDE_CONJUNCTS:
+        elif after not in (EXTEND, LINKER, EXTEND_OUTSIDE_CONJUNCTS) or emoji == 2:
             emoji = 0
         num_regional = num_regional + 1 if after == REGIONAL else 0
         before = after
@@ -93,21 +86,17 @@ def cluster_end(table, values, i, stop):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def _breaks(before, after, num_regional, conjunct, emoji):  # type: ignore[no-untyped-def]
     """Whether a cluster ends between characters of these classes."""
-    if before == OTHER and after == OTHER:
-        return True
     if before == CR and after == LF:
         return False
-    if CR <= before <= CONTROL or CR <= after <= CONTROL:
+    if CONTROL <= before <= LF or CONTROL <= after <= LF:
         return True
-    if before == L and (after == L or after == V or after == LV or after == LVT):
+    if before == L and after in (L, V, LV, LVT):
         return False
-    if (before == LV or before == V) and (after == V or after == T):
+    if before in (LV, V) and after in (V, T):
         return False
-    if (before == LVT or before == T) and after == T:
+    if before in (LVT, T) and after == T:
         return False
-    if after == EXTEND or after == ZWJ or after == LINKER or after == EXTEND_OUTSIDE_CONJUNCTS:
-        return False
-    if after == SPACING_MARK or before == PREPEND:
+    if after >= EXTEND or before == PREPEND:
         return False
     if after == CONSONANT:
         return conjunct != 2

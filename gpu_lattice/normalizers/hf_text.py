@@ -1,8 +1,8 @@
 """Compiled rules of Hugging Face's tokenizers: added tokens, normalizers and pre-tokenizers over ranges of documents.
 
-One direction: a document -> the text between added tokens -> normalized -> the text between added tokens that are
-looked for in normalized text -> pre-tokens. Sources: tokenizers 0.23.3, added_vocabulary.rs, normalizers/*.rs,
-pre_tokenizers/{metaspace,whitespace}.rs.
+Every stage takes all documents of a range: documents -> parts between added tokens -> normalizers -> parts between
+added tokens that are looked for in normalized text -> pre-tokens. Sources: tokenizers 0.23.3, added_vocabulary.rs,
+normalizers/*.rs, pre_tokenizers/{metaspace,whitespace}.rs.
 """
 
 from __future__ import annotations
@@ -13,114 +13,89 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.normalizers.charsmap import CharsMap, shortest_match
-from gpu_lattice.normalizers.graphemes import GraphemeTable, cluster_end
+from gpu_lattice.normalizers.graphemes import LAST_ALONE, LAST_FIRST, cluster_end, decode_character, grapheme_classes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NOT_DIRECT = 255
+HAS_KEY = 32
 LONGEST_CLUSTER = 5
-
-PRECOMPILED, STRIP, REPLACE, COLLAPSE_SPACES, PREPEND = range(5)
+SPACE = 0x20
 STRIP_LEFT, STRIP_RIGHT = 1, 2
 NEVER, FIRST, ALWAYS = range(3)
-SPACE = 0x20
+
+
+class Parts(NamedTuple):
+    """Consecutive parts of the documents of a range; P of them.
+
+    starts, stops  int64 [P], part i is values[starts[i]:stops[i]] of the array that goes with it
+    tokens         int64 [P], the added token that a part is, -1 for text
+    begins         bool [P], whether the part is text from the very beginning of its document
+    docs           int64 [num_docs + 1], document d is the parts docs[d]..docs[d + 1]
+    """
+
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    begins: NDArray[np.bool_]
+    docs: NDArray[np.int64]
 
 
 class Precompiled(NamedTuple):
     """A character map, applied to grapheme clusters.
 
-    direct  uint8 [256], the ASCII byte that an ASCII byte becomes when another ASCII byte or nothing follows it;
-            NOT_DIRECT where the byte alone does not decide
+    direct   uint8 [256], the ASCII byte that an ASCII byte becomes when another ASCII byte or nothing follows it;
+             NOT_DIRECT where the byte alone does not decide
+    classes  uint8 [0x110000], the grapheme class of every code point, plus HAS_KEY where it begins with a key
     """
 
     charsmap: CharsMap
-    graphemes: GraphemeTable
     direct: NDArray[np.uint8]
+    classes: NDArray[np.uint8]
 
 
-class Steps(NamedTuple):
-    """Normalizers in their order.
-
-    kinds    int64 [n], PRECOMPILED to PREPEND
-    flags    int64 [n], STRIP_LEFT | STRIP_RIGHT of a STRIP
-    strings  uint8; step i finds strings[bounds[2 i]:bounds[2 i + 1]] and writes strings[bounds[2 i + 1]:bounds[2 i + 2]]
-    bounds   int64 [2 n + 1]
-    """
-
-    kinds: NDArray[np.int64]
-    flags: NDArray[np.int64]
-    strings: NDArray[np.uint8]
-    bounds: NDArray[np.int64]
-
-
-class AddedTokens(NamedTuple):
-    """A trie of the patterns of added tokens; the children of node i are the nodes first[i]..first[i + 1].
+class TokenTrie(NamedTuple):
+    """The patterns of added tokens; the children of node i are the nodes first[i]..first[i + 1].
 
     root      int32 [256], the node of a first byte, -1 for none
     first     int32 [num_nodes + 1]
     labels    uint8 [num_nodes], the byte that leads to a node
-    token     int32 [num_nodes], which token's pattern ends at a node, -1 for none
-    ids       int32 [num_tokens]
-    lstrip, rstrip   bool [num_tokens], whether the token takes the white space before it, after it
-    contents  uint8; token t is written as contents[bounds[t]:bounds[t + 1]]
-    bounds    int64 [num_tokens + 1]
+    tokens    int32 [num_nodes], the token whose pattern ends at a node, -1 for none
+    lstrip, rstrip   bool, by token: whether it takes the white space before it, after it
     """
 
     root: NDArray[np.int32]
     first: NDArray[np.int32]
     labels: NDArray[np.uint8]
-    token: NDArray[np.int32]
-    ids: NDArray[np.int32]
+    tokens: NDArray[np.int32]
     lstrip: NDArray[np.bool_]
     rstrip: NDArray[np.bool_]
-    contents: NDArray[np.uint8]
-    bounds: NDArray[np.int64]
 
 
-class PreTokens(NamedTuple):
-    """How normalized text is cut.
+class Cutter(NamedTuple):
+    """How normalized text is cut, and how added tokens are written.
 
     at_whitespace  cut at white space, which is dropped
     metaspace      uint8, the bytes of the character that spaces become; empty without a Metaspace
     prefix         NEVER, FIRST (at the beginning of a document) or ALWAYS: where one is put before the text
     split          cut before every such character
+    contents       uint8; token t is written as contents[bounds[t]:bounds[t + 1]]
+    bounds         int64 [num_tokens + 1]
     """
 
     at_whitespace: bool
     metaspace: NDArray[np.uint8]
     prefix: int
     split: bool
+    contents: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
 
 
-class Rules(NamedTuple):
-    """Everything between texts and pre-tokens; tokens `raw` are looked for in the text, `cooked` in normalized text."""
-
-    raw: AddedTokens
-    precompiled: Precompiled
-    steps: Steps
-    cooked: AddedTokens
-    pre_tokens: PreTokens
-
-
-class Output(NamedTuple):
-    """What is written so far; arrays may be longer than their numbers say.
-
-    values, num_bytes   uint8
-    ends, num_chunks    int64, where every chunk ends
-    hits, num_hits      int64 [.., 2], (chunk, id) of added tokens
-    """
-
-    values: NDArray[np.uint8]
-    num_bytes: int
-    ends: NDArray[np.int64]
-    num_chunks: int
-    hits: NDArray[np.int64]
-    num_hits: int
-
-
-def direct_bytes(charsmap: CharsMap) -> NDArray[np.uint8]:
-    """The table Precompiled.direct."""
+def precompiled(charsmap: CharsMap) -> Precompiled:
+    """The tables for a character map."""
+    classes = grapheme_classes().copy()
+    _mark_keys(charsmap, classes)
     direct = np.full(256, NOT_DIRECT, np.uint8)
     for byte in range(128):
         length, at = shortest_match(charsmap, np.array([byte], np.uint8), 0, 1)
@@ -130,7 +105,30 @@ def direct_bytes(charsmap: CharsMap) -> NDArray[np.uint8]:
             direct[byte] = charsmap.replacements[at]
     # "\r\n" is one cluster.
     direct[0x0D] = NOT_DIRECT
-    return direct
+    return Precompiled(charsmap, direct, classes)
+
+
+@njit(nogil=True, cache=True)
+def _mark_keys(charsmap, classes):  # type: ignore[no-untyped-def]
+    character = np.empty(4, np.uint8)
+    for code_point in range(classes.size):
+        stop = _encode_character(code_point, character)
+        if shortest_match(charsmap, character, 0, stop)[0] > 0:
+            classes[code_point] |= HAS_KEY
+
+
+@njit(nogil=True, cache=True)
+def _encode_character(code_point, out):  # type: ignore[no-untyped-def]
+    """Write a code point as UTF-8; returns its number of bytes."""
+    if code_point < 0x80:
+        out[0] = code_point
+        return 1
+    length = 2 if code_point < 0x800 else 3 if code_point < 0x10000 else 4
+    for k in range(length - 1, 0, -1):
+        out[k] = 0x80 | (code_point & 0x3F)
+        code_point >>= 6
+    out[0] = (0xF00 >> length) & 0xFF | code_point
+    return length
 
 
 @njit(nogil=True, cache=True)
@@ -198,115 +196,78 @@ def character_length(values, i, stop):  # type: ignore[no-untyped-def]
     return length
 
 
-@njit(nogil=True, cache=True)
-def pre_tokenize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
-    """Documents i_start..i_stop of valid UTF-8, as (values, offsets [n + 1], chunk ends, hits [.., 2])."""
-    num_bytes = offsets[i_stop] - offsets[i_start]
-    out = Output(
-        np.empty(num_bytes + num_bytes // 2 + 64, np.uint8), 0,
-        np.empty(num_bytes // 4 + 64, np.int64), 0,
-        np.empty((16, 2), np.int64), 0,
-    )  # fmt: skip
-    out_offsets = np.zeros(i_stop - i_start + 1, np.int64)
-    scratch = np.empty(256, np.uint8), np.empty(256, np.uint8)
-    for i_doc in range(i_start, i_stop):
-        out, scratch = _put_document(rules, values, offsets[i_doc], offsets[i_doc + 1], out, scratch)
-        out_offsets[i_doc - i_start + 1] = out.num_bytes
-    return out.values[: out.num_bytes], out_offsets, out.ends[: out.num_chunks], out.hits[: out.num_hits]
+def whole_documents(offsets: NDArray[np.int64]) -> Parts:
+    """Every document as one part."""
+    n = len(offsets) - 1
+    return Parts(offsets[:-1].copy(), offsets[1:].copy(), np.full(n, -1), np.ones(n, np.bool_), np.arange(n + 1))
 
 
 @njit(nogil=True, cache=True)
-def normalize_text(rules, values, start, stop):  # type: ignore[no-untyped-def]
-    """values[start:stop] by the steps alone."""
-    source, start, stop, _ = _normalize(rules, values, start, stop, (np.empty(16, np.uint8), np.empty(16, np.uint8)))
-    return source[start:stop].copy()
+def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
+    """The parts with added tokens as parts of their own; the leftmost pattern is one, of several the longest.
 
-
-@njit(nogil=True, cache=True)
-def _put_document(rules, values, start, stop, out, scratch):  # type: ignore[no-untyped-def]
-    tokens = rules.raw
-    if tokens.ids.size == 0:
-        return _put_text(rules, values, start, stop, True, out, scratch)
-    i = done = start
-    while i < stop:
-        token, begin, end, i = _next_token(tokens, values, start, stop, i, done)
-        if token < 0:
-            break
-        if done < begin:
-            out, scratch = _put_text(rules, values, done, begin, done == start, out, scratch)
-        out = _put_token(tokens, token, out)
-        done = end
-    if done != stop:
-        out, scratch = _put_text(rules, values, done, stop, done == start, out, scratch)
-    return out, scratch
-
-
-@njit(nogil=True, cache=True)
-def _put_text(rules, values, start, stop, is_first, out, scratch):  # type: ignore[no-untyped-def]
-    """Write the pre-tokens of values[start:stop], in which no raw token is."""
-    source, start, stop, scratch = _normalize(rules, values, start, stop, scratch)
-    tokens = rules.cooked
-    if tokens.ids.size == 0:
-        return _put_words(rules.pre_tokens, source, start, stop, is_first, out), scratch
-    i = done = start
-    while i < stop:
-        token, begin, end, i = _next_token(tokens, source, start, stop, i, done)
-        if token < 0:
-            break
-        if done < begin:
-            out = _put_words(rules.pre_tokens, source, done, begin, is_first and done == start, out)
-        out = _put_token(tokens, token, out)
-        done = end
-    if done != stop:
-        out = _put_words(rules.pre_tokens, source, done, stop, is_first and done == start, out)
-    return out, scratch
-
-
-@njit(nogil=True, cache=True)
-def _next_token(tokens, values, start, stop, i, done):  # type: ignore[no-untyped-def]
-    """The next added token from i on, as (token or -1, begin, end, where to look on); before `done` all is written.
-
-    The white space that a token takes is not skipped in the search for the next, as in the tool.
+    The white space that a token takes is not left out of the search for the next, as in the tool.
     """
-    while i < stop:
-        node = tokens.root[values[i]]
-        if node < 0:
-            i += 1
-            continue
-        token, end = _longest_token(tokens, node, values, i, stop)
-        if token < 0:
-            i += 1
-            continue
-        begin, after = i, end
-        if tokens.lstrip[token]:
-            while begin > start:
-                length = space_before(values, start, begin)
-                if length == 0:
+    room = len(parts.starts) + 16
+    starts, stops, tokens = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+    docs = np.zeros_like(parts.docs)
+    size = 0
+    for i_doc in range(len(docs) - 1):
+        for i_part in range(parts.docs[i_doc], parts.docs[i_doc + 1]):
+            start, stop = parts.starts[i_part], parts.stops[i_part]
+            i = done = start
+            while parts.tokens[i_part] < 0 and i < stop:
+                i = _skip_to_pattern(trie.root, values, i, stop)
+                if i == stop:
                     break
-                begin -= length
-            begin = max(begin, done)
-        if tokens.rstrip[token]:
-            while end < stop:
-                length = space_at(values, end, stop)
-                if length == 0:
-                    break
-                end += length
-        return token, begin, end, after
-    return -1, stop, stop, stop
+                token, end = _longest_token(trie, trie.root[values[i]], values, i, stop)
+                if token < 0:
+                    i += 1
+                    continue
+                begin, after = i, end
+                if trie.lstrip[token]:
+                    begin = max(_strip_right(values, start, begin), done)
+                if trie.rstrip[token]:
+                    end = _strip_left(values, end, stop)
+                starts, stops, tokens = _with_parts(starts, stops, tokens, size)
+                if done < begin:
+                    starts[size], stops[size], tokens[size] = done, begin, -1
+                    size += 1
+                starts[size], stops[size], tokens[size] = begin, end, token
+                size += 1
+                i, done = after, end
+            starts, stops, tokens = _with_parts(starts, stops, tokens, size)
+            if parts.tokens[i_part] >= 0 or done != stop:
+                starts[size], stops[size], tokens[size] = done, stop, parts.tokens[i_part]
+                size += 1
+        docs[i_doc + 1] = size
+    begins = np.zeros(size, np.bool_)
+    for i_doc in range(len(docs) - 1):
+        first, old = docs[i_doc], parts.docs[i_doc]
+        if first < docs[i_doc + 1]:
+            begins[first] = tokens[first] < 0 and parts.begins[old] and starts[first] == parts.starts[old]
+    return Parts(starts[:size], stops[:size], tokens[:size], begins, docs)
 
 
 @njit(nogil=True, cache=True)
-def _longest_token(tokens, node, values, i, stop):  # type: ignore[no-untyped-def]
+def _skip_to_pattern(root, values, i, stop):  # type: ignore[no-untyped-def]
+    while i < stop and root[values[i]] < 0:
+        i += 1
+    return i
+
+
+@njit(nogil=True, cache=True)
+def _longest_token(trie, node, values, i, stop):  # type: ignore[no-untyped-def]
     """(token or -1, its end) of the longest pattern at i, whose first byte leads to `node`."""
     token, end = np.int64(-1), i
     i += 1
     while True:
-        if tokens.token[node] >= 0:
-            token, end = np.int64(tokens.token[node]), i
-        child, last = np.int64(tokens.first[node]), np.int64(tokens.first[node + 1])
+        if trie.tokens[node] >= 0:
+            token, end = np.int64(trie.tokens[node]), i
+        child, last = np.int64(trie.first[node]), np.int64(trie.first[node + 1])
         if i == stop:
             break
-        while child < last and tokens.labels[child] != values[i]:
+        while child < last and trie.labels[child] != values[i]:
             child += 1
         if child == last:
             break
@@ -316,157 +277,105 @@ def _longest_token(tokens, node, values, i, stop):  # type: ignore[no-untyped-de
 
 
 @njit(nogil=True, cache=True)
-def _put_token(tokens, token, out):  # type: ignore[no-untyped-def]
-    """Write an added token, as its content, in a chunk of its own."""
-    start, stop = tokens.bounds[token], tokens.bounds[token + 1]
-    size, num_chunks, hits = out.num_bytes, out.num_chunks, out.hits
-    if out.num_hits == len(hits):
-        hits = np.empty((2 * len(hits), 2), np.int64)
-        hits[: out.num_hits] = out.hits
-    hits[out.num_hits, 0], hits[out.num_hits, 1] = num_chunks, tokens.ids[token]
-    values = with_room(out.values, size, stop - start)
-    for k in range(stop - start):
-        values[size + k] = tokens.contents[start + k]
-    ends = _with_ends(out.ends, num_chunks, 1)
-    ends[num_chunks] = size + stop - start
-    return Output(values, size + stop - start, ends, num_chunks + 1, hits, out.num_hits + 1)
+def _with_parts(starts, stops, tokens, size):  # type: ignore[no-untyped-def]
+    """The arrays with room for two more parts."""
+    return _with_room(starts, size, 2), _with_room(stops, size, 2), _with_room(tokens, size, 2)
 
 
 @njit(nogil=True, cache=True)
-def _put_words(pre_tokens, values, start, stop, is_first, out):  # type: ignore[no-untyped-def]
-    if not pre_tokens.at_whitespace:
-        return _put_word(pre_tokens, values, start, stop, is_first, out)
-    while start < stop:
-        length = space_at(values, start, stop)
-        if length > 0:
-            start += length
-            continue
-        end = start
-        while end < stop and space_at(values, end, stop) == 0:
-            end += 1
-        out = _put_word(pre_tokens, values, start, end, is_first, out)
-        start = end
-    return out
+def strip(flags, values, parts):  # type: ignore[no-untyped-def]
+    """The parts without white space at the ends that STRIP_LEFT | STRIP_RIGHT name."""
+    starts, stops = parts.starts.copy(), parts.stops.copy()
+    for i in range(len(starts)):
+        if parts.tokens[i] < 0 and flags & STRIP_LEFT:
+            starts[i] = _strip_left(values, starts[i], stops[i])
+        if parts.tokens[i] < 0 and flags & STRIP_RIGHT:
+            stops[i] = _strip_right(values, starts[i], stops[i])
+    return Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
 
 
 @njit(nogil=True, cache=True)
-def _put_word(pre_tokens, values, start, stop, is_first, out):  # type: ignore[no-untyped-def]
-    """Write values[start:stop] with spaces as Metaspace has them, in one chunk or in one for every space."""
-    if start == stop:
-        return out
-    mark, split = pre_tokens.metaspace, pre_tokens.split
-    num_mark = mark.size
-    if num_mark == 0:
-        return _put_chunk(values, start, stop, out)
-    num_spaces = 0
-    for i in range(start, stop):
-        num_spaces += (values[i] == SPACE) | (values[i] == mark[0])
-    written = with_room(out.values, out.num_bytes, stop - start + (num_spaces + 1) * num_mark)
-    ends = _with_ends(out.ends, out.num_chunks, num_spaces + 2)
-    size, num_chunks = out.num_bytes, out.num_chunks
-    chunk_start = size
-    wants_prefix = pre_tokens.prefix == ALWAYS or pre_tokens.prefix == FIRST and is_first
-    if wants_prefix and values[start] != SPACE and not _stands_at(mark, values, start, stop):
-        for k in range(num_mark):
-            written[size + k] = mark[k]
-        size += num_mark
-    i = start
-    while i < stop:
-        byte = values[i]
-        if byte != SPACE and (byte != mark[0] or not _stands_at(mark, values, i, stop)):
-            written[size] = byte
-            size += 1
-            i += 1
-            continue
-        if split and size > chunk_start:
-            ends[num_chunks] = size
-            num_chunks += 1
-            chunk_start = size
-        for k in range(num_mark):
-            written[size + k] = mark[k]
-        size += num_mark
-        i += 1 if byte == SPACE else num_mark
-    ends[num_chunks] = size
-    return Output(written, size, ends, num_chunks + 1, out.hits, out.num_hits)
+def apply_precompiled(precompiled, values, parts):  # type: ignore[no-untyped-def]
+    """The parts by a character map, as (values, parts).
 
-
-@njit(nogil=True, cache=True)
-def _put_chunk(values, start, stop, out):  # type: ignore[no-untyped-def]
-    size = out.num_bytes + stop - start
-    written = with_room(out.values, out.num_bytes, stop - start)
-    written[out.num_bytes : size] = values[start:stop]
-    ends = _with_ends(out.ends, out.num_chunks, 1)
-    ends[out.num_chunks] = size
-    return Output(written, size, ends, out.num_chunks + 1, out.hits, out.num_hits)
-
-
-@njit(nogil=True, cache=True)
-def _normalize(rules, values, start, stop, scratch):  # type: ignore[no-untyped-def]
-    """The steps over values[start:stop], as (array, start, stop, scratch); the array is one of the two of `scratch`."""
-    steps = rules.steps
-    target, other = scratch
-    i_step = 0
-    if len(steps.kinds) > 0 and steps.kinds[0] == PRECOMPILED:
-        target, size = apply_precompiled(rules.precompiled, values, start, stop, target)
-        i_step = 1
-    else:
-        size = stop - start
-        target = with_room(target, 0, size)
-        target[:size] = values[start:stop]
-    start, stop = 0, size
-    while i_step < len(steps.kinds):
-        kind = steps.kinds[i_step]
-        found = steps.strings[steps.bounds[2 * i_step] : steps.bounds[2 * i_step + 1]]
-        content = steps.strings[steps.bounds[2 * i_step + 1] : steps.bounds[2 * i_step + 2]]
-        if kind == STRIP:
-            start, stop = _strip(steps.flags[i_step], target, start, stop)
-        elif kind == PRECOMPILED:
-            other, size = apply_precompiled(rules.precompiled, target, start, stop, other)
-            target, other, start, stop = other, target, 0, size
-        elif kind != COLLAPSE_SPACES or _has_two_spaces(target, start, stop):
-            other, size = _rewrite(kind, found, content, target, start, stop, other)
-            target, other, start, stop = other, target, 0, size
-        i_step += 1
-    return target, start, stop, (target, other)
-
-
-@njit(nogil=True, cache=True)
-def apply_precompiled(precompiled, values, i, stop, out):  # type: ignore[no-untyped-def]
-    """(out, size): a cluster of at most 5 bytes becomes the replacement of the shortest key that it begins with.
-
-    Longer clusters, and those without such a key, are taken character by character. There is always room in `out` for
-    the bytes that are left, so that only replacements have to look.
+    A cluster of at most 5 bytes becomes the replacement of the shortest key that it begins with; longer clusters, and
+    those that begin with no key, are taken character by character. There is always room for the bytes that are left,
+    so that only replacements have to look.
     """
-    direct, charsmap = precompiled.direct, precompiled.charsmap
-    out = with_room(out, 0, stop - i)
+    charsmap, direct, classes = precompiled.charsmap, precompiled.direct, precompiled.classes
+    replacements = charsmap.replacements
+    starts, stops = np.zeros_like(parts.starts), np.zeros_like(parts.stops)
+    num_later = _num_bytes(parts)
+    out = np.empty(num_later + 64, np.uint8)
     size = 0
+    for i_part in range(len(starts)):
+        starts[i_part] = size
+        i, stop = parts.starts[i_part], parts.stops[i_part]
+        num_later -= stop - i
+        if parts.tokens[i_part] >= 0:
+            i = stop
+        while i < stop:
+            i, size = _copy_direct(direct, values, i, stop, out, size)
+            if i < stop:
+                i, size = _copy_plain(classes, values, i, stop, out, size)
+            if i == stop:
+                break
+            end = cluster_end(classes, values, i, stop)
+            if end - i <= LONGEST_CLUSTER:
+                length, at = shortest_match(charsmap, values, i, end)
+                if length > 0:
+                    i = end
+                    out, size = _put_replacement(replacements, at, stop - i + num_later, out, size)
+            while i < end:
+                code_point, num_bytes = decode_character(values, i)
+                at = -1
+                if classes[code_point] & HAS_KEY:
+                    _, at = shortest_match(charsmap, values, i, i + num_bytes)
+                if at >= 0:
+                    i += num_bytes
+                    out, size = _put_replacement(replacements, at, stop - i + num_later, out, size)
+                for _ in range(0 if at >= 0 else num_bytes):
+                    out[size] = values[i]
+                    size += 1
+                    i += 1
+        stops[i_part] = size
+    return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
+
+
+@njit(nogil=True, cache=True)
+def _copy_direct(direct, values, i, stop, out, size):  # type: ignore[no-untyped-def]
+    """Copy ASCII up to the first byte that needs a closer look; returns (where that is, size)."""
     while i < stop:
         byte = direct[values[i]]
-        if byte != NOT_DIRECT and (i + 1 == stop or values[i + 1] < 0x80):
-            out[size] = byte
+        if byte == NOT_DIRECT or (i + 1 < stop and values[i + 1] >= 0x80):
+            break
+        out[size] = byte
+        size += 1
+        i += 1
+    return i, size
+
+
+@njit(nogil=True, cache=True)
+def _copy_plain(classes, values, i, stop, out, size):  # type: ignore[no-untyped-def]
+    """Copy characters that are clusters and have no key, up to the first other or to ASCII; returns (where, size)."""
+    code_point, length = decode_character(values, i)
+    what = np.int64(classes[code_point])
+    while what <= LAST_ALONE:
+        end = i + length
+        next_what = np.int64(0)
+        if end < stop:
+            code_point, length = decode_character(values, end)
+            next_what = np.int64(classes[code_point])
+            if next_what & 31 > LAST_FIRST:
+                break
+        while i < end:
+            out[size] = values[i]
             size += 1
             i += 1
-            continue
-        cluster_stop = cluster_end(precompiled.graphemes, values, i, stop)
-        if cluster_stop - i <= LONGEST_CLUSTER:
-            length, at = shortest_match(charsmap, values, i, cluster_stop)
-            if length > 0:
-                i = cluster_stop
-                out, size = _put_replacement(charsmap.replacements, at, stop - i, out, size)
-                continue
-        while i < cluster_stop:
-            end = i + 1
-            while end < cluster_stop and values[end] & 0xC0 == 0x80:
-                end += 1
-            length, at = shortest_match(charsmap, values, i, end)
-            if length > 0:
-                i = end
-                out, size = _put_replacement(charsmap.replacements, at, stop - i, out, size)
-            while i < end:
-                out[size] = values[i]
-                size += 1
-                i += 1
-    return out, size
+        if end == stop or values[end] < 0x80:
+            break
+        what = next_what
+    return i, size
 
 
 @njit(nogil=True, cache=True)
@@ -474,67 +383,249 @@ def _put_replacement(replacements, at, num_left, out, size):  # type: ignore[no-
     end = at
     while replacements[end] != 0:
         end += 1
-    out = with_room(out, size, end - at + num_left)
-    for k in range(at, end):
-        out[size] = replacements[k]
+    out = _with_room(out, size, end - at + num_left)
+    return out, _copy(replacements, at, end, out, size)
+
+
+@njit(nogil=True, cache=True)
+def collapse_spaces(content, values, parts):  # type: ignore[no-untyped-def]
+    """`content` for every run of two or more spaces, as (values, parts)."""
+    starts, stops = np.zeros_like(parts.starts), np.zeros_like(parts.stops)
+    num_later = _num_bytes(parts)
+    out = np.empty(num_later + 64, np.uint8)
+    size = 0
+    for i_part in range(len(starts)):
+        starts[i_part] = size
+        i, stop = parts.starts[i_part], parts.stops[i_part]
+        num_later -= stop - i
+        if parts.tokens[i_part] >= 0:
+            i = stop
+        while i < stop:
+            i, size = _copy_to_two_spaces(values, i, stop, out, size)
+            if i == stop:
+                break
+            while i < stop and values[i] == SPACE:
+                i += 1
+            out = _with_room(out, size, content.size + stop - i + num_later)
+            size = _copy(content, 0, content.size, out, size)
+        stops[i_part] = size
+    return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
+
+
+@njit(nogil=True, cache=True)
+def _copy_to_two_spaces(values, i, stop, out, size):  # type: ignore[no-untyped-def]
+    while i < stop:
+        byte = values[i]
+        if byte == SPACE and i + 1 < stop and values[i + 1] == SPACE:
+            break
+        out[size] = byte
         size += 1
-    return out, size
+        i += 1
+    return i, size
 
 
 @njit(nogil=True, cache=True)
-def _strip(flags, values, start, stop):  # type: ignore[no-untyped-def]
-    """values[start:stop] without the white space at the ends that the flags name."""
-    while flags & STRIP_LEFT and start < stop:
-        length = space_at(values, start, stop)
-        if length == 0:
-            break
-        start += length
-    while flags & STRIP_RIGHT and start < stop:
-        length = space_before(values, start, stop)
-        if length == 0:
-            break
-        stop -= length
-    return start, stop
-
-
-@njit(nogil=True, cache=True)
-def _has_two_spaces(values, start, stop):  # type: ignore[no-untyped-def]
+def has_two_spaces(values):  # type: ignore[no-untyped-def]
+    """Whether two spaces stand side by side anywhere."""
     num_pairs = 0
-    for i in range(start, stop - 1):
+    for i in range(values.size - 1):
         num_pairs += (values[i] == SPACE) & (values[i + 1] == SPACE)
     return num_pairs > 0
 
 
 @njit(nogil=True, cache=True)
-def _rewrite(kind, found, content, values, i, stop, out):  # type: ignore[no-untyped-def]
-    """(out, size) of REPLACE, COLLAPSE_SPACES or PREPEND over values[i:stop]."""
-    out = with_room(out, 0, stop - i)
+def replace(pattern, content, values, parts):  # type: ignore[no-untyped-def]
+    """`content` for every occurrence of a string, from left to right, as (values, parts)."""
+    starts, stops = np.zeros_like(parts.starts), np.zeros_like(parts.stops)
+    num_later = _num_bytes(parts)
+    out = np.empty(num_later + 64, np.uint8)
     size = 0
-    if kind == PREPEND and i < stop:
-        out, size = _put_content(content, stop - i, out, size)
-    while i < stop:
-        length = 0
-        if kind == REPLACE and _stands_at(found, values, i, stop):
-            length = found.size
-        elif kind == COLLAPSE_SPACES:
-            while i + length < stop and values[i + length] == SPACE:
-                length += 1
-        if length > (kind == COLLAPSE_SPACES):
-            i += length
-            out, size = _put_content(content, stop - i, out, size)
-        else:
-            out[size] = values[i]
-            size += 1
-            i += 1
-    return out, size
+    for i_part in range(len(starts)):
+        starts[i_part] = size
+        i, stop = parts.starts[i_part], parts.stops[i_part]
+        num_later -= stop - i
+        if parts.tokens[i_part] >= 0:
+            i = stop
+        while i < stop:
+            if values[i] != pattern[0] or not _stands_at(pattern, values, i, stop):
+                out[size] = values[i]
+                size += 1
+                i += 1
+                continue
+            i += pattern.size
+            out = _with_room(out, size, content.size + stop - i + num_later)
+            size = _copy(content, 0, content.size, out, size)
+        stops[i_part] = size
+    return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
 
 
 @njit(nogil=True, cache=True)
-def _put_content(content, num_left, out, size):  # type: ignore[no-untyped-def]
-    out = with_room(out, size, content.size + num_left)
-    for k in range(content.size):
-        out[size + k] = content[k]
-    return out, size + content.size
+def prepend(content, values, parts):  # type: ignore[no-untyped-def]
+    """`content` before every part that is not empty, as (values, parts)."""
+    starts, stops = np.zeros_like(parts.starts), np.zeros_like(parts.stops)
+    out = np.empty(_num_bytes(parts) + len(starts) * content.size, np.uint8)
+    size = 0
+    for i_part in range(len(starts)):
+        starts[i_part] = size
+        if parts.tokens[i_part] < 0 and parts.starts[i_part] < parts.stops[i_part]:
+            size = _copy(content, 0, content.size, out, size)
+            size = _copy(values, parts.starts[i_part], parts.stops[i_part], out, size)
+        stops[i_part] = size
+    return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
+
+
+@njit(nogil=True, cache=True)
+def cut(cutter, values, parts):  # type: ignore[no-untyped-def]
+    """The pre-tokens, as (values, offsets [num_docs + 1], chunk ends, hits int64 [.., 2]: (chunk, added token))."""
+    num_bytes, num_chunks = _room(cutter, values, parts)
+    out, ends = np.empty(num_bytes, np.uint8), np.empty(num_chunks, np.int64)
+    hits = np.empty((np.count_nonzero(parts.tokens >= 0), 2), np.int64)
+    offsets = np.zeros_like(parts.docs)
+    size, num_chunks, num_hits = 0, 0, 0
+    for i_doc in range(len(offsets) - 1):
+        for i_part in range(parts.docs[i_doc], parts.docs[i_doc + 1]):
+            start, stop, token = parts.starts[i_part], parts.stops[i_part], parts.tokens[i_part]
+            if token >= 0:
+                size = _copy(cutter.contents, cutter.bounds[token], cutter.bounds[token + 1], out, size)
+                ends[num_chunks] = size
+                hits[num_hits, 0], hits[num_hits, 1] = num_chunks, token
+                num_chunks += 1
+                num_hits += 1
+                continue
+            has_prefix = cutter.prefix == ALWAYS or (cutter.prefix == FIRST and parts.begins[i_part])
+            while start < stop:
+                end = stop
+                if cutter.at_whitespace:
+                    start = _strip_left(values, start, stop)
+                    end = _word_end(values, start, stop)
+                size, num_chunks = _put_word(
+                    cutter.metaspace, cutter.split, has_prefix, values, start, end, out, size, ends, num_chunks
+                )
+                start = end
+        offsets[i_doc + 1] = size
+    return out[:size], offsets, ends[:num_chunks], hits
+
+
+@njit(nogil=True, cache=True)
+def _room(cutter, values, parts):  # type: ignore[no-untyped-def]
+    """No fewer than the (bytes, chunks) that the parts are cut into."""
+    num_bytes, num_chunks, num_marks = 4, 0, 0
+    for i_part in range(len(parts.starts)):
+        start, stop, token = parts.starts[i_part], parts.stops[i_part], parts.tokens[i_part]
+        num_chunks += 1
+        if token >= 0:
+            num_bytes += cutter.bounds[token + 1] - cutter.bounds[token]
+            continue
+        num_bytes += stop - start
+        if cutter.metaspace.size > 0:
+            num_marks += 1 + _count_marks(cutter.metaspace[0], values, start, stop)
+        if cutter.at_whitespace:
+            num_words = (stop - start) // 2
+            num_marks += num_words
+            num_chunks += num_words
+    return num_bytes + num_marks * cutter.metaspace.size, num_chunks + num_marks
+
+
+@njit(nogil=True, cache=True)
+def _count_marks(first, values, start, stop):  # type: ignore[no-untyped-def]
+    num_marks = 0
+    for i in range(start, stop):
+        num_marks += (values[i] == SPACE) | (values[i] == first)
+    return num_marks
+
+
+@njit(nogil=True, cache=True)
+def _word_end(values, i, stop):  # type: ignore[no-untyped-def]
+    while i < stop and space_at(values, i, stop) == 0:
+        i += 1
+    return i
+
+
+@njit(nogil=True, cache=True)
+def _put_word(mark, split, has_prefix, values, i, stop, out, size, ends, num_chunks):  # type: ignore[no-untyped-def]
+    """Write values[i:stop] with spaces as Metaspace has them, in one chunk or in one for every space.
+
+    Returns (size, num_chunks). A mark is always written as four bytes; `out` has room for them.
+    """
+    if i == stop:
+        return size, num_chunks
+    length = mark.size
+    if length == 0:
+        size = _copy(values, i, stop, out, size)
+        ends[num_chunks] = size
+        return size, num_chunks + 1
+    first, second = mark[0], mark[min(1, length - 1)]
+    third, fourth = mark[min(2, length - 1)], mark[length - 1]
+    chunk_start = size
+    is_mark = has_prefix and values[i] != SPACE and not _stands_at(mark, values, i, stop)
+    num_taken = 0
+    while True:
+        if is_mark:
+            out[size], out[size + 1], out[size + 2], out[size + 3] = first, second, third, fourth
+            size += length
+            i += num_taken
+        while i < stop:
+            byte = values[i]
+            if (byte == SPACE) | (byte == first):
+                break
+            out[size] = byte
+            size += 1
+            i += 1
+        if i == stop:
+            break
+        is_mark = values[i] == SPACE or _stands_at(mark, values, i, stop)
+        num_taken = 1 if values[i] == SPACE else length
+        if is_mark and split and size > chunk_start:
+            ends[num_chunks] = size
+            num_chunks += 1
+            chunk_start = size
+        if not is_mark:
+            out[size] = values[i]
+            size += 1
+            i += 1
+    ends[num_chunks] = size
+    return size, num_chunks + 1
+
+
+@njit(nogil=True, cache=True)
+def _copy(source, start, stop, out, size):  # type: ignore[no-untyped-def]
+    """source[start:stop] written to out[size:]; returns the new size."""
+    for k in range(start, stop):
+        out[size] = source[k]
+        size += 1
+    return size
+
+
+@njit(nogil=True, cache=True)
+def _num_bytes(parts):  # type: ignore[no-untyped-def]
+    num_bytes = 0
+    for i in range(len(parts.starts)):
+        num_bytes += parts.stops[i] - parts.starts[i]
+    return num_bytes
+
+
+@njit(nogil=True, cache=True)
+def _strip_left(values, start, stop):  # type: ignore[no-untyped-def]
+    """The first position in start..stop that is no white space."""
+    while start < stop:
+        length = space_at(values, start, stop)
+        if length == 0:
+            break
+        start += length
+    return start
+
+
+@njit(nogil=True, cache=True)
+def _strip_right(values, start, stop):  # type: ignore[no-untyped-def]
+    """The end of values[start:stop] without white space at its end."""
+    while start < stop:
+        begin = stop - 1
+        while begin > start and values[begin] & 0xC0 == 0x80:
+            begin -= 1
+        if space_at(values, begin, stop) == 0:
+            break
+        stop = begin
+    return stop
 
 
 @njit(nogil=True, cache=True)
@@ -568,28 +659,10 @@ def space_at(values, i, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def space_before(values, start, i):  # type: ignore[no-untyped-def]
-    """Bytes of the white space character that ends at i, 0 if another character is there."""
-    begin = i - 1
-    while begin > start and values[begin] & 0xC0 == 0x80:
-        begin -= 1
-    return space_at(values, begin, i)
-
-
-@njit(nogil=True, cache=True)
-def with_room(out, size, room):  # type: ignore[no-untyped-def]
-    """`out`, of which `size` bytes are written, with at least `room` bytes after them."""
-    if out.size - size >= room:
-        return out
-    larger = np.empty(2 * size + room, np.uint8)
-    larger[:size] = out[:size]
-    return larger
-
-
-@njit(nogil=True, cache=True)
-def _with_ends(ends, size, room):  # type: ignore[no-untyped-def]
-    if ends.size - size >= room:
-        return ends
-    larger = np.empty(2 * size + room, np.int64)
-    larger[:size] = ends[:size]
+def _with_room(array, size, room):  # type: ignore[no-untyped-def]
+    """`array`, of which `size` entries are written, with at least `room` entries after them."""
+    if array.size - size >= room:
+        return array
+    larger = np.empty(2 * size + room, array.dtype)
+    larger[:size] = array[:size]
     return larger

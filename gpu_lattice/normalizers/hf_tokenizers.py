@@ -8,37 +8,38 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpu_lattice.normalizers import NormalizedBatch
-from gpu_lattice.normalizers.charsmap import CharsMap, identity, parse_charsmap
-from gpu_lattice.normalizers.graphemes import grapheme_table
+from gpu_lattice.normalizers.charsmap import CharsMap, parse_charsmap
 from gpu_lattice.normalizers.hf_text import (
     ALWAYS,
-    COLLAPSE_SPACES,
     FIRST,
     NEVER,
-    PRECOMPILED,
-    PREPEND,
-    REPLACE,
-    STRIP,
     STRIP_LEFT,
     STRIP_RIGHT,
-    AddedTokens,
-    Precompiled,
-    PreTokens,
-    Rules,
-    Steps,
+    Cutter,
+    Parts,
+    TokenTrie,
+    apply_precompiled,
     are_valid,
-    direct_bytes,
-    normalize_text,
-    pre_tokenize_range,
+    collapse_spaces,
+    cut,
+    find_tokens,
+    has_two_spaces,
+    precompiled,
+    prepend,
     repair,
+    replace,
+    strip,
+    whole_documents,
 )
 from gpu_lattice.parallel import byte_ranges, map_ranges
 from gpu_lattice.text_batch import TextBatch
@@ -46,7 +47,7 @@ from gpu_lattice.text_batch import TextBatch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gpu_lattice.normalizers import Normalizer
+    Step = Callable[[NDArray[np.uint8], Parts], tuple[NDArray[np.uint8], Parts]]
 
 Component = dict[str, Any]
 
@@ -94,12 +95,12 @@ def hf_normalizer(
     """
     steps = _flat(normalizer, "normalizers", NORMALIZERS, f"{name}: the normalizer")
     cutters = _flat(pre_tokenizer, "pretokenizers", PRE_TOKENIZERS, f"{name}: the pre-tokenizer")
-    shown = _Shown(name, _types(steps), _types(cutters), tuple(ignored))
+    shown = _Shown(name, _types(steps), _types(cutters), len(added_tokens), tuple(ignored))
     try:
         rules = _compile(steps, cutters, added_tokens, name)
     except NotCompiled as reason:
         return ToolNormalizer(normalizer, pre_tokenizer, added_tokens, shown, str(reason))
-    return CompiledNormalizer(rules, added_tokens, shown)
+    return CompiledNormalizer(rules, shown)
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,51 @@ class _Shown:
     name: str
     steps: str
     cutters: str
+    num_tokens: int
     ignored: tuple[str, ...]
 
-    def text(self, num_tokens: int, how: str) -> str:
+    def text(self, how: str) -> str:
         ignored = "".join(f"; {setting} ignored" for setting in self.ignored)
         return (
             f"HuggingFaceNormalizer(name={self.name!r}, normalizer={self.steps}, pre_tokenizer={self.cutters}, "
-            f"added_tokens={num_tokens}; {how}{ignored})"
+            f"added_tokens={self.num_tokens}; {how}{ignored})"
         )
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Compiled rules: tokens `raw` are looked for in the text, tokens `cooked` in normalized text (None: there are none).
+
+    token_ids  int32, the ids of the added tokens, in the order in which the tries and the cutter number them
+    """
+
+    raw: TokenTrie | None
+    steps: tuple[Step, ...]
+    cooked: TokenTrie | None
+    cutter: Cutter
+    token_ids: NDArray[np.int32]
+
+    def pre_tokenize(self, values: NDArray[np.uint8], parts: Parts) -> tuple[Any, ...]:
+        """Documents of valid UTF-8, as (values, offsets, chunk ends, hits int64 [.., 2]: (chunk, number of a token))."""
+        if self.raw is not None:
+            parts = find_tokens(self.raw, values, parts)
+        values, parts = self.normalize(values, parts)
+        if self.cooked is not None:
+            parts = find_tokens(self.cooked, values, parts)
+        result: tuple[Any, ...] = cut(self.cutter, values, parts)
+        return result
+
+    def normalize(self, values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
+        for step in self.steps:
+            values, parts = step(values, parts)
+            values = _read_only(values)
+        return values, parts
+
+    def normalize_text(self, text: bytes) -> bytes:
+        """Valid UTF-8 by the steps alone."""
+        values = _read_only(np.frombuffer(text, np.uint8))
+        values, parts = self.normalize(values, whole_documents(np.array([0, len(values)])))
+        return values[parts.starts[0] : parts.stops[0]].tobytes()
 
 
 class CompiledNormalizer:
@@ -128,39 +166,37 @@ class CompiledNormalizer:
         [0, 4, 8]
     """
 
-    def __init__(self, rules: Rules, added_tokens: Sequence[AddedToken], shown: _Shown) -> None:
+    def __init__(self, rules: Rules, shown: _Shown) -> None:
         self._rules = rules
-        self._added_tokens = added_tokens
         self._shown = shown
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Pre-tokenize a batch on `threads` threads; a null document comes out empty."""
         texts = _with_valid_text(texts, threads)
         if not len(texts):
-            return _empty_batch()
+            return NormalizedBatch(np.zeros(0, np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64))
 
-        def work(start: int, stop: int) -> Any:
-            return pre_tokenize_range(self._rules, texts.values, texts.offsets, start, stop)
+        def work(start: int, stop: int) -> tuple[Any, ...]:
+            return self._rules.pre_tokenize(texts.values, whole_documents(texts.offsets[start : stop + 1]))
 
-        parts = map_ranges(work, byte_ranges(texts.offsets), threads)
-        bytes_before = np.cumsum([0, *(len(values) for values, _, _, _ in parts)])
-        chunks_before = np.cumsum([0, *(len(ends) for _, _, ends, _ in parts)])
-        hits = np.concatenate([hits + [num, 0] for num, (_, _, _, hits) in zip(chunks_before, parts, strict=False)])
+        ranges = map_ranges(work, byte_ranges(texts.offsets), threads)
+        bytes_before = np.cumsum([0, *(len(values) for values, _, _, _ in ranges)])
+        chunks_before = np.cumsum([0, *(len(ends) for _, _, ends, _ in ranges)])
+        hits = np.concatenate([hits + [num, 0] for num, (_, _, _, hits) in zip(chunks_before, ranges, strict=False)])
+        hits[:, 1] = self._rules.token_ids[hits[:, 1]]
         return NormalizedBatch(
-            np.concatenate([values for values, _, _, _ in parts]),
-            _join_ends([offsets[1:] for _, offsets, _, _ in parts], bytes_before),
-            _join_ends([ends for _, _, ends, _ in parts], bytes_before),
+            np.concatenate([values for values, _, _, _ in ranges]),
+            _join_ends([offsets[1:] for _, offsets, _, _ in ranges], bytes_before),
+            _join_ends([ends for _, _, ends, _ in ranges], bytes_before),
             _chunk_ids(int(chunks_before[-1]), hits) if len(hits) else None,
         )
 
     def normalize_str(self, text: str) -> str:
         """Text by the normalizer alone, without added tokens and pre-tokenizer."""
-        values = _read_only(np.frombuffer(text.encode(), np.uint8))
-        normalized: NDArray[np.uint8] = normalize_text(self._rules, values, 0, len(values))
-        return normalized.tobytes().decode()
+        return self._rules.normalize_text(text.encode()).decode()
 
     def __repr__(self) -> str:
-        return self._shown.text(len(self._added_tokens), "compiled")
+        return self._shown.text("compiled")
 
 
 class ToolNormalizer:
@@ -174,7 +210,6 @@ class ToolNormalizer:
         shown: _Shown,
         reason: str,
     ) -> None:
-        self._added_tokens = added_tokens
         self._shown = shown
         self._reason = reason
         self._tool = _tool_tokenizer(normalizer, pre_tokenizer, added_tokens, shown.name, reason)
@@ -210,8 +245,7 @@ class ToolNormalizer:
         return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def __repr__(self) -> str:
-        how = f"not compiled, run by the package tokenizers: {self._reason}"
-        return self._shown.text(len(self._added_tokens), how)
+        return self._shown.text(f"not compiled, run by the package tokenizers: {self._reason}")
 
 
 def _chunk_ids(num_chunks: int, hits: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -223,10 +257,6 @@ def _chunk_ids(num_chunks: int, hits: NDArray[np.int64]) -> NDArray[np.int32]:
 def _join_ends(parts: list[NDArray[np.int64]], starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Offsets [n + 1] from the ends of every part, counted from where the part starts."""
     return np.concatenate([[0], *(ends + start for ends, start in zip(parts, starts, strict=False))])
-
-
-def _empty_batch() -> NormalizedBatch:
-    return NormalizedBatch(np.zeros(0, np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64))
 
 
 def _read_only(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -277,49 +307,47 @@ def _compile(
     """Compiled rules for the components. Raises NotCompiled with the reason if there are none, ValueError if broken."""
     if any(token.single_word for token in added_tokens):
         raise NotCompiled("an added token is single_word")
-    pre_tokens = _compile_cutters(cutters, name)
-    precompiled, compiled_steps = _compile_steps(steps, name)
-    raw = [token for token in added_tokens if not token.normalized]
-    cooked = [token for token in added_tokens if token.normalized]
+    cutter = _compile_cutter(cutters, added_tokens, name)
+    if cutter.prefix == FIRST:
+        _check_first(steps, cutter, added_tokens)
     rules = Rules(
-        _token_trie([token.content.encode() for token in raw], raw),
-        precompiled,
-        compiled_steps,
-        _token_trie([], []),
-        pre_tokens,
+        _token_trie([b"" if token.normalized else token.content.encode() for token in added_tokens], added_tokens),
+        _compile_steps(steps, name),
+        None,
+        cutter,
+        np.array([token.id for token in added_tokens], np.int32),
     )
-    if pre_tokens.prefix == FIRST:
-        _check_first(rules, cooked)
-    patterns = []
-    for token in cooked:
-        content = _read_only(np.frombuffer(token.content.encode(), np.uint8))
-        patterns.append(normalize_text(rules, content, 0, len(content)).tobytes())
-    return rules._replace(cooked=_token_trie(patterns, cooked))
+    patterns = [rules.normalize_text(token.content.encode()) if token.normalized else b"" for token in added_tokens]
+    if any(token.normalized and not pattern for token, pattern in zip(added_tokens, patterns, strict=True)):
+        raise NotCompiled("an added token is empty after normalization")
+    return dataclasses.replace(rules, cooked=_token_trie(patterns, added_tokens))
 
 
-def _check_first(rules: Rules, cooked: list[AddedToken]) -> None:
-    """With "first" the tool asks where in the text the first character came from: only if that is 0 it gets a prefix."""
-    steps, mark = rules.steps, rules.pre_tokens.metaspace.tobytes()
-    if rules.pre_tokens.at_whitespace or cooked:
+def _check_first(steps: list[Component], cutter: Cutter, added_tokens: Sequence[AddedToken]) -> None:
+    """With "first" the tool asks where in the text a part came from. It is compiled where the answer is plain."""
+    if cutter.at_whitespace or any(token.normalized for token in added_tokens):
         raise NotCompiled('Metaspace has prepend_scheme "first" after another cut')
-    for i_step, kind in enumerate(steps.kinds):
-        content = steps.strings[steps.bounds[2 * i_step + 1] : steps.bounds[2 * i_step + 2]].tobytes()
-        moves_start = kind == STRIP and steps.flags[i_step] & STRIP_LEFT or kind in (REPLACE, PREPEND)
-        if moves_start or kind == COLLAPSE_SPACES and not content.startswith((b" ", mark)):
+    for step in steps:
+        keeps_start = (
+            step.get("type") == "Precompiled"
+            or step.get("type") == "Strip" and not step.get("strip_left")
+            or _is_collapse(step) and str(step.get("content")).startswith((" ", cutter.metaspace.tobytes().decode()))
+        )  # fmt: skip
+        if not keeps_start:
             raise NotCompiled('Metaspace has prepend_scheme "first" and the normalizer can change where a text starts')
 
 
-def _compile_cutters(cutters: list[Component], name: str) -> PreTokens:
+def _compile_cutter(cutters: list[Component], added_tokens: Sequence[AddedToken], name: str) -> Cutter:
     kinds = [cutter.get("type") for cutter in cutters]
     at_whitespace = kinds[:1] == ["WhitespaceSplit"]
-    rest = cutters[at_whitespace:]
-    if not rest:
-        return PreTokens(at_whitespace, np.zeros(0, np.uint8), NEVER, False)
-    if kinds[at_whitespace:] != ["Metaspace"]:
+    if kinds[at_whitespace:] not in ([], ["Metaspace"]):
         raise NotCompiled(f"the pre-tokenizers are {_types(cutters)}")
-    prefix, split = metaspace_scheme(rest[0], f"{name}: the pre-tokenizer")
-    mark = np.frombuffer(rest[0]["replacement"].encode(), np.uint8).copy()
-    return PreTokens(at_whitespace, mark, PREFIXES[prefix], split)
+    mark, prefix, split = b"", "never", False
+    for metaspace in cutters[at_whitespace:]:
+        prefix, split = metaspace_scheme(metaspace, f"{name}: the pre-tokenizer")
+        mark = metaspace["replacement"].encode()
+    contents = [token.content.encode() for token in added_tokens]
+    return Cutter(at_whitespace, _bytes_array(mark), PREFIXES[prefix], split, *_ragged(contents))
 
 
 def metaspace_scheme(metaspace: Component, where: str) -> tuple[str, bool]:
@@ -341,57 +369,56 @@ def metaspace_scheme(metaspace: Component, where: str) -> tuple[str, bool]:
     return prefix, True if split is None else bool(split)
 
 
-def _compile_steps(steps: list[Component], name: str) -> tuple[Precompiled, Steps]:
-    charsmap: CharsMap | None = None
-    kinds: list[int] = []
-    flags: list[int] = []
-    strings: list[bytes] = []
+def _compile_steps(steps: list[Component], name: str) -> tuple[Step, ...]:
+    compiled: list[Step] = []
     for step in steps:
         kind = step.get("type")
-        flag, found, content = 0, b"", b""
         if kind == "Precompiled":
-            if charsmap is not None:
-                raise NotCompiled("there are two Precompiled normalizers")
             charsmap = _read_charsmap(step, f"{name}: the normalizer")
+            compiled.append(partial(apply_precompiled, precompiled(charsmap)))
         elif kind == "Strip":
-            flag = STRIP_LEFT * _member(step, "strip_left", bool, name) + STRIP_RIGHT * _member(
-                step, "strip_right", bool, name
-            )
+            flags = STRIP_LEFT * _member(step, "strip_left", bool, name)
+            flags += STRIP_RIGHT * _member(step, "strip_right", bool, name)
+            compiled.append(partial(_strip_step, flags))
         elif kind == "Prepend":
-            content = _member(step, "prepend", str, name).encode()
+            compiled.append(partial(prepend, _bytes_array(_member(step, "prepend", str, name).encode())))
         elif kind == "Replace":
             pattern = _member(step, "pattern", dict, name)
-            content = _member(step, "content", str, name).encode()
-            if pattern == {"Regex": " {2,}"}:
-                kind = "Collapse"
+            content = _bytes_array(_member(step, "content", str, name).encode())
+            if _is_collapse(step):
+                compiled.append(partial(_collapse_step, content))
             elif isinstance(pattern.get("String"), str) and pattern["String"]:
-                found = pattern["String"].encode()
+                compiled.append(partial(replace, _bytes_array(pattern["String"].encode()), content))
             else:
                 raise NotCompiled(f"Replace has the pattern {pattern!r:.60}")
         else:
             raise NotCompiled(f"the normalizers are {_types(steps)}")
-        kinds.append(_STEP_KINDS[kind])
-        flags.append(flag)
-        strings += [found, content]
-    charsmap = identity() if charsmap is None else charsmap
-    return (
-        Precompiled(charsmap, grapheme_table(), direct_bytes(charsmap)),
-        Steps(
-            np.array(kinds, np.int64),
-            np.array(flags, np.int64),
-            np.frombuffer(b"".join(strings), np.uint8).copy(),
-            np.cumsum([0, *map(len, strings)], dtype=np.int64),
-        ),
-    )
+    return tuple(compiled)
 
 
-_STEP_KINDS = {
-    "Precompiled": PRECOMPILED,
-    "Strip": STRIP,
-    "Replace": REPLACE,
-    "Collapse": COLLAPSE_SPACES,
-    "Prepend": PREPEND,
-}
+def _is_collapse(step: Component) -> bool:
+    return step.get("type") == "Replace" and step.get("pattern") == {"Regex": " {2,}"}
+
+
+def _strip_step(flags: int, values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
+    return values, strip(flags, values, parts)
+
+
+def _collapse_step(
+    content: NDArray[np.uint8], values: NDArray[np.uint8], parts: Parts
+) -> tuple[NDArray[np.uint8], Parts]:
+    if not has_two_spaces(values):
+        return values, parts
+    collapsed: tuple[NDArray[np.uint8], Parts] = collapse_spaces(content, values, parts)
+    return collapsed
+
+
+def _bytes_array(string: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(string, np.uint8).copy()
+
+
+def _ragged(strings: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    return _bytes_array(b"".join(strings)), np.cumsum([0, *map(len, strings)], dtype=np.int64)
 
 
 def _member(step: Component, key: str, kind: type, name: str) -> Any:
@@ -423,34 +450,31 @@ def _read_charsmap(step: Component, where: str) -> CharsMap:
     return charsmap
 
 
-def _token_trie(patterns: list[bytes], tokens: list[AddedToken]) -> AddedTokens:
-    """The trie of patterns; pattern i stands for token i. Raises NotCompiled for an empty or repeated pattern."""
-    if b"" in patterns or len(set(patterns)) < len(patterns):
-        raise NotCompiled("added tokens are empty or equal after normalization")
-    number = {pattern: i for i, pattern in enumerate(patterns)}
-    level = sorted({pattern[:1] for pattern in patterns})
-    root = np.full(256, -1, np.int32)
-    root[[prefix[0] for prefix in level]] = np.arange(len(level))
+def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTrie | None:
+    """The trie of patterns; pattern i stands for token i, b"" for none. None for no patterns at all."""
+    number = {pattern: i for i, pattern in enumerate(patterns) if pattern}
+    if not number:
+        return None
+    if len(number) < len(patterns) - patterns.count(b""):
+        raise NotCompiled("two added tokens are equal after normalization")
     followers: dict[bytes, set[bytes]] = {}
-    for pattern in patterns:
-        for length in range(1, len(pattern)):
+    for pattern in number:
+        for length in range(len(pattern)):
             followers.setdefault(pattern[:length], set()).add(pattern[: length + 1])
-    nodes = list(level)
+    nodes = sorted(followers[b""])
+    root = np.full(256, -1, np.int32)
+    root[[prefix[0] for prefix in nodes]] = np.arange(len(nodes))
     first = [len(nodes)]
     for prefix in nodes:
         nodes += sorted(followers.get(prefix, ()))
         first.append(len(nodes))
-    contents = [token.content.encode() for token in tokens]
-    return AddedTokens(
+    return TokenTrie(
         root,
         np.array(first, np.int32),
         np.array([prefix[-1] for prefix in nodes], np.uint8),
         np.array([number.get(prefix, -1) for prefix in nodes], np.int32),
-        np.array([token.id for token in tokens], np.int32),
         np.array([token.lstrip for token in tokens], np.bool_),
         np.array([token.rstrip for token in tokens], np.bool_),
-        np.frombuffer(b"".join(contents), np.uint8).copy(),
-        np.cumsum([0, *map(len, contents)], dtype=np.int64),
     )
 
 

@@ -97,13 +97,16 @@ class SentencePieceNormalizer:
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
+        # Read-only or not are two types for Numba, and the second would be compiled anew.
+        values, offsets = texts.values.view(), texts.offsets.view()
+        values.flags.writeable = offsets.flags.writeable = False
 
         def work(start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
             normalized: tuple[NDArray[np.uint8], NDArray[np.int64]]
-            normalized = normalize_range(self.tables, texts.values, texts.offsets, start, stop)
+            normalized = normalize_range(self.tables, values, offsets, start, stop)
             return normalized
 
-        return _join(map_ranges(work, byte_ranges(texts.offsets), threads))
+        return _join(map_ranges(work, byte_ranges(offsets), threads))
 
     def __repr__(self) -> str:
         tables = self.tables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from gpu_lattice.cuts import build_cut_table
 from gpu_lattice.kernels.cpu.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.encode import encode_docs
+from gpu_lattice.kernels.cpu.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.parts import PART_BYTES, plan_parts
 from gpu_lattice.kernels.cpu.sample import sample_parts
 from gpu_lattice.parallel import byte_ranges, map_ranges
@@ -17,7 +19,7 @@ from gpu_lattice.trie import build_trie
 from gpu_lattice.weights import arc_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -59,6 +61,7 @@ class SampleModel(NamedTuple):
     unk_id: int
     byte_ids: NDArray[np.int32]
     look_up: bool
+    longest: int
 
 
 class BestModel(NamedTuple):
@@ -93,7 +96,10 @@ class CpuBackend:
         self._cuts = build_cut_table(vocabulary)
         self._unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
         self._byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
-        self._best_model = self._build_best_model(max((len(vocabulary.surfaces[i]) for i in ids), default=1))
+        # An unknown arc has up to 4 bytes.
+        self._longest = max(4, *(len(vocabulary.surfaces[i]) for i in ids))
+        self._best_model = self._build_best_model()
+        self._memos: list[tuple[float, Memo]] = []
         self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
 
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
@@ -128,10 +134,11 @@ class CpuBackend:
         )
 
         def work(start: int, stop: int) -> Any:
-            return sample_parts(
-                batch.values, chunk_offsets, chunk_ids, part_offsets[start : stop + 1], part_doc[start:stop],
-                batch.offsets, doc_ids, np.uint64(seed), num_samples, model, return_log_prob,
-            )  # fmt: skip
+            with self._borrowed_memo(alpha) as memo:
+                return sample_parts(
+                    batch.values, chunk_offsets, chunk_ids, part_offsets[start : stop + 1], part_doc[start:stop],
+                    batch.offsets, doc_ids, np.uint64(seed), num_samples, model, memo, return_log_prob,
+                )  # fmt: skip
 
         done = map_ranges(work, byte_ranges(part_offsets), self.threads)
         raise_if_no_path([result[-1] for result in done])
@@ -141,6 +148,20 @@ class CpuBackend:
         scores = np.concatenate([r[2] for r in done])
         log_z = np.concatenate([np.log(r[3]) + r[4] * np.log(2.0) for r in done])
         return rows._replace(log_prob=log_probs(scores, log_z, part_doc, len(batch), alpha))
+
+    @contextmanager
+    def _borrowed_memo(self, alpha: float) -> Iterator[Memo]:
+        """A memo for this alpha that nobody else uses meanwhile."""
+        try:
+            made_for, memo = self._memos.pop()
+        except IndexError:
+            made_for, memo = alpha, new_memo()
+        if made_for != alpha:
+            forget(memo)
+        try:
+            yield memo
+        finally:
+            self._memos.append((alpha, memo))
 
     def _rows(
         self,
@@ -186,9 +207,10 @@ class CpuBackend:
             unk_id=self._unk_id,
             byte_ids=self._byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
+            longest=self._longest,
         )
 
-    def _build_best_model(self, longest: int) -> BestModel:
+    def _build_best_model(self) -> BestModel:
         vocabulary, trie = self._vocabulary, self._trie
         dtype = vocabulary.best_scores.dtype.type
         lowest = dtype(-np.inf)
@@ -199,7 +221,7 @@ class CpuBackend:
             best_unk=lowest if vocabulary.unk_id is None else dtype(vocabulary.best_unk_score),
             lowest=lowest,
             reset=1e5 if dtype is np.float32 else np.inf,
-            longest=max(longest, 4),
+            longest=self._longest,
             is_bytes=vocabulary.symbols == "bytes",
             unk_id=self._unk_id,
             byte_ids=self._byte_ids,

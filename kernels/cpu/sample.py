@@ -1,6 +1,7 @@
 """Sampling of a range of parts: segments, forward scores once, then as many traces as samples are wanted.
 
-Reads normalized text, chunks and parts; owns its scratch and the ids that it returns. One call runs on one thread.
+Reads normalized text, chunks and parts; owns its scratch, the memo for the time of the call, and the ids that it returns.
+One call runs on one thread.
 """
 
 import numpy as np
@@ -9,9 +10,10 @@ from numba import njit
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.emit import emit_path
-from gpu_lattice.kernels.cpu.forward import forward, forward_scaled
+from gpu_lattice.kernels.cpu.forward import forward_scaled
+from gpu_lattice.kernels.cpu.memo import begin_part, find, forward_new
 from gpu_lattice.kernels.cpu.scaled import scaled
-from gpu_lattice.kernels.cpu.segments import SCALED, TOKEN, find_segments
+from gpu_lattice.kernels.cpu.segments import PLAIN, SCALED, TOKEN, find_segments
 from gpu_lattice.kernels.cpu.trace import trace, trace_scaled
 
 TOKEN_ARC = -2
@@ -19,7 +21,7 @@ TOKEN_ARC = -2
 
 @njit(nogil=True, cache=True)
 def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_offsets, doc_ids, seed, num_samples,
-                 model, scored):  # fmt: skip
+                 model, memo, scored):  # fmt: skip
     """Sample every part num_samples times.
 
     part_offsets int64 [P + 1], part_doc int64 [P], doc_offsets int64 [D + 1], doc_ids uint64 [D], seed uint64;
@@ -33,11 +35,12 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     scores = np.zeros((n_parts, num_samples), np.float64)
     part_z = np.full(n_parts, 0.5)
     part_z_exponent = np.ones(n_parts, np.int64)
-    # Segment i has its scores at z[segments[i] - start + i:], one more of them than bytes.
+    # Scores of the segments that need exponents, one after another.
     z = np.empty(2 * longest + 1, np.float64)
     z_exponent = np.empty(2 * longest + 1, np.int64)
     segments = np.empty(longest + 1, np.int64)
     kinds = np.empty(longest, np.uint8)
+    places = np.empty(longest, np.int64)
     path_arc = np.empty(longest, np.int32)
     path_start = np.empty(longest, np.int64)
     ids = np.empty(max(16, part_offsets[n_parts] - part_offsets[0]), np.int32)
@@ -51,13 +54,14 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.pairs, model.keys, model.is_bytes, segments,
             kinds
         )  # fmt: skip
-        bad = _forward_part(values, segments, n_segments, model, z, z_exponent, kinds)
+        bad = _forward_part(values, segments, n_segments, model, memo, z, z_exponent, kinds, places)
         if bad >= 0:
             return ids, run_lengths, scores, part_z, part_z_exponent, bad
         i_doc = part_doc[i_part]
         for i_sample in range(num_samples):
-            first = _trace_part(values, segments, n_segments, model, z, z_exponent, kinds, seed, doc_ids[i_doc],
-                                doc_offsets[i_doc], i_sample, path_arc, path_start, stop - start)  # fmt: skip
+            first = _trace_part(values, segments, n_segments, model, memo, z, z_exponent, kinds, places, seed,
+                                doc_ids[i_doc], doc_offsets[i_doc], i_sample, path_arc, path_start,
+                                stop - start)  # fmt: skip
             ids = grown(ids, n_ids, n_ids + stop - start)
             before = n_ids
             n_ids = _emit_part(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model, path_arc, path_start,
@@ -66,48 +70,64 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             if scored:
                 scores[i_part, i_sample] = _path_score(path_arc, first, stop - start, model.scores, model.unk_score)
         if scored:
-            part_z[i_part], part_z_exponent[i_part] = _partition(segments, n_segments, z, z_exponent, kinds)
+            part_z[i_part], part_z_exponent[i_part] = _partition(
+                segments, n_segments, memo, z, z_exponent, kinds, places
+            )
     return ids[:n_ids], run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
-def _forward_part(values, segments, n_segments, model, z, z_exponent, kinds):
-    """Forward scores of every segment; returns the end of one that no path reaches, or -1."""
-    slots, weight_at, unk_weight, is_bytes = model.slots, model.weight_at, model.unk_weight, model.is_bytes
-    z_low, z_high = model.z_low, model.z_high
+def _forward_part(values, segments, n_segments, model, memo, z, z_exponent, kinds, places):
+    """Forward scores of every segment; returns the end of one that no path reaches, or -1.
+
+    places[i] is the segment's first row in the memo, or, for kind SCALED, where its scores begin in z.
+    """
+    slots, piece_at, weight_at, unk_weight = model.slots, model.piece_at, model.weight_at, model.unk_weight
+    is_bytes, z_low, z_high, longest_arc = model.is_bytes, model.z_low, model.z_high, model.longest
+    table, text, arcs, sums, rows, used = memo.slots, memo.text, memo.arcs, memo.sums, memo.rows, memo.used
+    begin_part(table, used)
+    base = np.int64(0)
     for i in range(n_segments):
         a, b = segments[i], segments[i + 1]
-        base = a - segments[0] + i
         if kinds[i] == TOKEN:
             continue
-        if not forward(values, a, b, slots, weight_at, unk_weight, is_bytes, z_low, z_high, z, base):
-            kinds[i] = SCALED
+        row, hashed = find(values, a, b, table, text)
+        if row < 0:
+            row = forward_new(values, a, b, hashed, table, text, arcs, sums, rows, used, slots, piece_at, weight_at,
+                              unk_weight, is_bytes, z_low, z_high, longest_arc)  # fmt: skip
+        if row >= 0:
+            places[i] = row
+            total = sums[2 * np.int64(rows[row + b - a]) - 1]
+        else:
+            kinds[i], places[i] = SCALED, base
             forward_scaled(values, a, b, slots, weight_at, unk_weight, is_bytes, z, z_exponent, base)
-        if z[base + b - a] == 0.0:
+            total = z[base + b - a]
+            base += b - a + 1
+        if total == 0.0:
             return b
     return np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
-def _trace_part(values, segments, n_segments, model, z, z_exponent, kinds, seed, doc_id, doc_start, i_sample,
-                path_arc, path_start, last):  # fmt: skip
+def _trace_part(values, segments, n_segments, model, memo, z, z_exponent, kinds, places, seed, doc_id, doc_start,
+                i_sample, path_arc, path_start, last):  # fmt: skip
     """One path of the part, in the order of the text, at path_arc[first:last]; returns first."""
     slots, piece_at, weight_at = model.slots, model.piece_at, model.weight_at
     unk_weight, is_bytes = model.unk_weight, model.is_bytes
+    arcs, sums, rows = memo.arcs, memo.sums, memo.rows
     i_path = last
     for i in range(n_segments - 1, -1, -1):
         a, b = segments[i], segments[i + 1]
-        base = a - segments[0] + i
         if kinds[i] == TOKEN:
             i_path -= 1
             path_arc[i_path], path_start[i_path] = TOKEN_ARC, a
         elif kinds[i] == SCALED:
-            i_path = trace_scaled(values, a, b, slots, piece_at, weight_at, unk_weight, is_bytes, z,
-                                  z_exponent, base, seed, doc_id, doc_start, i_sample, path_arc, path_start,
+            i_path = trace_scaled(values, a, b, slots, piece_at, weight_at, unk_weight, is_bytes, z, z_exponent,
+                                  places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start,
                                   i_path)  # fmt: skip
         else:
-            i_path = trace(values, a, b, slots, piece_at, weight_at, unk_weight, is_bytes, z, base, seed, doc_id,
-                           doc_start, i_sample, path_arc, path_start, i_path)  # fmt: skip
+            i_path = trace(a, b, arcs, sums, rows, places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start,
+                           i_path)  # fmt: skip
     return i_path
 
 
@@ -146,13 +166,15 @@ def _path_score(path_arc, first, last, scores, unk_score):
 
 
 @njit(nogil=True, cache=True)
-def _partition(segments, n_segments, z, z_exponent, kinds):
+def _partition(segments, n_segments, memo, z, z_exponent, kinds, places):
     """The product of the segments' partitions, from the first to the last, as (mantissa, exponent)."""
+    sums, rows = memo.sums, memo.rows
     product, exponent = scaled(1.0, np.int64(0))
     for i in range(n_segments):
-        end = segments[i + 1] - segments[0] + i
+        length = segments[i + 1] - segments[i]
         if kinds[i] == SCALED:
-            exponent += z_exponent[end]
-        if kinds[i] != TOKEN:
-            product, exponent = scaled(product * z[end], exponent)
+            exponent += z_exponent[places[i] + length]
+            product, exponent = scaled(product * z[places[i] + length], exponent)
+        elif kinds[i] == PLAIN:
+            product, exponent = scaled(product * sums[2 * np.int64(rows[places[i] + length]) - 1], exponent)
     return product, exponent

@@ -14,52 +14,26 @@ from gpu_lattice.kernels.cpu.philox import uniform
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled
 
 
-@njit(nogil=True, cache=True)
-def trace(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z, base, seed, doc_id, doc_start, i_sample,
-          path_arc, path_start, i):  # fmt: skip
-    """z as `forward` left it."""
-    shift = base - start
-    e = stop
-    while e > start:
-        symbol = symbol_length(values, e, is_bytes)
-        total = z[shift + e]
-        target = -1.0
-        running = 0.0
-        node = np.int64(0)
-        s = e
-        arc_node, arc_start = np.int64(-1), e - symbol
-        while s > start:
-            slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
-            if slots[2 * slot + 1] != node:
-                break
-            node = slot
-            s -= 1
-            weight = weight_at[node]
-            if weight != 0.0:
-                running += z[shift + s] * weight
-                arc_node, arc_start = node, s
-            elif e - s == symbol:
-                running = z[shift + s] * unk_weight
-            else:
-                continue
-            # u * Z < Z for every u < 1, so an arc that completes Z needs no draw.
-            if running == total:
-                break
-            if target < 0.0:
-                target = uniform(seed, e - doc_start, i_sample, doc_id) * total
-            if running > target:
-                break
+@njit(nogil=True, cache=True, inline="always")
+def trace(start, stop, arcs, sums, rows, row, seed, doc_id, doc_start, i_sample, path_arc, path_start, i):
+    """Trace through the rows that `forward` wrote."""
+    e = stop - start
+    while e > 0:
+        k, last = np.int64(rows[row + e - 1]), np.int64(rows[row + e]) - 1
+        if k < last:
+            target = uniform(seed, start + e - doc_start, i_sample, doc_id) * sums[2 * last + 1]
+            while k < last and not sums[2 * k + 1] > target:
+                k += 1
+        e -= arcs[2 * k] >> 32
         i -= 1
-        path_arc[i] = UNKNOWN if arc_node < 0 else piece_at[arc_node]
-        path_start[i] = arc_start
-        e = arc_start
+        path_arc[i], path_start[i] = np.int32(arcs[2 * k]), start + e
     return i
 
 
 @njit(nogil=True, cache=True)
 def trace_scaled(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z, z_exponent, base, seed, doc_id,
                  doc_start, i_sample, path_arc, path_start, i):  # fmt: skip
-    """As `trace`, over what `forward_scaled` wrote."""
+    """Trace through the scores that `forward_scaled` wrote, walking the trie again."""
     shift = base - start
     e = stop
     while e > start:

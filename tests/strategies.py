@@ -1,0 +1,43 @@
+"""Small random vocabularies and texts over few symbols, where segmentations meet each other often."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from gpu_lattice import Tokenizer
+
+ALPHABETS = ("ab", "aé", "a漢é", "😀x", b"ab", b"\x00\xff", b"a\xe6\xbc")
+SCORES = st.one_of(st.floats(-8, 3), st.sampled_from([0.0, -1.0, -2.0]), st.none())
+
+
+@dataclass(frozen=True)
+class Case:
+    pieces: dict[Any, float | None]
+    unk_piece: Any
+    texts: list[Any]
+
+    def tokenizer(self, threads: int = 1) -> Tokenizer:
+        return Tokenizer.from_pieces(self.pieces, unk_piece=self.unk_piece, device="cpu", threads=threads)
+
+
+@st.composite
+def cases(draw: st.DrawFn, longest_text: int = 10, always_spelled: bool = False) -> Case:
+    """Half of the vocabularies cover every symbol, most others have an unknown piece; the rest may have no path."""
+    alphabet = draw(st.sampled_from(ALPHABETS))
+    empty = type(alphabet)()
+    symbols = list(alphabet) if isinstance(alphabet, str) else [bytes([byte]) for byte in alphabet]
+    some = st.lists(st.sampled_from(symbols), min_size=1, max_size=4).map(empty.join)
+    pieces = draw(st.dictionaries(some, SCORES, min_size=1, max_size=9))
+    unk_piece = None
+    kind = draw(st.sampled_from(["covered", "covered", "unknown", "unknown" if always_spelled else "any"]))
+    if kind == "covered":
+        pieces |= {symbol: draw(SCORES) for symbol in symbols if symbol not in pieces}
+    if kind == "unknown":
+        unk_piece = "<unk>" if isinstance(alphabet, str) else b"<unk>"
+        at = draw(st.integers(0, len(pieces)))
+        items = list(pieces.items())
+        pieces = dict([*items[:at], (unk_piece, None), *items[at:]])
+        symbols = [*symbols, "?" if isinstance(alphabet, str) else b"?"]
+    texts = st.lists(st.sampled_from(symbols), max_size=longest_text).map(empty.join)
+    return Case(pieces, unk_piece, draw(st.lists(texts, min_size=1, max_size=4)))
