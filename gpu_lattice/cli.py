@@ -29,9 +29,9 @@ def main(argv: list[str] | None = None) -> int:
 
     0 done, 2 an error that one line on stderr explains, 130 interrupted, 141 the reader of the output went away.
     """
-    import pyarrow as pa
-
     try:
+        import pyarrow as pa
+
         options = _parser().parse_args(argv)
         options.run(options)
         sys.stdout.flush()
@@ -45,8 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         named = error.strerror and error.filename is not None
         return _fail(f"{error.filename}: {error.strerror}" if named else str(error), FAILED)
-    except (ValueError, TypeError, ImportError, MemoryError, pa.ArrowException) as error:
+    except (ValueError, TypeError, ImportError, MemoryError) as error:
         return _fail(str(error) or type(error).__name__, FAILED)
+    except pa.ArrowException as error:
+        return _fail(str(error), FAILED)
 
 
 def _fail(message: str, code: int) -> int:

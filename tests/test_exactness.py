@@ -26,7 +26,7 @@ def fractions(weights: dict[str, str]) -> dict[str, float]:
     return {piece: math.log(float(Fraction(weight))) for piece, weight in weights.items()}
 
 
-# The reader's case, the case of one letter, and the case whose mode a biased sampler misses, of facts on Viterbi sampling.
+# Three lattices on which samplers that draw greedily from left to right are biased.
 WATCHING = fractions({"w": ".36", "atching": ".1", "wat": ".33", "ching": ".1", "watch": ".31", "ing": ".1"})
 AAAA = fractions({"a": "1/4", "aa": "1/4", "aaa": "1/4", "aaaa": "1/4"})
 ABCD = fractions(
@@ -104,7 +104,6 @@ def test_a_hundred_thousand_samples_have_the_enumerated_probabilities(pieces, un
                 "a a a a": "1/125",
             },
         ),
-        # Weights in 10^-8: ab|cd 440000, abc|d 210000, a|bcd 240000, a|bc|d 28800, a|b|cd 184800, ab|c|d 4800, a|b|c|d 2016.
         (
             ABCD,
             "abcd",
@@ -192,11 +191,11 @@ def joint(first: list[list[int]], second: list[list[int]]) -> Counter[Any]:
 @pytest.mark.parametrize(
     "pair",
     [
-        "neighbouring documents",
-        "documents 2^32 apart",
-        "neighbouring samples",
-        "neighbouring seeds",
-        "seeds 2^32 apart",
+        "next document",
+        "document 2^32 later",
+        "next sample",
+        "next seed",
+        "seed 2^32 later",
     ],
 )
 def test_draws_of_different_counters_are_independent(pair: str) -> None:
@@ -204,15 +203,15 @@ def test_draws_of_different_counters_are_independent(pair: str) -> None:
     many = ["aaa"] * DRAWS
     ids = np.arange(DRAWS, dtype=np.uint64)
     first = tokenizer.sample(many, alpha=1, seed=3, doc_ids=2 * ids).tolist()
-    if pair == "neighbouring documents":
+    if pair == "next document":
         second = tokenizer.sample(many, alpha=1, seed=3, doc_ids=2 * ids + 1).tolist()
-    elif pair == "documents 2^32 apart":
+    elif pair == "document 2^32 later":
         second = tokenizer.sample(many, alpha=1, seed=3, doc_ids=2 * ids + 2**32).tolist()
-    elif pair == "neighbouring samples":
+    elif pair == "next sample":
         rows = tokenizer.sample("aaa", alpha=1, seed=3, num_samples=2 * DRAWS).tolist()
         first, second = rows[0::2], rows[1::2]
     else:
-        seed = 4 if pair == "neighbouring seeds" else 3 + 2**32
+        seed = 4 if pair == "next seed" else 3 + 2**32
         second = tokenizer.sample(many, alpha=1, seed=seed, doc_ids=2 * ids).tolist()
     single = brute_force("aaa", AAAA).probabilities(1)
     both = {(a, b): p * q for a, p in single.items() for b, q in single.items()}

@@ -32,7 +32,7 @@ from gpu_lattice.text_batch import TextBatch
 RULES = ["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"]
 # Replacements that begin and end with spaces, that are nothing, and keys that begin with two ASCII bytes.
 CUSTOM_RULE = "61 62\t78 20 20 79\n63\t\n64\t20 20\n65\t20 7A\n66 67\t66 20\n7A\t41\n3042 3044\t20\n"
-SYMBOLS = ["ab", "abc", " ", "▁▁", "é", "\u3000x", "かが", "ﬀ", "a b ", "か"]
+SYMBOLS = ["ab", "abc", "AB", "A  B", " ", "▁▁", "é", "\u3000x", "かが", "ﬀ", "a b ", "か"]
 
 normalize = SentencePieceNormalizer()
 
@@ -176,14 +176,32 @@ def test_odd_texts_under_all_flags_are_as_in_sentencepiece(trained, rule, flags,
     assert_same(with_options(trained[rule], flags, symbols), docs)
 
 
+def test_symbols_are_not_normalized_the_longest_first(trained):
+    docs = ["AB A  B ａAＢab", "A B", "ABC  ", "e\u0301é"]
+    assert_same(with_options(trained["nmt_nfkc_cf"], symbols=tuple(SYMBOLS)), [doc.encode() for doc in docs])
+
+
 def test_of_many_nested_symbols_sentencepiece_sees_sixty_four(trained):
-    symbols = (*("b" * length for length in range(1, 80)), "bbba")
-    docs = [b"b" * length + b"  \xe3\x80\x80" + b"b" * 130 + b"a" for length in (1, 63, 64, 65, 79, 200)]
-    assert_same(with_options(trained["custom"], (1, 1, 1, 0), symbols), docs)
+    data = with_options(trained["custom"], symbols=tuple("f" + "e" * length for length in range(80)))
+    docs = [b"f" + b"e" * length for length in (0, 62, 63, 64, 65, 79, 200)]
+    assert_same(data, docs)
+    assert loaded(data)[0].normalize(docs[3]).decode() == "▁f" + "e" * 63 + "▁z"
+
+
+@pytest.mark.parametrize("flags", list(itertools.product((0, 1), repeat=4)))
+def test_texts_of_which_nothing_is_left_are_as_in_sentencepiece(trained, flags):
+    docs = [b"", b" ", b"   ", b"\t \xe3\x80\x80", b"c", b"c ", b" c", b"d", b"d ", "▁".encode(), " ▁ ▁".encode()]
+    for rule in ("nmt_nfkc", "custom"):
+        for symbols in ((), ("  ",), (" ",), ("▁ ",)):
+            assert_same(with_options(trained[rule], flags, symbols), [*docs, b"\x7f", b" \x7f "])
 
 
 def test_replacements_much_longer_than_the_text_fit(trained):
-    assert_same(trained["nmt_nfkc"], ["ﷺ".encode() * 1000, b"", "㍿".encode(), b"x" * 50, "ﷺ ".encode() * 3])
+    for flags in ((1, 1, 1, 0), (1, 0, 1, 1)):
+        data = with_options(trained["nmt_nfkc"], flags)
+        assert_same(data, ["ﷺ".encode() * 1000, b"", "㍿".encode(), b"x" * 50, "ﷺ ".encode() * 3])
+        assert_same(data, ["ﷺ".encode() + b" " * 1000])
+        assert_same(data, [b" " * 1000 + "ﷺ".encode() * 3 + b"\xff" * 1000])
 
 
 def test_a_document_does_not_depend_on_batch_threads_or_nulls(trained):

@@ -263,7 +263,7 @@ def document_ids(ids: pa.Array, path: Path | str = "the id column") -> NDArray[n
         >>> document_ids(pa.array([7, -1])).tolist()
         [7, -1]
         >>> document_ids(pa.array(["a"])).tolist()
-        [-1842424811187306336]
+        [3405396810240292928]
     """
     if ids.null_count:
         row = ids.is_null().to_numpy(zero_copy_only=False).argmax()

@@ -15,8 +15,8 @@ class Decoder:
     """How the joined surfaces of a row become text again.
 
     metaspace    "▁" in a piece stands for a space; one that byte pieces spell stays what it is
-    strip        what is taken away again: the one space that the dummy "prefix" (or "suffix") added, where the text
-                 begins (or ends) with such a piece; with "leading", one "▁" at the start of every piece that comes
+    strip        what is taken away again: the one space that the dummy "prefix" added, where the text
+                 begins with such a piece; with "leading", one "▁" at the start of every piece that comes
                  before anything is written
     unknown      what an unknown id reads as
     errors       what becomes of bytes that are no UTF-8: one U+FFFD for each of them ("replace"), or nothing ("ignore")
@@ -24,7 +24,7 @@ class Decoder:
     """
 
     metaspace: bool
-    strip: Literal["prefix", "suffix", "leading"] | None
+    strip: Literal["prefix", "leading"] | None
     unknown: str
     errors: Literal["replace", "ignore"]
     denormalizer: Normalizer | None = None

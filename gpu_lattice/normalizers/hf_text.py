@@ -80,6 +80,7 @@ class Cutter(NamedTuple):
     metaspace      uint8, the bytes of the character that spaces become; empty without a Metaspace
     prefix         NEVER, FIRST (at the beginning of a document) or ALWAYS: where one is put before the text
     split          cut before every such character
+    collapse       a run of spaces becomes one such character
     contents       uint8; token t is written as contents[bounds[t]:bounds[t + 1]]
     bounds         int64 [num_tokens + 1]
     """
@@ -88,6 +89,7 @@ class Cutter(NamedTuple):
     metaspace: NDArray[np.uint8]
     prefix: int
     split: bool
+    collapse: bool
     contents: NDArray[np.uint8]
     bounds: NDArray[np.int64]
 
@@ -137,13 +139,7 @@ def are_valid(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     for i_doc in range(i_start, i_stop):
         i, stop = offsets[i_doc], offsets[i_doc + 1]
         while i < stop:
-            while i + 64 <= stop:
-                joined = np.uint8(0)
-                for k in range(64):
-                    joined |= values[i + k]
-                if joined & 0x80:
-                    break
-                i += 64
+            i = _skip_ascii(values, i, stop)
             block_stop = min(i + 64, stop)
             while i < block_stop:
                 length = character_length(values, i, stop)
@@ -151,6 +147,20 @@ def are_valid(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
                     return False
                 i += length
     return True
+
+
+@njit(nogil=True, cache=True)
+def _skip_ascii(values, i, stop):  # type: ignore[no-untyped-def]
+    """The first position of i, i + 64, i + 128 .. after which fewer than 64 bytes of ASCII follow."""
+    while i + 64 <= stop:
+        block = values[i : i + 64]
+        joined = np.uint8(0)
+        for k in range(64):
+            joined |= block[k]
+        if joined & 0x80:
+            break
+        i += 64
+    return i
 
 
 @njit(nogil=True, cache=True)
@@ -208,15 +218,16 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
 
     The white space that a token takes is not left out of the search for the next, as in the tool.
     """
-    room = len(parts.starts) + 16
+    old_starts, old_stops, old_tokens, old_docs = parts.starts, parts.stops, parts.tokens, parts.docs
+    room = len(old_starts) + 16
     starts, stops, tokens = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
-    docs = np.zeros_like(parts.docs)
+    docs = np.zeros_like(old_docs)
     size = 0
     for i_doc in range(len(docs) - 1):
-        for i_part in range(parts.docs[i_doc], parts.docs[i_doc + 1]):
-            start, stop = parts.starts[i_part], parts.stops[i_part]
+        for i_part in range(old_docs[i_doc], old_docs[i_doc + 1]):
+            start, stop = old_starts[i_part], old_stops[i_part]
             i = done = start
-            while parts.tokens[i_part] < 0 and i < stop:
+            while old_tokens[i_part] < 0 and i < stop:
                 i = _skip_to_pattern(trie.root, values, i, stop)
                 if i == stop:
                     break
@@ -229,31 +240,40 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
                     begin = max(_strip_right(values, start, begin), done)
                 if trie.rstrip[token]:
                     end = _strip_left(values, end, stop)
-                starts, stops, tokens = _with_parts(starts, stops, tokens, size)
+                if size + 2 > len(starts):
+                    starts, stops, tokens = _grown(starts), _grown(stops), _grown(tokens)
                 if done < begin:
                     starts[size], stops[size], tokens[size] = done, begin, -1
                     size += 1
                 starts[size], stops[size], tokens[size] = begin, end, token
                 size += 1
                 i, done = after, end
-            starts, stops, tokens = _with_parts(starts, stops, tokens, size)
-            if parts.tokens[i_part] >= 0 or done != stop:
-                starts[size], stops[size], tokens[size] = done, stop, parts.tokens[i_part]
+            if size + 2 > len(starts):
+                starts, stops, tokens = _grown(starts), _grown(stops), _grown(tokens)
+            if old_tokens[i_part] >= 0 or done != stop:
+                starts[size], stops[size], tokens[size] = done, stop, old_tokens[i_part]
                 size += 1
         docs[i_doc + 1] = size
     begins = np.zeros(size, np.bool_)
     for i_doc in range(len(docs) - 1):
-        first, old = docs[i_doc], parts.docs[i_doc]
+        first, old = docs[i_doc], old_docs[i_doc]
         if first < docs[i_doc + 1]:
-            begins[first] = tokens[first] < 0 and parts.begins[old] and starts[first] == parts.starts[old]
+            begins[first] = tokens[first] < 0 and parts.begins[old] and starts[first] == old_starts[old]
     return Parts(starts[:size], stops[:size], tokens[:size], begins, docs)
 
 
 @njit(nogil=True, cache=True)
+def _grown(array):  # type: ignore[no-untyped-def]
+    return np.concatenate((array, np.empty_like(array)))
+
+
+@njit(nogil=True, cache=True)
 def _skip_to_pattern(root, values, i, stop):  # type: ignore[no-untyped-def]
-    while i < stop and root[values[i]] < 0:
-        i += 1
-    return i
+    text = values[i:stop]
+    for k in range(len(text)):
+        if root[text[k]] >= 0:
+            return i + k
+    return stop
 
 
 @njit(nogil=True, cache=True)
@@ -274,12 +294,6 @@ def _longest_token(trie, node, values, i, stop):  # type: ignore[no-untyped-def]
         node = child
         i += 1
     return token, end
-
-
-@njit(nogil=True, cache=True)
-def _with_parts(starts, stops, tokens, size):  # type: ignore[no-untyped-def]
-    """The arrays with room for two more parts."""
-    return _with_room(starts, size, 2), _with_room(stops, size, 2), _with_room(tokens, size, 2)
 
 
 @njit(nogil=True, cache=True)
@@ -304,20 +318,20 @@ def apply_precompiled(precompiled, values, parts):  # type: ignore[no-untyped-de
     """
     charsmap, direct, classes = precompiled.charsmap, precompiled.direct, precompiled.classes
     replacements = charsmap.replacements
-    starts, stops = np.zeros_like(parts.starts), np.zeros_like(parts.stops)
+    old_starts, old_stops, tokens = parts.starts, parts.stops, parts.tokens
+    starts, stops = np.zeros_like(old_starts), np.zeros_like(old_stops)
     num_later = _num_bytes(parts)
     out = np.empty(num_later + 64, np.uint8)
     size = 0
     for i_part in range(len(starts)):
         starts[i_part] = size
-        i, stop = parts.starts[i_part], parts.stops[i_part]
+        i, stop = old_starts[i_part], old_stops[i_part]
         num_later -= stop - i
-        if parts.tokens[i_part] >= 0:
+        if tokens[i_part] >= 0:
             i = stop
         while i < stop:
             i, size = _copy_direct(direct, values, i, stop, out, size)
-            if i < stop:
-                i, size = _copy_plain(classes, values, i, stop, out, size)
+            i, size = _copy_plain(classes, values, i, stop, out, size)
             if i == stop:
                 break
             end = cluster_end(classes, values, i, stop)
@@ -344,20 +358,25 @@ def apply_precompiled(precompiled, values, parts):  # type: ignore[no-untyped-de
 
 @njit(nogil=True, cache=True)
 def _copy_direct(direct, values, i, stop, out, size):  # type: ignore[no-untyped-def]
-    """Copy ASCII up to the first byte that needs a closer look; returns (where that is, size)."""
-    while i < stop:
-        byte = direct[values[i]]
-        if byte == NOT_DIRECT or (i + 1 < stop and values[i + 1] >= 0x80):
-            break
-        out[size] = byte
-        size += 1
-        i += 1
-    return i, size
+    """Copy ASCII up to the first byte that needs a closer look; returns (where that is, size).
+
+    What comes before a byte above 127 may be of one cluster with it.
+    """
+    text, written = values[i:stop], out[size:]
+    for k in range(len(text)):
+        byte = direct[text[k]]
+        if byte == NOT_DIRECT:
+            num_copied = k - 1 if k > 0 and text[k] >= 0x80 else k
+            return i + num_copied, size + num_copied
+        written[k] = byte
+    return stop, size + len(text)
 
 
 @njit(nogil=True, cache=True)
 def _copy_plain(classes, values, i, stop, out, size):  # type: ignore[no-untyped-def]
     """Copy characters that are clusters and have no key, up to the first other or to ASCII; returns (where, size)."""
+    if i == stop:
+        return i, size
     code_point, length = decode_character(values, i)
     what = np.int64(classes[code_point])
     while what <= LAST_ALONE:
@@ -390,15 +409,16 @@ def _put_replacement(replacements, at, num_left, out, size):  # type: ignore[no-
 @njit(nogil=True, cache=True)
 def collapse_spaces(content, values, parts):  # type: ignore[no-untyped-def]
     """`content` for every run of two or more spaces, as (values, parts)."""
-    starts, stops = np.zeros_like(parts.starts), np.zeros_like(parts.stops)
+    old_starts, old_stops, tokens = parts.starts, parts.stops, parts.tokens
+    starts, stops = np.zeros_like(old_starts), np.zeros_like(old_stops)
     num_later = _num_bytes(parts)
     out = np.empty(num_later + 64, np.uint8)
     size = 0
     for i_part in range(len(starts)):
         starts[i_part] = size
-        i, stop = parts.starts[i_part], parts.stops[i_part]
+        i, stop = old_starts[i_part], old_stops[i_part]
         num_later -= stop - i
-        if parts.tokens[i_part] >= 0:
+        if tokens[i_part] >= 0:
             i = stop
         while i < stop:
             i, size = _copy_to_two_spaces(values, i, stop, out, size)
@@ -436,15 +456,16 @@ def has_two_spaces(values):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def replace(pattern, content, values, parts):  # type: ignore[no-untyped-def]
     """`content` for every occurrence of a string, from left to right, as (values, parts)."""
-    starts, stops = np.zeros_like(parts.starts), np.zeros_like(parts.stops)
+    old_starts, old_stops, tokens = parts.starts, parts.stops, parts.tokens
+    starts, stops = np.zeros_like(old_starts), np.zeros_like(old_stops)
     num_later = _num_bytes(parts)
     out = np.empty(num_later + 64, np.uint8)
     size = 0
     for i_part in range(len(starts)):
         starts[i_part] = size
-        i, stop = parts.starts[i_part], parts.stops[i_part]
+        i, stop = old_starts[i_part], old_stops[i_part]
         num_later -= stop - i
-        if parts.tokens[i_part] >= 0:
+        if tokens[i_part] >= 0:
             i = stop
         while i < stop:
             if values[i] != pattern[0] or not _stands_at(pattern, values, i, stop):
@@ -477,60 +498,70 @@ def prepend(content, values, parts):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def cut(cutter, values, parts):  # type: ignore[no-untyped-def]
     """The pre-tokens, as (values, offsets [num_docs + 1], chunk ends, hits int64 [.., 2]: (chunk, added token))."""
-    num_bytes, num_chunks = _room(cutter, values, parts)
+    starts, stops, tokens, docs = parts.starts, parts.stops, parts.tokens, parts.docs
+    at_whitespace, mark, split, collapse = cutter.at_whitespace, cutter.metaspace, cutter.split, cutter.collapse
+    contents, bounds, prefix, begins = cutter.contents, cutter.bounds, cutter.prefix, parts.begins
+    num_bytes, num_chunks = _room(at_whitespace, mark, bounds, values, starts, stops, tokens)
     out, ends = np.empty(num_bytes, np.uint8), np.empty(num_chunks, np.int64)
-    hits = np.empty((np.count_nonzero(parts.tokens >= 0), 2), np.int64)
-    offsets = np.zeros_like(parts.docs)
+    hits = np.empty((np.count_nonzero(tokens >= 0), 2), np.int64)
+    offsets = np.zeros_like(docs)
     size, num_chunks, num_hits = 0, 0, 0
     for i_doc in range(len(offsets) - 1):
-        for i_part in range(parts.docs[i_doc], parts.docs[i_doc + 1]):
-            start, stop, token = parts.starts[i_part], parts.stops[i_part], parts.tokens[i_part]
+        for i_part in range(docs[i_doc], docs[i_doc + 1]):
+            start, stop, token = starts[i_part], stops[i_part], tokens[i_part]
             if token >= 0:
-                size = _copy(cutter.contents, cutter.bounds[token], cutter.bounds[token + 1], out, size)
+                size = _copy(contents, bounds[token], bounds[token + 1], out, size)
                 ends[num_chunks] = size
                 hits[num_hits, 0], hits[num_hits, 1] = num_chunks, token
                 num_chunks += 1
                 num_hits += 1
                 continue
-            has_prefix = cutter.prefix == ALWAYS or (cutter.prefix == FIRST and parts.begins[i_part])
+            has_prefix = prefix == ALWAYS or (prefix == FIRST and begins[i_part])
             while start < stop:
                 end = stop
-                if cutter.at_whitespace:
+                if at_whitespace:
                     start = _strip_left(values, start, stop)
                     end = _word_end(values, start, stop)
-                size, num_chunks = _put_word(
-                    cutter.metaspace, cutter.split, has_prefix, values, start, end, out, size, ends, num_chunks
-                )
+                if start == end:
+                    break
+                if mark.size == 0:
+                    size = _copy(values, start, end, out, size)
+                else:
+                    size, num_chunks = _put_marked(
+                        mark, has_prefix, split, collapse, values, start, end, out, size, ends, num_chunks
+                    )
+                ends[num_chunks] = size
+                num_chunks += 1
                 start = end
         offsets[i_doc + 1] = size
     return out[:size], offsets, ends[:num_chunks], hits
 
 
 @njit(nogil=True, cache=True)
-def _room(cutter, values, parts):  # type: ignore[no-untyped-def]
-    """No fewer than the (bytes, chunks) that the parts are cut into."""
-    num_bytes, num_chunks, num_marks = 4, 0, 0
-    for i_part in range(len(parts.starts)):
-        start, stop, token = parts.starts[i_part], parts.stops[i_part], parts.tokens[i_part]
-        num_chunks += 1
+def _room(at_whitespace, mark, bounds, values, starts, stops, tokens):  # type: ignore[no-untyped-def]
+    """No fewer than the (bytes, chunks) that the parts are cut into, with the bytes that _put_marked writes ahead."""
+    num_bytes, num_chunks, num_marks = 4, len(starts) + 1, 0
+    for i_part in range(len(starts)):
+        start, stop, token = starts[i_part], stops[i_part], tokens[i_part]
         if token >= 0:
-            num_bytes += cutter.bounds[token + 1] - cutter.bounds[token]
+            num_bytes += bounds[token + 1] - bounds[token]
             continue
         num_bytes += stop - start
-        if cutter.metaspace.size > 0:
-            num_marks += 1 + _count_marks(cutter.metaspace[0], values, start, stop)
-        if cutter.at_whitespace:
+        if mark.size > 0:
+            num_marks += 1 + _count_marks(mark[0], values, start, stop)
+        if at_whitespace:
             num_words = (stop - start) // 2
             num_marks += num_words
             num_chunks += num_words
-    return num_bytes + num_marks * cutter.metaspace.size, num_chunks + num_marks
+    return num_bytes + num_marks * mark.size, num_chunks + num_marks
 
 
 @njit(nogil=True, cache=True)
 def _count_marks(first, values, start, stop):  # type: ignore[no-untyped-def]
+    text = values[start:stop]
     num_marks = 0
-    for i in range(start, stop):
-        num_marks += (values[i] == SPACE) | (values[i] == first)
+    for k in range(len(text)):
+        num_marks += (text[k] == SPACE) | (text[k] == first)
     return num_marks
 
 
@@ -542,49 +573,36 @@ def _word_end(values, i, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _put_word(mark, split, has_prefix, values, i, stop, out, size, ends, num_chunks):  # type: ignore[no-untyped-def]
-    """Write values[i:stop] with spaces as Metaspace has them, in one chunk or in one for every space.
+def _put_marked(mark, has_prefix, split, collapse, values, start, stop, out, size, ends, num_chunks):  # type: ignore[no-untyped-def]
+    """Write values[start:stop] with spaces as Metaspace has them; returns (size, num_chunks).
 
-    Returns (size, num_chunks). A mark is always written as four bytes; `out` has room for them.
+    The end of the last chunk is left to the caller. Branches on the text are dear, so every byte is written as if it
+    were a space, and every position as if a chunk ended there; what was not so is written over. Unsigned numbers spare
+    the check for negative indices.
     """
-    if i == stop:
-        return size, num_chunks
+    text = values[start:stop]
     length = mark.size
-    if length == 0:
-        size = _copy(values, i, stop, out, size)
-        ends[num_chunks] = size
-        return size, num_chunks + 1
     first, second = mark[0], mark[min(1, length - 1)]
     third, fourth = mark[min(2, length - 1)], mark[length - 1]
-    chunk_start = size
-    is_mark = has_prefix and values[i] != SPACE and not _stands_at(mark, values, i, stop)
-    num_taken = 0
-    while True:
-        if is_mark:
-            out[size], out[size + 1], out[size + 2], out[size + 3] = first, second, third, fourth
-            size += length
-            i += num_taken
-        while i < stop:
-            byte = values[i]
-            if (byte == SPACE) | (byte == first):
-                break
-            out[size] = byte
-            size += 1
-            i += 1
-        if i == stop:
-            break
-        is_mark = values[i] == SPACE or _stands_at(mark, values, i, stop)
-        num_taken = 1 if values[i] == SPACE else length
-        if is_mark and split and size > chunk_start:
-            ends[num_chunks] = size
-            num_chunks += 1
-            chunk_start = size
-        if not is_mark:
-            out[size] = values[i]
-            size += 1
-            i += 1
-    ends[num_chunks] = size
-    return size, num_chunks + 1
+    begin = np.uint64(size)
+    if has_prefix and text[0] != SPACE and not _stands_at(mark, text, 0, len(text)):
+        size = _copy(mark, 0, length, out, size)
+    at, i_chunk = np.uint64(size), np.uint64(num_chunks)
+    after_space = False
+    for k in range(len(text)):
+        byte = text[k]
+        is_space = byte == SPACE
+        is_mark = is_space & (not (collapse & after_space))
+        ends_chunk = is_mark
+        if byte == first:
+            ends_chunk |= _stands_at(mark, text, k, len(text))
+        out[at] = first if is_space else byte
+        out[at + np.uint64(1)], out[at + np.uint64(2)], out[at + np.uint64(3)] = second, third, fourth
+        ends[i_chunk] = at
+        i_chunk += np.uint64(ends_chunk & split & (at > begin))
+        at += np.uint64(length) if is_mark else np.uint64(not is_space)
+        after_space = is_space
+    return np.int64(at), np.int64(i_chunk)
 
 
 @njit(nogil=True, cache=True)

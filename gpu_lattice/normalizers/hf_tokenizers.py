@@ -179,16 +179,10 @@ class CompiledNormalizer:
         def work(start: int, stop: int) -> tuple[Any, ...]:
             return self._rules.pre_tokenize(texts.values, whole_documents(texts.offsets[start : stop + 1]))
 
-        ranges = map_ranges(work, byte_ranges(texts.offsets), threads)
-        bytes_before = np.cumsum([0, *(len(values) for values, _, _, _ in ranges)])
-        chunks_before = np.cumsum([0, *(len(ends) for _, _, ends, _ in ranges)])
-        hits = np.concatenate([hits + [num, 0] for num, (_, _, _, hits) in zip(chunks_before, ranges, strict=False)])
+        values, offsets, chunk_offsets, hits = _join(map_ranges(work, byte_ranges(texts.offsets), threads))
         hits[:, 1] = self._rules.token_ids[hits[:, 1]]
         return NormalizedBatch(
-            np.concatenate([values for values, _, _, _ in ranges]),
-            _join_ends([offsets[1:] for _, offsets, _, _ in ranges], bytes_before),
-            _join_ends([ends for _, _, ends, _ in ranges], bytes_before),
-            _chunk_ids(int(chunks_before[-1]), hits) if len(hits) else None,
+            values, offsets, chunk_offsets, _chunk_ids(len(chunk_offsets) - 1, hits) if len(hits) else None
         )
 
     def normalize_str(self, text: str) -> str:
@@ -254,9 +248,28 @@ def _chunk_ids(num_chunks: int, hits: NDArray[np.int64]) -> NDArray[np.int32]:
     return chunk_ids
 
 
+def _join(ranges: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """What `Rules.pre_tokenize` says of ranges, as (values, offsets, chunk_offsets, hits) of all documents."""
+    values = np.concatenate([values for values, _, _, _ in ranges])
+    bytes_before = np.cumsum([0, *(len(values) for values, _, _, _ in ranges)])
+    chunks_before = np.cumsum([0, *(len(ends) for _, _, ends, _ in ranges)])
+    hits = [hits + np.array([num, 0]) for num, (_, _, _, hits) in zip(chunks_before, ranges, strict=False)]
+    return (
+        values,
+        _join_ends([offsets[1:] for _, offsets, _, _ in ranges], bytes_before),
+        _join_ends([ends for _, _, ends, _ in ranges], bytes_before),
+        np.concatenate(hits),
+    )
+
+
 def _join_ends(parts: list[NDArray[np.int64]], starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Offsets [n + 1] from the ends of every part, counted from where the part starts."""
-    return np.concatenate([[0], *(ends + start for ends, start in zip(parts, starts, strict=False))])
+    offsets = np.zeros(1 + sum(map(len, parts)), np.int64)
+    size = 1
+    for ends, start in zip(parts, starts, strict=False):
+        np.add(ends, start, out=offsets[size : size + len(ends)])
+        size += len(ends)
+    return offsets
 
 
 def _read_only(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -310,9 +323,10 @@ def _compile(
     cutter = _compile_cutter(cutters, added_tokens, name)
     if cutter.prefix == FIRST:
         _check_first(steps, cutter, added_tokens)
+    cutter = cutter._replace(collapse=_can_cut_collapse(steps, cutter, added_tokens))
     rules = Rules(
         _token_trie([b"" if token.normalized else token.content.encode() for token in added_tokens], added_tokens),
-        _compile_steps(steps, name),
+        _compile_steps(steps[:-1] if cutter.collapse else steps, name),
         None,
         cutter,
         np.array([token.id for token in added_tokens], np.int32),
@@ -337,6 +351,13 @@ def _check_first(steps: list[Component], cutter: Cutter, added_tokens: Sequence[
             raise NotCompiled('Metaspace has prepend_scheme "first" and the normalizer can change where a text starts')
 
 
+def _can_cut_collapse(steps: list[Component], cutter: Cutter, added_tokens: Sequence[AddedToken]) -> bool:
+    """Whether the last step makes one mark, or a space that becomes one, of every run of spaces that is then cut."""
+    mark = cutter.metaspace.tobytes().decode()
+    is_last = bool(steps) and _is_collapse(steps[-1]) and steps[-1].get("content") in (" ", mark)
+    return is_last and mark != "" and not cutter.at_whitespace and not any(token.normalized for token in added_tokens)
+
+
 def _compile_cutter(cutters: list[Component], added_tokens: Sequence[AddedToken], name: str) -> Cutter:
     kinds = [cutter.get("type") for cutter in cutters]
     at_whitespace = kinds[:1] == ["WhitespaceSplit"]
@@ -347,7 +368,7 @@ def _compile_cutter(cutters: list[Component], added_tokens: Sequence[AddedToken]
         prefix, split = metaspace_scheme(metaspace, f"{name}: the pre-tokenizer")
         mark = metaspace["replacement"].encode()
     contents = [token.content.encode() for token in added_tokens]
-    return Cutter(at_whitespace, _bytes_array(mark), PREFIXES[prefix], split, *_ragged(contents))
+    return Cutter(at_whitespace, _bytes_array(mark), PREFIXES[prefix], split, False, *_ragged(contents))
 
 
 def metaspace_scheme(metaspace: Component, where: str) -> tuple[str, bool]:

@@ -149,6 +149,10 @@ class CpuBackend:
         log_z = np.concatenate([np.log(r[3]) + r[4] * np.log(2.0) for r in done])
         return rows._replace(log_prob=log_probs(scores, log_z, part_doc, len(batch), alpha))
 
+    def forget(self) -> None:
+        """Drop what is remembered of earlier texts; it only ever saves time."""
+        self._memos.clear()
+
     @contextmanager
     def _borrowed_memo(self, alpha: float) -> Iterator[Memo]:
         """A memo for this alpha that nobody else uses meanwhile."""

@@ -1,0 +1,173 @@
+"""Sampling and best segmentation on the CPU beside the model's own tool, alternating in one process."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.resources
+import json
+import statistics
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import gpu_lattice as gl
+from bench.machine import describe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="model file; the default model if left out")
+    parser.add_argument("--text", help="UTF-8 text, one document per line; the English of the shipped corpus if left out")
+    parser.add_argument("--alpha", type=float, default=0.2)
+    parser.add_argument("--rounds", type=int, default=7, help="every case runs once per round")
+    parser.add_argument("--peer-lines", type=int, default=2000, help="lines given to peers slower than 2 MB/s")
+    parser.add_argument("--json", help="write the results to this file")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    lines = _lines(arguments.text)
+    cases = {**_ours(arguments.model, lines, arguments.alpha), **_peers(arguments, lines)}
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for work, _ in cases.values():
+        work()
+    for _ in range(arguments.rounds):
+        for name, (work, _) in cases.items():
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    rates = {name: cases[name][1] / 1e6 / statistics.median(seconds[name]) for name in cases}
+    result = {
+        "machine": describe(),
+        "model": Path(arguments.model or "default.model").name,
+        "text": Path(arguments.text or "corpus.parquet").name,
+        "bytes": _num_bytes(lines),
+        "documents": len(lines),
+        "alpha": arguments.alpha,
+        "rounds": arguments.rounds,
+        "median_mb_per_s": rates,
+        "seconds": seconds,
+        "ratios": _ratios(rates),
+    }
+    _show(result)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _lines(path: str | None) -> list[str]:
+    if path is not None:
+        return Path(path).read_text(encoding="utf-8").split("\n")
+    with (importlib.resources.files("gpu_lattice.data") / "corpus.parquet").open("rb") as file:
+        table = pq.read_table(file)
+    rows = zip(table["language"].to_pylist(), table["text"].to_pylist(), strict=True)
+    return [text for language, text in rows if language == "en"]
+
+
+def _num_bytes(lines: list[str]) -> int:
+    return sum(len(line.encode()) for line in lines)
+
+
+def _ours(model: str | None, lines: list[str], alpha: float) -> dict[str, tuple[Callable[[], Any], int]]:
+    texts, size = pa.array(lines, pa.large_string()), _num_bytes(lines)
+
+    def load(threads: int | None) -> gl.Tokenizer:
+        if model is None:
+            return gl.Tokenizer.default(device="cpu", threads=threads)
+        return gl.Tokenizer.from_file(model, device="cpu", threads=threads)
+
+    one, every = load(1), load(None)
+
+    def first_time() -> None:
+        one._backend.forget()
+        one.sample(texts, alpha=alpha)
+
+    return {
+        "normalize": (lambda: one.normalize(texts), size),
+        "sample": (lambda: one.sample(texts, alpha=alpha), size),
+        "sample, tables cold": (first_time, size),
+        "sample, 16 per document": (lambda: one.sample(texts, alpha=alpha, num_samples=16), size),
+        "sample, all threads": (lambda: every.sample(texts, alpha=alpha), size),
+        "encode": (lambda: one.encode(texts), size),
+        "encode, all threads": (lambda: every.encode(texts), size),
+    }
+
+
+def _peers(arguments: argparse.Namespace, lines: list[str]) -> dict[str, tuple[Callable[[], Any], int]]:
+    model, alpha = arguments.model, arguments.alpha
+    few = lines[:: max(1, len(lines) // arguments.peer_lines)]
+    size, few_size = _num_bytes(lines), _num_bytes(few)
+    if model is None or model.endswith(".model"):
+        import sentencepiece
+
+        path = model or str(importlib.resources.files("gpu_lattice.data") / "default.model")
+        peer = sentencepiece.SentencePieceProcessor(model_file=path)
+        options = {"enable_sampling": True, "nbest_size": -1, "alpha": alpha}
+        return {
+            "sentencepiece sample": (lambda: peer.encode(lines, num_threads=1, **options), size),
+            "sentencepiece encode": (lambda: peer.encode(lines, num_threads=1), size),
+            "sentencepiece encode to numpy": (lambda: peer.encode_as_numpy(lines, num_threads=1), size),
+        }
+    if model.endswith(".json"):
+        return _tokenizers(model, few, few_size, alpha)
+    return _bytepiece(model, few, few_size, alpha)
+
+
+def _tokenizers(model: str, lines: list[str], size: int, alpha: float) -> dict[str, tuple[Callable[[], Any], int]]:
+    import os
+
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import tokenizers
+
+    best, sampler = tokenizers.Tokenizer.from_file(model), tokenizers.Tokenizer.from_file(model)
+    sampler.model.alpha = alpha
+    return {
+        "tokenizers sample": (lambda: sampler.encode_batch_fast(lines), size),
+        "tokenizers encode": (lambda: best.encode_batch_fast(lines), size),
+    }
+
+
+def _bytepiece(model: str, lines: list[str], size: int, alpha: float) -> dict[str, tuple[Callable[[], Any], int]]:
+    try:
+        import bytepiece
+    except ImportError:
+        return {}
+    path = model
+    if zipfile.is_zipfile(model):
+        with zipfile.ZipFile(model) as archive:
+            path = archive.extract(archive.namelist()[0], tempfile.mkdtemp())
+    peer = bytepiece.Tokenizer(path)
+    return {
+        "bytepiece sample": (lambda: [peer.encode(line, alpha=alpha) for line in lines], size),
+        "bytepiece encode": (lambda: [peer.encode(line) for line in lines], size),
+    }
+
+
+def _ratios(rates: dict[str, float]) -> dict[str, float]:
+    pairs = {
+        f"{ours} / {peer}": (rates[ours], rates[peer])
+        for peer in rates
+        for ours in ("sample", "encode")
+        if peer.split(" ")[0] in ("sentencepiece", "tokenizers", "bytepiece") and peer.split(" ")[1] == ours
+    }
+    pairs["sample, tables cold / sample"] = (rates["sample, tables cold"], rates["sample"])
+    pairs["time of 16 samples / time of 1"] = (rates["sample"], rates["sample, 16 per document"])
+    pairs["sample, all threads / one"] = (rates["sample, all threads"], rates["sample"])
+    pairs["encode, all threads / one"] = (rates["encode, all threads"], rates["encode"])
+    return {name: over / under for name, (over, under) in pairs.items()}
+
+
+def _show(result: dict[str, Any]) -> None:
+    machine = result["machine"]
+    print(f"{machine['processor']}, {machine['cpus']} CPUs, Python {machine['python']}, commit {machine['commit']}")
+    print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
+    print(f"{result['model']} on {result['text']}: {result['documents']} documents, {result['bytes'] / 1e6:.2f} MB, ", end="")
+    print(f"alpha {result['alpha']}, median of {result['rounds']}\n")
+    for name, rate in result["median_mb_per_s"].items():
+        print(f"  {name:32s} {rate:9.2f} MB/s")
+    print()
+    for name, ratio in result["ratios"].items():
+        print(f"  {name:48s} {ratio:7.2f}")
