@@ -22,7 +22,9 @@ from bench.machine import describe
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="model file; the default model if left out")
-    parser.add_argument("--text", help="UTF-8 text, one document per line; the English of the shipped corpus if left out")
+    parser.add_argument(
+        "--text", help="UTF-8 text, one document per line; the English of the shipped corpus if left out"
+    )
     parser.add_argument("--alpha", type=float, default=0.2)
     parser.add_argument("--rounds", type=int, default=7, help="every case runs once per round")
     parser.add_argument("--peer-lines", type=int, default=2000, help="lines given to peers slower than 2 MB/s")
@@ -164,7 +166,10 @@ def _show(result: dict[str, Any]) -> None:
     machine = result["machine"]
     print(f"{machine['processor']}, {machine['cpus']} CPUs, Python {machine['python']}, commit {machine['commit']}")
     print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
-    print(f"{result['model']} on {result['text']}: {result['documents']} documents, {result['bytes'] / 1e6:.2f} MB, ", end="")
+    print(
+        f"{result['model']} on {result['text']}: {result['documents']} documents, {result['bytes'] / 1e6:.2f} MB, ",
+        end="",
+    )
     print(f"alpha {result['alpha']}, median of {result['rounds']}\n")
     for name, rate in result["median_mb_per_s"].items():
         print(f"  {name:32s} {rate:9.2f} MB/s")

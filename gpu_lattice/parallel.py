@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -36,7 +37,7 @@ def byte_ranges(offsets: NDArray[np.int64], range_bytes: int = RANGE_BYTES) -> l
     marks = np.arange(offsets[0] + range_bytes, offsets[-1], range_bytes)
     stops = np.searchsorted(offsets, marks, side="left")
     bounds = np.unique(np.concatenate([[0], stops, [n]]))
-    return [(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [(int(a), int(b)) for a, b in pairwise(bounds)]
 
 
 def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], threads: int) -> list[T]:

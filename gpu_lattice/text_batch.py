@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class TextBatch:
             texts = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
         if isinstance(texts, pa.Array):
             return _from_arrow(texts)
-        if isinstance(texts, Sequence) or isinstance(texts, np.ndarray) and texts.dtype == object:
+        if isinstance(texts, Sequence) or (isinstance(texts, np.ndarray) and texts.dtype == object):
             return _from_arrow(_sequence_to_arrow(texts))
         raise TypeError(
             f"texts is a {type(texts).__name__}; give a str, a list of str or bytes, "
@@ -71,13 +72,13 @@ class TextBatch:
     def tolist(self) -> list[bytes | None]:
         """The documents as Python bytes."""
         blob, offsets = self.values.tobytes(), self.offsets.tolist()
-        docs: list[bytes | None] = [blob[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+        docs: list[bytes | None] = [blob[a:b] for a, b in pairwise(offsets)]
         if self.valid is not None:
             docs = [doc if ok else None for doc, ok in zip(docs, self.valid.tolist(), strict=True)]
         return docs
 
 
-def _sequence_to_arrow(texts: Sequence[Any]) -> pa.Array:
+def _sequence_to_arrow(texts: Any) -> pa.Array:
     first = next((text for text in texts if text is not None), "")
     if not isinstance(first, str | bytes):
         raise TypeError(f"texts holds a {type(first).__name__}: {first!r:.60}; give str or bytes")
@@ -138,9 +139,7 @@ def _from_arrow(array: pa.Array) -> TextBatch:
     return _without_null_bytes(values, offsets, np.asarray(array.is_valid().to_numpy(zero_copy_only=False), bool))
 
 
-def _without_null_bytes(
-    values: NDArray[np.uint8], offsets: NDArray[np.int64], valid: NDArray[np.bool_]
-) -> TextBatch:
+def _without_null_bytes(values: NDArray[np.uint8], offsets: NDArray[np.int64], valid: NDArray[np.bool_]) -> TextBatch:
     """Arrow lets a null slot own bytes; here a null document must have none."""
     lengths = np.diff(offsets)
     if np.any(lengths[~valid]):

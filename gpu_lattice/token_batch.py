@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class TokenBatch:
     def tolist(self) -> list[list[int] | None]:
         """Rows as Python lists; None for a null document."""
         ids, offsets = self.ids.tolist(), self.offsets.tolist()
-        rows: list[list[int] | None] = [ids[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+        rows: list[list[int] | None] = [ids[a:b] for a, b in pairwise(offsets)]
         if self.valid is not None:
             rows = [row if ok else None for row, ok in zip(rows, self.valid.tolist(), strict=True)]
         return rows

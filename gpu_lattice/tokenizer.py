@@ -77,9 +77,9 @@ class Tokenizer:
         characters; bytes keys: positions are bytes. unk_piece: the key that stands for symbols without a piece; its
         score is the least score - 10. Without it, text that the pieces cannot spell raises ValueError.
         """
-        pieces = dict(pieces) if isinstance(pieces, Mapping) else list(pieces)
-        tokenizer = cls(from_pieces(pieces, unk_piece), device=device, threads=threads)
-        tokenizer._source = (_rebuild_from_pieces, (pieces, unk_piece, device, threads))
+        kept: Any = dict(pieces) if isinstance(pieces, Mapping) else list(pieces)
+        tokenizer = cls(from_pieces(kept, unk_piece), device=device, threads=threads)
+        tokenizer._source = (_rebuild_from_pieces, (kept, unk_piece, device, threads))
         return tokenizer
 
     @classmethod

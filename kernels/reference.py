@@ -16,6 +16,7 @@ What this file does not do: normalize, find chunks, decode, run fast.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 UNKNOWN = -1
 
@@ -90,8 +91,11 @@ class Rules:
         """(length, piece id) of every arc into e that begins at or after start, shortest first."""
         if e == start or not self.is_boundary(text, e):
             return []
-        arcs = [(length, self.pieces[text[e - length : e]])
-                for length in range(1, e - start + 1) if text[e - length : e] in self.pieces]
+        arcs = [
+            (length, self.pieces[text[e - length : e]])
+            for length in range(1, e - start + 1)
+            if text[e - length : e] in self.pieces
+        ]
         symbol = self.symbol_length(text, e)
         if self.unk_weight is not None and text[e - symbol : e] not in self.pieces:
             arcs.insert(0, (symbol, UNKNOWN))
@@ -123,10 +127,12 @@ def weight_of(arc: int, rules: Rules, weights: list[float]) -> float:
 def segments(text: bytes, rules: Rules) -> list[tuple[int, int]]:
     """The pieces of text between static cuts, as (start, stop)."""
     cuts = [p for p in range(len(text) + 1) if rules.is_cut(text, p)]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))
 
 
-def forward_scores(text: bytes, rules: Rules, weights: list[float], start: int = 0, stop: int | None = None) -> list[Number]:
+def forward_scores(
+    text: bytes, rules: Rules, weights: list[float], start: int = 0, stop: int | None = None
+) -> list[Number]:
     """Z[start..stop]: Z[start] = 1, Z[e] = the sum of Z[s] * weight over the arcs into e, shortest arc first."""
     stop = len(text) if stop is None else stop
     z = [ONE]
@@ -138,8 +144,9 @@ def forward_scores(text: bytes, rules: Rules, weights: list[float], start: int =
     return z
 
 
-def sample(text: bytes, rules: Rules, weights: list[float], seed: int = 0, doc_id: int = 0, i_sample: int = 0,
-           offset: int = 0) -> tuple[list[tuple[int, int]], Number]:
+def sample(
+    text: bytes, rules: Rules, weights: list[float], seed: int = 0, doc_id: int = 0, i_sample: int = 0, offset: int = 0
+) -> tuple[list[tuple[int, int]], Number]:
     """One perfect sample of a chunk that begins at byte `offset` of its document, and the product of the segments' Z.
 
     The path is a list of (length, arc). The back-pointer at e is drawn from the counter (e, sample, document), so
@@ -162,7 +169,9 @@ def sample(text: bytes, rules: Rules, weights: list[float], seed: int = 0, doc_i
     return path, total
 
 
-def _draw(text: bytes, e: int, start: int, rules: Rules, weights: list[float], z: list[Number], u: float) -> tuple[int, int]:
+def _draw(
+    text: bytes, e: int, start: int, rules: Rules, weights: list[float], z: list[Number], u: float
+) -> tuple[int, int]:
     """The first incoming arc, shortest first, whose running sum exceeds u * Z[e]; if none does, the last."""
     target = multiply(number(u), z[e - start])
     running = ZERO
@@ -232,8 +241,9 @@ def viterbi(text: bytes, rules: Rules, scores, unk_score, reset: float | None = 
     return path[::-1]
 
 
-def emit(path: list[tuple[int, int]], text: bytes, rules: Rules, unk_id: int, byte_ids: list[int] | None,
-         look_up: bool) -> list[int]:
+def emit(
+    path: list[tuple[int, int]], text: bytes, rules: Rules, unk_id: int, byte_ids: list[int] | None, look_up: bool
+) -> list[int]:
     """The ids of a chunk's path: a run of unknown arcs becomes one piece (look_up), its bytes, or the unknown id."""
     ids: list[int] = []
     e = 0

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from gpu_lattice.normalizers import Normalizer
     from gpu_lattice.vocabulary import Vocabulary
 
@@ -21,6 +23,7 @@ class Decoder:
     unknown      what an unknown id reads as
     errors       what becomes of bytes that are no UTF-8: one U+FFFD for each of them ("replace"), or nothing ("ignore")
     denormalizer rules for the text at last
+    chain        where given, it alone makes the text of a row, from the names of its ids without the CONTROL ones
     """
 
     metaspace: bool
@@ -28,6 +31,7 @@ class Decoder:
     unknown: str
     errors: Literal["replace", "ignore"]
     denormalizer: Normalizer | None = None
+    chain: Callable[[Sequence[str]], str] | None = None
 
 
 @dataclass(frozen=True)

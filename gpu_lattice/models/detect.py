@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gpu_lattice.models import Model, bytepiece, hf_tokenizers, sentencepiece
 
 
@@ -10,9 +12,11 @@ def read_model(data: bytes, name: str) -> Model:
 
     name: what errors call the file. Raises ValueError for a file of no known format, and what its reader raises.
     """
-    for reader in (bytepiece, hf_tokenizers, sentencepiece):
+    readers: tuple[Any, ...] = (bytepiece, hf_tokenizers, sentencepiece)
+    for reader in readers:
         if reader.looks_like(data):
-            return reader.read(data, name)
+            model: Model = reader.read(data, name)
+            return model
     what = "is empty" if not data else f"begins with {data[:8]!r}"
     raise ValueError(
         f"{name} {what}; give a SentencePiece unigram .model, a Hugging Face tokenizer.json (Unigram) or a "

@@ -1,11 +1,429 @@
-"""Reader of Hugging Face tokenizer.json files with a Unigram model."""
+"""Hugging Face tokenizer.json files with a Unigram model, as tokenizers 0.23.3 understands them."""
 
-from gpu_lattice.models import Model
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpu_lattice.models import Decoder, Model
+from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer, metaspace_scheme
+from gpu_lattice.vocabulary import Kind, Vocabulary
+
+KEYS = (
+    "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
+    "model",
+)  # fmt: skip
+UNK_PENALTY = 10.0
+
+_FIRST_KEY = re.compile(rf'\s*\{{\s*"({"|".join(KEYS)})"\s*:'.encode())
+_BARE_MODEL = re.compile(rb'\s*\{\s*("type"\s*:\s*"|"unk_id"\s*:|"vocab"\s*:)')
+_BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
+
+Component = dict[str, Any]
 
 
 def looks_like(data: bytes) -> bool:
-    return False
+    """Whether data begins like a tokenizer.json, of this model or another, or like the model in one."""
+    head = data[:4096]
+    return _FIRST_KEY.match(head) is not None or _BARE_MODEL.match(head) is not None
 
 
 def read(data: bytes, name: str) -> Model:
-    raise ValueError(name)
+    """Read a tokenizer.json from its bytes; name: what error messages call the file.
+
+    The ids are those of tokenizers 0.23.3: an added token that is not in the vocabulary gets the next free id, whatever
+    the file says. Truncation and padding are ignored, and the normalizer's repr says so.
+    Raises ValueError for a file that is damaged, holds another model or a component that is not known; ImportError when
+    the normalizer has to be run by the package tokenizers and that is not installed.
+
+    Example:
+        >>> model = read(Path("tokenizer.json").read_bytes(), "tokenizer.json")
+        >>> model.normalizer
+        HuggingFaceNormalizer(name='tokenizer.json', normalizer=[Precompiled, Strip, Replace], ...; compiled)
+    """
+    file = _parse(data, name)
+    unigram = _unigram(file, name)
+    pieces, scores = _pieces(unigram.get("vocab"), name)
+    added = _added_tokens(file.get("added_tokens", []), pieces, name)
+    ignored = [key for key in ("truncation", "padding") if file.get(key) is not None]
+    normalizer = hf_normalizer(file.get("normalizer"), file.get("pre_tokenizer"), added, name, ignored)
+    names = _names(pieces, added, normalizer.normalize_str)
+    prefix_ids, suffix_ids = _around(file.get("post_processor"), len(names), name)
+    return Model(
+        kind="huggingface",
+        vocabulary=_vocabulary(unigram, pieces, scores, added, names, name),
+        normalizer=normalizer,
+        decoder=_decoder(file.get("decoder"), unigram, names, name),
+        prefix_ids=prefix_ids,
+        suffix_ids=suffix_ids,
+    )
+
+
+def _parse(data: bytes, name: str) -> Component:
+    try:
+        file = json.loads(data.decode(), parse_constant=_not_a_number)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is no tokenizer.json: it is not UTF-8 ({error}); get the file again") from None
+    except RecursionError:
+        raise ValueError(f"{name} is no tokenizer.json: its lists are nested too deep; get the file again") from None
+    except ValueError as error:
+        raise ValueError(f"{name} is no valid JSON, perhaps cut short ({error}); get the file again") from None
+    if not isinstance(file, dict):
+        raise ValueError(f"{name} holds a JSON {type(file).__name__} where a tokenizer.json has an object")
+    if "model" not in file:
+        what = "is a bare model" if "vocab" in file else "has no model"
+        raise ValueError(
+            f"{name} {what}; give a whole tokenizer.json, which holds the normalizer too (Tokenizer.save writes it)"
+        )
+    unknown = [key for key in file if key not in KEYS]
+    if unknown:
+        raise ValueError(f"{name} has the unknown key {unknown[0]!r:.60}, with which tokenizers does not load; remove it")
+    version = file.get("version", "1.0")
+    if version != "1.0":
+        raise ValueError(f"{name} is of version {version!r:.60}; only version '1.0' is known")
+    return file
+
+
+def _not_a_number(constant: str) -> float:
+    raise ValueError(f"it holds {constant}, which is no number in JSON")
+
+
+def _unigram(file: Component, name: str) -> Component:
+    model = file["model"]
+    if not isinstance(model, dict):
+        raise ValueError(f"{name}: its model is {model!r:.60}, not an object; get the file again")
+    kind = model.get("type")
+    if kind is None:
+        kind = _kind_of_untyped(model)
+    if kind != "Unigram":
+        raise ValueError(
+            f"{name} holds a {kind} model; only Unigram models are lattices of scored pieces, so give the tokenizer.json "
+            "of a Unigram model (T5, XLM-RoBERTa, ALBERT, mBART ..)"
+        )
+    return model
+
+
+def _kind_of_untyped(model: Component) -> str:
+    """The type of a model in a file of old, which does not say it."""
+    if isinstance(model.get("vocab"), list):
+        return "Unigram"
+    if "merges" in model:
+        return "BPE"
+    return "WordPiece" if "max_input_chars_per_word" in model else "WordLevel"
+
+
+def _pieces(vocab: Any, name: str) -> tuple[list[str], list[float]]:
+    if not isinstance(vocab, list) or not vocab:
+        raise ValueError(f"{name}: its vocab is {vocab!r:.60}, not a list of [piece, score]; get the file again")
+    pieces: list[str] = []
+    scores: list[float] = []
+    for i, entry in enumerate(vocab):
+        if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str) or not _is_number(entry[1]):
+            raise ValueError(f"{name}: entry {i} of the vocab is {entry!r:.80}, not [piece, score]; get the file again")
+        piece, score = entry[0], float(entry[1])
+        if not piece:
+            raise ValueError(f"{name}: piece {i} is empty, so no text can ever be it; remove or rename it")
+        if not math.isfinite(score):
+            raise ValueError(f"{name}: the score of piece {i} ({piece!r:.60}) is {score}; it must be finite")
+        _check_text(piece, f"{name}: piece {i}")
+        pieces.append(piece)
+        scores.append(score)
+    return pieces, scores
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_text(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{where} is {text!r:.60}, which holds half of a surrogate pair; get the file again") from None
+
+
+def _added_tokens(entries: Any, pieces: list[str], name: str) -> list[AddedToken]:
+    """The added tokens as the tool has them: by id; of two with the same content the properties are the last one's."""
+    if not isinstance(entries, list):
+        raise ValueError(f"{name}: added_tokens is {entries!r:.60}, not a list; get the file again")
+    id_of = {piece: i for i, piece in enumerate(pieces)}
+    next_id = len(pieces)
+    tokens: dict[int, AddedToken] = {}
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    for i, entry in enumerate(entries):
+        content = entry.get("content") if isinstance(entry, dict) else None
+        if not isinstance(content, str) or not all(isinstance(entry.get(flag), bool) for flag in flags):
+            raise ValueError(
+                f"{name}: entry {i} of added_tokens is {entry!r:.80}; it must have a content and say true or false for "
+                f"{', '.join(flags)}"
+            )
+        if not content:
+            continue
+        _check_text(content, f"{name}: added token {i}")
+        if content not in id_of:
+            id_of[content] = next_id
+            next_id += 1
+        tokens[id_of[content]] = AddedToken(content, id_of[content], **{flag: entry[flag] for flag in flags})
+    return [tokens[i] for i in sorted(tokens)]
+
+
+def _names(pieces: list[str], added: Sequence[AddedToken], normalize_str: Any) -> list[str]:
+    """What the tool prints for every id: of a token that is looked for in normalized text, its normalized content."""
+    names = pieces + [token.content for token in added if token.id >= len(pieces)]
+    for token in added:
+        if token.normalized:
+            names[token.id] = normalize_str(token.content)
+    return names
+
+
+def _vocabulary(
+    unigram: Component, pieces: list[str], scores: list[float], added: Sequence[AddedToken], names: list[str], name: str
+) -> Vocabulary:
+    unk_id, byte_fallback = unigram.get("unk_id"), unigram.get("byte_fallback", False)
+    is_id = isinstance(unk_id, int) and not isinstance(unk_id, bool) and 0 <= unk_id < len(pieces)
+    if unk_id is not None and not is_id:
+        raise ValueError(f"{name}: unk_id is {unk_id!r:.60}; it must be an id of the vocab (0 to {len(pieces) - 1}) or null")
+    if not isinstance(byte_fallback, bool):
+        raise ValueError(f"{name}: byte_fallback is {byte_fallback!r:.60}, not true or false; get the file again")
+    contents = {token.id: token.content for token in added}
+    id_of = {piece: i for i, piece in enumerate(pieces)}
+    num_extra = len(names) - len(pieces)
+    all_scores = np.array(scores + [0.0] * num_extra)
+    unk_score = min(scores) - UNK_PENALTY
+    in_lattice = np.zeros(len(names), np.bool_)
+    in_lattice[list(id_of.values())] = True
+    return Vocabulary(
+        names=names,
+        surfaces=[(pieces[i] if i < len(pieces) else contents[i]).encode() for i in range(len(names))],
+        kinds=_kinds(names, added, unk_id, byte_fallback),
+        in_lattice=in_lattice,
+        scores=all_scores,
+        best_scores=all_scores,
+        symbols="characters",
+        unk_id=unk_id,
+        unk_score=unk_score,
+        best_unk_score=unk_score,
+        byte_ids=np.array([id_of.get(f"<0x{b:02X}>", -1) for b in range(256)], np.int32) if byte_fallback else None,
+        unknown_runs="lookup",
+        id_of=id_of | {token.content: token.id for token in added},
+    )
+
+
+def _kinds(names: list[str], added: Sequence[AddedToken], unk_id: int | None, byte_fallback: bool) -> Any:
+    """Kinds as decoding needs them: what the tool leaves out of texts is CONTROL, found by name as the tool does."""
+    specials = {token.content for token in added if token.special}
+    kinds = np.full(len(names), Kind.NORMAL, np.uint8)
+    for i, piece in enumerate(names):
+        if piece in specials:
+            kinds[i] = Kind.CONTROL
+        elif byte_fallback and _BYTE_PIECE.fullmatch(piece):
+            kinds[i] = Kind.BYTE
+    if unk_id is not None and kinds[unk_id] != Kind.CONTROL:
+        kinds[unk_id] = Kind.UNKNOWN
+    return kinds
+
+
+def _around(post_processor: Component | None, num_ids: int, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that the post-processor puts before and after the ids of a text."""
+    where = f"{name}: the post-processor"
+    encodings: list[list[int | None]] = [[TEXT]]
+    for processor in _members(post_processor, "processors", where):
+        encodings = _process(processor, encodings, where)
+    ids = [i for encoding in encodings for i in encoding]
+    if ids.count(TEXT) != 1:
+        raise ValueError(f"{where} puts the text {ids.count(TEXT)} times into a row; only once is supported")
+    wrong = next((i for i in ids if i is not TEXT and not 0 <= i < num_ids), None)
+    if wrong is not None:
+        raise ValueError(f"{where} adds the id {wrong}; this model has ids 0 to {num_ids - 1}")
+    at = ids.index(TEXT)
+    return tuple(i for i in ids[:at] if i is not None), tuple(i for i in ids[at + 1 :] if i is not None)
+
+
+TEXT = None
+
+
+def _process(processor: Component, encodings: list[list[int | None]], where: str) -> list[list[int | None]]:
+    """One post-processor over the encodings that the ones before it made of one text."""
+    kind = processor.get("type")
+    if kind == "ByteLevel":
+        return encodings
+    if kind in ("BertProcessing", "RobertaProcessing"):
+        first, last = [_special_id(processor, key, where) for key in ("cls", "sep")]
+        later = [last] if kind == "RobertaProcessing" else []
+        return [([first] if i == 0 else later) + encoding + [last] for i, encoding in enumerate(encodings)]
+    if kind == "TemplateProcessing" and len(encodings) <= 2:
+        template = processor.get("single" if len(encodings) == 1 else "pair")
+        if not isinstance(template, list):
+            raise ValueError(f"{where} has the template {template!r:.60}, not a list; get the file again")
+        return [_template_part(part, processor, encodings, where) for part in template]
+    if kind == "TemplateProcessing":
+        raise ValueError(f"{where} has a TemplateProcessing after another, which tokenizers cannot run either")
+    raise ValueError(
+        f"{where} has a component of the unknown type {kind!r:.60}; known are BertProcessing, ByteLevel, "
+        "RobertaProcessing, Sequence and TemplateProcessing"
+    )
+
+
+def _template_part(
+    part: Any, processor: Component, encodings: list[list[int | None]], where: str
+) -> list[int | None]:
+    try:
+        if "Sequence" in part:
+            return encodings[{"A": 0, "B": 1}[part["Sequence"]["id"]]]
+        ids = processor["special_tokens"][part["SpecialToken"]["id"]]["ids"]
+    except (KeyError, IndexError, TypeError):
+        raise ValueError(
+            f"{where} has {part!r:.80} in a template for one text, which is neither that text nor one of its "
+            "special_tokens; get the file again"
+        ) from None
+    if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
+        raise ValueError(f"{where} has a special token with the ids {ids!r:.60}; get the file again")
+    return list(ids)
+
+
+def _special_id(processor: Component, key: str, where: str) -> int:
+    pair = processor.get(key)
+    if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[1], int):
+        raise ValueError(f"{where} has {key} = {pair!r:.60}, not [content, id]; get the file again")
+    return pair[1]
+
+
+def _members(component: Any, members: str, where: str) -> list[Component]:
+    """The components in a tree of sequences, in their order."""
+    if component is None:
+        return []
+    if not isinstance(component, dict):
+        raise ValueError(f"{where} is {component!r:.60}, not an object; get the file again")
+    if component.get("type") != "Sequence":
+        return [component]
+    parts = component.get(members)
+    if not isinstance(parts, list) or None in parts:
+        raise ValueError(f"{where} has a Sequence whose {members} are {parts!r:.60}, not a list of objects")
+    return [flat for part in parts for flat in _members(part, members, where)]
+
+
+def _decoder(component: Component | None, unigram: Component, names: list[str], name: str) -> Decoder:
+    where = f"{name}: the decoder"
+    parts = _members(component, "decoders", where)
+    steps = tuple(_decoder_step(part, where) for part in parts)
+    kinds = {part.get("type") for part in parts}
+    strips = "Strip" in kinds or any(step.kind == "Metaspace" and step.count for step in steps)
+    unk_id = unigram.get("unk_id")
+    return Decoder(
+        metaspace=bool(kinds & {"Metaspace", "Replace"}),
+        strip="prefix" if strips else None,
+        unknown="" if unk_id is None else names[unk_id],
+        errors="replace",
+        chain=DecoderChain(steps, " " if component is None else ""),
+    )
+
+
+@dataclass(frozen=True)
+class DecoderStep:
+    """One decoder of the tool. What it finds, what it writes instead, and how many: at the start, at the end."""
+
+    kind: str
+    found: str = ""
+    content: str = ""
+    count: int = 0
+    count_at_end: int = 0
+
+
+@dataclass(frozen=True)
+class DecoderChain:
+    """The tool's decoders, from the names of a row's ids (without those of kind CONTROL) to its text.
+
+    Example:
+        >>> DecoderChain((DecoderStep("Metaspace", "▁", " ", count=1),), "")(["▁a", "▁b"])
+        'a b'
+    """
+
+    steps: tuple[DecoderStep, ...]
+    separator: str
+
+    def __call__(self, names: Sequence[str]) -> str:
+        tokens = list(names)
+        for step in self.steps:
+            tokens = _DECODERS[step.kind](step, tokens)
+        return self.separator.join(tokens)
+
+
+def _decoder_step(component: Component, where: str) -> DecoderStep:
+    kind = component.get("type")
+    if kind == "Metaspace":
+        prefix, _ = metaspace_scheme(component, where)
+        return DecoderStep(kind, component["replacement"], " ", count=prefix != "never")
+    if kind in ("ByteFallback", "Fuse"):
+        return DecoderStep(kind)
+    found, content = component.get("pattern"), component.get("content")
+    if kind == "Replace" and isinstance(content, str) and isinstance(found, dict) and found.get("String"):
+        return DecoderStep(kind, found["String"], content)
+    counts = component.get("start"), component.get("stop")
+    if kind == "Strip" and isinstance(content, str) and len(content) == 1 and all(isinstance(n, int) for n in counts):
+        return DecoderStep(kind, content, "", *counts)
+    raise ValueError(
+        f"{where} has the component {component!r:.100}; known are ByteFallback, Fuse, Metaspace, Replace of a String, "
+        "Sequence and Strip"
+    )
+
+
+def _decode_metaspace(step: DecoderStep, tokens: list[str]) -> list[str]:
+    first = [tokens[0].replace(step.found, "" if step.count else step.content)] if tokens else []
+    return first + [token.replace(step.found, step.content) for token in tokens[1:]]
+
+
+def _decode_replace(step: DecoderStep, tokens: list[str]) -> list[str]:
+    return [token.replace(step.found, step.content) for token in tokens]
+
+
+def _decode_fuse(step: DecoderStep, tokens: list[str]) -> list[str]:
+    return ["".join(tokens)]
+
+
+def _decode_strip(step: DecoderStep, tokens: list[str]) -> list[str]:
+    stripped = []
+    for token in tokens:
+        start, stop = 0, len(token)
+        while start < min(step.count, len(token)) and token[start] == step.found:
+            start += 1
+        while stop > max(len(token) - step.count_at_end, start) and token[stop - 1] == step.found:
+            stop -= 1
+        stripped.append(token[start:stop])
+    return stripped
+
+
+_HEX_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2}|\+[0-9A-Fa-f])>")
+
+
+def _decode_bytes(step: DecoderStep, tokens: list[str]) -> list[str]:
+    """Runs of byte tokens as text; every byte of a run that is no UTF-8 as a whole reads as U+FFFD."""
+    decoded: list[str] = []
+    run = bytearray()
+    for token in [*tokens, ""]:
+        match = _HEX_BYTE.fullmatch(token)
+        if match:
+            run.append(int(match[1], 16))
+            continue
+        if run:
+            try:
+                decoded.append(run.decode())
+            except UnicodeDecodeError:
+                decoded += ["\ufffd"] * len(run)
+            run.clear()
+        decoded.append(token)
+    return decoded[:-1]
+
+
+_DECODERS = {
+    "ByteFallback": _decode_bytes,
+    "Fuse": _decode_fuse,
+    "Metaspace": _decode_metaspace,
+    "Replace": _decode_replace,
+    "Strip": _decode_strip,
+}

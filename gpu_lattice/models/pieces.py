@@ -17,9 +17,7 @@ from gpu_lattice.vocabulary import Kind, Vocabulary
 UNKNOWN_PENALTY = 10.0
 
 
-def from_pieces(
-    pieces: Mapping[Any, float | None] | Iterable[Any], unk_piece: str | bytes | None = None
-) -> Model:
+def from_pieces(pieces: Mapping[Any, float | None] | Iterable[Any], unk_piece: str | bytes | None = None) -> Model:
     """A model whose ids count the pieces in their order; text is taken as it is.
 
     pieces: str keys make a vocabulary of characters, bytes keys one of bytes; values are scores, None is 0, and so
@@ -87,4 +85,6 @@ def _model(names: list[str], surfaces: list[bytes], scores: Any, unk_id: int | N
             add_dummy_prefix=False, remove_extra_whitespaces=False, escape_whitespaces=False, name="identity"
         )
     unknown = "" if unk_id is None else names[unk_id]
-    return Model("pieces", vocabulary, normalizer, Decoder(metaspace=False, strip=None, unknown=unknown, errors="replace"))
+    return Model(
+        "pieces", vocabulary, normalizer, Decoder(metaspace=False, strip=None, unknown=unknown, errors="replace")
+    )

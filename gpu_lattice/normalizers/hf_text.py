@@ -199,9 +199,9 @@ def character_length(values, i, stop):  # type: ignore[no-untyped-def]
         if values[i + k] & 0xC0 != 0x80:
             return 0
     second = np.int64(values[i + 1])
-    if first == 0xE0 and second < 0xA0 or first == 0xED and second > 0x9F:
+    if (first == 0xE0 and second < 0xA0) or (first == 0xED and second > 0x9F):
         return 0
-    if first == 0xF0 and second < 0x90 or first == 0xF4 and second > 0x8F:
+    if (first == 0xF0 and second < 0x90) or (first == 0xF4 and second > 0x8F):
         return 0
     return length
 

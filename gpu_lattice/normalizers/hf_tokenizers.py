@@ -52,12 +52,38 @@ if TYPE_CHECKING:
 Component = dict[str, Any]
 
 NORMALIZERS = frozenset(
-    "BertNormalizer ByteLevel Lowercase NFC NFD NFKC NFKD Nmt Precompiled Prepend Replace Sequence Strip "
-    "StripAccents".split()
+    [
+        "BertNormalizer",
+        "ByteLevel",
+        "Lowercase",
+        "NFC",
+        "NFD",
+        "NFKC",
+        "NFKD",
+        "Nmt",
+        "Precompiled",
+        "Prepend",
+        "Replace",
+        "Sequence",
+        "Strip",
+        "StripAccents",
+    ]
 )
 PRE_TOKENIZERS = frozenset(
-    "BertPreTokenizer ByteLevel CharDelimiterSplit Digits FixedLength Metaspace Punctuation Sequence Split "
-    "UnicodeScripts Whitespace WhitespaceSplit".split()
+    [
+        "BertPreTokenizer",
+        "ByteLevel",
+        "CharDelimiterSplit",
+        "Digits",
+        "FixedLength",
+        "Metaspace",
+        "Punctuation",
+        "Sequence",
+        "Split",
+        "UnicodeScripts",
+        "Whitespace",
+        "WhitespaceSplit",
+    ]
 )
 PREFIXES = {"never": NEVER, "first": FIRST, "always": ALWAYS}
 TOOL_BATCH = 1024
@@ -314,9 +340,7 @@ def _types(components: list[Component]) -> str:
     return "[" + ", ".join(str(component.get("type", "untyped")) for component in components) + "]"
 
 
-def _compile(
-    steps: list[Component], cutters: list[Component], added_tokens: Sequence[AddedToken], name: str
-) -> Rules:
+def _compile(steps: list[Component], cutters: list[Component], added_tokens: Sequence[AddedToken], name: str) -> Rules:
     """Compiled rules for the components. Raises NotCompiled with the reason if there are none, ValueError if broken."""
     if any(token.single_word for token in added_tokens):
         raise NotCompiled("an added token is single_word")
@@ -344,8 +368,8 @@ def _check_first(steps: list[Component], cutter: Cutter, added_tokens: Sequence[
     for step in steps:
         keeps_start = (
             step.get("type") == "Precompiled"
-            or step.get("type") == "Strip" and not step.get("strip_left")
-            or _is_collapse(step) and str(step.get("content")).startswith((" ", cutter.metaspace.tobytes().decode()))
+            or (step.get("type") == "Strip" and not step.get("strip_left"))
+            or (_is_collapse(step) and str(step.get("content")).startswith((" ", cutter.metaspace.tobytes().decode())))
         )  # fmt: skip
         if not keeps_start:
             raise NotCompiled('Metaspace has prepend_scheme "first" and the normalizer can change where a text starts')
@@ -462,7 +486,9 @@ def _read_charsmap(step: Component, where: str) -> CharsMap:
     try:
         blob = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError(f"{where} has a precompiled_charsmap that is no base64 ({error}); get the file again") from None
+        raise ValueError(
+            f"{where} has a precompiled_charsmap that is no base64 ({error}); get the file again"
+        ) from None
     charsmap = parse_charsmap(blob, where)
     try:
         charsmap.replacements.tobytes().decode()
@@ -526,7 +552,12 @@ def _tool_tokenizer(
         "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
         "decoder": None,
-        "model": {"type": "Unigram", "unk_id": 0, "vocab": [[_unused_piece(added_tokens), 0.0]], "byte_fallback": False},
+        "model": {
+            "type": "Unigram",
+            "unk_id": 0,
+            "vocab": [[_unused_piece(added_tokens), 0.0]],
+            "byte_fallback": False,
+        },
     }
     try:
         return Tokenizer.from_str(json.dumps(file))

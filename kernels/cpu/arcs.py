@@ -1,7 +1,7 @@
 """Arcs into a position: one walk through the trie of reversed pieces, backwards from e, shortest arc first.
 
-Every stage walks by itself, with `child` as the one step; a walk ends where the trie has no child or the segment begins.
-An unknown arc is one symbol long, so it is always the first.
+A walk ends where the trie has no child or the segment begins. Every stage writes its walk out, since a call per step
+costs more than the step. An unknown arc is one symbol long, so it is always the first.
 """
 
 import numpy as np

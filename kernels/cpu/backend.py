@@ -129,9 +129,7 @@ class CpuBackend:
         """num_samples perfect samples of every document; doc_ids uint64 [D], seed of 64 bits."""
         model = self.sample_model(alpha)
         chunk_offsets, chunk_ids = chunks_of(batch)
-        part_offsets, part_doc = plan_parts(
-            batch.values, batch.offsets, chunk_offsets, chunk_ids, model, PART_BYTES
-        )
+        part_offsets, part_doc = plan_parts(batch.values, batch.offsets, chunk_offsets, chunk_ids, model, PART_BYTES)
 
         def work(start: int, stop: int) -> Any:
             with self._borrowed_memo(alpha) as memo:

@@ -1,7 +1,7 @@
 """Sampling of a range of parts: segments, forward scores once, then as many traces as samples are wanted.
 
-Reads normalized text, chunks and parts; owns its scratch, the memo for the time of the call, and the ids that it returns.
-One call runs on one thread.
+Reads normalized text, chunks and parts; owns its scratch, the memo for the time of the call, and the ids that it
+returns. One call runs on one thread.
 """
 
 import numpy as np

@@ -1,6 +1,5 @@
 """Segments of a part: what lies between static cuts, or a chunk that is one token as it stands."""
 
-import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.cuts import find_cuts

@@ -31,8 +31,8 @@ def trace(start, stop, arcs, sums, rows, row, seed, doc_id, doc_start, i_sample,
 
 
 @njit(nogil=True, cache=True)
-def trace_scaled(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z, z_exponent, base, seed, doc_id,
-                 doc_start, i_sample, path_arc, path_start, i):  # fmt: skip
+def trace_scaled(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z, z_exponent, base, seed,
+                 doc_id, doc_start, i_sample, path_arc, path_start, i):  # fmt: skip
     """Trace through the scores that `forward_scaled` wrote, walking the trie again."""
     shift = base - start
     e = stop
