@@ -23,7 +23,7 @@ from bench.machine import describe
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="model file; the default model if left out")
     parser.add_argument(
-        "--text", help="UTF-8 text, one document per line; the English of the shipped corpus if left out"
+        "--text", help="UTF-8 text, a document per line; the shipped English if left out"
     )
     parser.add_argument("--alpha", type=float, default=0.2)
     parser.add_argument("--rounds", type=int, default=7, help="every case runs once per round")

@@ -54,7 +54,7 @@ def build_cut_table(vocabulary: Vocabulary) -> CutTable:
 
 
 @njit(nogil=True, cache=True)
-def _fill_characters(values, offsets, pairs, keys):  # type: ignore[no-untyped-def]
+def _fill_characters(values, offsets, pairs, keys):
     """False when the set is more than half full."""
     used = 0
     for i_piece in range(len(offsets) - 1):
@@ -75,7 +75,7 @@ def _fill_characters(values, offsets, pairs, keys):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, cache=True)
-def _fill_bytes(values, offsets, pairs, keys):  # type: ignore[no-untyped-def]
+def _fill_bytes(values, offsets, pairs, keys):
     """False when the set is more than half full."""
     used = 0
     for i_piece in range(len(offsets) - 1):

@@ -50,7 +50,7 @@ def build_trie(surfaces: Sequence[bytes], ids: Sequence[int]) -> Trie:
 
 
 @njit(nogil=True, cache=True)
-def _place(keys, offsets, key_ids, capacity):  # type: ignore[no-untyped-def]
+def _place(keys, offsets, key_ids, capacity):
     """Give every node its slot; empty arrays if they do not fit into `capacity` slots.
 
     Keys are sorted, so a node is a range of keys that share its bytes. Free slots form a doubly linked list.
@@ -114,7 +114,7 @@ def _place(keys, offsets, key_ids, capacity):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _first_fit(check, next_free, first_free, labels, n_labels):  # type: ignore[no-untyped-def]
+def _first_fit(check, next_free, first_free, labels, n_labels):
     """The smallest non-negative base, at or after the first free slot, whose slots for all labels are free."""
     capacity = len(check)
     free = first_free

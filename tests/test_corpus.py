@@ -463,3 +463,21 @@ def test_row_groups_are_bounded_by_tokens(tmp_path: Path) -> None:
         assert table["input_ids"].to_pylist() == rows
         assert table["num_tokens"].to_pylist() == [5, 0, 5, 3, 30, 1, 1, 8, 2, 0]
         assert table.schema.field("input_ids").type == pa.list_(pa.int32())
+
+
+@pytest.mark.parametrize(
+    "data", [b"\n" * 3000 + b'{"text": "x"}', b'\xef\xbb\xbf{"text": "x"}', b' \r\n{"text":"x"}\r\n']
+)
+def test_blank_lines_and_a_byte_order_mark_are_no_documents_of_jsonl(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(data)
+    for batch_bytes in (1, 64 << 20):
+        assert texts_of(path, batch_bytes=batch_bytes) == [b"x"]
+
+
+def test_a_line_too_long_for_arrow_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "LONGEST_JSON_LINE", 1000)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(jsonl(["short", "x" * 2000]))
+    with pytest.raises(ValueError, match=r"a.jsonl: line 2 is longer"):
+        texts_of(path, batch_bytes=100)

@@ -26,7 +26,7 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 PART_BYTES = 16 << 20
 # What a document costs besides its text, so that a file of empty lines has bounded batches too.
 DOCUMENT_OVERHEAD = 16
-# Arrow's JSON reader counts the bytes of a block in 32 bits.
+# Arrow's JSON reader counts the bytes of a block in 32 bits; a block holds up to twice its longest line.
 LONGEST_JSON_LINE = 2**31 - 2
 
 
@@ -66,6 +66,8 @@ def expand_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """
     paths = [path for name in inputs for path in _expand(os.fspath(name))]
     for path in paths:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no regular file; its content is read more than once, so write it to one first")
         path.open("rb").close()
     return paths
 
@@ -260,11 +262,11 @@ def _json_parts(read: Blocks, options: ReaderOptions) -> Iterator[Documents]:
     while not is_last:
         # A line longer than a block doubles the next read, so that its bytes are not copied over and over.
         data, position, is_last = read(len(rest))
+        if len(rest) + len(data) > LONGEST_JSON_LINE:
+            raise ValueError(f"line {num_lines + 1} is longer than 1 GiB; is this JSONL, one object per line?")
         end = len(data) if is_last else data.rfind(b"\n") + 1
         if end == 0 and not is_last:
             rest += data
-            if len(rest) > LONGEST_JSON_LINE:
-                raise ValueError(f"line {num_lines + 1} is longer than 2 GiB; is this JSONL, one object per line?")
             continue
         lines, rest = rest + data[:end], data[end:]
         if lines.strip():
@@ -278,7 +280,7 @@ def _json_parts(read: Blocks, options: ReaderOptions) -> Iterator[Documents]:
 
 def _json_schema(lines: bytes, options: ReaderOptions) -> pa.Schema:
     """The columns asked for; the first id that is not null says of what type the ids are."""
-    first = _parse_row(next(line for line in lines.split(b"\n", 1000) if line.strip()))
+    first = _parse_row(lines.lstrip().split(b"\n", 1)[0])
     for role, column in (("text", options.text_column), ("id", options.id_column)):
         if column is not None and column not in first:
             raise ValueError(_missing_column(role, column, list(first)))

@@ -83,7 +83,7 @@ def _parse(data: bytes, name: str) -> Component:
         )
     unknown = [key for key in file if key not in KEYS]
     if unknown:
-        raise ValueError(f"{name} has the unknown key {unknown[0]!r:.60}, with which tokenizers does not load; remove it")
+        raise ValueError(f"{name} has the unknown key {unknown[0]!r:.60}, which tokenizers rejects too; remove it")
     version = file.get("version", "1.0")
     if version != "1.0":
         raise ValueError(f"{name} is of version {version!r:.60}; only version '1.0' is known")
@@ -103,8 +103,8 @@ def _unigram(file: Component, name: str) -> Component:
         kind = _kind_of_untyped(model)
     if kind != "Unigram":
         raise ValueError(
-            f"{name} holds a {kind} model; only Unigram models are lattices of scored pieces, so give the tokenizer.json "
-            "of a Unigram model (T5, XLM-RoBERTa, ALBERT, mBART ..)"
+            f"{name} holds a {kind} model; only Unigram models are lattices of scored pieces, so give the "
+            "tokenizer.json of one (T5, XLM-RoBERTa, ALBERT, mBART ..)"
         )
     return model
 
@@ -188,7 +188,7 @@ def _vocabulary(
     unk_id, byte_fallback = unigram.get("unk_id"), unigram.get("byte_fallback", False)
     is_id = isinstance(unk_id, int) and not isinstance(unk_id, bool) and 0 <= unk_id < len(pieces)
     if unk_id is not None and not is_id:
-        raise ValueError(f"{name}: unk_id is {unk_id!r:.60}; it must be an id of the vocab (0 to {len(pieces) - 1}) or null")
+        raise ValueError(f"{name}: unk_id is {unk_id!r:.60}; it must be null or an id from 0 to {len(pieces) - 1}")
     if not isinstance(byte_fallback, bool):
         raise ValueError(f"{name}: byte_fallback is {byte_fallback!r:.60}, not true or false; get the file again")
     contents = {token.id: token.content for token in added}
@@ -270,9 +270,7 @@ def _process(processor: Component, encodings: list[list[int | None]], where: str
     )
 
 
-def _template_part(
-    part: Any, processor: Component, encodings: list[list[int | None]], where: str
-) -> list[int | None]:
+def _template_part(part: Any, processor: Component, encodings: list[list[int | None]], where: str) -> list[int | None]:
     try:
         if "Sequence" in part:
             return encodings[{"A": 0, "B": 1}[part["Sequence"]["id"]]]
@@ -364,9 +362,9 @@ def _decoder_step(component: Component, where: str) -> DecoderStep:
     found, content = component.get("pattern"), component.get("content")
     if kind == "Replace" and isinstance(content, str) and isinstance(found, dict) and found.get("String"):
         return DecoderStep(kind, found["String"], content)
-    counts = component.get("start"), component.get("stop")
-    if kind == "Strip" and isinstance(content, str) and len(content) == 1 and all(isinstance(n, int) for n in counts):
-        return DecoderStep(kind, content, "", *counts)
+    start, stop = component.get("start"), component.get("stop")
+    if kind == "Strip" and isinstance(content, str) and isinstance(start, int) and isinstance(stop, int):
+        return DecoderStep(kind, content, "", start, stop)
     raise ValueError(
         f"{where} has the component {component!r:.100}; known are ByteFallback, Fuse, Metaspace, Replace of a String, "
         "Sequence and Strip"

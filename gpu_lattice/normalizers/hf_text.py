@@ -648,12 +648,11 @@ def _strip_right(values, start, stop):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _stands_at(string, values, i, stop):  # type: ignore[no-untyped-def]
-    if stop - i < string.size:
-        return False
-    for k in range(string.size):
-        if values[i + k] != string[k]:
-            return False
-    return True
+    num_equal = 0
+    if stop - i >= string.size:
+        while num_equal < string.size and values[i + num_equal] == string[num_equal]:
+            num_equal += 1
+    return num_equal == string.size
 
 
 @njit(nogil=True, cache=True)

@@ -102,7 +102,7 @@ class AddedToken:
     special: bool = False
 
 
-class NotCompiled(Exception):
+class NotCompiledError(Exception):
     """Why a recipe has to be run by the package tokenizers."""
 
 
@@ -124,7 +124,7 @@ def hf_normalizer(
     shown = _Shown(name, _types(steps), _types(cutters), len(added_tokens), tuple(ignored))
     try:
         rules = _compile(steps, cutters, added_tokens, name)
-    except NotCompiled as reason:
+    except NotCompiledError as reason:
         return ToolNormalizer(normalizer, pre_tokenizer, added_tokens, shown, str(reason))
     return CompiledNormalizer(rules, shown)
 
@@ -149,7 +149,7 @@ class _Shown:
 
 @dataclass(frozen=True)
 class Rules:
-    """Compiled rules: tokens `raw` are looked for in the text, tokens `cooked` in normalized text (None: there are none).
+    """Compiled rules. Tokens `raw` are looked for in the text, tokens `cooked` in normalized text; None if there are none.
 
     token_ids  int32, the ids of the added tokens, in the order in which the tries and the cutter number them
     """
@@ -161,7 +161,7 @@ class Rules:
     token_ids: NDArray[np.int32]
 
     def pre_tokenize(self, values: NDArray[np.uint8], parts: Parts) -> tuple[Any, ...]:
-        """Documents of valid UTF-8, as (values, offsets, chunk ends, hits int64 [.., 2]: (chunk, number of a token))."""
+        """Documents of valid UTF-8, as (values, offsets, chunk ends, hits [.., 2]: (chunk, number of a token))."""
         if self.raw is not None:
             parts = find_tokens(self.raw, values, parts)
         values, parts = self.normalize(values, parts)
@@ -326,7 +326,8 @@ def _flat(component: Component | None, members: str, known: frozenset[str], wher
     kind = component.get("type")
     if kind is not None and kind not in known:
         raise ValueError(
-            f"{where} has a component of the unknown type {kind!r:.60}; tokenizers 0.23.3 knows {', '.join(sorted(known))}"
+            f"{where} has a component of the unknown type {kind!r:.60}; tokenizers 0.23.3 knows "
+            f"{', '.join(sorted(known))}"
         )
     if kind != "Sequence":
         return [component]
@@ -341,9 +342,9 @@ def _types(components: list[Component]) -> str:
 
 
 def _compile(steps: list[Component], cutters: list[Component], added_tokens: Sequence[AddedToken], name: str) -> Rules:
-    """Compiled rules for the components. Raises NotCompiled with the reason if there are none, ValueError if broken."""
+    """Compiled rules for the components. Raises NotCompiledError with the reason if there are none, ValueError if broken."""
     if any(token.single_word for token in added_tokens):
-        raise NotCompiled("an added token is single_word")
+        raise NotCompiledError("an added token is single_word")
     cutter = _compile_cutter(cutters, added_tokens, name)
     if cutter.prefix == FIRST:
         _check_first(steps, cutter, added_tokens)
@@ -357,14 +358,14 @@ def _compile(steps: list[Component], cutters: list[Component], added_tokens: Seq
     )
     patterns = [rules.normalize_text(token.content.encode()) if token.normalized else b"" for token in added_tokens]
     if any(token.normalized and not pattern for token, pattern in zip(added_tokens, patterns, strict=True)):
-        raise NotCompiled("an added token is empty after normalization")
+        raise NotCompiledError("an added token is empty after normalization")
     return dataclasses.replace(rules, cooked=_token_trie(patterns, added_tokens))
 
 
 def _check_first(steps: list[Component], cutter: Cutter, added_tokens: Sequence[AddedToken]) -> None:
     """With "first" the tool asks where in the text a part came from. It is compiled where the answer is plain."""
     if cutter.at_whitespace or any(token.normalized for token in added_tokens):
-        raise NotCompiled('Metaspace has prepend_scheme "first" after another cut')
+        raise NotCompiledError('Metaspace has prepend_scheme "first" after another cut')
     for step in steps:
         keeps_start = (
             step.get("type") == "Precompiled"
@@ -372,7 +373,9 @@ def _check_first(steps: list[Component], cutter: Cutter, added_tokens: Sequence[
             or (_is_collapse(step) and str(step.get("content")).startswith((" ", cutter.metaspace.tobytes().decode())))
         )  # fmt: skip
         if not keeps_start:
-            raise NotCompiled('Metaspace has prepend_scheme "first" and the normalizer can change where a text starts')
+            raise NotCompiledError(
+                'Metaspace has prepend_scheme "first" and the normalizer can change where a text starts'
+            )
 
 
 def _can_cut_collapse(steps: list[Component], cutter: Cutter, added_tokens: Sequence[AddedToken]) -> bool:
@@ -386,7 +389,7 @@ def _compile_cutter(cutters: list[Component], added_tokens: Sequence[AddedToken]
     kinds = [cutter.get("type") for cutter in cutters]
     at_whitespace = kinds[:1] == ["WhitespaceSplit"]
     if kinds[at_whitespace:] not in ([], ["Metaspace"]):
-        raise NotCompiled(f"the pre-tokenizers are {_types(cutters)}")
+        raise NotCompiledError(f"the pre-tokenizers are {_types(cutters)}")
     mark, prefix, split = b"", "never", False
     for metaspace in cutters[at_whitespace:]:
         prefix, split = metaspace_scheme(metaspace, f"{name}: the pre-tokenizer")
@@ -435,9 +438,9 @@ def _compile_steps(steps: list[Component], name: str) -> tuple[Step, ...]:
             elif isinstance(pattern.get("String"), str) and pattern["String"]:
                 compiled.append(partial(replace, _bytes_array(pattern["String"].encode()), content))
             else:
-                raise NotCompiled(f"Replace has the pattern {pattern!r:.60}")
+                raise NotCompiledError(f"Replace has the pattern {pattern!r:.60}")
         else:
-            raise NotCompiled(f"the normalizers are {_types(steps)}")
+            raise NotCompiledError(f"the normalizers are {_types(steps)}")
     return tuple(compiled)
 
 
@@ -503,7 +506,7 @@ def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTri
     if not number:
         return None
     if len(number) < len(patterns) - patterns.count(b""):
-        raise NotCompiled("two added tokens are equal after normalization")
+        raise NotCompiledError("two added tokens are equal after normalization")
     followers: dict[bytes, set[bytes]] = {}
     for pattern in number:
         for length in range(len(pattern)):

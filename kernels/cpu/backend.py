@@ -143,8 +143,8 @@ class CpuBackend:
         rows, _ = self._rows([r[0] for r in done], [r[1] for r in done], part_doc, is_null, num_samples)
         if not return_log_prob:
             return rows
-        scores = np.concatenate([r[2] for r in done])
-        log_z = np.concatenate([np.log(r[3]) + r[4] * np.log(2.0) for r in done])
+        scores = np.concatenate([np.empty((0, num_samples)), *(r[2] for r in done)])
+        log_z = np.concatenate([np.empty(0), *(np.log(r[3]) + r[4] * np.log(2.0) for r in done)])
         return rows._replace(log_prob=log_probs(scores, log_z, part_doc, len(batch), alpha))
 
     def forget(self) -> None:

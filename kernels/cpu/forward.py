@@ -1,8 +1,8 @@
 """Forward scores of one segment: Z[start] = 1, Z[e] = the sum of Z[s] * weight over the arcs into e, shortest first.
 
 `forward` also keeps the arcs and their running sums, so that a trace needs neither the text nor the trie; it uses
-float64 as it is and gives up where a score would leave the range in which that is exact. `forward_scaled` does any segment,
-keeps scores alone, with exponents beside the mantissas. weight_at is 0 where no piece ends.
+float64 as it is and gives up where a score would leave the range in which that is exact. `forward_scaled` does any
+segment and keeps scores alone, with exponents beside the mantissas. weight_at is 0 where no piece ends.
 """
 
 import numpy as np
