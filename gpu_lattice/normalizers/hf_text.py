@@ -594,7 +594,7 @@ def _put_marked(mark, has_prefix, split, collapse, values, start, stop, out, siz
         is_space = byte == SPACE
         is_mark = is_space & (not (collapse & after_space))
         ends_chunk = is_mark
-        if byte == first:
+        if byte == first and not is_space:
             ends_chunk |= _stands_at(mark, text, k, len(text))
         out[at] = first if is_space else byte
         out[at + np.uint64(1)], out[at + np.uint64(2)], out[at + np.uint64(3)] = second, third, fourth

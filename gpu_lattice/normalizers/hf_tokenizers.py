@@ -149,7 +149,7 @@ class _Shown:
 
 @dataclass(frozen=True)
 class Rules:
-    """Compiled rules. Tokens `raw` are looked for in the text, tokens `cooked` in normalized text; None if there are none.
+    """Compiled rules. Tokens `raw` are looked for in the text, tokens `cooked` in normalized text; None for no tokens.
 
     token_ids  int32, the ids of the added tokens, in the order in which the tries and the cutter number them
     """
@@ -342,7 +342,7 @@ def _types(components: list[Component]) -> str:
 
 
 def _compile(steps: list[Component], cutters: list[Component], added_tokens: Sequence[AddedToken], name: str) -> Rules:
-    """Compiled rules for the components. Raises NotCompiledError with the reason if there are none, ValueError if broken."""
+    """Rules for the components. Raises NotCompiledError where they are not compiled, ValueError where they are broken."""
     if any(token.single_word for token in added_tokens):
         raise NotCompiledError("an added token is single_word")
     cutter = _compile_cutter(cutters, added_tokens, name)

@@ -96,7 +96,7 @@ def find_cuts(values, p, limit, start, stop, pairs, keys, is_bytes, out):
     """
     n = 0
     if is_bytes:
-        while n < len(out) and p < limit:
+        while n < len(out) and p < min(limit, stop):
             p += 1
             while p < stop and not _is_cut_of_bytes(values, p, start, stop, pairs, keys):
                 p += 1
