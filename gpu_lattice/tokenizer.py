@@ -43,7 +43,7 @@ class Tokenizer:
         >>> tok.encode(["ab", "ba"]).tolist()
         [[0], [2, 1]]
         >>> tok.sample("ab", alpha=0, num_samples=4, seed=1).tolist()
-        [[0], [1, 2], [0], [0]]
+        [[1, 2], [0], [0], [0]]
     """
 
     def __init__(self, model: Model, *, device: str = "auto", threads: int | None = None) -> None:
@@ -132,7 +132,7 @@ class Tokenizer:
 
         Example:
             >>> Tokenizer.from_pieces({"a": -1.0, "aa": -1.5}).encode(["aaa"]).tolist()
-            [[1, 0]]
+            [[0, 1]]
         """
         batch = TextBatch.from_texts(texts)
         normalized = self._normalize(batch)

@@ -32,8 +32,8 @@ def fixed_exp(x: NDArray[np.float64]) -> NDArray[np.float64]:
     the Taylor series to degree 13.
 
     Example:
-        >>> fixed_exp(np.array([0.0, 1.0])).tolist()
-        [1.0, 2.718281828459045]
+        >>> fixed_exp(np.array([0.0, -1.0])).tolist()
+        [1.0, 0.36787944117144233]
     """
     exponent = np.rint(x * LOG2_E)
     high = x - exponent * LN2_HIGH
@@ -49,27 +49,30 @@ def fixed_exp(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def fixed_log(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log(x) elementwise for positive normal x, within two units in the last place, by a fixed sequence of operations.
+    """log(x) elementwise for positive normal x, within one unit in the last place, by a fixed sequence of operations.
 
-    x = m * 2^e with m in [sqrt(1/2), sqrt(2)), then log m = 2 atanh((m - 1) / (m + 1)) by its series.
+    x = (1 + f) * 2^e with 1 + f in [sqrt(1/2), sqrt(2)) and s = f / (2 + f): log(1 + f) = 2 atanh(s), summed as
+    f - (f^2/2 - s (f^2/2 + r(s^2))) so that the leading term is exact (the arrangement of fdlibm, with Taylor's series).
 
     Example:
         >>> fixed_log(np.array([1.0, 2.0])).tolist()
         [0.0, 0.6931471805599453]
     """
     mantissa, exponent = np.frexp(x)
-    low = mantissa < math.sqrt(0.5)
-    mantissa = np.where(low, mantissa * 2.0, mantissa)
-    exponent = np.where(low, exponent - 1, exponent).astype(np.float64)
-    s = (mantissa - 1.0) / (mantissa + 1.0)
+    is_low = mantissa < math.sqrt(0.5)
+    f = np.where(is_low, mantissa * 2.0, mantissa) - 1.0
+    e = np.where(is_low, exponent - 1, exponent).astype(np.float64)
+    s = f / (2.0 + f)
     square = s * s
-    series = np.full_like(s, 1.0 / 25.0)
-    for k in range(23, 0, -2):
-        series = series * square
-        series = series + 1.0 / k
-    log_mantissa = (s + s) * series
-    log_mantissa = log_mantissa + exponent * LN2_LOW
-    return log_mantissa + exponent * LN2_HIGH
+    r = np.full_like(s, 2.0 / 25.0)
+    for k in range(23, 1, -2):
+        r = r * square
+        r = r + 2.0 / k
+    r = r * square
+    half = (f * 0.5) * f
+    tail = s * (half + r)
+    tail = tail + e * LN2_LOW
+    return e * LN2_HIGH - ((half - tail) - f)
 
 
 def arc_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,8 @@ def chunks(batch: NormalizedBatch) -> list[list[tuple[str, int]]]:
     assert np.all(np.diff(batch.chunk_offsets) > 0)
     assert batch.offsets[-1] == batch.chunk_offsets[-1] == len(batch.values)
     values, ends = batch.values.tobytes(), batch.chunk_offsets.tolist()
-    strings = [values[start:stop].decode() for start, stop in zip(ends, ends[1:], strict=False)]
+    strings = [values[start:stop].decode() for start, stop in pairwise(ends)]
     ids = [-1] * len(strings) if batch.chunk_ids is None else batch.chunk_ids.tolist()
     bounds = np.searchsorted(batch.chunk_offsets, batch.offsets).tolist()
     pairs = list(zip(strings, ids, strict=True))
-    return [pairs[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [pairs[start:stop] for start, stop in pairwise(bounds)]

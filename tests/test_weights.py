@@ -48,11 +48,11 @@ def digest(values: NDArray[np.float64]) -> str:
 
 def test_exp_and_log_are_frozen_to_the_bit() -> None:
     mantissas, exponents = np.arange(512, 1025) / 1024, np.arange(-1000, 1001)[:, None]
-    assert digest(fixed_exp(np.arange(-70_000, 70_001) / 100)) == "7c47d623687fe89364f8061ffd6b255c"
-    assert digest(fixed_log(np.ldexp(mantissas, exponents))) == "42c5d4f44710b788229fa3b9e2a27e00"
+    assert digest(fixed_exp(np.arange(-70_000, 70_001) / 100)) == "c57af31646fc16182c1f31ded94ea649"
+    assert digest(fixed_log(np.ldexp(mantissas, exponents))) == "f9913d179995c576df6af06fa62118d2"
     assert [value.hex() for value in fixed_exp(np.array([0.1, -12.25])).tolist()] == [
         "0x1.1aec7b35a00d4p+0",
-        "0x1.411fb0da07713p-18",
+        "0x1.411fb0da07714p-18",
     ]
 
 

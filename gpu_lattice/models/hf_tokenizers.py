@@ -20,6 +20,8 @@ KEYS = (
     "model",
 )  # fmt: skip
 UNK_PENALTY = 10.0
+# Where the ids of the text itself go, among those that a post-processor adds.
+TEXT = None
 
 _FIRST_KEY = re.compile(rf'\s*\{{\s*"({"|".join(KEYS)})"\s*:'.encode())
 _BARE_MODEL = re.compile(rb'\s*\{\s*("type"\s*:\s*"|"unk_id"\s*:|"vocab"\s*:)')
@@ -243,9 +245,6 @@ def _around(post_processor: Component | None, num_ids: int, name: str) -> tuple[
         raise ValueError(f"{where} adds the id {wrong}; this model has ids 0 to {num_ids - 1}")
     at = ids.index(TEXT)
     return tuple(i for i in ids[:at] if i is not None), tuple(i for i in ids[at + 1 :] if i is not None)
-
-
-TEXT = None
 
 
 def _process(processor: Component, encodings: list[list[int | None]], where: str) -> list[list[int | None]]:

@@ -63,7 +63,7 @@ def _model(names: list[str], surfaces: list[bytes], scores: Any, unk_id: int | N
         kinds[unk_id] = Kind.UNKNOWN
         surfaces = [*surfaces[:unk_id], b"", *surfaces[unk_id + 1 :]]
     in_lattice = kinds == Kind.NORMAL
-    unk_score = float(scores[in_lattice].min(initial=0.0)) - UNKNOWN_PENALTY
+    unk_score = float(scores[in_lattice].min() if in_lattice.any() else 0.0) - UNKNOWN_PENALTY
     vocabulary = Vocabulary(
         names=names,
         surfaces=surfaces,

@@ -342,7 +342,7 @@ def _types(components: list[Component]) -> str:
 
 
 def _compile(steps: list[Component], cutters: list[Component], added_tokens: Sequence[AddedToken], name: str) -> Rules:
-    """Rules for the components. Raises NotCompiledError where they are not compiled, ValueError where they are broken."""
+    """Rules for the components. Raises NotCompiledError where there are none, ValueError where a part is broken."""
     if any(token.single_word for token in added_tokens):
         raise NotCompiledError("an added token is single_word")
     cutter = _compile_cutter(cutters, added_tokens, name)

@@ -1,0 +1,25 @@
+"""The examples of the docstrings are true."""
+
+import doctest
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+
+import gpu_lattice as gl
+
+MODULES = [module.name for module in pkgutil.walk_packages(gl.__path__, "gpu_lattice.") if ".cuda" not in module.name]
+NAMES = {"np": np, "TextBatch": gl.TextBatch, "TokenBatch": gl.TokenBatch, "Tokenizer": gl.Tokenizer}
+# Examples that read files of the user's.
+NEEDS_FILES = ("Path(", "corpus/")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_print_what_they_say(name: str) -> None:
+    module = importlib.import_module(name)
+    runner = doctest.DocTestRunner(verbose=False)
+    for example in doctest.DocTestFinder().find(module, extraglobs=NAMES):
+        if not any(word in (example.docstring or "") for word in NEEDS_FILES):
+            runner.run(example)
+    assert runner.failures == 0
