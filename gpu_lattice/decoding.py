@@ -35,6 +35,8 @@ class Detokenizer:
         vocabulary = model.vocabulary
         self._decoder = model.decoder
         self._errors = "ignore" if model.decoder.errors == "ignore" else "gpu_lattice.each_byte"
+        self._names = vocabulary.names
+        self._is_control = vocabulary.kinds == Kind.CONTROL
         self._surfaces = list(vocabulary.surfaces)
         if vocabulary.unk_id is not None:
             self._surfaces[vocabulary.unk_id] = model.decoder.unknown.encode()
@@ -58,6 +60,8 @@ class Detokenizer:
         wrong = next((i for i in ids if not 0 <= i < size), None)
         if wrong is not None:
             raise ValueError(f"row {i_row} holds the id {wrong}; this model has ids 0 to {size - 1}")
+        if self._decoder.chain is not None:
+            return self._decoder.chain([self._names[i] for i in ids if not self._is_control[i]])
         text: list[str] = []
         run = b""
         strip = self._decoder.strip

@@ -13,7 +13,7 @@ import numpy as np
 
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.backend import CpuBackend, NoPathError, Rows
-from gpu_lattice.kernels.cpu.verify import first_misspelled
+from gpu_lattice.kernels.cpu.verify import Spelling, first_misspelled
 from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.parallel import default_threads
@@ -219,18 +219,16 @@ class Tokenizer:
         num_samples, rest = divmod(rows, max(1, len(batch)))
         if rest or (rows > 0) != (len(batch) > 0):
             raise ValueError(f"out has {rows} rows, no multiple of the {len(batch)} texts")
-        vocabulary = self._model.vocabulary
-        surfaces, surface_offsets = self._spelling
         row = first_misspelled(
             normalized.values,
             normalized.offsets,
             out.ids,
             out.offsets,
             max(1, num_samples),
+            len(self._model.prefix_ids),
+            len(self._model.suffix_ids),
             _is_null(batch),
-            surfaces,
-            surface_offsets,
-            -1 if vocabulary.unk_id is None else vocabulary.unk_id,
+            self._spelling,
         )
         return None if row < 0 else int(row)
 
@@ -239,11 +237,16 @@ class Tokenizer:
         return Detokenizer(self._model)
 
     @cached_property
-    def _spelling(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        surfaces = self._model.vocabulary.surfaces
-        offsets = np.zeros(len(surfaces) + 1, np.int64)
-        np.cumsum([len(surface) for surface in surfaces], out=offsets[1:])
-        return np.frombuffer(b"".join(surfaces), np.uint8), offsets
+    def _spelling(self) -> Spelling:
+        vocabulary = self._model.vocabulary
+        offsets = np.zeros(len(vocabulary) + 1, np.int64)
+        np.cumsum([len(surface) for surface in vocabulary.surfaces], out=offsets[1:])
+        byte_of = np.full(len(vocabulary), -1, np.int16)
+        if vocabulary.byte_ids is not None:
+            has_piece = vocabulary.byte_ids >= 0
+            byte_of[vocabulary.byte_ids[has_piece]] = np.flatnonzero(has_piece)
+        surfaces = np.frombuffer(b"".join(vocabulary.surfaces), np.uint8)
+        return Spelling(surfaces, offsets, byte_of, -1 if vocabulary.unk_id is None else vocabulary.unk_id)
 
     def _normalize(self, batch: TextBatch) -> NormalizedBatch:
         normalized = self._model.normalizer(batch, self._threads)

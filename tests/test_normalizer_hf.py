@@ -107,7 +107,8 @@ NOT_COMPILED = {
 def charsmaps(tmp_path_factory):
     """The trainer's map, and one with keys of one and several characters, deletions and growth."""
     rules = {
-        "a": "xyz", "ab": "Q", "\r\n": "N", "\n": "", "e\u0301\u0323": "E", "\u0301": "", "\u1100\u1161": "ga", "ｶ": "カ",
+        "a": "xyz", "ab": "Q", "\r\n": "N", "\n": "", "e\u0301\u0323": "E", "\u0301": "", "\u1100\u1161": "ga",
+        "ｶ": "カ",
         "  ": " ", "👍": "", "क": "ka" * 20, "\u0600": "!", "\u200d": "", "\U0001f1eb": "F", "\x01": "\U000e0020",
     }  # fmt: skip
     path = tmp_path_factory.mktemp("rules") / "rules.tsv"

@@ -1,6 +1,7 @@
 """A wheel holds everything: built, installed into an empty folder, and used from there."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 import zipfile
@@ -81,8 +82,11 @@ def test_an_installed_wheel_works_without_the_source(wheel: Path, tmp_path: Path
     subprocess.run(command, check=True, capture_output=True)
     script = elsewhere / "use.py"
     script.write_text(f"import sys\nsys.path.insert(0, sys.argv[1])\n{USED}", "utf-8")
+    # What is tested is what the wheel holds: plain Python tells it without compiling everything anew.
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
-        [sys.executable, str(script), str(target)], cwd=elsewhere, capture_output=True, text=True, check=False
-    )
+        [sys.executable, str(script), str(target)],
+        cwd=elsewhere, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in wheel.name

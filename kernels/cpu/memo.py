@@ -16,10 +16,11 @@ from gpu_lattice.kernels.cpu.forward import forward
 LASTING_BYTES = 64
 LONGEST_BYTES = 512
 
-SLOTS = 1 << 17
-LASTING_ARCS = 1 << 20
-LASTING_ROWS = 1 << 20
-TRANSIENT_ARCS = 1 << 18
+# About 15 MB for each thread; 40,000 English words fit.
+SLOTS = 1 << 16
+LASTING_ARCS = 1 << 19
+LASTING_ROWS = 1 << 19
+TRANSIENT_ARCS = 1 << 17
 TRANSIENT_ROWS = 1 << 16
 
 # Indices into Memo.used.
