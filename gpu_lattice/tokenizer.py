@@ -266,8 +266,9 @@ class Tokenizer:
 
     def _no_path(self, normalized: NormalizedBatch, position: int) -> ValueError:
         i_doc = int(np.searchsorted(normalized.offsets, position, side="left")) - 1
-        at = position - int(normalized.offsets[i_doc])
-        before = normalized.values[max(0, position - 20) : position].tobytes()
+        start = int(normalized.offsets[i_doc])
+        at = position - start
+        before = normalized.values[max(start, position - 20) : position].tobytes()
         return ValueError(
             f"document {i_doc} cannot be spelled with this model's pieces: no segmentation reaches byte {at} of it, "
             f"after {before!r}; add the missing symbols, or an unknown piece"

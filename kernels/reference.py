@@ -244,12 +244,15 @@ def viterbi(text: bytes, rules: Rules, scores, unk_score, reset: float | None = 
 def emit(
     path: list[tuple[int, int]], text: bytes, rules: Rules, unk_id: int, byte_ids: list[int] | None, look_up: bool
 ) -> list[int]:
-    """The ids of a chunk's path: a run of unknown arcs becomes one piece (look_up), its bytes, or the unknown id."""
+    """The ids of a chunk's path: a run of unknown arcs becomes one piece (look_up), its bytes, or the unknown id.
+
+    A piece that is the unknown token itself (Hugging Face matches it in text) counts as an unknown arc.
+    """
     ids: list[int] = []
     e = 0
     run = 0
     for length, arc in [*path, (0, -2)]:
-        if arc == UNKNOWN:
+        if arc in (UNKNOWN, unk_id) and length:
             run += length
         else:
             if run:

@@ -438,8 +438,6 @@ HEAVY = [
     "tokenizers",
     "sentencepiece",
     "bytepiece",
-    "scipy",
-    "pandas",
 ]
 
 

@@ -3,7 +3,6 @@
 import io
 import json
 import random
-import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 from by_reference import encode_ids
+from handmade import (
+    SYMBOLS,
+    hugging_face_file,
+    random_hugging_face_file,
+    random_pieces,
+    random_sentencepiece_model,
+    sentencepiece_model,
+    tokenizer_of,
+)
 
 from gpu_lattice import Tokenizer
-from gpu_lattice.vocabulary import Kind
 
 DATA = Path(__file__).parent / "data"
 EXPECTED = json.loads((DATA / "expected.json").read_text("utf-8"))
@@ -106,6 +113,8 @@ def test_samples_of_models_that_spell_anything_decode_to_the_normalized_text(nam
     strip = {None: "", "prefix": " ", "leading": " "}[tokenizer._model.decoder.strip]
     for text, normalized in zip(best, tokenizer.normalize(texts).tolist(), strict=True):
         assert normalized is not None
+        if b"<" in normalized:  # names of control and byte pieces, which some tools find in texts
+            continue
         spelled = normalized.decode().replace("▁", " ")
         assert text.replace("▁", " ") == (spelled[1:] if strip and spelled.startswith(strip) else spelled)
 
@@ -133,11 +142,7 @@ def test_real_sentencepiece_models_and_texts(name: str, shared_data: Path) -> No
     for text_name, text in texts_under(shared_data):
         for form in ("lines", "4 KB", "whole"):
             docs = documents(text, form)
-            assert (text_name, form, differing(tokenizer.encode(docs).tolist(), own.encode(docs))) == (
-                text_name,
-                form,
-                [],
-            )
+            assert differing(tokenizer.encode(docs).tolist(), own.encode(docs)) == [], (text_name, form)
 
 
 @pytest.mark.parametrize("name", HUGGING_FACE)
@@ -147,11 +152,7 @@ def test_real_hugging_face_models_and_texts(name: str, shared_data: Path) -> Non
     for text_name, text in texts_under(shared_data):
         for form in ("lines", "4 KB", "whole"):
             docs = documents(text, form)
-            assert (text_name, form, differing(tokenizer.encode(docs).tolist(), own.encode(docs))) == (
-                text_name,
-                form,
-                [],
-            )
+            assert differing(tokenizer.encode(docs).tolist(), own.encode(docs)) == [], (text_name, form)
 
 
 @pytest.mark.parametrize("name", BYTEPIECE)
@@ -162,52 +163,7 @@ def test_real_bytepiece_models_and_texts(name: str, shared_data: Path) -> None:
     for text_name, text in texts_under(shared_data):
         for form, size in (("lines", 25_000), ("4 KB", 25_000), ("whole", 50_000)):
             docs = documents(text[:size], form)
-            assert (text_name, form, differing(tokenizer.encode(docs).tolist(), own.encode(docs))) == (
-                text_name,
-                form,
-                [],
-            )
-
-
-# Models made by hand.
-
-
-def varint(value: int) -> bytes:
-    out = b""
-    while value > 127:
-        out += bytes([value & 127 | 128])
-        value >>= 7
-    return out + bytes([value])
-
-
-def field(number: int, value: bytes | int | float) -> bytes:
-    """One field of a protocol buffer: bytes are length-delimited, int is a varint, float is fixed32."""
-    if isinstance(value, bytes):
-        return varint(number << 3 | 2) + varint(len(value)) + value
-    if isinstance(value, float):
-        return varint(number << 3 | 5) + struct.pack("<f", value)
-    return varint(number << 3) + varint(value)
-
-
-def sentencepiece_model(pieces: list[tuple[str, float, str]], byte_fallback: bool = False) -> bytes:
-    """A ModelProto: no normalization, no dummy prefix, white space kept."""
-    data = b"".join(
-        field(1, field(1, piece.encode()) + field(2, float(score)) + field(3, int(Kind[kind])))
-        for piece, score, kind in pieces
-    )
-    trainer = field(3, 1) + (field(35, 1) if byte_fallback else b"")
-    return data + field(2, trainer) + field(3, field(1, b"identity") + field(3, 0) + field(4, 0))
-
-
-def hugging_face_file(vocab: list[tuple[str, float]], unk_id: int | None, byte_fallback: bool) -> bytes:
-    model = {"type": "Unigram", "unk_id": unk_id, "vocab": vocab, "byte_fallback": byte_fallback}
-    return json.dumps({"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None,
-                       "post_processor": None, "decoder": None, "model": model}).encode()  # fmt: skip
-
-
-def tokenizer_of(data: bytes, tmp_path: Path, name: str) -> Tokenizer:
-    (tmp_path / name).write_bytes(data)
-    return Tokenizer.from_file(tmp_path / name, device="cpu")
+            assert differing(tokenizer.encode(docs).tolist(), own.encode(docs)) == [], (text_name, form)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +174,7 @@ def vectors(shared_data: Path) -> dict[str, Any]:
 def test_vectors_of_sentencepiece(vectors: dict[str, Any], tmp_path: Path) -> None:
     for group in vectors["viterbi"]:
         pieces = [tuple(piece) for piece in group["pieces"]]
-        tokenizer = tokenizer_of(sentencepiece_model(pieces, **group["options"]), tmp_path, "vectors.model")
+        tokenizer = tokenizer_of(sentencepiece_model(pieces, **group["options"]), tmp_path)
         texts = [case["text"] for case in group["cases"]]
         expected = [case["ids"] for case in group["cases"]]
         assert tokenizer.encode(texts).tolist() == expected, group["name"]
@@ -229,55 +185,36 @@ def test_vectors_of_sentencepiece(vectors: dict[str, Any], tmp_path: Path) -> No
 def test_vectors_of_hugging_face(name: str, vectors: dict[str, Any], tmp_path: Path) -> None:
     group = vectors["hf"][name]
     data = hugging_face_file(group["vocab"], group["unk_id"], byte_fallback=name == "byte_fallback")
-    tokenizer = tokenizer_of(data, tmp_path, "vectors.json")
+    tokenizer = tokenizer_of(data, tmp_path)
     texts = [text for text, _ in group["cases"]]
     expected = [[token[0] for token in tokens] for _, tokens in group["cases"]]
     assert tokenizer.encode(texts).tolist() == expected
     assert encode_ids(tokenizer, texts) == expected
 
 
-def random_pieces(generator: random.Random, symbols: str, most: int) -> list[str]:
-    return sorted(
-        {"".join(generator.choices(symbols, k=generator.randint(1, 4))) for _ in range(generator.randint(1, most))}
-    )
-
-
-SCORES = [0.0, -0.5, -1.0, -1.0, -2.0, -2.5, -13.25, 0.1, -1e-3, -3.3]
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_random_sentencepiece_models_with_every_kind_of_piece(seed: int, tmp_path: Path) -> None:
-    """Few scores, so that sums tie; user-defined, unused, control and byte pieces over the same few symbols."""
     own = tool("sentencepiece").SentencePieceProcessor()
     generator = random.Random(seed)
-    symbols = "abé漢<"
-    byte_fallback = seed % 3 == 0
-    pieces = [("<unk>", 0.0, "UNKNOWN"), ("<s>", 0.0, "CONTROL")]
-    pieces += [(f"<0x{byte:02X}>", 0.0, "BYTE") for byte in range(256)] if byte_fallback else []
-    kinds = ["NORMAL"] * 6 + ["USER_DEFINED", "UNUSED"]
-    pieces += [
-        (piece, generator.choice(SCORES), generator.choice(kinds)) for piece in random_pieces(generator, symbols, 20)
-    ]
-    data = sentencepiece_model(pieces, byte_fallback)
+    data = random_sentencepiece_model(generator, byte_fallback=seed % 3 == 0)
     own.load_from_serialized_proto(data)
-    tokenizer = tokenizer_of(data, tmp_path, "random.model")
-    texts = ["".join(generator.choices(symbols + "?😀s>", k=generator.randint(0, 30))) for _ in range(200)]
-    assert differing(tokenizer.encode(texts).tolist(), own.encode(texts)) == []
+    tokenizer = tokenizer_of(data, tmp_path)
+    texts = ["".join(generator.choices(SYMBOLS + "?😀s>", k=generator.randint(0, 30))) for _ in range(200)]
+    theirs = own.encode(texts)
+    assert differing(tokenizer.encode(texts).tolist(), theirs) == []
+    assert differing(encode_ids(tokenizer, texts), theirs) == []
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_hugging_face_models_with_unknown_pieces_in_the_text(seed: int, tmp_path: Path) -> None:
+def test_random_hugging_face_models_with_the_unknown_piece_in_texts(seed: int, tmp_path: Path) -> None:
     module = tool("tokenizers")
     generator = random.Random(seed)
-    symbols = "abé漢<"
-    vocab = [("<u>" if seed % 2 else "u", 0.0), ("??", -1.0)]
-    vocab += [(f"<0x{byte:02X}>", -1.0) for byte in range(256)] if seed % 3 == 0 else []
-    vocab += [(piece, generator.choice(SCORES)) for piece in random_pieces(generator, symbols, 20)]
-    data = hugging_face_file(vocab, 0, byte_fallback=seed % 3 == 0)
-    own, tokenizer = module.Tokenizer.from_str(data.decode()), tokenizer_of(data, tmp_path, "random.json")
-    texts = ["".join(generator.choices(symbols + "?u>😀", k=generator.randint(0, 30))) for _ in range(200)]
-    assert differing(tokenizer.encode(texts).tolist(), [own.encode(text).ids for text in texts]) == []
-    assert differing(encode_ids(tokenizer, texts), [own.encode(text).ids for text in texts]) == []
+    data = random_hugging_face_file(generator, "<u>" if seed % 2 else "u", byte_fallback=seed % 3 == 0)
+    own, tokenizer = module.Tokenizer.from_str(data.decode()), tokenizer_of(data, tmp_path)
+    texts = ["".join(generator.choices(SYMBOLS + "?u>😀", k=generator.randint(0, 30))) for _ in range(200)]
+    theirs = [own.encode(text).ids for text in texts]
+    assert differing(tokenizer.encode(texts).tolist(), theirs) == []
+    assert differing(encode_ids(tokenizer, texts), theirs) == []
 
 
 def test_a_byte_fallback_model_without_an_unknown_piece(tmp_path: Path) -> None:
@@ -285,7 +222,7 @@ def test_a_byte_fallback_model_without_an_unknown_piece(tmp_path: Path) -> None:
     pieces = [(f"<0x{byte:02X}>", 0.0, "BYTE") for byte in range(256)] + [("a", -1.0, "NORMAL")]
     data = sentencepiece_model(pieces, byte_fallback=True)
     own.load_from_serialized_proto(data)
-    tokenizer = tokenizer_of(data, tmp_path, "without.model")
+    tokenizer = tokenizer_of(data, tmp_path)
     assert tokenizer.encode(["aéa"]).tolist() == own.encode(["aéa"])
 
 
@@ -297,7 +234,7 @@ def test_long_documents_with_resets_of_the_sums(tmp_path: Path) -> None:
     pieces += [(piece, -generator.uniform(1, 60_000), "NORMAL") for piece in random_pieces(generator, "abc", 40)]
     data = sentencepiece_model(pieces)
     own.load_from_serialized_proto(data)
-    tokenizer = tokenizer_of(data, tmp_path, "low.model")
+    tokenizer = tokenizer_of(data, tmp_path)
     texts = ["".join(generator.choices("abcd", k=400)) for _ in range(300)]
     theirs = own.encode(texts)
     assert differing(tokenizer.encode(texts).tolist(), theirs) == []
@@ -306,7 +243,7 @@ def test_long_documents_with_resets_of_the_sums(tmp_path: Path) -> None:
 
 def test_sampling_counts_the_characters_of_user_defined_symbols_and_encoding_their_bytes(tmp_path: Path) -> None:
     pieces = [("<unk>", 0.0, "UNKNOWN"), ("猫", 0.0, "USER_DEFINED"), ("x", -1.0, "NORMAL"), ("猫x", -0.9, "NORMAL")]
-    tokenizer = tokenizer_of(sentencepiece_model(pieces), tmp_path, "user.model")
+    tokenizer = tokenizer_of(sentencepiece_model(pieces), tmp_path)
     assert tokenizer.encode("猫x").tolist() == [[1, 2]]
     out = tokenizer.sample("猫x", alpha=5, num_samples=2000, seed=1, return_log_prob=True)
     two = np.diff(out.offsets) == 2

@@ -12,59 +12,57 @@ from gpu_lattice.kernels.cpu.arcs import UNKNOWN, is_boundary, symbol_length
 from gpu_lattice.kernels.cpu.scaled import add, scaled
 
 
-@njit(nogil=True, cache=True, inline="always")
-def packed_arc(length, piece):
-    return np.int64(length) << 32 | np.int64(piece) & 0xFFFFFFFF
-
-
 @njit(nogil=True, cache=True)
-def forward(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arcs, sums, n_arcs,
-            rows, row):  # fmt: skip
-    """Append the segment's arcs; returns the new number of arcs, or -1 if a score left z_low..z_high.
+def forward(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arena, sums, base, z):
+    """Write the segment's arcs to the arena from `base` on; returns the end of what was written, or -1 if a score left
+    z_low..z_high.
 
-    arcs int64, sums float64, the same memory: arc k is arcs[2 k] (length and piece) and sums[2 k + 1] (the sum up to
-    it). rows int32: the arcs into position i are rows[row + i - 1] to rows[row + i]; the last sum of a row is its Z.
-    The caller sees to it that there is room.
+    arena int64, sums float64, the same memory. Word base + i - 1 tells of the arcs into position i: where they begin,
+    counted from base, in the high bits, and how many in the low 16. An arc is two words: its length (high 32 bits) and
+    piece (low 32), and the sum up to it; the last sum is Z. z: scratch, one longer than the segment. The caller sees to
+    it that there is room.
     """
-    shift = row - start
-    rows[row] = n_arcs
+    z[0] = 1.0
+    top = base + stop - start
     for e in range(start + 1, stop + 1):
-        if not is_boundary(values, e, stop, is_bytes):
-            rows[shift + e] = n_arcs
-            continue
-        symbol = symbol_length(values, e, is_bytes)
+        first = top
         total = 0.0
-        node = np.int64(0)
-        s = e
-        while s > start:
-            slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
-            if slots[2 * slot + 1] != node:
-                break
-            node = slot
-            s -= 1
-            weight = weight_at[node]
-            piece = np.int64(piece_at[node])
-            if weight == 0.0:
-                if e - s != symbol:
-                    continue
-                weight, piece = unk_weight, np.int64(UNKNOWN)
-            total += _z(rows, shift + s, sums, s == start) * weight
-            arcs[2 * n_arcs], sums[2 * n_arcs + 1] = packed_arc(e - s, piece), total
-            n_arcs += 1
-        if e - s < symbol:
-            total = _z(rows, shift + e - symbol, sums, e - symbol == start) * unk_weight
-            arcs[2 * n_arcs], sums[2 * n_arcs + 1] = packed_arc(symbol, UNKNOWN), total
-            n_arcs += 1
-        rows[shift + e] = n_arcs
+        if is_boundary(values, e, stop, is_bytes):
+            symbol = symbol_length(values, e, is_bytes)
+            node = np.int64(0)
+            s = e
+            while s > start:
+                slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
+                if slots[2 * slot + 1] != node:
+                    break
+                node = slot
+                s -= 1
+                weight = weight_at[node]
+                piece = np.int64(piece_at[node])
+                if weight == 0.0:
+                    if e - s != symbol:
+                        continue
+                    weight, piece = unk_weight, np.int64(UNKNOWN)
+                total += z[s - start] * weight
+                arena[top], sums[top + 1] = (e - s) << 32 | piece & 0xFFFFFFFF, total
+                top += 2
+            if e - s < symbol:
+                total = z[e - symbol - start] * unk_weight
+                arena[top], sums[top + 1] = np.int64(symbol) << 32 | np.int64(UNKNOWN) & 0xFFFFFFFF, total
+                top += 2
+        z[e - start] = total
+        arena[base + e - start - 1] = (first - base) << 16 | (top - first) >> 1
         if not (z_low <= total <= z_high) and total != 0.0:
             return np.int64(-1)
-    return n_arcs
+    return top
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _z(rows, i, sums, is_start):
-    """Z of a position in the middle of a segment is the last sum of its row."""
-    return 1.0 if is_start else sums[2 * np.int64(rows[i]) - 1]
+def partition(arena, sums, base, length):
+    """Z at the end of a segment, from what `forward` wrote; 0 when no path reaches it."""
+    header = arena[base + length - 1]
+    n_arcs = header & 0xFFFF
+    return sums[base + (header >> 16) + 2 * n_arcs - 1] if n_arcs else 0.0
 
 
 @njit(nogil=True, cache=True)

@@ -1,9 +1,11 @@
-"""A bounded memory of segments that have been through `forward`: text -> its rows of arcs and running sums.
+"""A bounded memory of segments that have been through `forward`: text -> its arcs and running sums.
 
-Words repeat, so most segments of a text are found here. A memo belongs to one thread and one alpha. What it holds is
-a pure function of the segment's bytes, so that finding, forgetting or bypassing an entry never changes a result.
-Long segments go to a transient region that is emptied before each part; when the lasting region is full, it is emptied
-before the next part.
+Words repeat, so most segments of a text are found here. A memo belongs to one thread and one alpha. What it holds is a
+pure function of the segment's bytes, so finding, forgetting or bypassing an entry never changes a result. Long segments
+go to a transient region that is emptied before each part; a full memo is emptied before the next part.
+
+A record is one stretch of the arena, so that a trace stays within a few cache lines: a word with the length of the
+text, the text in whole words, then from `base` on what `forward` writes.
 """
 
 from typing import NamedTuple
@@ -11,132 +13,124 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.forward import forward
+from gpu_lattice.kernels.cpu.forward import forward, partition
 
 LASTING_BYTES = 64
 LONGEST_BYTES = 512
 
 # About 15 MB for each thread; 40,000 English words fit.
 SLOTS = 1 << 16
-LASTING_ARCS = 1 << 19
-LASTING_ROWS = 1 << 19
-TRANSIENT_ARCS = 1 << 17
-TRANSIENT_ROWS = 1 << 16
+LASTING_WORDS = 3 << 19
+TRANSIENT_WORDS = 1 << 18
 
 # Indices into Memo.used.
-ENTRIES, ARCS, ROWS, TEXT, LONG_ARCS, LONG_ROWS, FULL = range(7)
+ENTRIES, TOP, LONG_TOP, FULL = range(4)
 
 
 class Memo(NamedTuple):
     """Tables of one memo; `new_memo` makes one.
 
-    slots  int64 [4 * SLOTS], an entry is (hash, where its text begins, its length, its first row); row 0 means empty
-    text   uint8, the segments' bytes
-    arcs, sums, rows   see kernels.cpu.forward.forward
-    used   int64 [7], how much of each region is in use
+    slots  int64 [2 * SLOTS], an entry is (hash of the text, base of its record); base 0 means empty
+    arena, sums, text   the same memory as int64, float64 and uint8
+    z      float64, scratch of `forward`
+    used   int64 [4], how much of each region is in use
     """
 
     slots: np.ndarray
-    text: np.ndarray
-    arcs: np.ndarray
+    arena: np.ndarray
     sums: np.ndarray
-    rows: np.ndarray
+    text: np.ndarray
+    z: np.ndarray
     used: np.ndarray
 
 
 def new_memo() -> Memo:
-    arcs = np.empty(2 * (LASTING_ARCS + TRANSIENT_ARCS), np.int64)
+    arena = np.empty(LASTING_WORDS + TRANSIENT_WORDS, np.int64)
     memo = Memo(
-        slots=np.empty(4 * SLOTS, np.int64),
-        text=np.empty(LASTING_ROWS, np.uint8),
-        arcs=arcs,
-        sums=arcs.view(np.float64),
-        rows=np.empty(LASTING_ROWS + TRANSIENT_ROWS, np.int32),
-        used=np.empty(7, np.int64),
+        slots=np.empty(2 * SLOTS, np.int64),
+        arena=arena,
+        sums=arena.view(np.float64),
+        text=arena.view(np.uint8),
+        z=np.empty(LONGEST_BYTES + 1),
+        used=np.empty(4, np.int64),
     )
     forget(memo)
     return memo
 
 
 def forget(memo: Memo) -> None:
-    """Empty the memo, as for another alpha."""
+    """Have the memo emptied before the next part, as for another alpha."""
     memo.used[FULL] = 1
 
 
 @njit(nogil=True, cache=True)
 def begin_part(slots, used):
-    """Empty the transient region, and all of the memo when it is full. Rows handed out before are void."""
-    used[LONG_ARCS], used[LONG_ROWS] = LASTING_ARCS, LASTING_ROWS
+    """Empty the transient region, and the lasting one when it is full. Bases handed out before are void."""
+    used[LONG_TOP] = LASTING_WORDS
     if used[FULL]:
         slots[:] = 0
-        used[:] = 0
-        used[LONG_ARCS], used[LONG_ROWS] = LASTING_ARCS, LASTING_ROWS
-        used[ROWS] = 1
+        used[ENTRIES], used[TOP], used[FULL] = 0, 0, 0
 
 
 @njit(nogil=True, cache=True, inline="always")
-def find(values, start, stop, slots, text):
-    """(first row of the segment, its hash); row is -1 if the memo does not hold it."""
+def find(values, start, stop, slots, arena, text):
+    """(base of the segment's record, hash of the segment); base is -1 if the memo does not hold it."""
     length = stop - start
     hashed = _hash(values, start, stop)
+    found = np.int64(-1)
     slot = (hashed >> 20) & (SLOTS - 1)
-    while slots[4 * slot + 3] != 0:
-        if slots[4 * slot] == hashed and slots[4 * slot + 2] == length:
-            at = slots[4 * slot + 1]
-            same = True
-            for i in range(length):
-                if text[at + i] != values[start + i]:
-                    same = False
+    while slots[2 * slot + 1] != 0:
+        if slots[2 * slot] == hashed:
+            base = slots[2 * slot + 1]
+            at = base - ((length + 7) >> 3)
+            if arena[at - 1] == length:
+                same = True
+                for i in range(length):
+                    if text[8 * at + i] != values[start + i]:
+                        same = False
+                        break
+                if same:
+                    found = base
                     break
-            if same:
-                return slots[4 * slot + 3], hashed
         slot = (slot + 1) & (SLOTS - 1)
-    return np.int64(-1), hashed
+    return found, hashed
 
 
 @njit(nogil=True, cache=True)
-def forward_new(values, start, stop, hashed, slots, text, arcs, sums, rows, used, trie, piece_at, weight_at, unk_weight,
+def forward_new(values, start, stop, hashed, slots, arena, sums, text, z, used, trie, piece_at, weight_at, unk_weight,
                 is_bytes, z_low, z_high, longest_arc):  # fmt: skip
-    """Do and keep a segment that `find` did not find; its first row, or -1 if it must be done with exponents."""
+    """Do and keep a segment that `find` did not find; its base, or -1 if it must be done with exponents."""
     length = stop - start
     if length > LONGEST_BYTES:
         return np.int64(-1)
-    n_arcs, row, at = used[ARCS], used[ROWS], used[TEXT]
-    room = n_arcs + length * min(length, longest_arc) <= LASTING_ARCS and row + length + 1 <= LASTING_ROWS
-    if not room or 2 * used[ENTRIES] >= SLOTS:
+    most = 2 + (length >> 3) + length + 2 * length * min(length, longest_arc)
+    if used[TOP] + most > LASTING_WORDS or 2 * used[ENTRIES] >= SLOTS:
         used[FULL] = 1
-    if length > LASTING_BYTES or used[FULL]:
-        return _forward_transient(values, start, stop, arcs, sums, rows, used, trie, piece_at, weight_at, unk_weight,
-                                  is_bytes, z_low, z_high, longest_arc)  # fmt: skip
-    n_arcs = forward(values, start, stop, trie, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arcs, sums,
-                     n_arcs, rows, row)  # fmt: skip
-    if n_arcs < 0:
-        return n_arcs
+    lasting = length <= LASTING_BYTES and not used[FULL]
+    at = used[TOP] if lasting else used[LONG_TOP]
+    if not lasting and at + most > LASTING_WORDS + TRANSIENT_WORDS:
+        return np.int64(-1)
+    base = at + 1 + ((length + 7) >> 3)
+    top = forward(values, start, stop, trie, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arena, sums, base,
+                  z)  # fmt: skip
+    if top < 0:
+        return top
+    # A segment without a path is reported at once; a record of it would be taken for a good one later.
+    if partition(arena, sums, base, length) == 0.0:
+        return base
+    if not lasting:
+        used[LONG_TOP] = top
+        return base
+    arena[at] = length
+    for i in range(length):
+        text[8 * (at + 1) + i] = values[start + i]
     slot = (hashed >> 20) & (SLOTS - 1)
-    while slots[4 * slot + 3] != 0:
+    while slots[2 * slot + 1] != 0:
         slot = (slot + 1) & (SLOTS - 1)
-    slots[4 * slot], slots[4 * slot + 1], slots[4 * slot + 2], slots[4 * slot + 3] = hashed, at, length, row
-    text[at : at + length] = values[start:stop]
+    slots[2 * slot], slots[2 * slot + 1] = hashed, base
     used[ENTRIES] += 1
-    used[ARCS], used[ROWS], used[TEXT] = n_arcs, row + length + 1, at + length
-    return row
-
-
-@njit(nogil=True, cache=True)
-def _forward_transient(values, start, stop, arcs, sums, rows, used, trie, piece_at, weight_at, unk_weight, is_bytes,
-                       z_low, z_high, longest_arc):  # fmt: skip
-    length = stop - start
-    n_arcs, row = used[LONG_ARCS], used[LONG_ROWS]
-    if n_arcs + length * min(length, longest_arc) > LASTING_ARCS + TRANSIENT_ARCS:
-        return np.int64(-1)
-    if row + length + 1 > LASTING_ROWS + TRANSIENT_ROWS:
-        return np.int64(-1)
-    n_arcs = forward(values, start, stop, trie, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arcs, sums,
-                     n_arcs, rows, row)  # fmt: skip
-    if n_arcs < 0:
-        return n_arcs
-    used[LONG_ARCS], used[LONG_ROWS] = n_arcs, row + length + 1
-    return row
+    used[TOP] = top
+    return base
 
 
 @njit(nogil=True, cache=True, inline="always")

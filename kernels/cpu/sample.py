@@ -10,7 +10,7 @@ from numba import njit
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.emit import emit_path
-from gpu_lattice.kernels.cpu.forward import forward_scaled
+from gpu_lattice.kernels.cpu.forward import forward_scaled, partition
 from gpu_lattice.kernels.cpu.memo import begin_part, find, forward_new
 from gpu_lattice.kernels.cpu.scaled import scaled
 from gpu_lattice.kernels.cpu.segments import PLAIN, SCALED, TOKEN, find_segments
@@ -80,31 +80,31 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
 def _forward_part(values, segments, n_segments, model, memo, z, z_exponent, kinds, places):
     """Forward scores of every segment; returns the end of one that no path reaches, or -1.
 
-    places[i] is the segment's first row in the memo, or, for kind SCALED, where its scores begin in z.
+    places[i] is the base of the segment's record in the memo, or, for kind SCALED, where its scores begin in z.
     """
     slots, piece_at, weight_at, unk_weight = model.slots, model.piece_at, model.weight_at, model.unk_weight
     is_bytes, z_low, z_high, longest_arc = model.is_bytes, model.z_low, model.z_high, model.longest
-    table, text, arcs, sums, rows, used = memo.slots, memo.text, memo.arcs, memo.sums, memo.rows, memo.used
+    table, arena, sums, text, scratch, used = memo.slots, memo.arena, memo.sums, memo.text, memo.z, memo.used
     begin_part(table, used)
-    base = np.int64(0)
+    scaled_top = np.int64(0)
     for i in range(n_segments):
         a, b = segments[i], segments[i + 1]
         if kinds[i] == TOKEN:
             continue
-        row, hashed = find(values, a, b, table, text)
-        if row < 0:
-            row = forward_new(values, a, b, hashed, table, text, arcs, sums, rows, used, slots, piece_at, weight_at,
-                              unk_weight, is_bytes, z_low, z_high, longest_arc)  # fmt: skip
-        if row >= 0:
-            places[i] = row
-            total = sums[2 * np.int64(rows[row + b - a]) - 1]
-        else:
-            kinds[i], places[i] = SCALED, base
-            forward_scaled(values, a, b, slots, weight_at, unk_weight, is_bytes, z, z_exponent, base)
-            total = z[base + b - a]
-            base += b - a + 1
-        if total == 0.0:
-            return b
+        base, hashed = find(values, a, b, table, arena, text)
+        if base < 0:
+            base = forward_new(values, a, b, hashed, table, arena, sums, text, scratch, used, slots, piece_at, weight_at,
+                               unk_weight, is_bytes, z_low, z_high, longest_arc)  # fmt: skip
+            if base < 0:
+                kinds[i], base = SCALED, scaled_top
+                forward_scaled(values, a, b, slots, weight_at, unk_weight, is_bytes, z, z_exponent, base)
+                total = z[base + b - a]
+                scaled_top += b - a + 1
+            else:
+                total = partition(arena, sums, base, b - a)
+            if total == 0.0:
+                return b
+        places[i] = base
     return np.int64(-1)
 
 
@@ -114,7 +114,7 @@ def _trace_part(values, segments, n_segments, model, memo, z, z_exponent, kinds,
     """One path of the part, in the order of the text, at path_arc[first:last]; returns first."""
     slots, piece_at, weight_at = model.slots, model.piece_at, model.weight_at
     unk_weight, is_bytes = model.unk_weight, model.is_bytes
-    arcs, sums, rows = memo.arcs, memo.sums, memo.rows
+    arena, sums = memo.arena, memo.sums
     i_path = last
     for i in range(n_segments - 1, -1, -1):
         a, b = segments[i], segments[i + 1]
@@ -126,8 +126,7 @@ def _trace_part(values, segments, n_segments, model, memo, z, z_exponent, kinds,
                                   places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start,
                                   i_path)  # fmt: skip
         else:
-            i_path = trace(a, b, arcs, sums, rows, places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start,
-                           i_path)  # fmt: skip
+            i_path = trace(a, b, arena, sums, places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start, i_path)
     return i_path
 
 
@@ -168,7 +167,7 @@ def _path_score(path_arc, first, last, scores, unk_score):
 @njit(nogil=True, cache=True)
 def _partition(segments, n_segments, memo, z, z_exponent, kinds, places):
     """The product of the segments' partitions, from the first to the last, as (mantissa, exponent)."""
-    sums, rows = memo.sums, memo.rows
+    arena, sums = memo.arena, memo.sums
     product, exponent = scaled(1.0, np.int64(0))
     for i in range(n_segments):
         length = segments[i + 1] - segments[i]
@@ -176,5 +175,5 @@ def _partition(segments, n_segments, memo, z, z_exponent, kinds, places):
             exponent += z_exponent[places[i] + length]
             product, exponent = scaled(product * z[places[i] + length], exponent)
         elif kinds[i] == PLAIN:
-            product, exponent = scaled(product * sums[2 * np.int64(rows[places[i] + length]) - 1], exponent)
+            product, exponent = scaled(product * partition(arena, sums, places[i], length), exponent)
     return product, exponent

@@ -15,18 +15,20 @@ from gpu_lattice.kernels.cpu.scaled import add, greater, scaled
 
 
 @njit(nogil=True, cache=True, inline="always")
-def trace(start, stop, arcs, sums, rows, row, seed, doc_id, doc_start, i_sample, path_arc, path_start, i):
-    """Trace through the rows that `forward` wrote."""
+def trace(start, stop, arena, sums, base, seed, doc_id, doc_start, i_sample, path_arc, path_start, i):
+    """Trace through what `forward` wrote from `base` on."""
     e = stop - start
     while e > 0:
-        k, last = np.int64(rows[row + e - 1]), np.int64(rows[row + e]) - 1
-        if k < last:
-            target = uniform(seed, start + e - doc_start, i_sample, doc_id) * sums[2 * last + 1]
-            while k < last and not sums[2 * k + 1] > target:
-                k += 1
-        e -= arcs[2 * k] >> 32
+        header = arena[base + e - 1]
+        arc, n_arcs = base + (header >> 16), header & 0xFFFF
+        last = arc + 2 * n_arcs - 2
+        if arc < last:
+            target = uniform(seed, start + e - doc_start, i_sample, doc_id) * sums[last + 1]
+            while arc < last and not sums[arc + 1] > target:
+                arc += 2
+        e -= arena[arc] >> 32
         i -= 1
-        path_arc[i], path_start[i] = np.int32(arcs[2 * k]), start + e
+        path_arc[i], path_start[i] = np.int32(arena[arc]), start + e
     return i
 
 

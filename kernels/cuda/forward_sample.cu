@@ -82,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(LANES)
     for (u64 i = blockIdx.x; i < *n_long; i += gridDim.x) {
         const i64 start = long_starts[i];
         i64 done = start;
-        Scaled score;
+        Scaled score = {0.0, 0};
         for (bool ended = false; !ended;) {
             each_lane([&](int lane) {
                 const i64 e = done + 1 + lane;
@@ -152,21 +152,106 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
     if (i_sample >= num_samples) return;
     const i64 first = thread_index() % n_stretches * STRETCH;
     const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
-    values += first, cuts += first, z += first;
-    path += i_sample * n + first;
+    values += first, cuts += first, z += first, path += i_sample * n + first;
     int e = static_cast<int>(previous_mark(cuts, CUT, limit));
     if (e == 0) return;
     i64 i_doc = document_of(doc_offsets, n_docs, first + e);
-    for (;;) {
-        // Tokens and listed segments are not mine.
-        while (e > 0 && (cuts[e] & CUT) && ((cuts[e - 1] & TOKEN) || (cuts[e] & LONG)))
-            e = static_cast<int>(previous_mark(cuts, CUT, e - 1));
-        if (e <= 0 && (cuts[e] & CUT)) return;
-        if (e == 0) return;
-        while (first + e <= doc_offsets[i_doc]) --i_doc;
-        const double z_e = z[e - 1];
-        int arc_start = e - symbol_into(values, e), arc_node = UNKNOWN;
-        (void)z_e; (void)arc_start; (void)arc_node;
-        break;
+    // The walk from e has come to s; of the arcs so far, the last begins at arc_start and the weights' sum is running.
+    int s = 0, symbol = 0, arc_start = 0, arc_node = UNKNOWN;
+    double running = 0.0, target = 0.0;
+    Walk walk;
+    for (bool is_new = true;;) {
+        if (is_new) {
+            if (cuts[e] & CUT) {
+                // Tokens and listed segments are done elsewhere.
+                while (e > 0 && ((cuts[e - 1] & TOKEN) || (cuts[e] & LONG)))
+                    e = static_cast<int>(previous_mark(cuts, CUT, e - 1));
+                if (e <= 0) return;
+            }
+            while (first + e <= doc_offsets[i_doc]) --i_doc;
+            symbol = symbol_into(values, e);
+            s = e;
+            arc_start = e - symbol;
+            arc_node = UNKNOWN;
+            running = 0.0;
+            target = -1.0;
+            walk = root(nodes);
+            is_new = false;
+        }
+        double weight;
+        bool is_chosen = (s < e && (cuts[s] & CUT)) || !descend(nodes, walk, values[s - 1], weight);
+        if (!is_chosen) {
+            --s;
+            const bool is_unknown = !is_piece(weight) && e - s == symbol;
+            if (is_unknown || is_piece(weight)) {
+                running += (cuts[s] & CUT ? 1.0 : z[s - 1]) * (is_unknown ? unk_weight : weight);
+                arc_start = s;
+                arc_node = is_unknown ? UNKNOWN : walk.node;
+                // u * Z is always less than Z, so that a sum that is all of Z needs no draw.
+                is_chosen = running == z[e - 1];
+                if (!is_chosen && target < 0.0)
+                    target = z[e - 1] * uniform(seed, static_cast<u32>(first + e - doc_offsets[i_doc]),
+                                                static_cast<u32>(i_sample), doc_ids[i_doc]);
+                is_chosen = is_chosen || running > target;
+            }
+        }
+        if (is_chosen) {
+            path[arc_start] = arc_node == UNKNOWN ? UNKNOWN : piece_at[arc_node];
+            e = arc_start;
+            is_new = true;
+        }
+    }
+}
+
+// The draw at e in a segment that begins at start, from scores with exponents.
+__device__ inline Arc draw(const u8* values, i64 start, i64 e, const Node* nodes, double unk_weight, const double* z,
+                           const i64* exponents, double u) {
+    const int symbol = symbol_into(values, e);
+    const Scaled target = scaled(u * z[e - 1], exponents[e - 1]);
+    Scaled running = {0.0, 0};
+    Arc last = {unk_weight, symbol, UNKNOWN};
+    double weight;
+    Walk walk = root(nodes);
+    for (i64 s = e; s > start && descend(nodes, walk, values[s - 1], weight);) {
+        --s;
+        const int length = static_cast<int>(e - s);
+        if (is_piece(weight)) last = {weight, length, walk.node};
+        else if (length == symbol) last = {unk_weight, length, UNKNOWN};
+        else continue;
+        const Scaled from = s == start ? scaled(1.0, 0) : Scaled{z[s - 1], exponents[s - 1]};
+        running = add(running, scaled(from.mantissa * last.value, from.exponent));
+        if (greater(running, target)) break;
+    }
+    return last;
+}
+
+// A warp per listed segment and sample: lanes draw at 32 positions at once, of which the trace visits some.
+extern "C" __global__ void __launch_bounds__(LANES)
+    trace_long(const u8* __restrict__ values, i64 n, const Node* __restrict__ nodes, const int* __restrict__ piece_at,
+               double unk_weight, const double* __restrict__ z, const i64* __restrict__ exponents,
+               const u32* __restrict__ long_starts, const u32* __restrict__ long_stops, const u64* __restrict__ n_long,
+               const i64* __restrict__ doc_offsets, const u64* __restrict__ doc_ids, i64 n_docs, u64 seed,
+               i64 num_samples, int* __restrict__ path) {
+    __shared__ Arc arcs[LANES];
+    for (u64 i = blockIdx.x; i < *n_long * num_samples; i += gridDim.x) {
+        const i64 start = long_starts[i / num_samples], i_sample = i % num_samples;
+        i64 e = long_stops[i / num_samples];
+        const i64 i_doc = document_of(doc_offsets, n_docs, e);
+        int* const my_path = path + i_sample * n;
+        while (e > start) {
+            each_lane([&](int lane) {
+                const i64 at = e - lane;
+                const bool is_boundary = lane == 0 || IS_BYTES || (values[at] & 0xC0) != 0x80;
+                if (at <= start || !is_boundary) return;
+                const double u = uniform(seed, static_cast<u32>(at - doc_offsets[i_doc]), static_cast<u32>(i_sample),
+                                         doc_ids[i_doc]);
+                arcs[lane] = draw(values, start, at, nodes, unk_weight, z, exponents, u);
+            });
+            for (const i64 high = e; e > start && high - e < LANES;) {
+                const Arc arc = arcs[high - e];
+                e -= arc.length;
+                if (threadIdx.x == 0) my_path[e] = arc.node == UNKNOWN ? UNKNOWN : piece_at[arc.node];
+            }
+        }
     }
 }

@@ -1,0 +1,51 @@
+"""Sources to compiled modules. Headers are put in their place, so that a compiler's cache sees all there is to see."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+FILES = ("cuts", "forward_sample", "viterbi", "emit", "score")
+# float64 products and sums are rounded one by one, as the CPU rounds them.
+OPTIONS = ("--std=c++17", "--fmad=false")
+
+_INCLUDE = re.compile(r'#include "(.+)"')
+_KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(')
+
+
+def read_source(name: str) -> str:
+    """The file and, once each, all that it includes; the compiler names places in it by their own file and line."""
+    return "\n".join(_lines(name, set()))
+
+
+def _lines(name: str, seen: set[str]) -> list[str]:
+    lines = [f'#line 1 "gpu_lattice/kernels/cuda/{name}"']
+    for number, line in enumerate((FOLDER / name).read_text("utf-8").splitlines(), 1):
+        include = _INCLUDE.fullmatch(line)
+        if include and include[1] not in seen:
+            seen.add(include[1])
+            lines += [*_lines(include[1], seen), f'#line {number + 1} "gpu_lattice/kernels/cuda/{name}"']
+        else:
+            lines.append("" if include or line == "#pragma once" else line)
+    return lines
+
+
+@lru_cache(maxsize=1)
+def kernel_files() -> dict[str, str]:
+    """Which file each kernel is in, both without extension."""
+    return {kernel: name for name in FILES for kernel in _KERNEL.findall((FOLDER / f"{name}.cu").read_text("utf-8"))}
+
+
+def define_options(defines: dict[str, object]) -> tuple[str, ...]:
+    return tuple(f"-D{name}={value}" for name, value in sorted(defines.items()))
+
+
+@lru_cache(maxsize=64)
+def load(name: str, options: tuple[str, ...]) -> Any:
+    """The module of one .cu file; compiled when its first kernel is asked for, kept on disk by CuPy."""
+    import cupy
+
+    return cupy.RawModule(code=read_source(f"{name}.cu"), options=OPTIONS + options, backend="nvrtc")

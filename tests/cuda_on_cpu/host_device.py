@@ -1,0 +1,133 @@
+"""The classes of gpu_lattice.kernels.cuda.device for a machine without a GPU: NumPy arrays, kernels built by g++."""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+import numpy as np
+
+from gpu_lattice.kernels.cuda.loader import FOLDER, kernel_files
+
+HERE = Path(__file__).parent
+SANITIZE = os.environ.get("CUDA_ON_CPU_SANITIZE", "")
+FLAGS = ["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-shared", "-fPIC"]
+POISON = 0xA5
+
+
+def compiler() -> str | None:
+    return shutil.which("g++")
+
+
+@lru_cache(maxsize=None)
+def build(file: str, options: tuple[str, ...]) -> ctypes.CDLL:
+    """One .cu file as a shared library, kept by the hash of all that it is made of."""
+    kernels = [kernel for kernel, name in kernel_files().items() if name == file]
+    source = f'#include "cuda_on_cpu.h"\n#include "{file}.cu"\n' + "".join(
+        f'extern "C" void launch_{kernel}(unsigned grid, unsigned block, bool reversed, void** args) '
+        f"{{ launch({kernel}, grid, block, reversed, args); }}\n"
+        for kernel in kernels
+    )
+    flags = [*FLAGS, *options]
+    if SANITIZE:
+        flags += ["-g", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
+    parts = [source, *flags, *(path.read_text("utf-8") for path in sorted([*FOLDER.glob("*.cu*"), *HERE.glob("*.h")]))]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    folder = Path(gettempdir()) / f"cuda_on_cpu-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    library = folder / f"{file}-{digest}.so"
+    if not library.exists():
+        fresh = library.with_suffix(f".{os.getpid()}.so")
+        subprocess.run(
+            [str(compiler()), *flags, f"-I{HERE}", f"-I{FOLDER}", "-x", "c++", "-", "-o", str(fresh)],
+            input=source, text=True, check=True,
+        )  # fmt: skip
+        fresh.replace(library)
+    return ctypes.CDLL(str(library))
+
+
+class HostDevice:
+    """memory: bytes that all buffers of its streams may take together; more is out of memory."""
+
+    xp = np
+    name = "cuda:host"
+    warp_threads = 1
+    warps = 3
+    out_of_memory = (MemoryError,)
+
+    def __init__(self, reversed: bool = False, memory: int = 1 << 34) -> None:
+        self._reversed = reversed
+        self.memory = memory
+        self.refused = 0
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def free_bytes(self) -> int:
+        return self.memory
+
+    def follow_caller(self, stream: Any) -> None: ...
+
+    def lead_caller(self, stream: Any) -> None: ...
+
+    def new_stream(self) -> "HostStream":
+        return HostStream(self)
+
+    def upload(self, array: np.ndarray) -> np.ndarray:
+        return array.copy()
+
+    def kernel(self, file: str, name: str, options: tuple[str, ...]) -> Any:
+        function = getattr(build(file, options), f"launch_{name}")
+
+        def launch(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
+            values = [_as_argument(arg) for arg in args]
+            addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+            function(ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]), ctypes.c_bool(self._reversed), addresses)
+
+        return launch
+
+
+def _as_argument(arg: Any) -> Any:
+    if isinstance(arg, np.ndarray):
+        assert arg.flags.c_contiguous
+        return ctypes.c_void_p(arg.ctypes.data)
+    return {np.int64: ctypes.c_longlong, np.uint64: ctypes.c_ulonglong, np.float64: ctypes.c_double}[type(arg)](arg)
+
+
+class HostStream:
+    """Every buffer is as long as it must be, new each time, and full of nonsense."""
+
+    def __init__(self, device: HostDevice) -> None:
+        self._device = device
+        self._sizes: dict[str, int] = {}
+
+    def __enter__(self) -> "HostStream":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def empty(self, name: str, shape: Any, dtype: Any) -> np.ndarray:
+        array = np.empty(shape, dtype)
+        self._sizes[name] = array.nbytes
+        if sum(self._sizes.values()) > self._device.memory // 2:
+            self._device.refused += 1
+            raise MemoryError
+        array.view(np.uint8).fill(POISON)
+        return array
+
+    def upload(self, name: str, array: np.ndarray) -> np.ndarray:
+        out = self.empty(name, array.shape, array.dtype)
+        out[...] = array
+        return out
+
+    def download(self, array: np.ndarray) -> np.ndarray:
+        return array.copy()
+
+    def clear(self) -> None:
+        self._sizes.clear()
