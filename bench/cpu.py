@@ -22,9 +22,7 @@ from bench.machine import describe
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="model file; the default model if left out")
-    parser.add_argument(
-        "--text", help="UTF-8 text, a document per line; the shipped English if left out"
-    )
+    parser.add_argument("--text", help="UTF-8 text, a document per line; the shipped English if left out")
     parser.add_argument("--alpha", type=float, default=0.2)
     parser.add_argument("--rounds", type=int, default=7, help="every case runs once per round")
     parser.add_argument("--peer-lines", type=int, default=2000, help="lines given to peers slower than 2 MB/s")

@@ -85,7 +85,7 @@ def _sequence_to_arrow(texts: Any) -> pa.Array:
     if isinstance(first, bytes):
         try:
             return pa.array(texts, type=pa.large_binary())
-        except (TypeError, pa.ArrowInvalid, pa.ArrowTypeError):
+        except (TypeError, UnicodeEncodeError, pa.ArrowInvalid, pa.ArrowTypeError):
             pass
     try:
         return pa.array(texts, type=pa.large_string())

@@ -288,6 +288,8 @@ def _rebuild_from_pieces(pieces: Any, unk_piece: Any, device: str, threads: int 
 
 
 def _checked_device(device: str, model: Model) -> Model:
+    if not isinstance(device, str):
+        raise TypeError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if device in ("auto", "cpu"):
         return model
     if device == "cuda" or device.startswith("cuda:"):

@@ -60,3 +60,8 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def has_unknown_arcs(self) -> bool:
+        """Whether a symbol without a piece is an arc: it needs an id to become, the unknown one or SentencePiece's bytes."""
+        return self.unk_id is not None or (self.byte_ids is not None and self.unknown_runs == "merge")

@@ -82,9 +82,8 @@ def arc_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
     Raises ValueError for an alpha that is negative, not finite, or so large that a weight leaves float64's range.
     """
     alpha = checked_alpha(alpha)
-    scores = np.append(vocabulary.scores, vocabulary.unk_score if vocabulary.unk_id is not None else -np.inf)
-    is_arc = np.append(vocabulary.in_lattice, vocabulary.unk_id is not None)
-    scores = np.where(is_arc, scores, 0.0)
+    is_arc = np.append(vocabulary.in_lattice, vocabulary.has_unknown_arcs)
+    scores = np.where(is_arc, np.append(vocabulary.scores, vocabulary.unk_score), 0.0)
     extreme = float(np.max(np.abs(scores), initial=0.0))
     limit = math.log(LARGEST_WEIGHT)
     if alpha * extreme > limit:
@@ -98,7 +97,9 @@ def arc_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
 
 
 def checked_alpha(alpha: float) -> float:
-    """alpha as a float; ValueError unless it is finite and not negative."""
+    """alpha as a float; TypeError for what is no number, ValueError unless it is finite and not negative."""
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating):
+        raise TypeError(f"alpha is {alpha!r}; give a number")
     value = float(alpha)
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"alpha is {alpha!r}; give a finite number >= 0 (0 samples uniformly over segmentations)")

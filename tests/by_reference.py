@@ -18,7 +18,7 @@ def rules_of(tokenizer: Tokenizer, unk_weight: float = 0.0) -> Rules:
     """The arcs of a tokenizer's vocabulary."""
     vocabulary = tokenizer._model.vocabulary
     pieces = {vocabulary.surfaces[i]: int(i) for i in np.flatnonzero(vocabulary.in_lattice)}
-    return Rules(pieces, vocabulary.symbols, None if vocabulary.unk_id is None else unk_weight)
+    return Rules(pieces, vocabulary.symbols, unk_weight if vocabulary.has_unknown_arcs else None)
 
 
 def sample_ids(

@@ -53,6 +53,8 @@ def _check_piece(piece: Any, score: Any, kind: type) -> None:
         raise TypeError(f"pieces mixes {kind.__name__} with {type(piece).__name__} ({piece!r}); give one kind")
     if not piece:
         raise ValueError("pieces holds an empty piece; leave it out")
+    if score is not None and not isinstance(score, int | float | np.integer | np.floating):
+        raise TypeError(f"the score of {piece!r} is {score!r}; give a number or None")
     if score is not None and not math.isfinite(score):
         raise ValueError(f"the score of {piece!r} is {score}; give a finite number")
 

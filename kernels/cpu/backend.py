@@ -220,7 +220,7 @@ class CpuBackend:
             slots=trie.slots,
             piece_at=trie.piece,
             best_at=np.where(trie.piece >= 0, vocabulary.best_scores[trie.piece], dtype(0)),
-            best_unk=lowest if vocabulary.unk_id is None else dtype(vocabulary.best_unk_score),
+            best_unk=dtype(vocabulary.best_unk_score) if vocabulary.has_unknown_arcs else lowest,
             lowest=lowest,
             reset=1e5 if dtype is np.float32 else np.inf,
             longest=self._longest,

@@ -1,13 +1,13 @@
 """Parts: stretches of one document that are worked on alone, so that a long document keeps every core busy.
 
-A document's parts depend on the document only. A part ends at a chunk's end or at a static cut after a symbol that is
-a piece; no unknown arc ends there, so no run of unknown arcs crosses from one part to the next.
+A document's parts depend on the document only. A part ends at a chunk's end or at a static cut where no unknown arc
+ends, so no run of unknown arcs crosses from one part to the next.
 """
 
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.arcs import find_piece, symbol_length
+from gpu_lattice.kernels.cpu.arcs import child, symbol_length
 from gpu_lattice.kernels.cpu.cuts import find_cuts
 
 PART_BYTES = 1 << 14
@@ -48,7 +48,22 @@ def _part_end(values, start, stop, chunk_offsets, chunk_ids, model, part_bytes):
     while p < chunk_stop:
         find_cuts(values, p, p + 1, chunk_start, chunk_stop, model.pairs, model.keys, model.is_bytes, cut)
         p = cut[0]
-        symbol = symbol_length(values, p, model.is_bytes)
-        if find_piece(values, p - symbol, p, model.slots, model.piece_at) >= 0:
+        if _ends_known(values, chunk_start, p, model.slots, model.piece_at, model.unk_id, model.is_bytes):
             return p
     return chunk_stop
+
+
+@njit(nogil=True, cache=True)
+def _ends_known(values, start, e, slots, piece_at, unk_id, is_bytes):
+    """Whether no unknown arc, nor a piece that is the unknown token itself, can end at e."""
+    symbol = symbol_length(values, e, is_bytes)
+    node = np.int64(0)
+    known = False
+    for s in range(e - 1, start - 1, -1):
+        node = child(slots, node, values[s])
+        if node < 0:
+            break
+        if piece_at[node] >= 0 and piece_at[node] == unk_id:
+            return False
+        known |= e - s == symbol and piece_at[node] >= 0
+    return known

@@ -126,7 +126,9 @@ def _trace_part(values, segments, n_segments, model, memo, z, z_exponent, kinds,
                                   places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start,
                                   i_path)  # fmt: skip
         else:
-            i_path = trace(a, b, arena, sums, places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start, i_path)
+            i_path = trace(
+                a, b, arena, sums, places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start, i_path
+            )
     return i_path
 
 

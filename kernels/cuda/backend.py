@@ -122,9 +122,7 @@ class CudaBackend:
         self._max_arcs = most_arcs(best.slots, best.piece_at)
         self._n_warps = max(1, min(device.warps, SCRATCH_BYTES // (LANES * self._max_arcs * ARC_BYTES)))
         number = "float" if best.best_at.dtype == np.float32 else "double"
-        self._options = define_options(
-            {"IS_BYTES": int(best.is_bytes), "STRETCH": STRETCH, "LONGEST": LONGEST, "NUMBER": number}
-        )
+        self._constants = {"IS_BYTES": int(best.is_bytes), "STRETCH": STRETCH, "LONGEST": LONGEST, "NUMBER": number}
         self._kernel = lru_cache(maxsize=None)(self._find_kernel)
         self._best_nodes = lru_cache(maxsize=1)(self._build_best_nodes)
         self._sample_tables = lru_cache(maxsize=8)(self._build_sample_tables)
@@ -418,7 +416,8 @@ class CudaBackend:
         self._kernel(kernel)((self._n_warps,), (self._device.warp_threads,), _typed(args))
 
     def _find_kernel(self, kernel: str) -> Any:
-        return self._device.kernel(kernel_files()[kernel], kernel, self._options)
+        file = kernel_files()[kernel]
+        return self._device.kernel(file, kernel, define_options(file, self._constants))
 
     def _build_best_nodes(self) -> Any:
         best = self._host._best_model

@@ -16,6 +16,7 @@ _INCLUDE = re.compile(r'#include "(.+)"')
 _KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(')
 
 
+@lru_cache(maxsize=None)
 def read_source(name: str) -> str:
     """The file and, once each, all that it includes; the compiler names places in it by their own file and line."""
     return "\n".join(_lines(name, set()))
@@ -39,8 +40,10 @@ def kernel_files() -> dict[str, str]:
     return {kernel: name for name in FILES for kernel in _KERNEL.findall((FOLDER / f"{name}.cu").read_text("utf-8"))}
 
 
-def define_options(defines: dict[str, object]) -> tuple[str, ...]:
-    return tuple(f"-D{name}={value}" for name, value in sorted(defines.items()))
+def define_options(name: str, constants: dict[str, object]) -> tuple[str, ...]:
+    """The constants that the .cu file reads, as options of a compiler."""
+    source = read_source(f"{name}.cu")
+    return tuple(f"-D{key}={value}" for key, value in sorted(constants.items()) if re.search(rf"\b{key}\b", source))
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,17 @@ from gpu_lattice.kernels.cuda.loader import FOLDER, kernel_files
 
 HERE = Path(__file__).parent
 SANITIZE = os.environ.get("CUDA_ON_CPU_SANITIZE", "")
-FLAGS = ["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-shared", "-fPIC"]
+FLAGS = [
+    "-std=c++17",
+    "-O2",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unused-parameter",
+    "-shared",
+    "-fPIC",
+]
 POISON = 0xA5
 
 
