@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
+
+
+T = TypeVar("T")
 
 
 class NoPathError(ValueError):
@@ -65,16 +69,24 @@ class SampleModel(NamedTuple):
 
 
 class BestModel(NamedTuple):
-    """A vocabulary as kernels.cpu.encode reads it; best_at has the dtype of the tool's sums."""
+    """A vocabulary as kernels.cpu.encode reads it; best_at and piece_best have the dtype of the tool's sums.
+
+    rounding, extreme: n sums of terms up to `extreme`, from a start up to B, err by at most n (B + n extreme) rounding / 2
+    """
 
     slots: NDArray[np.int32]
     piece_at: NDArray[np.int32]
     best_at: NDArray[Any]
+    piece_best: NDArray[Any]
     best_unk: Any
     lowest: Any
     reset: float
     longest: int
+    rounding: float
+    extreme: float
     is_bytes: bool
+    pairs: NDArray[np.uint8]
+    keys: NDArray[np.uint64]
     unk_id: int
     byte_ids: NDArray[np.int32]
     look_up: bool
@@ -99,7 +111,9 @@ class CpuBackend:
         # An unknown arc has up to 4 bytes.
         self._longest = max(4, *(len(vocabulary.surfaces[i]) for i in ids))
         self._best_model = self._build_best_model()
-        self._memos: list[tuple[float, Memo]] = []
+        # Taken and put back by worker threads; pop and append of a deque are atomic.
+        self._best_memos: deque[Memo] = deque()
+        self._sample_memos: deque[tuple[float, Memo]] = deque()
         self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
 
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
@@ -107,13 +121,14 @@ class CpuBackend:
         chunk_offsets, chunk_ids = chunks_of(batch)
 
         def work(start: int, stop: int) -> Any:
-            return encode_docs(
-                batch.values, chunk_offsets, chunk_ids, batch.offsets[start : stop + 1], self._best_model
-            )
+            with self._best_memo() as memo:
+                return encode_docs(
+                    batch.values, chunk_offsets, chunk_ids, batch.offsets[start : stop + 1], self._best_model, memo
+                )
 
         done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
         raise_if_no_path([bad for _, _, bad in done])
-        lengths = [lengths.reshape(-1, 1) for _, lengths, _ in done]
+        lengths = [lengths for _, lengths, _ in done]
         return self._rows([ids for ids, _, _ in done], lengths, np.arange(len(batch)), is_null, 1)[0]
 
     def sample(
@@ -132,7 +147,7 @@ class CpuBackend:
         part_offsets, part_doc = plan_parts(batch.values, batch.offsets, chunk_offsets, chunk_ids, model, PART_BYTES)
 
         def work(start: int, stop: int) -> Any:
-            with self._borrowed_memo(alpha) as memo:
+            with self._sample_memo(alpha) as memo:
                 return sample_parts(
                     batch.values, chunk_offsets, chunk_ids, part_offsets[start : stop + 1], part_doc[start:stop],
                     batch.offsets, doc_ids, np.uint64(seed), num_samples, model, memo, return_log_prob,
@@ -149,21 +164,28 @@ class CpuBackend:
 
     def forget(self) -> None:
         """Drop what is remembered of earlier texts; it only ever saves time."""
-        self._memos.clear()
+        self._best_memos.clear()
+        self._sample_memos.clear()
 
     @contextmanager
-    def _borrowed_memo(self, alpha: float) -> Iterator[Memo]:
-        """A memo for this alpha that nobody else uses meanwhile."""
+    def _best_memo(self) -> Iterator[Memo]:
+        """A memo of best paths that nobody else uses meanwhile."""
+        memo = _popped(self._best_memos) or new_memo()
         try:
-            made_for, memo = self._memos.pop()
-        except IndexError:
-            made_for, memo = alpha, new_memo()
+            yield memo
+        finally:
+            self._best_memos.append(memo)
+
+    @contextmanager
+    def _sample_memo(self, alpha: float) -> Iterator[Memo]:
+        """A memo of arcs and sums at this alpha that nobody else uses meanwhile."""
+        made_for, memo = _popped(self._sample_memos) or (alpha, new_memo())
         if made_for != alpha:
             forget(memo)
         try:
             yield memo
         finally:
-            self._memos.append((alpha, memo))
+            self._sample_memos.append((alpha, memo))
 
     def _rows(
         self,
@@ -216,19 +238,36 @@ class CpuBackend:
         vocabulary, trie = self._vocabulary, self._trie
         dtype = vocabulary.best_scores.dtype.type
         lowest = dtype(-np.inf)
+        used = vocabulary.best_scores[vocabulary.in_lattice].astype(np.float64)
+        if vocabulary.has_unknown_arcs:
+            used = np.append(used, vocabulary.best_unk_score)
         return BestModel(
             slots=trie.slots,
             piece_at=trie.piece,
             best_at=np.where(trie.piece >= 0, vocabulary.best_scores[trie.piece], dtype(0)),
+            piece_best=vocabulary.best_scores,
             best_unk=dtype(vocabulary.best_unk_score) if vocabulary.has_unknown_arcs else lowest,
             lowest=lowest,
             reset=1e5 if dtype is np.float32 else np.inf,
             longest=self._longest,
+            # The unit in the last place, and a little for the leads, which are float64 sums themselves.
+            rounding=float(np.finfo(dtype).eps) * 1.01 + 2.0**-49,
+            extreme=float(np.abs(used).max(initial=0.0)),
             is_bytes=vocabulary.symbols == "bytes",
+            pairs=self._cuts.pairs,
+            keys=self._cuts.keys,
             unk_id=self._unk_id,
             byte_ids=self._byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
         )
+
+
+def _popped(pool: deque[T]) -> T | None:
+    """Another thread may take the last item between a look and a pop."""
+    try:
+        return pool.pop()
+    except IndexError:
+        return None
 
 
 def chunks_of(batch: NormalizedBatch) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -1,50 +1,123 @@
-"""Best segmentation of a range of documents: Viterbi over each chunk, then emission. One call runs on one thread."""
+"""Best segmentation of a range of documents, id for id what the model's own tool gives. One call runs on one thread.
+
+The tool sums scores from the left end of a chunk, and its rounding can decide a near tie. Between static cuts every path
+starts from the same sum, and rounded sums keep their order, so the tool's choice in a segment is the path that is best
+in exact arithmetic whenever its lead over all others exceeds what rounding can add up to. Such paths are remembered by
+the segment's text and only their scores are added on, in the tool's arithmetic; any other segment goes through
+`viterbi`, from the very sum at which the tool arrives there.
+"""
 
 import numpy as np
 from numba import njit
 
+from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
-from gpu_lattice.kernels.cpu.emit import emit_path
-from gpu_lattice.kernels.cpu.viterbi import follow, viterbi
+from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, emit_parts
+from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, begin_group, find, keep, place
+from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
+from gpu_lattice.kernels.cpu.segments import TOKEN, find_segments
+from gpu_lattice.kernels.cpu.viterbi import best_path, follow, viterbi
 
 
 @njit(nogil=True, cache=True)
-def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model):
-    """(ids int32, run_lengths int64 [D], bad): bad is the end of a chunk that no path reaches, or -1.
+def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
+    """(ids int32, run_lengths int64 [D, 1], bad): bad is the end of a segment that no path reaches, or -1.
 
     doc_offsets int64 [D + 1]; every document boundary is a chunk boundary.
     """
-    slots, piece_at, best_at, best_unk = model.slots, model.piece_at, model.best_at, model.best_unk
-    lowest, reset, longest_arc, is_bytes = model.lowest, model.reset, model.longest, model.is_bytes
-    unk_id, byte_ids, look_up = model.unk_id, model.byte_ids, model.look_up
     n_docs = len(doc_offsets) - 1
-    first = np.searchsorted(chunk_offsets, doc_offsets[0])
-    last = np.searchsorted(chunk_offsets, doc_offsets[n_docs])
-    longest = np.max(np.diff(chunk_offsets[first : last + 1])) if last > first else np.int64(0)
-    best = np.empty(longest + 1, best_at.dtype)
-    subtracted = np.empty(longest + 1, best_at.dtype)
-    back_arc, back_start = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int64)
+    longest = max(GROUP_BYTES, np.max(np.diff(doc_offsets))) if n_docs else np.int64(0)
+    segments, kinds = np.empty(longest + 1, np.int64), np.empty(longest, np.uint8)
     path_arc, path_start = np.empty(longest, np.int32), np.empty(longest, np.int64)
-    run_lengths = np.zeros(n_docs, np.int64)
+    back_arc, back_start = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int64)
+    best, subtracted = np.empty(longest + 1, model.best_at.dtype), np.empty(longest + 1, model.best_at.dtype)
+    run_lengths = np.zeros((n_docs, 1), np.int64)
     ids = np.empty(max(16, (doc_offsets[n_docs] - doc_offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
-    i_chunk = first
-    for i_doc in range(n_docs):
-        before = n_ids
-        while i_chunk < last and chunk_offsets[i_chunk] < doc_offsets[i_doc + 1]:
-            start, stop = chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1]
-            ids = grown(ids, n_ids, n_ids + stop - start)
-            if chunk_ids[i_chunk] >= 0:
-                ids[n_ids] = chunk_ids[i_chunk]
-                n_ids += 1
-            else:
-                viterbi(values, start, stop, slots, piece_at, best_at, best_unk, lowest, reset, longest_arc, is_bytes,
-                        best, subtracted, back_arc, back_start)  # fmt: skip
-                if best[stop - start] == lowest:
-                    return ids, run_lengths, stop
-                first_arc = follow(start, stop, back_arc, back_start, path_arc, path_start)
-                n_ids = emit_path(values, stop, path_arc, path_start, first_arc, stop - start, slots, piece_at, unk_id,
-                                  byte_ids, look_up, ids, n_ids)  # fmt: skip
+    i_chunk = np.searchsorted(chunk_offsets, doc_offsets[0])
+    low = 0
+    while low < n_docs:
+        high = group_end(doc_offsets, low)
+        start, stop = doc_offsets[low], doc_offsets[high]
+        while i_chunk + 1 < len(chunk_offsets) and chunk_offsets[i_chunk + 1] <= start:
             i_chunk += 1
-        run_lengths[i_doc] = n_ids - before
+        n_segments = find_segments(
+            values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.pairs, model.keys, model.is_bytes, segments,
+            kinds
+        )  # fmt: skip
+        n_arcs, bad = _best_of_group(values, segments, n_segments, kinds, chunk_offsets, i_chunk, model, memo, best,
+                                     subtracted, back_arc, back_start, path_arc, path_start)  # fmt: skip
+        if bad >= 0:
+            return ids, run_lengths, bad
+        ids = grown(ids, n_ids, n_ids + stop - start)
+        n_ids = emit_parts(values, doc_offsets, low, high, chunk_offsets, chunk_ids, i_chunk, model.slots,
+                           model.piece_at, model.unk_id, model.byte_ids, model.look_up, path_arc, path_start, 0, n_arcs,
+                           ids, n_ids, run_lengths[:, 0])  # fmt: skip
+        low = high
     return ids[:n_ids], run_lengths, np.int64(-1)
+
+
+@njit(nogil=True, cache=True)
+def _best_of_group(values, segments, n_segments, kinds, chunk_offsets, i_chunk, model, memo, best, subtracted, back_arc,
+                   back_start, path_arc, path_start):  # fmt: skip
+    """Write the best path of every chunk; (number of arcs, end of a segment without a path or -1)."""
+    slots, piece_at, best_at, piece_best = model.slots, model.piece_at, model.best_at, model.piece_best
+    best_unk, lowest, reset, longest_arc = model.best_unk, model.lowest, model.reset, model.longest
+    is_bytes, rounding, extreme = model.is_bytes, model.rounding, model.extreme
+    table, arena, sums, text, used = memo.slots, memo.arena, memo.sums, memo.text, memo.used
+    begin_group(table, used)
+    n_arcs = 0
+    best[0] = 0
+    zero = best[0]
+    total = zero
+    for i in range(n_segments):
+        a, b = segments[i], segments[i + 1]
+        if a == chunk_offsets[i_chunk]:
+            i_chunk += 1
+            total = zero
+        if kinds[i] == TOKEN:
+            path_arc[n_arcs], path_start[n_arcs] = TOKEN_ARC, a
+            n_arcs += 1
+            continue
+        if abs(total) > reset:
+            total = zero
+        base, hashed = find(values, a, b, table, arena, text)
+        if base < 0 and b - a <= LONGEST_BYTES:
+            base = _remember(values, a, b, hashed, table, arena, sums, text, used, slots, piece_at, best_at, best_unk,
+                             is_bytes)  # fmt: skip
+        largest = abs(np.float64(total)) + (b - a) * extreme
+        if base >= 0 and largest <= reset and sums[base] > (b - a) * largest * rounding:
+            p = a
+            for k in range(base + 2, base + 2 + arena[base + 1]):
+                arc = np.int32(arena[k])
+                path_arc[n_arcs], path_start[n_arcs] = arc, p
+                n_arcs += 1
+                p += arena[k] >> 32
+                total = total + (best_unk if arc == UNKNOWN else piece_best[arc])
+        else:
+            best[0] = total
+            viterbi(values, a, b, slots, piece_at, best_at, best_unk, lowest, reset, longest_arc, is_bytes, best,
+                    subtracted, back_arc, back_start)  # fmt: skip
+            total = best[b - a]
+            if total == lowest:
+                return n_arcs, b
+            n_arcs = follow(a, b, back_arc, back_start, path_arc, path_start, n_arcs)
+    return n_arcs, np.int64(-1)
+
+
+@njit(nogil=True, cache=True)
+def _remember(values, start, stop, hashed, table, arena, sums, text, used, slots, piece_at, best_at, best_unk,
+              is_bytes):  # fmt: skip
+    """Work out and keep a segment's best path; its base, or -1 for want of room or of a path."""
+    length = stop - start
+    base, lasts = place(length, length + 2, table, used)
+    if base < 0:
+        return base
+    best, gaps = np.empty(length + 1), np.empty(length + 1)
+    back_arc, back_start = np.empty(length + 1, np.int32), np.empty(length + 1, np.int64)
+    top = best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes, best, gaps, back_arc, back_start,
+                    arena, sums, base)  # fmt: skip
+    if top < 0:
+        return top
+    keep(values, start, stop, hashed, base, top, lasts, table, arena, text, used)
+    return base

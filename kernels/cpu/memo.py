@@ -1,19 +1,17 @@
-"""A bounded memory of segments that have been through `forward`: text -> its arcs and running sums.
+"""A bounded memory of what was worked out for a segment: its arcs and running sums, or its best path.
 
-Words repeat, so most segments of a text are found here. A memo belongs to one thread and one alpha. What it holds is a
-pure function of the segment's bytes, so finding, forgetting or bypassing an entry never changes a result. Long segments
-go to a transient region that is emptied before each part; a full memo is emptied before the next part.
+Words repeat, so most segments of a text are found here. A memo belongs to one thread and to one alpha (or to `encode`).
+What it holds is a pure function of the segment's bytes, so finding, forgetting or bypassing an entry never changes a
+result. Long segments go to a transient region that is emptied before each group of parts; a full memo before the next group.
 
-A record is one stretch of the arena, so that a trace stays within a few cache lines: a word with the length of the
-text, the text in whole words, then from `base` on what `forward` writes.
+A record is one stretch of the arena, so that reading it stays within a few cache lines: a word with the length of the
+text, the text in whole words, then from `base` on what the stage writes.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-
-from gpu_lattice.kernels.cpu.forward import forward, partition
 
 LASTING_BYTES = 64
 LONGEST_BYTES = 512
@@ -32,7 +30,6 @@ class Memo(NamedTuple):
 
     slots  int64 [2 * SLOTS], an entry is (hash of the text, base of its record); base 0 means empty
     arena, sums, text   the same memory as int64, float64 and uint8
-    z      float64, scratch of `forward`
     used   int64 [4], how much of each region is in use
     """
 
@@ -40,7 +37,6 @@ class Memo(NamedTuple):
     arena: np.ndarray
     sums: np.ndarray
     text: np.ndarray
-    z: np.ndarray
     used: np.ndarray
 
 
@@ -51,7 +47,6 @@ def new_memo() -> Memo:
         arena=arena,
         sums=arena.view(np.float64),
         text=arena.view(np.uint8),
-        z=np.empty(LONGEST_BYTES + 1),
         used=np.empty(4, np.int64),
     )
     forget(memo)
@@ -59,12 +54,12 @@ def new_memo() -> Memo:
 
 
 def forget(memo: Memo) -> None:
-    """Have the memo emptied before the next part, as for another alpha."""
+    """Have the memo emptied before the next group, as for another alpha."""
     memo.used[FULL] = 1
 
 
 @njit(nogil=True, cache=True)
-def begin_part(slots, used):
+def begin_group(slots, used):
     """Empty the transient region, and the lasting one when it is full. Bases handed out before are void."""
     used[LONG_TOP] = LASTING_WORDS
     if used[FULL]:
@@ -97,40 +92,38 @@ def find(values, start, stop, slots, arena, text):
 
 
 @njit(nogil=True, cache=True)
-def forward_new(values, start, stop, hashed, slots, arena, sums, text, z, used, trie, piece_at, weight_at, unk_weight,
-                is_bytes, z_low, z_high, longest_arc):  # fmt: skip
-    """Do and keep a segment that `find` did not find; its base, or -1 if it must be done with exponents."""
-    length = stop - start
-    if length > LONGEST_BYTES:
-        return np.int64(-1)
-    most = 2 + (length >> 3) + length + 2 * length * min(length, longest_arc)
+def place(length, most, slots, used):
+    """Where a record of at most `most` words for a text of `length` bytes may be written.
+
+    Returns (base, whether it lasts); base is -1 where there is no room, or the text is too long.
+    """
+    most += 2 + (length >> 3)
     if used[TOP] + most > LASTING_WORDS or 2 * used[ENTRIES] >= SLOTS:
         used[FULL] = 1
-    lasting = length <= LASTING_BYTES and not used[FULL]
-    at = used[TOP] if lasting else used[LONG_TOP]
-    if not lasting and at + most > LASTING_WORDS + TRANSIENT_WORDS:
-        return np.int64(-1)
-    base = at + 1 + ((length + 7) >> 3)
-    top = forward(values, start, stop, trie, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arena, sums, base,
-                  z)  # fmt: skip
-    if top < 0:
-        return top
-    # A segment without a path is reported at once; a record of it would be taken for a good one later.
-    if partition(arena, sums, base, length) == 0.0:
-        return base
-    if not lasting:
+    lasts = length <= LASTING_BYTES and not used[FULL]
+    at = used[TOP] if lasts else used[LONG_TOP]
+    if length > LONGEST_BYTES or (not lasts and at + most > LASTING_WORDS + TRANSIENT_WORDS):
+        return np.int64(-1), False
+    return at + 1 + ((length + 7) >> 3), lasts
+
+
+@njit(nogil=True, cache=True)
+def keep(values, start, stop, hashed, base, top, lasts, slots, arena, text, used):
+    """Keep the record that was written to base..top, under its text if it lasts."""
+    if not lasts:
         used[LONG_TOP] = top
-        return base
-    arena[at] = length
+        return
+    length = stop - start
+    at = base - ((length + 7) >> 3)
+    arena[at - 1] = length
     for i in range(length):
-        text[8 * (at + 1) + i] = values[start + i]
+        text[8 * at + i] = values[start + i]
     slot = (hashed >> 20) & (SLOTS - 1)
     while slots[2 * slot + 1] != 0:
         slot = (slot + 1) & (SLOTS - 1)
     slots[2 * slot], slots[2 * slot + 1] = hashed, base
     used[ENTRIES] += 1
     used[TOP] = top
-    return base
 
 
 @njit(nogil=True, cache=True, inline="always")

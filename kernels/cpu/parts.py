@@ -11,6 +11,16 @@ from gpu_lattice.kernels.cpu.arcs import child, symbol_length
 from gpu_lattice.kernels.cpu.cuts import find_cuts
 
 PART_BYTES = 1 << 14
+GROUP_BYTES = 1 << 14
+
+
+@njit(nogil=True, cache=True)
+def group_end(part_offsets, low):
+    """The end of a group of parts that begins with `low`: one part, or several of GROUP_BYTES together."""
+    high = low + 1
+    while high + 1 < len(part_offsets) and part_offsets[high + 1] - part_offsets[low] <= GROUP_BYTES:
+        high += 1
+    return high
 
 
 @njit(nogil=True, cache=True)

@@ -1,7 +1,7 @@
 """Sampling of a range of parts: segments, forward scores once, then as many traces as samples are wanted.
 
 Reads normalized text, chunks and parts; owns its scratch, the memo for the time of the call, and the ids that it
-returns. One call runs on one thread.
+returns. One call runs on one thread. Short parts are worked on in groups, since to enter a stage has its price.
 """
 
 import numpy as np
@@ -9,14 +9,13 @@ from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
-from gpu_lattice.kernels.cpu.emit import emit_path
-from gpu_lattice.kernels.cpu.forward import forward_scaled, partition
-from gpu_lattice.kernels.cpu.memo import begin_part, find, forward_new
+from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, emit_parts
+from gpu_lattice.kernels.cpu.forward import forward, forward_scaled, partition
+from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, begin_group, find, keep, place
+from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.scaled import scaled
 from gpu_lattice.kernels.cpu.segments import PLAIN, SCALED, TOKEN, find_segments
 from gpu_lattice.kernels.cpu.trace import trace, trace_scaled
-
-TOKEN_ARC = -2
 
 
 @njit(nogil=True, cache=True)
@@ -30,7 +29,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     z_exponent int64 [P]: the part's partition z * 2**z_exponent, bad: the end of a segment without a path, or -1).
     """
     n_parts = len(part_doc)
-    longest = np.max(np.diff(part_offsets)) if n_parts else np.int64(0)
+    longest = max(GROUP_BYTES, np.max(np.diff(part_offsets))) if n_parts else np.int64(0)
     run_lengths = np.zeros((n_parts, num_samples), np.int64)
     scores = np.zeros((n_parts, num_samples), np.float64)
     part_z = np.full(n_parts, 0.5)
@@ -46,46 +45,49 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     ids = np.empty(max(16, part_offsets[n_parts] - part_offsets[0]), np.int32)
     n_ids = np.int64(0)
     i_chunk = np.searchsorted(chunk_offsets, part_offsets[0], side="right") - 1
-    for i_part in range(n_parts):
-        start, stop = part_offsets[i_part], part_offsets[i_part + 1]
+    low = 0
+    while low < n_parts:
+        # The runs of one part must follow each other, so several samples are drawn part by part.
+        high = group_end(part_offsets, low) if num_samples == 1 else low + 1
+        start, stop = part_offsets[low], part_offsets[high]
         while chunk_offsets[i_chunk + 1] <= start:
             i_chunk += 1
         n_segments = find_segments(
             values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.pairs, model.keys, model.is_bytes, segments,
             kinds
         )  # fmt: skip
-        bad = _forward_part(values, segments, n_segments, model, memo, z, z_exponent, kinds, places)
+        bad = _forward_group(values, segments, n_segments, model, memo, z, z_exponent, kinds, places)
         if bad >= 0:
             return ids, run_lengths, scores, part_z, part_z_exponent, bad
-        i_doc = part_doc[i_part]
         for i_sample in range(num_samples):
-            first = _trace_part(values, segments, n_segments, model, memo, z, z_exponent, kinds, places, seed,
-                                doc_ids[i_doc], doc_offsets[i_doc], i_sample, path_arc, path_start,
-                                stop - start)  # fmt: skip
+            first = _trace_group(values, segments, n_segments, part_offsets, part_doc, high, model, memo, z, z_exponent,
+                                 kinds, places, seed, doc_ids, doc_offsets, i_sample, path_arc, path_start,
+                                 stop - start)  # fmt: skip
             ids = grown(ids, n_ids, n_ids + stop - start)
-            before = n_ids
-            n_ids = _emit_part(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model, path_arc, path_start,
-                               first, stop - start, ids, n_ids)  # fmt: skip
-            run_lengths[i_part, i_sample] = n_ids - before
+            n_ids = emit_parts(values, part_offsets, low, high, chunk_offsets, chunk_ids, i_chunk, model.slots,
+                               model.piece_at, model.unk_id, model.byte_ids, model.look_up, path_arc, path_start, first,
+                               stop - start, ids, n_ids, run_lengths[:, i_sample])  # fmt: skip
             if scored:
-                scores[i_part, i_sample] = _path_score(path_arc, first, stop - start, model.scores, model.unk_score)
+                _score_paths(path_arc, path_start, first, stop - start, part_offsets, low, high, model.scores,
+                             model.unk_score, scores[:, i_sample])  # fmt: skip
         if scored:
-            part_z[i_part], part_z_exponent[i_part] = _partition(
-                segments, n_segments, memo, z, z_exponent, kinds, places
-            )
+            _partitions(segments, n_segments, memo.arena, memo.sums, z, z_exponent, kinds, places, part_offsets, low,
+                        part_z, part_z_exponent)  # fmt: skip
+        low = high
     return ids[:n_ids], run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
-def _forward_part(values, segments, n_segments, model, memo, z, z_exponent, kinds, places):
+def _forward_group(values, segments, n_segments, model, memo, z, z_exponent, kinds, places):
     """Forward scores of every segment; returns the end of one that no path reaches, or -1.
 
     places[i] is the base of the segment's record in the memo, or, for kind SCALED, where its scores begin in z.
     """
     slots, piece_at, weight_at, unk_weight = model.slots, model.piece_at, model.weight_at, model.unk_weight
     is_bytes, z_low, z_high, longest_arc = model.is_bytes, model.z_low, model.z_high, model.longest
-    table, arena, sums, text, scratch, used = memo.slots, memo.arena, memo.sums, memo.text, memo.z, memo.used
-    begin_part(table, used)
+    table, arena, sums, text, used = memo.slots, memo.arena, memo.sums, memo.text, memo.used
+    scratch = np.empty(LONGEST_BYTES + 1)
+    begin_group(table, used)
     scaled_top = np.int64(0)
     for i in range(n_segments):
         a, b = segments[i], segments[i + 1]
@@ -93,15 +95,13 @@ def _forward_part(values, segments, n_segments, model, memo, z, z_exponent, kind
             continue
         base, hashed = find(values, a, b, table, arena, text)
         if base < 0:
-            base = forward_new(values, a, b, hashed, table, arena, sums, text, scratch, used, slots, piece_at, weight_at,
-                               unk_weight, is_bytes, z_low, z_high, longest_arc)  # fmt: skip
+            base, total = _forward_new(values, a, b, hashed, table, arena, sums, text, used, slots, piece_at, weight_at,
+                                       unk_weight, is_bytes, z_low, z_high, longest_arc, scratch)  # fmt: skip
             if base < 0:
                 kinds[i], base = SCALED, scaled_top
                 forward_scaled(values, a, b, slots, weight_at, unk_weight, is_bytes, z, z_exponent, base)
                 total = z[base + b - a]
                 scaled_top += b - a + 1
-            else:
-                total = partition(arena, sums, base, b - a)
             if total == 0.0:
                 return b
         places[i] = base
@@ -109,15 +109,40 @@ def _forward_part(values, segments, n_segments, model, memo, z, z_exponent, kind
 
 
 @njit(nogil=True, cache=True)
-def _trace_part(values, segments, n_segments, model, memo, z, z_exponent, kinds, places, seed, doc_id, doc_start,
-                i_sample, path_arc, path_start, last):  # fmt: skip
-    """One path of the part, in the order of the text, at path_arc[first:last]; returns first."""
+def _forward_new(values, start, stop, hashed, table, arena, sums, text, used, slots, piece_at, weight_at, unk_weight,
+                 is_bytes, z_low, z_high, longest_arc, scratch):  # fmt: skip
+    """Do and keep a segment that is not in the memo: (its base, its Z); base is -1 if it needs exponents."""
+    length = stop - start
+    base, lasts = place(length, length + 2 * length * min(length, longest_arc), table, used)
+    if base < 0:
+        return base, 0.0
+    top = forward(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arena, sums,
+                  base, scratch)  # fmt: skip
+    if top < 0:
+        return top, 0.0
+    total = partition(arena, sums, base, length)
+    if total > 0.0:
+        keep(values, start, stop, hashed, base, top, lasts, table, arena, text, used)
+    return base, total
+
+
+@njit(nogil=True, cache=True)
+def _trace_group(values, segments, n_segments, part_offsets, part_doc, high, model, memo, z, z_exponent, kinds, places,
+                 seed, doc_ids, doc_offsets, i_sample, path_arc, path_start, last):  # fmt: skip
+    """One path through the group that ends with part high - 1, at path_arc[first:last]; returns first."""
     slots, piece_at, weight_at = model.slots, model.piece_at, model.weight_at
     unk_weight, is_bytes = model.unk_weight, model.is_bytes
     arena, sums = memo.arena, memo.sums
+    i_part = high
+    part_start = part_offsets[high]
+    doc_id, doc_start = doc_ids[0], doc_offsets[0]
     i_path = last
     for i in range(n_segments - 1, -1, -1):
         a, b = segments[i], segments[i + 1]
+        while a < part_start:
+            i_part -= 1
+            part_start = part_offsets[i_part]
+            doc_id, doc_start = doc_ids[part_doc[i_part]], doc_offsets[part_doc[i_part]]
         if kinds[i] == TOKEN:
             i_path -= 1
             path_arc[i_path], path_start[i_path] = TOKEN_ARC, a
@@ -126,56 +151,38 @@ def _trace_part(values, segments, n_segments, model, memo, z, z_exponent, kinds,
                                   places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start,
                                   i_path)  # fmt: skip
         else:
-            i_path = trace(
-                a, b, arena, sums, places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start, i_path
-            )
+            i_path = trace(a, b, arena, sums, places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start, i_path)
     return i_path
 
 
 @njit(nogil=True, cache=True)
-def _emit_part(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model, path_arc, path_start, first, last, ids,
-               n_ids):  # fmt: skip
-    """Append the ids of a part's path, chunk by chunk; a chunk that is a token gives that."""
-    slots, piece_at, unk_id = model.slots, model.piece_at, model.unk_id
-    byte_ids, look_up = model.byte_ids, model.look_up
+def _score_paths(path_arc, path_start, first, last, part_offsets, low, high, scores, unk_score, totals):
+    """Write the sum of the scores of each part's path, from its first arc to its last, to totals[low:high]."""
     i = first
-    while i < last:
-        chunk_stop = min(stop, chunk_offsets[i_chunk + 1])
-        after = i
-        while after < last and path_start[after] < chunk_stop:
-            after += 1
-        if chunk_ids[i_chunk] >= 0:
-            ids[n_ids] = chunk_ids[i_chunk]
-            n_ids += 1
-        else:
-            n_ids = emit_path(values, chunk_stop, path_arc, path_start, i, after, slots, piece_at, unk_id, byte_ids,
-                              look_up, ids, n_ids)  # fmt: skip
-        i = after
-        i_chunk += 1
-    return n_ids
+    for i_part in range(low, high):
+        total = 0.0
+        while i < last and path_start[i] < part_offsets[i_part + 1]:
+            if path_arc[i] >= 0:
+                total += scores[path_arc[i]]
+            elif path_arc[i] == UNKNOWN:
+                total += unk_score
+            i += 1
+        totals[i_part] = total
 
 
 @njit(nogil=True, cache=True)
-def _path_score(path_arc, first, last, scores, unk_score):
-    score = 0.0
-    for i in range(first, last):
-        if path_arc[i] >= 0:
-            score += scores[path_arc[i]]
-        elif path_arc[i] == UNKNOWN:
-            score += unk_score
-    return score
-
-
-@njit(nogil=True, cache=True)
-def _partition(segments, n_segments, memo, z, z_exponent, kinds, places):
-    """The product of the segments' partitions, from the first to the last, as (mantissa, exponent)."""
-    arena, sums = memo.arena, memo.sums
-    product, exponent = scaled(1.0, np.int64(0))
+def _partitions(segments, n_segments, arena, sums, z, z_exponent, kinds, places, part_offsets, low, part_z,
+                part_z_exponent):  # fmt: skip
+    """Multiply the segments' partitions, from the first to the last, into (mantissa, exponent) of their parts."""
+    i_part = low
     for i in range(n_segments):
+        while segments[i] >= part_offsets[i_part + 1]:
+            i_part += 1
         length = segments[i + 1] - segments[i]
+        total, exponent = 1.0, part_z_exponent[i_part]
         if kinds[i] == SCALED:
+            total = z[places[i] + length]
             exponent += z_exponent[places[i] + length]
-            product, exponent = scaled(product * z[places[i] + length], exponent)
         elif kinds[i] == PLAIN:
-            product, exponent = scaled(product * partition(arena, sums, places[i], length), exponent)
-    return product, exponent
+            total = partition(arena, sums, places[i], length)
+        part_z[i_part], part_z_exponent[i_part] = scaled(part_z[i_part] * total, exponent)

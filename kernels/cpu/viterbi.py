@@ -1,4 +1,4 @@
-"""Best segmentation of one chunk, with the sums of the model's own tool: left to right, in best_at's dtype.
+"""Best segmentation of one segment, with the sums of the model's own tool: left to right, in best_at's dtype.
 
 Pulling arcs shortest first with >= gives the tools' rule that of equal sums the longest last arc wins. SentencePiece
 also subtracts a start's score from every reached end when it leaves [-reset, reset]; ends within one piece of such a
@@ -17,11 +17,11 @@ def viterbi(values, start, stop, slots, piece_at, best_at, best_unk, lowest, res
             back_arc, back_start):  # fmt: skip
     """Write best scores and back-pointers of start..stop to index 0..; `lowest` where no path ends.
 
-    best, subtracted: dtype of best_at, back_arc int32, back_start int64, all at least stop - start + 1 long.
-    longest: bytes of the longest arc.
+    best[0]: what the caller has summed up to start, within the bounds of the reset. best, subtracted: dtype of best_at,
+    back_arc int32, back_start int64, all at least stop - start + 1 long. longest: bytes of the longest arc.
     """
-    best[0], subtracted[0] = 0, 0
-    zero = best[0]
+    subtracted[0] = 0
+    zero = subtracted[0]
     last_reset = -longest
     for e in range(start + 1, stop + 1):
         i = e - start
@@ -104,12 +104,70 @@ def _pull_across_resets(values, start, e, slots, piece_at, best_at, best_unk, lo
 
 
 @njit(nogil=True, cache=True)
-def follow(start, stop, back_arc, back_start, path_arc, path_start):
-    """Write the best path, in the order of the text, to path_arc[first : stop - start]; returns first."""
-    i = stop - start
+def follow(start, stop, back_arc, back_start, path_arc, path_start, i):
+    """Write the best path, in the order of the text, from path_arc[i] on; returns the index after it."""
+    n = 0
     e = stop
     while e > start:
-        i -= 1
-        path_arc[i], path_start[i] = back_arc[e - start], back_start[e - start]
-        e = path_start[i]
-    return i
+        e = back_start[e - start]
+        n += 1
+    e = stop
+    for k in range(i + n - 1, i - 1, -1):
+        path_arc[k], path_start[k] = back_arc[e - start], back_start[e - start]
+        e = path_start[k]
+    return i + n
+
+
+@njit(nogil=True, cache=True)
+def best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes, best, gaps, back_arc, back_start,
+              arena, sums, base):  # fmt: skip
+    """Write a segment's best path to the arena: its lead, its number of arcs, then each arc's length and piece.
+
+    The lead is the score by which the path beats every other, in float64: the least, over the positions on the path, of
+    what the best arc into it is ahead of the next. Returns the end of what was written, -1 if there is no path.
+    best, gaps: float64 scratch, back_arc int32, back_start int64.
+    """
+    best[0] = 0.0
+    for e in range(start + 1, stop + 1):
+        i = e - start
+        top, second = -np.inf, -np.inf
+        arc, arc_start = np.int32(UNKNOWN), np.int64(start)
+        if is_boundary(values, e, stop, is_bytes):
+            symbol = symbol_length(values, e, is_bytes)
+            arc_start = np.int64(e - symbol)
+            node = np.int64(0)
+            s = e
+            while s > start:
+                slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
+                if slots[2 * slot + 1] != node:
+                    break
+                node = slot
+                s -= 1
+                if piece_at[node] >= 0:
+                    candidate = best[s - start] + np.float64(best_at[node])
+                    if candidate > top:
+                        second, top = top, candidate
+                        arc, arc_start = piece_at[node], np.int64(s)
+                    elif candidate > second:
+                        second = candidate
+                elif e - s == symbol:
+                    top = best[s - start] + np.float64(best_unk)
+            if e - s < symbol:
+                top = best[e - symbol - start] + np.float64(best_unk)
+        best[i], back_arc[i], back_start[i] = top, arc, arc_start
+        gaps[i] = top - second if second > -np.inf else np.inf
+    if best[stop - start] == -np.inf:
+        return np.int64(-1)
+    lead = np.inf
+    n = np.int64(0)
+    e = np.int64(stop)
+    while e > start:
+        lead = min(lead, gaps[e - start])
+        e = back_start[e - start]
+        n += 1
+    sums[base], arena[base + 1] = lead, n
+    e = np.int64(stop)
+    for k in range(base + 1 + n, base + 1, -1):
+        arena[k] = (e - back_start[e - start]) << 32 | np.int64(back_arc[e - start]) & 0xFFFFFFFF
+        e = back_start[e - start]
+    return base + 2 + n

@@ -1,0 +1,337 @@
+"""The CUDA sources give the ids and log-probabilities of the CPU backend: built by g++ and run here, and on a GPU.
+
+CUDA_ON_CPU_SANITIZE=address,undefined in the environment builds them with these sanitizers (which must be preloaded).
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cuda_on_cpu.host_device import HostDevice, compiler
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import cases
+from test_identity import EXTREME
+
+from gpu_lattice import Tokenizer
+from gpu_lattice.kernels.cpu.backend import CpuBackend, NoPathError
+from gpu_lattice.kernels.cuda import backend as cuda_backend
+from gpu_lattice.kernels.cuda.backend import CudaBackend, most_arcs
+from gpu_lattice.kernels.cuda.device import CudaDevice, device_count
+from gpu_lattice.models import Model
+from gpu_lattice.models.pieces import from_pieces
+from gpu_lattice.normalizers import NormalizedBatch
+from gpu_lattice.text_batch import TextBatch
+from gpu_lattice.trie import build_trie
+
+DATA = Path(__file__).parent / "data"
+MODELS = sorted({entry["model"] for entry in json.loads((DATA / "expected.json").read_text("utf-8"))})
+ALPHAS = [0.0, 0.2, 1.0, 20.0]
+EXAMPLES = int(os.environ.get("CUDA_EXAMPLES", 100))
+
+
+@pytest.fixture(params=["host", "host, last thread first", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Any:
+    if request.param == "gpu":
+        if device_count() == 0:
+            pytest.skip("no CUDA device answers through CuPy")
+        return CudaDevice()
+    return host_device(reversed="last" in request.param)
+
+
+def host_device(**options: Any) -> HostDevice:
+    if compiler() is None:
+        pytest.skip("no g++: the CUDA sources cannot be built for this machine")
+    return HostDevice(**options)
+
+
+@pytest.fixture(params=[(256, 512), (8, 5)], ids=["as shipped", "tiny stretches"])
+def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny stretches and segments bring every boundary, and the kernels for long segments, into short texts."""
+    monkeypatch.setattr(cuda_backend, "STRETCH", request.param[0])
+    monkeypatch.setattr(cuda_backend, "LONGEST", request.param[1])
+
+
+def assert_same(expected: Any, got: Any) -> None:
+    for name in ("offsets", "ids", "log_prob"):
+        one, other = getattr(expected, name), getattr(got, name)
+        if one is not None:
+            assert other.dtype == one.dtype
+            np.testing.assert_array_equal(other.get() if hasattr(other, "get") else other, one)
+
+
+def outcome(work: Any) -> Any:
+    try:
+        return work()
+    except NoPathError as error:
+        return error.position
+
+
+def assert_same_outcome(expected: Any, got: Any) -> None:
+    if isinstance(expected, int) or isinstance(got, int):
+        assert got == expected
+    else:
+        assert_same(expected, got)
+
+
+@dataclasses.dataclass(frozen=True)
+class Situation:
+    """A model with any combination of rules for unknown text, and documents in chunks, some of them tokens."""
+
+    model: Model
+    batch: NormalizedBatch
+    is_null: Any
+    doc_ids: Any
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> Situation:
+    case = draw(cases(longest_text=30))
+    model = from_pieces(case.pieces, case.unk_piece)
+    vocabulary = model.vocabulary
+    changes: dict[str, Any] = {}
+    if draw(st.booleans()):
+        changes["best_scores"] = vocabulary.best_scores.astype(np.float32)
+        changes["best_unk_score"] = float(np.float32(vocabulary.best_unk_score))
+    if vocabulary.unk_id is not None:
+        has_byte = draw(st.sampled_from(["none", "all", "some"]))
+        if has_byte != "none":
+            ids = np.arange(256, dtype=np.int32) + len(vocabulary)
+            if has_byte == "some":
+                ids[draw(st.lists(st.sampled_from(list(b"?ab\xc3\xa9\xe6\x00")), max_size=4))] = -1
+            changes["byte_ids"] = ids
+        changes["unknown_runs"] = draw(st.sampled_from(["merge", "lookup"]))
+        surface = draw(st.sampled_from(["b?", "?", "??", "é?"])).encode()
+        if draw(st.booleans()) and surface not in vocabulary.surfaces:
+            i = vocabulary.unk_id
+            changes["surfaces"] = [*vocabulary.surfaces[:i], surface, *vocabulary.surfaces[i + 1 :]]
+            changes["in_lattice"] = np.ones(len(vocabulary), np.bool_)
+    around = st.lists(st.integers(0, 9), max_size=2).map(tuple)
+    model = dataclasses.replace(
+        model,
+        vocabulary=dataclasses.replace(vocabulary, **changes),
+        prefix_ids=draw(around),
+        suffix_ids=draw(around),
+    )
+    batch = model.normalizer(TextBatch.from_texts(case.texts))
+    is_null = np.array([draw(st.booleans()) and length == 0 for length in np.diff(batch.offsets)], np.bool_)
+    if draw(st.booleans()):
+        batch = draw(in_chunks(batch, vocabulary.symbols == "bytes"))
+    doc_ids = np.array([draw(st.integers(0, 2**64 - 1)) for _ in case.texts], np.uint64)
+    return Situation(model, batch, is_null, doc_ids)
+
+
+@st.composite
+def in_chunks(draw: st.DrawFn, batch: NormalizedBatch, is_bytes: bool) -> NormalizedBatch:
+    inner = [p for p, byte in enumerate(batch.values.tolist()) if is_bytes or byte & 0xC0 != 0x80]
+    some = draw(st.lists(st.sampled_from(inner), max_size=8)) if inner else []
+    chunk_offsets = np.unique([*batch.offsets.tolist(), *some])
+    ids = draw(
+        st.lists(st.sampled_from([-1, -1, 0, 1, 7]), min_size=len(chunk_offsets) - 1, max_size=len(chunk_offsets) - 1)
+    )
+    return NormalizedBatch(batch.values, batch.offsets, chunk_offsets, np.array(ids, np.int32))
+
+
+@pytest.mark.usefixtures("sizes")
+@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(situations(), st.sampled_from(ALPHAS), st.integers(0, 2**64 - 1), st.sampled_from([1, 2, 16]))
+def test_random_vocabularies_give_the_ids_of_the_cpu(
+    device: Any, situation: Situation, alpha: float, seed: int, num_samples: int
+) -> None:
+    cpu, cuda = CpuBackend(situation.model, 1), CudaBackend(situation.model, device)
+    batch, is_null = situation.batch, situation.is_null
+    assert_same_outcome(outcome(lambda: cpu.encode(batch, is_null)), outcome(lambda: cuda.encode(batch, is_null)))
+    options = (batch, is_null, alpha, num_samples, seed, situation.doc_ids, True)
+    assert_same_outcome(outcome(lambda: cpu.sample(*options)), outcome(lambda: cuda.sample(*options)))
+
+
+def lines(name: str) -> list[str]:
+    return (DATA / name).read_bytes().decode().split("\n")
+
+
+def texts() -> list[str | None]:
+    """Short lines, empty and null ones, and documents longer than many stretches."""
+    names = ("odd.txt", "en.txt", "ja.txt", "zh.txt")
+    whole = ["".join(lines("odd.txt")), " ".join(lines("en.txt"))[:5000], "".join(lines("ja.txt"))[:1500]]
+    odd = ["", None, "", "a" * 700, "-" * 600 + "?" * 600, "\U0010ffff" * 300, "é漢😀" * 90]
+    return [*(line for name in names for line in lines(name)), *whole, *odd, None]
+
+
+def tokenizers(device: Any, name: str) -> tuple[Tokenizer, Tokenizer]:
+    cpu = Tokenizer.default(device="cpu") if name == "default" else Tokenizer.from_file(DATA / name, device="cpu")
+    return cpu, on(device, cpu)
+
+
+def on(device: Any, tokenizer: Tokenizer, memory_limit: int | None = None) -> Tokenizer:
+    other = Tokenizer(tokenizer._model, device="cpu", threads=1)
+    other._backend = CudaBackend(tokenizer._model, device, memory_limit)  # type: ignore[assignment]
+    return other
+
+
+@pytest.mark.usefixtures("sizes")
+@pytest.mark.parametrize("name", ["default", *MODELS])
+def test_every_model_and_text_gives_the_ids_of_the_cpu(device: Any, name: str) -> None:
+    cpu, cuda = tokenizers(device, name)
+    assert_same(cpu.encode(texts()), cuda.encode(texts()))
+    doc_ids = np.arange(len(texts()), dtype=np.uint64) * np.uint64(2**33 + 1)
+    for alpha in ALPHAS:
+        for num_samples in (1, 16):
+            options: dict[str, Any] = {
+                "alpha": alpha, "num_samples": num_samples, "seed": 5, "doc_ids": doc_ids, "return_log_prob": True
+            }  # fmt: skip
+            assert_same(cpu.sample(texts(), **options), cuda.sample(texts(), **options))
+
+
+@pytest.mark.usefixtures("sizes")
+@pytest.mark.parametrize(("pieces", "text", "alpha"), EXTREME)
+def test_scores_far_beyond_float64_give_the_ids_of_the_cpu(
+    device: Any, pieces: Any, text: Any, alpha: float
+) -> None:
+    cpu = Tokenizer.from_pieces(pieces, unk_piece="<unk>" if "<unk>" in pieces else None, device="cpu")
+    cuda = on(device, cpu)
+    options: dict[str, Any] = {"alpha": alpha, "num_samples": 5, "seed": 3, "return_log_prob": True}
+    assert_same(cpu.sample([text, text[:7]], **options), cuda.sample([text, text[:7]], **options))
+
+
+def test_positions_of_a_thousand_arcs_give_the_ids_of_the_cpu(device: Any) -> None:
+    """More arcs into a position than lanes, and longer ones than the recent scores that a warp keeps."""
+    cpu = Tokenizer.from_pieces({"a" * length: -0.001 * (length % 7) for length in range(1, 1001)}, device="cpu")
+    cuda = on(device, cpu)
+    assert_same(cpu.encode(["a" * 1500]), cuda.encode(["a" * 1500]))
+    for alpha in (0.0, 1.0):
+        options: dict[str, Any] = {"alpha": alpha, "num_samples": 2, "return_log_prob": True}
+        assert_same(cpu.sample(["a" * 1500], **options), cuda.sample(["a" * 1500], **options))
+
+
+@pytest.mark.usefixtures("sizes")
+@pytest.mark.parametrize("scale", [1.0, 3e4, 2e5])
+@pytest.mark.parametrize("name", ["en_suffix.model", "ja_bytes.model"])
+def test_float32_sums_with_resets_are_those_of_the_cpu(device: Any, name: str, scale: float) -> None:
+    model = Tokenizer.from_file(DATA / name, device="cpu")._model
+    vocabulary = dataclasses.replace(
+        model.vocabulary,
+        best_scores=(model.vocabulary.best_scores * np.float32(scale)).astype(np.float32),
+        best_unk_score=float(np.float32(model.vocabulary.best_unk_score * scale)),
+    )
+    cpu = Tokenizer(dataclasses.replace(model, vocabulary=vocabulary), device="cpu")
+    assert_same(cpu.encode(texts()), on(device, cpu).encode(texts()))
+
+
+def test_text_without_a_path_is_the_error_of_the_cpu(device: Any) -> None:
+    cpu = Tokenizer.from_pieces({"a": -1.0, "ab": -2.0, "c": -1.0}, device="cpu")
+    cuda = on(device, cpu)
+    for bad in (["a", "abc", "ab?c", "a"], ["a" * 700 + "b" * 2], ["a" * 700 + "?"]):
+        for call in ("encode", "sample"):
+            with pytest.raises(ValueError, match="cannot be spelled") as expected:
+                getattr(cpu, call)(bad)
+            with pytest.raises(ValueError, match="cannot be spelled") as got:
+                getattr(cuda, call)(bad)
+            assert str(got.value) == str(expected.value)
+    assert_same(cpu.encode(["abc"]), cuda.encode(["abc"]))
+
+
+@pytest.mark.parametrize("batch", [[], [""], [None], [None, "", None], ["", "a"]])
+def test_batches_of_nothing_give_the_rows_of_the_cpu(device: Any, batch: list[Any]) -> None:
+    for name in ("default", "ja_whole.tokenizer.json", "bytepiece.json"):
+        cpu, cuda = tokenizers(device, name)
+        assert_same(cpu.encode(batch), cuda.encode(batch))
+        options: dict[str, Any] = {"num_samples": 3, "return_log_prob": True}
+        assert_same(cpu.sample(batch, **options), cuda.sample(batch, **options))
+
+
+def test_batches_within_a_memory_limit_give_the_same_rows(device: Any) -> None:
+    cpu, whole = tokenizers(device, "default")
+    options: dict[str, Any] = {"num_samples": 2, "return_log_prob": True}
+    for limit in (3_000_000, 1_000_000):
+        cuda = on(device, cpu, limit)
+        assert_same(cpu.encode(texts()), cuda.encode(texts()))
+        assert_same(cpu.sample(texts(), **options), cuda.sample(texts(), **options))
+    assert_same(cpu.sample(texts(), **options), whole.sample(texts(), **options))
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_done() -> None:
+    cpu, _ = tokenizers(host_device(), "default")
+    device = host_device(memory=1_500_000)
+    cuda = on(device, cpu, 1 << 40)
+    assert_same(cpu.encode(texts()), cuda.encode(texts()))
+    assert_same(cpu.sample(texts(), num_samples=2), cuda.sample(texts(), num_samples=2))
+    assert device.refused > 0
+
+
+def test_a_text_that_never_fits_is_an_error_with_its_size() -> None:
+    cpu, _ = tokenizers(host_device(), "default")
+    cuda = on(host_device(), cpu, 100_000)
+    with pytest.raises(MemoryError, match=r"document 1 has \d+ normalized bytes.*on cuda:host; the limit is 50000"):
+        cuda.encode(["a", "word " * 4000])
+    assert_same(cpu.encode(["a"]), cuda.encode(["a"]))
+    cuda = on(host_device(memory=200_000), cpu)
+    with pytest.raises(MemoryError, match="document 1 has"):
+        cuda.encode(["a", "word " * 4000])
+
+
+def test_the_most_arcs_of_a_position_are_counted_along_the_trie() -> None:
+    trie = build_trie([b"a", b"ba", b"xba", b"c", b"dc", b"zzzz"], range(6))
+    assert most_arcs(trie.slots, trie.piece) == 3 + 1
+
+
+SHARED_TEXTS = ["wikitext2_valid.txt", "wagahai.txt", "chinese_msr.txt", "code_python.txt"]
+
+
+@pytest.mark.parametrize("pattern", ["models/*.model", "models/*.json"])
+def test_shared_models_give_the_ids_of_the_cpu(device: Any, shared_data: Path, pattern: str) -> None:
+    cut = []
+    for name in SHARED_TEXTS:
+        text = (shared_data / "text" / name).read_text("utf-8")
+        cut += [*text[:8000].split("\n"), text[8000:14000]]
+    for path in sorted(shared_data.glob(pattern)):
+        cpu = Tokenizer.from_file(path, device="cpu")
+        cuda = on(device, cpu)
+        assert_same(cpu.encode(cut), cuda.encode(cut))
+        for alpha in (0.0, 0.2, 1.0):
+            options: dict[str, Any] = {"alpha": alpha, "num_samples": 2, "return_log_prob": True}
+            assert_same(cpu.sample(cut, **options), cuda.sample(cut, **options))
+
+
+ROOT = Path(__file__).resolve().parents[1]
+SANITIZERS = ("asan", "ubsan")
+
+
+def test_no_kernel_reads_or_writes_out_of_bounds() -> None:
+    """The same tests again, on sources built with sanitizers; every buffer is exactly as long as it must be."""
+    host_device()
+    found = [
+        subprocess.run(["g++", f"-print-file-name=lib{name}.so"], capture_output=True, text=True, check=True).stdout.strip()
+        for name in SANITIZERS
+    ]
+    if not all(os.path.isabs(path) for path in found):
+        pytest.skip("g++ has no sanitizer libraries")
+    environment = {
+        **os.environ,
+        "CUDA_ON_CPU_SANITIZE": "address,undefined",
+        "CUDA_EXAMPLES": "25",
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "LD_PRELOAD": " ".join(found),
+    }
+    chosen = "not gpu and not last and tiny and (random or far_beyond or resets or bytepiece or ja_whole or zh_bytes)"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-s", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen],
+        env=environment, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+@pytest.mark.slow
+def test_the_tests_of_the_cpu_backend_hold_for_the_cuda_sources() -> None:
+    host_device()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "cuda_on_cpu.instead_of_cpu",
+         "tests/test_exactness.py", "tests/test_identity.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
