@@ -63,5 +63,5 @@ class Vocabulary:
 
     @property
     def has_unknown_arcs(self) -> bool:
-        """Whether a symbol without a piece is an arc: it needs an id to become, the unknown one or SentencePiece's bytes."""
+        """Whether a symbol without a piece is an arc, which takes an unknown id or SentencePiece's bytes to become."""
         return self.unk_id is not None or (self.byte_ids is not None and self.unknown_runs == "merge")

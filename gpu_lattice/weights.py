@@ -52,7 +52,7 @@ def fixed_log(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """log(x) elementwise for positive normal x, within one unit in the last place, by a fixed sequence of operations.
 
     x = (1 + f) * 2^e with 1 + f in [sqrt(1/2), sqrt(2)) and s = f / (2 + f): log(1 + f) = 2 atanh(s), summed as
-    f - (f^2/2 - s (f^2/2 + r(s^2))) so that the leading term is exact (the arrangement of fdlibm, with Taylor's series).
+    f - (f^2/2 - s (f^2/2 + r(s^2))) so that the leading term is exact (fdlibm's arrangement, with Taylor's series).
 
     Example:
         >>> fixed_log(np.array([1.0, 2.0])).tolist()

@@ -1,4 +1,4 @@
-"""Every .cu file compiles for the GPUs of today without one at hand, and keeps to what the numerics and the speed rest on."""
+"""Every .cu file compiles for today's GPUs, without one at hand, to code on which numerics and speed can rest."""
 
 import re
 from typing import Any
@@ -8,7 +8,9 @@ import pytest
 from gpu_lattice.kernels.cuda.backend import LONGEST, STRETCH
 from gpu_lattice.kernels.cuda.loader import FILES, OPTIONS, define_options, kernel_files, read_source
 
-nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is absent: pip install cuda-bindings nvidia-cuda-nvrtc")
+nvrtc = pytest.importorskip(
+    "cuda.bindings.nvrtc", reason="NVRTC is absent: pip install cuda-bindings nvidia-cuda-nvrtc"
+)
 
 MOST_REGISTERS = 64  # 1024 threads of a multiprocessor's 65536 registers
 CUPY_ADDS = ("-ftz=true",)
@@ -30,7 +32,9 @@ def compiled(source: str, name: str, options: tuple[str, ...], kind: str) -> tup
     if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         return b"", text
     size, get = (
-        (nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN) if kind == "cubin" else (nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX)
+        (nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
+        if kind == "cubin"
+        else (nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX)
     )
     out = bytearray(call(size(program)))
     call(get(program, out))

@@ -190,9 +190,7 @@ def test_every_model_and_text_gives_the_ids_of_the_cpu(device: Any, name: str) -
 
 @pytest.mark.usefixtures("sizes")
 @pytest.mark.parametrize(("pieces", "text", "alpha"), EXTREME)
-def test_scores_far_beyond_float64_give_the_ids_of_the_cpu(
-    device: Any, pieces: Any, text: Any, alpha: float
-) -> None:
+def test_scores_far_beyond_float64_give_the_ids_of_the_cpu(device: Any, pieces: Any, text: Any, alpha: float) -> None:
     cpu = Tokenizer.from_pieces(pieces, unk_piece="<unk>" if "<unk>" in pieces else None, device="cpu")
     cuda = on(device, cpu)
     options: dict[str, Any] = {"alpha": alpha, "num_samples": 5, "seed": 3, "return_log_prob": True}
@@ -306,8 +304,7 @@ def test_no_kernel_reads_or_writes_out_of_bounds() -> None:
     """The same tests again, on sources built with sanitizers; every buffer is exactly as long as it must be."""
     host_device()
     found = [
-        subprocess.run(["g++", f"-print-file-name=lib{name}.so"], capture_output=True, text=True, check=True).stdout.strip()
-        for name in SANITIZERS
+        subprocess.check_output(["g++", f"-print-file-name=lib{name}.so"], text=True).strip() for name in SANITIZERS
     ]
     if not all(os.path.isabs(path) for path in found):
         pytest.skip("g++ has no sanitizer libraries")

@@ -1,10 +1,10 @@
 """Best segmentation of a range of documents, id for id what the model's own tool gives. One call runs on one thread.
 
-The tool sums scores from the left end of a chunk, and its rounding can decide a near tie. Between static cuts every path
-starts from the same sum, and rounded sums keep their order, so the tool's choice in a segment is the path that is best
-in exact arithmetic whenever its lead over all others exceeds what rounding can add up to. Such paths are remembered by
-the segment's text and only their scores are added on, in the tool's arithmetic; any other segment goes through
-`viterbi`, from the very sum at which the tool arrives there.
+The tool sums scores from the left end of a chunk, and its rounding can decide a near tie. Between static cuts every
+path starts from the same sum, and rounding keeps the order of sums, so the tool's choice in a segment is the path that
+is best in exact arithmetic whenever its lead over all others exceeds what rounding can add up to. Such paths are
+remembered by the segment's text and only their scores are added on, in the tool's arithmetic; any other segment goes
+through `viterbi`, from the very sum at which the tool arrives there.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from numba import njit
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, emit_parts
-from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, begin_group, find, keep, place
+from gpu_lattice.kernels.cpu.memo import begin_group, keep, look_up, place
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.segments import TOKEN, find_segments
 from gpu_lattice.kernels.cpu.viterbi import best_path, follow, viterbi
@@ -28,6 +28,7 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
     n_docs = len(doc_offsets) - 1
     longest = max(GROUP_BYTES, np.max(np.diff(doc_offsets))) if n_docs else np.int64(0)
     segments, kinds = np.empty(longest + 1, np.int64), np.empty(longest, np.uint8)
+    places = np.empty(longest, np.int64)
     path_arc, path_start = np.empty(longest, np.int32), np.empty(longest, np.int64)
     back_arc, back_start = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int64)
     best, subtracted = np.empty(longest + 1, model.best_at.dtype), np.empty(longest + 1, model.best_at.dtype)
@@ -45,8 +46,8 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
             values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.pairs, model.keys, model.is_bytes, segments,
             kinds
         )  # fmt: skip
-        n_arcs, bad = _best_of_group(values, segments, n_segments, kinds, chunk_offsets, i_chunk, model, memo, best,
-                                     subtracted, back_arc, back_start, path_arc, path_start)  # fmt: skip
+        n_arcs, bad = _best_of_group(values, segments, n_segments, kinds, places, chunk_offsets, i_chunk, model, memo,
+                                     best, subtracted, back_arc, back_start, path_arc, path_start)  # fmt: skip
         if bad >= 0:
             return ids, run_lengths, bad
         ids = grown(ids, n_ids, n_ids + stop - start)
@@ -58,59 +59,79 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
 
 
 @njit(nogil=True, cache=True)
-def _best_of_group(values, segments, n_segments, kinds, chunk_offsets, i_chunk, model, memo, best, subtracted, back_arc,
-                   back_start, path_arc, path_start):  # fmt: skip
+def _best_of_group(values, segments, n_segments, kinds, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
+                   back_arc, back_start, path_arc, path_start):  # fmt: skip
     """Write the best path of every chunk; (number of arcs, end of a segment without a path or -1)."""
     slots, piece_at, best_at, piece_best = model.slots, model.piece_at, model.best_at, model.piece_best
     best_unk, lowest, reset, longest_arc = model.best_unk, model.lowest, model.reset, model.longest
     is_bytes, rounding, extreme = model.is_bytes, model.rounding, model.extreme
-    table, arena, sums, text, used = memo.slots, memo.arena, memo.sums, memo.text, memo.used
+    table, arena, sums, used = memo.slots, memo.arena, memo.sums, memo.used
     begin_group(table, used)
-    n_arcs = 0
+    i = look_up(values, segments, 0, n_segments, kinds, table, arena, places)
+    while i < n_segments:
+        places[i] = _remember(values, segments[i], segments[i + 1], table, arena, sums, used, slots, piece_at, best_at,
+                              best_unk, is_bytes)  # fmt: skip
+        i = look_up(values, segments, i + 1, n_segments, kinds, table, arena, places)
+    i = n_arcs = 0
     best[0] = 0
-    zero = best[0]
-    total = zero
-    for i in range(n_segments):
+    total = best[0]
+    while True:
+        i, i_chunk, n_arcs, total = add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, arena,
+                                                sums, piece_best, best_unk, reset, rounding, extreme, total, path_arc,
+                                                path_start, n_arcs)  # fmt: skip
+        if i == n_segments:
+            return n_arcs, np.int64(-1)
         a, b = segments[i], segments[i + 1]
-        if a == chunk_offsets[i_chunk]:
-            i_chunk += 1
-            total = zero
-        if kinds[i] == TOKEN:
-            path_arc[n_arcs], path_start[n_arcs] = TOKEN_ARC, a
-            n_arcs += 1
-            continue
-        if abs(total) > reset:
-            total = zero
-        base, hashed = find(values, a, b, table, arena, text)
-        if base < 0 and b - a <= LONGEST_BYTES:
-            base = _remember(values, a, b, hashed, table, arena, sums, text, used, slots, piece_at, best_at, best_unk,
-                             is_bytes)  # fmt: skip
-        largest = abs(np.float64(total)) + (b - a) * extreme
-        if base >= 0 and largest <= reset and sums[base] > (b - a) * largest * rounding:
-            p = a
-            for k in range(base + 2, base + 2 + arena[base + 1]):
-                arc = np.int32(arena[k])
-                path_arc[n_arcs], path_start[n_arcs] = arc, p
-                n_arcs += 1
-                p += arena[k] >> 32
-                total = total + (best_unk if arc == UNKNOWN else piece_best[arc])
-        else:
-            best[0] = total
-            viterbi(values, a, b, slots, piece_at, best_at, best_unk, lowest, reset, longest_arc, is_bytes, best,
-                    subtracted, back_arc, back_start)  # fmt: skip
-            total = best[b - a]
-            if total == lowest:
-                return n_arcs, b
-            n_arcs = follow(a, b, back_arc, back_start, path_arc, path_start, n_arcs)
-    return n_arcs, np.int64(-1)
+        best[0] = total
+        viterbi(values, a, b, slots, piece_at, best_at, best_unk, lowest, reset, longest_arc, is_bytes, best,
+                subtracted, back_arc, back_start)  # fmt: skip
+        total = best[b - a]
+        if total == lowest:
+            return n_arcs, b
+        n_arcs = follow(a, b, back_arc, back_start, path_arc, path_start, n_arcs)
+        i += 1
 
 
 @njit(nogil=True, cache=True)
-def _remember(values, start, stop, hashed, table, arena, sums, text, used, slots, piece_at, best_at, best_unk,
-              is_bytes):  # fmt: skip
+def add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, arena, sums, piece_best, best_unk,
+                reset, rounding, extreme, total, path_arc, path_start, n_arcs):  # fmt: skip
+    """Take the remembered paths of segments i, i + 1, ... until one whose lead rounding could undo, or that has none.
+
+    total: the tool's sum up to segment i, begun anew with every chunk. i_chunk: the next chunk to begin.
+    Returns (i, i_chunk, n_arcs, total).
+    """
+    zero = total - total
+    while i < n_segments:
+        p, stop = segments[i], segments[i + 1]
+        if p == chunk_offsets[i_chunk]:
+            i_chunk += 1
+            total = zero
+        if kinds[i] == TOKEN:
+            path_arc[n_arcs], path_start[n_arcs] = TOKEN_ARC, p
+            n_arcs += 1
+            i += 1
+            continue
+        if abs(total) > reset:
+            total = zero
+        base = places[i]
+        largest = abs(np.float64(total)) + (stop - p) * extreme
+        if base < 0 or largest > reset or not sums[base] > (stop - p) * largest * rounding:
+            break
+        for k in range(base + 2, base + 2 + arena[base + 1]):
+            arc = np.int32(arena[k])
+            path_arc[n_arcs], path_start[n_arcs] = arc, p
+            n_arcs += 1
+            p += arena[k] >> 32
+            total = total + (best_unk if arc == UNKNOWN else piece_best[arc])
+        i += 1
+    return i, i_chunk, n_arcs, total
+
+
+@njit(nogil=True, cache=True)
+def _remember(values, start, stop, table, arena, sums, used, slots, piece_at, best_at, best_unk, is_bytes):
     """Work out and keep a segment's best path; its base, or -1 for want of room or of a path."""
     length = stop - start
-    base, lasts = place(length, length + 2, table, used)
+    base, lasts = place(length, length + 2, used)
     if base < 0:
         return base
     best, gaps = np.empty(length + 1), np.empty(length + 1)
@@ -119,5 +140,5 @@ def _remember(values, start, stop, hashed, table, arena, sums, text, used, slots
                     arena, sums, base)  # fmt: skip
     if top < 0:
         return top
-    keep(values, start, stop, hashed, base, top, lasts, table, arena, text, used)
+    keep(values, start, stop, base, top, lasts, table, arena, used)
     return base

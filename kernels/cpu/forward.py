@@ -11,21 +11,26 @@ from numba import njit
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, is_boundary, symbol_length
 from gpu_lattice.kernels.cpu.scaled import add, scaled
 
+# What uint16 can count.
+MOST_ARC_WORDS = 2 * 65535
+
 
 @njit(nogil=True, cache=True)
-def forward(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arena, sums, base, z):
+def forward(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arena, sums, counts,
+            base, z):  # fmt: skip
     """Write the segment's arcs to the arena from `base` on; returns the end of what was written, or -1 if a score left
     z_low..z_high.
 
-    arena int64, sums float64, the same memory. Word base + i - 1 tells of the arcs into position i: where they begin,
-    counted from base, in the high bits, and how many in the low 16. An arc is two words: its length (high 32 bits) and
-    piece (low 32), and the sum up to it; the last sum is Z. z: scratch, one longer than the segment. The caller sees to
-    it that there is room.
+    arena int64, sums float64, counts uint16: the same memory. counts[4 * base + i] is the number of arcs into positions
+    up to i, for i from 0 to the segment's length; the arcs follow from `first_arc` on. An arc is two words: its length
+    (high 32 bits) and piece (low 32), and the sum up to it; the last sum of a position is its Z. z: scratch, one longer
+    than the segment. The caller sees to it that there is room.
     """
     z[0] = 1.0
-    top = base + stop - start
+    counts[4 * base] = 0
+    arcs = first_arc(base, stop - start)
+    top = arcs
     for e in range(start + 1, stop + 1):
-        first = top
         total = 0.0
         if is_boundary(values, e, stop, is_bytes):
             symbol = symbol_length(values, e, is_bytes)
@@ -51,18 +56,23 @@ def forward(values, start, stop, slots, piece_at, weight_at, unk_weight, is_byte
                 arena[top], sums[top + 1] = np.int64(symbol) << 32 | np.int64(UNKNOWN) & 0xFFFFFFFF, total
                 top += 2
         z[e - start] = total
-        arena[base + e - start - 1] = (first - base) << 16 | (top - first) >> 1
-        if not (z_low <= total <= z_high) and total != 0.0:
+        counts[4 * base + e - start] = (top - arcs) >> 1
+        if (not (z_low <= total <= z_high) and total != 0.0) or top - arcs > MOST_ARC_WORDS:
             return np.int64(-1)
     return top
 
 
-@njit(nogil=True, cache=True, inline="always")
-def partition(arena, sums, base, length):
+@njit(nogil=True, cache=True)
+def first_arc(base, length):
+    """Where the arcs begin, after length + 1 counts of two bytes."""
+    return base + (length + 4 >> 2)
+
+
+@njit(nogil=True, cache=True)
+def partition(sums, counts, base, length):
     """Z at the end of a segment, from what `forward` wrote; 0 when no path reaches it."""
-    header = arena[base + length - 1]
-    n_arcs = header & 0xFFFF
-    return sums[base + (header >> 16) + 2 * n_arcs - 1] if n_arcs else 0.0
+    before, n_arcs = np.int64(counts[4 * base + length - 1]), np.int64(counts[4 * base + length])
+    return sums[first_arc(base, length) + 2 * n_arcs - 1] if n_arcs > before else 0.0
 
 
 @njit(nogil=True, cache=True)

@@ -2,7 +2,8 @@
 
 Words repeat, so most segments of a text are found here. A memo belongs to one thread and to one alpha (or to `encode`).
 What it holds is a pure function of the segment's bytes, so finding, forgetting or bypassing an entry never changes a
-result. Long segments go to a transient region that is emptied before each group of parts; a full memo before the next group.
+result. Long segments go to a transient region, which is emptied before each group of parts; a full memo is emptied
+before the next group.
 
 A record is one stretch of the arena, so that reading it stays within a few cache lines: a word with the length of the
 text, the text in whole words, then from `base` on what the stage writes.
@@ -12,6 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+
+from gpu_lattice.kernels.cpu.segments import TOKEN
+from gpu_lattice.kernels.cpu.words import load_word
 
 LASTING_BYTES = 64
 LONGEST_BYTES = 512
@@ -28,25 +32,25 @@ ENTRIES, TOP, LONG_TOP, FULL = range(4)
 class Memo(NamedTuple):
     """Tables of one memo; `new_memo` makes one.
 
-    slots  int64 [2 * SLOTS], an entry is (hash of the text, base of its record); base 0 means empty
-    arena, sums, text   the same memory as int64, float64 and uint8
+    slots  int64 [SLOTS], an entry is the hash's high 32 bits and the record's base; 0 is empty
+    arena, sums, counts   the same memory as int64, float64 and uint16
     used   int64 [4], how much of each region is in use
     """
 
     slots: np.ndarray
     arena: np.ndarray
     sums: np.ndarray
-    text: np.ndarray
+    counts: np.ndarray
     used: np.ndarray
 
 
 def new_memo() -> Memo:
     arena = np.empty(LASTING_WORDS + TRANSIENT_WORDS, np.int64)
     memo = Memo(
-        slots=np.empty(2 * SLOTS, np.int64),
+        slots=np.empty(SLOTS, np.int64),
         arena=arena,
         sums=arena.view(np.float64),
-        text=arena.view(np.uint8),
+        counts=arena.view(np.uint16),
         used=np.empty(4, np.int64),
     )
     forget(memo)
@@ -67,32 +71,36 @@ def begin_group(slots, used):
         used[ENTRIES], used[TOP], used[FULL] = 0, 0, 0
 
 
-@njit(nogil=True, cache=True, inline="always")
-def find(values, start, stop, slots, arena, text):
-    """(base of the segment's record, hash of the segment); base is -1 if the memo does not hold it."""
-    length = stop - start
-    hashed = _hash(values, start, stop)
-    found = np.int64(-1)
-    slot = (hashed >> 20) & (SLOTS - 1)
-    while slots[2 * slot + 1] != 0:
-        if slots[2 * slot] == hashed:
-            base = slots[2 * slot + 1]
-            at = base - ((length + 7) >> 3)
-            if arena[at - 1] == length:
-                same = True
-                for i in range(length):
-                    if text[8 * at + i] != values[start + i]:
-                        same = False
-                        break
-                if same:
-                    found = base
-                    break
-        slot = (slot + 1) & (SLOTS - 1)
-    return found, hashed
+@njit(nogil=True, cache=True)
+def look_up(values, segments, i, n_segments, kinds, slots, arena, places):
+    """Write the bases of the records of segments i, i + 1, ... to places; returns the first one that has no record.
+
+    n_segments if all have one. Segments of kind TOKEN are passed over.
+    """
+    while i < n_segments:
+        start, stop = segments[i], segments[i + 1]
+        length = stop - start
+        n_words = (length + 7) >> 3
+        hashed = text_hash(values, start, stop)
+        slot = hashed & (SLOTS - 1)
+        found = kinds[i] == TOKEN
+        while slots[slot] != 0 and not found:
+            if (slots[slot] ^ hashed) >> 32 == 0:
+                base = slots[slot] & 0xFFFFFFFF
+                at = base - n_words
+                found = arena[at - 1] == length
+                for k in range(n_words):
+                    found &= arena[at + k] == np.int64(load_word(values, start + 8 * k, stop))
+                places[i] = base
+            slot = (slot + 1) & (SLOTS - 1)
+        if not found:
+            return i
+        i += 1
+    return i
 
 
 @njit(nogil=True, cache=True)
-def place(length, most, slots, used):
+def place(length, most, used):
     """Where a record of at most `most` words for a text of `length` bytes may be written.
 
     Returns (base, whether it lasts); base is -1 where there is no room, or the text is too long.
@@ -108,36 +116,30 @@ def place(length, most, slots, used):
 
 
 @njit(nogil=True, cache=True)
-def keep(values, start, stop, hashed, base, top, lasts, slots, arena, text, used):
+def keep(values, start, stop, base, top, lasts, slots, arena, used):
     """Keep the record that was written to base..top, under its text if it lasts."""
     if not lasts:
         used[LONG_TOP] = top
         return
     length = stop - start
-    at = base - ((length + 7) >> 3)
-    arena[at - 1] = length
-    for i in range(length):
-        text[8 * at + i] = values[start + i]
-    slot = (hashed >> 20) & (SLOTS - 1)
-    while slots[2 * slot + 1] != 0:
+    n_words = (length + 7) >> 3
+    arena[base - n_words - 1] = length
+    for i in range(n_words):
+        arena[base - n_words + i] = np.int64(load_word(values, start + 8 * i, stop))
+    hashed = text_hash(values, start, stop)
+    slot = hashed & (SLOTS - 1)
+    while slots[slot] != 0:
         slot = (slot + 1) & (SLOTS - 1)
-    slots[2 * slot], slots[2 * slot + 1] = hashed, base
+    slots[slot] = hashed >> 32 << 32 | base
     used[ENTRIES] += 1
     used[TOP] = top
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _hash(values, start, stop):
-    """A 63-bit hash: eight bytes at a time into a multiply and a fold."""
+@njit(nogil=True, cache=True)
+def text_hash(values, start, stop):
+    """A 63-bit hash: eight bytes at a time into a multiplication and a fold."""
     hashed = np.uint64(stop - start)
-    word = np.uint64(0)
-    for p in range(start, stop):
-        word = word << np.uint64(8) | np.uint64(values[p])
-        if (p - start) & 7 == 7:
-            hashed = (hashed ^ word) * np.uint64(0x9E3779B97F4A7C15)
-            hashed ^= hashed >> np.uint64(29)
-            word = np.uint64(0)
-    hashed = (hashed ^ word) * np.uint64(0x9E3779B97F4A7C15)
-    hashed ^= hashed >> np.uint64(29)
-    hashed *= np.uint64(0xBF58476D1CE4E5B9)
-    return np.int64(hashed >> np.uint64(1))
+    for p in range(start, stop, 8):
+        hashed = (hashed ^ load_word(values, p, stop)) * np.uint64(0x9E3779B97F4A7C15)
+        hashed ^= hashed >> np.uint64(29)
+    return np.int64(hashed * np.uint64(0xBF58476D1CE4E5B9) >> np.uint64(1))

@@ -11,11 +11,11 @@ from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, emit_parts
 from gpu_lattice.kernels.cpu.forward import forward, forward_scaled, partition
-from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, begin_group, find, keep, place
+from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, begin_group, keep, look_up, place
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.scaled import scaled
 from gpu_lattice.kernels.cpu.segments import PLAIN, SCALED, TOKEN, find_segments
-from gpu_lattice.kernels.cpu.trace import trace, trace_scaled
+from gpu_lattice.kernels.cpu.trace import trace_plain, trace_scaled
 
 
 @njit(nogil=True, cache=True)
@@ -60,8 +60,8 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
         if bad >= 0:
             return ids, run_lengths, scores, part_z, part_z_exponent, bad
         for i_sample in range(num_samples):
-            first = _trace_group(values, segments, n_segments, part_offsets, part_doc, high, model, memo, z, z_exponent,
-                                 kinds, places, seed, doc_ids, doc_offsets, i_sample, path_arc, path_start,
+            first = _trace_group(values, segments, n_segments, part_offsets, part_doc, low, high, model, memo, z,
+                                 z_exponent, kinds, places, seed, doc_ids, doc_offsets, i_sample, path_arc, path_start,
                                  stop - start)  # fmt: skip
             ids = grown(ids, n_ids, n_ids + stop - start)
             n_ids = emit_parts(values, part_offsets, low, high, chunk_offsets, chunk_ids, i_chunk, model.slots,
@@ -71,7 +71,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
                 _score_paths(path_arc, path_start, first, stop - start, part_offsets, low, high, model.scores,
                              model.unk_score, scores[:, i_sample])  # fmt: skip
         if scored:
-            _partitions(segments, n_segments, memo.arena, memo.sums, z, z_exponent, kinds, places, part_offsets, low,
+            _partitions(segments, n_segments, memo.sums, memo.counts, z, z_exponent, kinds, places, part_offsets, low,
                         part_z, part_z_exponent)  # fmt: skip
         low = high
     return ids[:n_ids], run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
@@ -85,73 +85,74 @@ def _forward_group(values, segments, n_segments, model, memo, z, z_exponent, kin
     """
     slots, piece_at, weight_at, unk_weight = model.slots, model.piece_at, model.weight_at, model.unk_weight
     is_bytes, z_low, z_high, longest_arc = model.is_bytes, model.z_low, model.z_high, model.longest
-    table, arena, sums, text, used = memo.slots, memo.arena, memo.sums, memo.text, memo.used
+    table, arena, sums, counts, used = memo.slots, memo.arena, memo.sums, memo.counts, memo.used
     scratch = np.empty(LONGEST_BYTES + 1)
     begin_group(table, used)
     scaled_top = np.int64(0)
-    for i in range(n_segments):
+    i = look_up(values, segments, 0, n_segments, kinds, table, arena, places)
+    while i < n_segments:
         a, b = segments[i], segments[i + 1]
-        if kinds[i] == TOKEN:
-            continue
-        base, hashed = find(values, a, b, table, arena, text)
+        base, total = _forward_new(values, a, b, table, arena, sums, counts, used, slots, piece_at, weight_at,
+                                   unk_weight, is_bytes, z_low, z_high, longest_arc, scratch)  # fmt: skip
         if base < 0:
-            base, total = _forward_new(values, a, b, hashed, table, arena, sums, text, used, slots, piece_at, weight_at,
-                                       unk_weight, is_bytes, z_low, z_high, longest_arc, scratch)  # fmt: skip
-            if base < 0:
-                kinds[i], base = SCALED, scaled_top
-                forward_scaled(values, a, b, slots, weight_at, unk_weight, is_bytes, z, z_exponent, base)
-                total = z[base + b - a]
-                scaled_top += b - a + 1
-            if total == 0.0:
-                return b
+            kinds[i], base = SCALED, scaled_top
+            forward_scaled(values, a, b, slots, weight_at, unk_weight, is_bytes, z, z_exponent, base)
+            total = z[base + b - a]
+            scaled_top += b - a + 1
+        if total == 0.0:
+            return b
         places[i] = base
+        i = look_up(values, segments, i + 1, n_segments, kinds, table, arena, places)
     return np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
-def _forward_new(values, start, stop, hashed, table, arena, sums, text, used, slots, piece_at, weight_at, unk_weight,
+def _forward_new(values, start, stop, table, arena, sums, counts, used, slots, piece_at, weight_at, unk_weight,
                  is_bytes, z_low, z_high, longest_arc, scratch):  # fmt: skip
     """Do and keep a segment that is not in the memo: (its base, its Z); base is -1 if it needs exponents."""
     length = stop - start
-    base, lasts = place(length, length + 2 * length * min(length, longest_arc), table, used)
+    base, lasts = place(length, length + 1 + 2 * length * min(length, longest_arc), used)
     if base < 0:
         return base, 0.0
     top = forward(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arena, sums,
-                  base, scratch)  # fmt: skip
+                  counts, base, scratch)  # fmt: skip
     if top < 0:
         return top, 0.0
-    total = partition(arena, sums, base, length)
+    total = partition(sums, counts, base, length)
     if total > 0.0:
-        keep(values, start, stop, hashed, base, top, lasts, table, arena, text, used)
+        keep(values, start, stop, base, top, lasts, table, arena, used)
     return base, total
 
 
 @njit(nogil=True, cache=True)
-def _trace_group(values, segments, n_segments, part_offsets, part_doc, high, model, memo, z, z_exponent, kinds, places,
-                 seed, doc_ids, doc_offsets, i_sample, path_arc, path_start, last):  # fmt: skip
-    """One path through the group that ends with part high - 1, at path_arc[first:last]; returns first."""
+def _trace_group(values, segments, n_segments, part_offsets, part_doc, low, high, model, memo, z, z_exponent, kinds,
+                 places, seed, doc_ids, doc_offsets, i_sample, path_arc, path_start, last):  # fmt: skip
+    """One path through parts low..high, at path_arc[first:last]; returns first."""
     slots, piece_at, weight_at = model.slots, model.piece_at, model.weight_at
     unk_weight, is_bytes = model.unk_weight, model.is_bytes
-    arena, sums = memo.arena, memo.sums
-    i_part = high
-    part_start = part_offsets[high]
-    doc_id, doc_start = doc_ids[0], doc_offsets[0]
+    arena, sums, counts = memo.arena, memo.sums, memo.counts
     i_path = last
-    for i in range(n_segments - 1, -1, -1):
-        a, b = segments[i], segments[i + 1]
-        while a < part_start:
-            i_part -= 1
-            part_start = part_offsets[i_part]
-            doc_id, doc_start = doc_ids[part_doc[i_part]], doc_offsets[part_doc[i_part]]
-        if kinds[i] == TOKEN:
-            i_path -= 1
-            path_arc[i_path], path_start[i_path] = TOKEN_ARC, a
-        elif kinds[i] == SCALED:
-            i_path = trace_scaled(values, a, b, slots, piece_at, weight_at, unk_weight, is_bytes, z, z_exponent,
-                                  places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start,
-                                  i_path)  # fmt: skip
-        else:
-            i_path = trace(a, b, arena, sums, places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start, i_path)
+    i = n_segments
+    for i_part in range(high - 1, low - 1, -1):
+        first = i
+        while first > 0 and segments[first - 1] >= part_offsets[i_part]:
+            first -= 1
+        i_doc = part_doc[i_part]
+        doc_id, doc_start = doc_ids[i_doc], doc_offsets[i_doc]
+        while True:
+            i, i_path = trace_plain(segments, first, i, kinds, places, arena, sums, counts, seed, doc_id, doc_start,
+                                    i_sample, path_arc, path_start, i_path)  # fmt: skip
+            if i == first:
+                break
+            i -= 1
+            a, b = segments[i], segments[i + 1]
+            if kinds[i] == TOKEN:
+                i_path -= 1
+                path_arc[i_path], path_start[i_path] = TOKEN_ARC, a
+            else:
+                i_path = trace_scaled(values, a, b, slots, piece_at, weight_at, unk_weight, is_bytes, z, z_exponent,
+                                      places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start,
+                                      i_path)  # fmt: skip
     return i_path
 
 
@@ -171,7 +172,7 @@ def _score_paths(path_arc, path_start, first, last, part_offsets, low, high, sco
 
 
 @njit(nogil=True, cache=True)
-def _partitions(segments, n_segments, arena, sums, z, z_exponent, kinds, places, part_offsets, low, part_z,
+def _partitions(segments, n_segments, sums, counts, z, z_exponent, kinds, places, part_offsets, low, part_z,
                 part_z_exponent):  # fmt: skip
     """Multiply the segments' partitions, from the first to the last, into (mantissa, exponent) of their parts."""
     i_part = low
@@ -184,5 +185,5 @@ def _partitions(segments, n_segments, arena, sums, z, z_exponent, kinds, places,
             total = z[places[i] + length]
             exponent += z_exponent[places[i] + length]
         elif kinds[i] == PLAIN:
-            total = partition(arena, sums, places[i], length)
+            total = partition(sums, counts, places[i], length)
         part_z[i_part], part_z_exponent[i_part] = scaled(part_z[i_part] * total, exponent)

@@ -1,8 +1,8 @@
 """Perfect sampling: follow back-pointers from the end of a segment, each drawn when the trace comes by.
 
 A draw depends on its counter alone, so drawing lazily gives the very sample of drawing at every position.
-Writes the arcs from path_arc[i - 1], path_start[i - 1] downwards and returns the index of the last one written, which
-is the segment's first arc. doc_start: the byte from which the draws' positions count.
+Writes arcs from path_arc[i - 1], path_start[i - 1] downwards, so that a path ends up in the order of the text.
+doc_start: the byte from which the draws' positions count.
 Source: Su Jianlin, https://kexue.fm/archives/9811.
 """
 
@@ -10,32 +10,41 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
+from gpu_lattice.kernels.cpu.forward import first_arc
 from gpu_lattice.kernels.cpu.philox import uniform
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled
+from gpu_lattice.kernels.cpu.segments import PLAIN
 
 
-@njit(nogil=True, cache=True, inline="always")
-def trace(start, stop, arena, sums, base, seed, doc_id, doc_start, i_sample, path_arc, path_start, i):
-    """Trace through what `forward` wrote from `base` on."""
-    e = stop - start
-    while e > 0:
-        header = arena[base + e - 1]
-        arc, n_arcs = base + (header >> 16), header & 0xFFFF
-        last = arc + 2 * n_arcs - 2
-        if arc < last:
-            target = uniform(seed, start + e - doc_start, i_sample, doc_id) * sums[last + 1]
-            while arc < last and not sums[arc + 1] > target:
-                arc += 2
-        e -= arena[arc] >> 32
-        i -= 1
-        path_arc[i], path_start[i] = np.int32(arena[arc]), start + e
-    return i
+@njit(nogil=True, cache=True)
+def trace_plain(segments, low, high, kinds, places, arena, sums, counts, seed, doc_id, doc_start, i_sample, path_arc,
+                path_start, i):  # fmt: skip
+    """Trace segments high - 1, high - 2, ... down to low, or to one that is not PLAIN, through what `forward` wrote.
+
+    Returns (the last segment traced, the index of the last arc written).
+    """
+    while high > low and kinds[high - 1] == PLAIN:
+        high -= 1
+        start, base = segments[high], places[high]
+        e = segments[high + 1] - start
+        arcs = first_arc(base, e)
+        while e > 0:
+            arc = arcs + 2 * np.int64(counts[4 * base + e - 1])
+            last = arcs + 2 * np.int64(counts[4 * base + e]) - 2
+            if arc < last:
+                target = uniform(seed, start + e - doc_start, i_sample, doc_id) * sums[last + 1]
+                while arc < last and not sums[arc + 1] > target:
+                    arc += 2
+            e -= arena[arc] >> 32
+            i -= 1
+            path_arc[i], path_start[i] = np.int32(arena[arc]), start + e
+    return high, i
 
 
 @njit(nogil=True, cache=True)
 def trace_scaled(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z, z_exponent, base, seed,
                  doc_id, doc_start, i_sample, path_arc, path_start, i):  # fmt: skip
-    """Trace through the scores that `forward_scaled` wrote, walking the trie again."""
+    """Trace one segment through the scores of `forward_scaled`, walking the trie again; the index of its first arc."""
     shift = base - start
     e = stop
     while e > start:

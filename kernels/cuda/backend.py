@@ -130,7 +130,11 @@ class CudaBackend:
 
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without any id."""
-        return self._run(batch, is_null, 1, self._find_best)
+        try:
+            return self._run(batch, is_null, 1, self._find_best)
+        except NoPathError as error:
+            self._raise_where_it_breaks(batch, error.position)
+            raise
 
     def sample(
         self,
@@ -151,6 +155,13 @@ class CudaBackend:
                 self._score(job, batch, alpha, num_samples)
 
         return self._run(batch, is_null, num_samples, find, alpha if return_log_prob else None)
+
+    def _raise_where_it_breaks(self, batch: NormalizedBatch, chunk_stop: int) -> None:
+        """A chunk is known to have no path; the CPU finds the first segment that has none."""
+        i_doc = int(np.searchsorted(batch.offsets, chunk_stop, side="left")) - 1
+        chunk_offsets, chunk_ids = chunks_of(batch)
+        one = type(batch)(batch.values, batch.offsets[i_doc : i_doc + 2], chunk_offsets, chunk_ids)
+        self._host.encode(one, np.zeros(1, np.bool_))
 
     def forget(self) -> None:
         """Give buffers back; they only ever save time."""
@@ -176,9 +187,10 @@ class CudaBackend:
                     with self._device:
                         return self._run_ranges(batch, is_null, num_samples, find, alpha, ranges)
                 except self._device.out_of_memory:
-                    for stream in self._streams:
-                        stream.clear()
                     limit //= 2
+                # Only now do the failed call's frames no longer hold on to the buffers.
+                for stream in self._streams:
+                    stream.clear()
 
     def _batch_limit(self) -> int:
         if self._memory_limit is None:
@@ -196,7 +208,7 @@ class CudaBackend:
                 "once, raise memory_limit, split the document, or use device='cpu'"
             )
         n_docs = len(batch)
-        ranges = []
+        ranges: list[tuple[int, int]] = []
         start = 0
         while start < n_docs or not ranges:
             stop = int(np.searchsorted(cost, cost[start] + limit, side="right")) - 1
@@ -218,14 +230,20 @@ class CudaBackend:
         """While one stream's job is waited for, the other's next is under way."""
         jobs: list[Job] = []
         done: list[Rows] = []
-        for i, (start, stop) in enumerate(ranges):
-            stream = self._streams[i % len(self._streams)]
-            self._device.follow_caller(stream)
-            with stream:
-                jobs.append(self._begin(stream, batch, is_null, num_samples, find, start, stop))
-            if i > 0:
-                done.append(self._finish(jobs[i - 1], num_samples, alpha))
-        done.append(self._finish(jobs[-1], num_samples, alpha))
+        try:
+            for i, (start, stop) in enumerate(ranges):
+                stream = self._streams[i % len(self._streams)]
+                self._device.follow_caller(stream)
+                with stream:
+                    jobs.append(self._begin(stream, batch, is_null, num_samples, find, start, stop))
+                if i > 0:
+                    done.append(self._finish(jobs[i - 1], num_samples, alpha))
+            done.append(self._finish(jobs[-1], num_samples, alpha))
+        except BaseException:
+            # A job that nobody waits for must not find its pinned buffers overwritten by the next call.
+            for stream in self._streams:
+                stream.synchronize()
+            raise
         if len(done) == 1:
             return done[0]
         xp = self._device.xp
@@ -358,14 +376,16 @@ class CudaBackend:
         lengths, job.first_ids = stream.empty("lengths", rows, np.int64), stream.empty("first_ids", rows, np.int64)
         job.offsets = stream.empty("offsets", rows + 1, np.int64)
         self._threads("count_ids", groups, *self._paths(job, num_samples), counts)
-        xp.cumsum(counts, out=job.sums)
+        if groups:
+            xp.cumsum(counts, out=job.sums)
         self._threads(
             "measure_rows", rows,
             *self._paths(job, num_samples), job.sums, job.doc_offsets, job.n_docs, is_null,
             len(self._before) + len(self._after), lengths, job.first_ids,
         )  # fmt: skip
         job.offsets[:1] = 0
-        xp.cumsum(lengths, out=job.offsets[1:])
+        if rows:
+            xp.cumsum(lengths, out=job.offsets[1:])
         job.status[2:] = job.offsets[-1:]
 
     def _paths(self, job: Job, num_samples: int) -> tuple[Any, ...]:
@@ -448,10 +468,10 @@ def most_arcs(slots: NDArray[np.int32], piece_at: NDArray[np.int32]) -> int:
 
 def _costs(batch: NormalizedBatch, chunk_offsets: NDArray[np.int64], num_samples: int) -> NDArray[np.int64]:
     """int64 [D + 1]: bytes of device memory for all documents before each."""
-    n_docs = len(batch)
     chunks = np.searchsorted(chunk_offsets, batch.offsets)
-    per_byte, per_doc = TEXT_COST + PATH_COST * num_samples, DOC_COST + ROW_COST * num_samples
-    return per_byte * (batch.offsets - batch.offsets[0]) + per_doc * np.arange(n_docs + 1) + CHUNK_COST * chunks
+    docs = np.arange(len(batch) + 1)
+    cost: NDArray[np.int64] = (TEXT_COST + PATH_COST * num_samples) * (batch.offsets - batch.offsets[0])
+    return cost + (DOC_COST + ROW_COST * num_samples) * docs + CHUNK_COST * chunks
 
 
 def _typed(args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -81,9 +81,11 @@ class CudaDevice:
         return CudaStream(self)
 
     def upload(self, array: NDArray[Any]) -> Any:
-        """A table, in memory of its own."""
+        """A table, in memory of its own; it is there for every stream when this returns."""
         with self._device:
-            return self.xp.asarray(array)
+            table = self.xp.asarray(array)
+            self.xp.cuda.get_current_stream().synchronize()
+            return table
 
 
 class CudaStream:
@@ -116,6 +118,8 @@ class CudaStream:
     def upload(self, name: str, array: NDArray[Any]) -> Any:
         """Copy to the buffer `name` without waiting. The last copy by this name must be done."""
         out = self.empty(name, array.shape, array.dtype)
+        if array.size == 0:
+            return out
         staged = self._pinned.get(name)
         if staged is None or staged.size < array.nbytes:
             memory = self._xp.cuda.alloc_pinned_memory(array.nbytes + array.nbytes // 8)
@@ -130,9 +134,12 @@ class CudaStream:
         host: NDArray[Any] = array.get(stream=self.cupy_stream)
         return host
 
+    def synchronize(self) -> None:
+        self.cupy_stream.synchronize()
+
     def clear(self) -> None:
         """Give all buffers back."""
-        self.cupy_stream.synchronize()
+        self.synchronize()
         self._buffers.clear()
         self._pinned.clear()
         self._xp.get_default_memory_pool().free_all_blocks()

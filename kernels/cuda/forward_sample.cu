@@ -241,8 +241,9 @@ extern "C" __global__ void __launch_bounds__(LANES)
         while (e > start) {
             each_lane([&](int lane) {
                 const i64 at = e - lane;
+                if (at <= start) return;
                 const bool is_boundary = lane == 0 || IS_BYTES || (values[at] & 0xC0) != 0x80;
-                if (at <= start || !is_boundary) return;
+                if (!is_boundary) return;
                 const double u = uniform(seed, static_cast<u32>(at - doc_offsets[i_doc]), static_cast<u32>(i_sample),
                                          doc_ids[i_doc]);
                 arcs[lane] = draw(values, start, at, nodes, unk_weight, z, exponents, u);

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
 FILES = ("cuts", "forward_sample", "viterbi", "emit", "score")
 # float64 products and sums are rounded one by one, as the CPU rounds them.
-OPTIONS = ("--std=c++17", "--fmad=false")
+OPTIONS = ("-std=c++17", "--fmad=false")
 
 _INCLUDE = re.compile(r'#include "(.+)"')
 _KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(')
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_source(name: str) -> str:
     """The file and, once each, all that it includes; the compiler names places in it by their own file and line."""
     return "\n".join(_lines(name, set()))
@@ -34,7 +34,7 @@ def _lines(name: str, seen: set[str]) -> list[str]:
     return lines
 
 
-@lru_cache(maxsize=1)
+@cache
 def kernel_files() -> dict[str, str]:
     """Which file each kernel is in, both without extension."""
     return {kernel: name for name in FILES for kernel in _KERNEL.findall((FOLDER / f"{name}.cu").read_text("utf-8"))}

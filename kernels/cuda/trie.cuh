@@ -2,13 +2,10 @@
 #pragma once
 #include "text.cuh"
 
-// One load per step. value is the weight or the score of the piece that ends here, NaN where none does. The child of a
-// node by a byte is slot base + byte if that slot's check is the node; base + 255 always exists.
-struct __align__(16) Node {
-    int base;
-    int check;
-    double value;
-};
+// A node is one load: x its base, y its check, z and w the low and high half of its value, the weight or the score of the
+// piece that ends here, NaN where none does. The child of a node by a byte is slot base + byte if that slot's check is the
+// node; base + 255 always exists.
+typedef int4 Node;
 
 struct Walk {
     int node;
@@ -23,14 +20,14 @@ struct __align__(16) Arc {
 
 __device__ __forceinline__ bool is_piece(double value) { return value == value; }
 
-__device__ __forceinline__ Walk root(const Node* nodes) { return {0, nodes[0].base}; }
+__device__ __forceinline__ Walk root(const Node* nodes) { return {0, nodes[0].x}; }
 
 __device__ __forceinline__ bool descend(const Node* nodes, Walk& walk, u8 byte, double& value) {
     const int slot = walk.base + byte;
-    const Node next = nodes[slot];
-    if (next.check != walk.node) return false;
-    walk = {slot, next.base};
-    value = next.value;
+    const Node next = __ldg(nodes + slot);
+    if (next.y != walk.node) return false;
+    walk = {slot, next.x};
+    value = __hiloint2double(next.w, next.z);
     return true;
 }
 

@@ -17,6 +17,12 @@ struct Index {
 };
 static Index threadIdx, blockIdx, blockDim, gridDim;
 
+struct alignas(16) int4 {
+    int x, y, z, w;
+};
+
+inline int4 __ldg(const int4* from) { return *from; }
+
 inline void __syncthreads() {}
 
 inline unsigned __umulhi(unsigned a, unsigned b) {
@@ -33,6 +39,10 @@ inline long long __double_as_longlong(double value) {
     long long bits;
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
+}
+
+inline double __hiloint2double(int high, int low) {
+    return __longlong_as_double(static_cast<long long>(static_cast<unsigned long long>(high) << 32) | static_cast<unsigned>(low));
 }
 
 inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) {

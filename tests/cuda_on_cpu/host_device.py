@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -34,7 +34,7 @@ def compiler() -> str | None:
     return shutil.which("g++")
 
 
-@lru_cache(maxsize=None)
+@cache
 def build(file: str, options: tuple[str, ...]) -> ctypes.CDLL:
     """One .cu file as a shared library, kept by the hash of all that it is made of."""
     kernels = [kernel for kernel, name in kernel_files().items() if name == file]
@@ -138,6 +138,8 @@ class HostStream:
 
     def download(self, array: np.ndarray) -> np.ndarray:
         return array.copy()
+
+    def synchronize(self) -> None: ...
 
     def clear(self) -> None:
         self._sizes.clear()
