@@ -71,7 +71,8 @@ class SampleModel(NamedTuple):
 class BestModel(NamedTuple):
     """A vocabulary as kernels.cpu.encode reads it; best_at and piece_best have the dtype of the tool's sums.
 
-    rounding, extreme: n sums of terms up to `extreme`, from a start up to B, err by up to n (B + n extreme) rounding / 2
+    rounding, extreme: n sums of terms up to `extreme`, from a start up to B, err by at most half of
+                       n (B + n extreme) rounding
     """
 
     slots: NDArray[np.int32]
