@@ -14,7 +14,8 @@ from gpu_lattice.kernels.cuda.loader import load
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WARPS_PER_MULTIPROCESSOR = 16
+# As many blocks of one warp as a multiprocessor can hold.
+WARPS_PER_MULTIPROCESSOR = 32
 
 
 def device_count() -> int:
@@ -37,14 +38,14 @@ class CudaDevice:
             import cupy
         except ImportError:
             raise ImportError(
-                f"device='cuda:{ordinal}' needs CuPy; pip install 'gpu-lattice[cuda12]' or 'gpu-lattice[cuda13]', "
+                f"device='cuda:{ordinal}' needs CuPy; pip install 'gpu_lattice[cuda12]' or 'gpu_lattice[cuda13]', "
                 "whichever the driver supports, or give device='cpu'"
             ) from None
         count = device_count()
         if ordinal >= count:
             raise ValueError(
                 f"device='cuda:{ordinal}': {count} CUDA devices answer; see that the driver is installed and that "
-                "CuPy's extra (gpu-lattice[cuda12] or [cuda13]) fits it, or give device='cpu'"
+                "CuPy's extra (gpu_lattice[cuda12] or [cuda13]) fits it, or give device='cpu'"
             )
         self.xp = cupy
         self.name = f"cuda:{ordinal}"
