@@ -59,26 +59,43 @@ class TokenBatch:
     def to_arrow(self) -> pa.Array:
         """An Arrow list<int32> array; large_list<int32> from 2^31 tokens on, where int32 offsets end."""
         nulls = None if self.valid is None else pa.array(~self.valid)
-        ids = pa.array(self.ids)
+        ids, offsets = pa.array(on_host(self.ids)), on_host(self.offsets)
         if len(self.ids) < 2**31:
-            return pa.ListArray.from_arrays(pa.array(self.offsets.astype(np.int32)), ids, mask=nulls)
-        return pa.LargeListArray.from_arrays(pa.array(self.offsets), ids, mask=nulls)
+            return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), ids, mask=nulls)
+        return pa.LargeListArray.from_arrays(pa.array(offsets), ids, mask=nulls)
 
     def to_padded(self, pad_id: int = 0, max_length: int | None = None) -> NDArray[np.int32]:
-        """int32 [num_rows, longest row], filled up with pad_id; rows beyond max_length tokens are cut there."""
-        lengths = np.diff(self.offsets)
-        width = int(lengths.max(initial=0))
+        """int32 [num_rows, longest row], filled up with pad_id; rows beyond max_length tokens are cut there.
+
+        The array is where the ids are.
+        """
+        xp = _array_module(self.ids)
+        lengths = xp.diff(self.offsets)
+        width = int(lengths.max()) if len(lengths) else 0
         if max_length is not None:
             if max_length < 0:
                 raise ValueError(f"max_length is {max_length}; give a number >= 0")
             width = min(width, max_length)
-            lengths = np.minimum(lengths, width)
-        padded = np.full((len(self), width), pad_id, np.int32)
-        is_token = np.arange(width) < lengths[:, None]
-        row_starts = self.offsets[:-1, None] + np.arange(width)
+            lengths = xp.minimum(lengths, width)
+        padded: NDArray[np.int32] = xp.full((len(self), width), pad_id, np.int32)
+        is_token = xp.arange(width) < lengths[:, None]
+        row_starts = self.offsets[:-1, None] + xp.arange(width)
         padded[is_token] = self.ids[row_starts[is_token]]
         return padded
 
     def __arrow_array__(self, type: Any = None) -> pa.Array:
         array = self.to_arrow()
         return array if type is None else array.cast(type)
+
+
+def on_host(array: Any) -> Any:
+    """The array, copied from the GPU if it is there."""
+    return array.get() if hasattr(array, "get") else array
+
+
+def _array_module(array: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        return np
+    import cupy
+
+    return cupy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
@@ -18,7 +19,7 @@ from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.parallel import default_threads
 from gpu_lattice.text_batch import TextBatch
-from gpu_lattice.token_batch import TokenBatch
+from gpu_lattice.token_batch import TokenBatch, on_host
 from gpu_lattice.weights import checked_alpha
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gpu_lattice.kernels.cuda.backend import CudaBackend
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
 
@@ -47,9 +49,12 @@ class Tokenizer:
     """
 
     def __init__(self, model: Model, *, device: str = "auto", threads: int | None = None) -> None:
-        """model: what a reader returned. threads: how many CPU threads to use, all by default."""
+        """model: what a reader returned. threads: how many CPU threads to use, all by default.
+
+        device: "cpu", "cuda" or "cuda:N" (which need CuPy), or "auto", which is the CPU in this version.
+        """
         self._threads = _checked_threads(threads)
-        self._backend = CpuBackend(_checked_device(device, model), self._threads)
+        self._backend = _backend(model, device, self._threads)
         self._model = model
         self._source: tuple[Any, ...] | None = None
 
@@ -222,8 +227,8 @@ class Tokenizer:
         row = first_misspelled(
             normalized.values,
             normalized.offsets,
-            out.ids,
-            out.offsets,
+            on_host(out.ids),
+            on_host(out.offsets),
             max(1, num_samples),
             len(self._model.prefix_ids),
             len(self._model.suffix_ids),
@@ -287,14 +292,19 @@ def _rebuild_from_pieces(pieces: Any, unk_piece: Any, device: str, threads: int 
     return Tokenizer.from_pieces(pieces, unk_piece=unk_piece, device=device, threads=threads)
 
 
-def _checked_device(device: str, model: Model) -> Model:
+def _backend(model: Model, device: str, threads: int) -> CpuBackend | CudaBackend:
     if not isinstance(device, str):
         raise TypeError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
-    if device in ("auto", "cpu"):
-        return model
-    if device == "cuda" or device.startswith("cuda:"):
-        raise ValueError(f"device={device!r}: this version has no CUDA backend yet; give device='cpu' or 'auto'")
-    raise ValueError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    cuda = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if cuda is None and device not in ("auto", "cpu"):
+        raise ValueError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    # The CUDA kernels have not been proved on a device yet, so nothing takes them unasked.
+    if cuda is None:
+        return CpuBackend(model, threads)
+    from gpu_lattice.kernels.cuda.backend import CudaBackend
+    from gpu_lattice.kernels.cuda.device import CudaDevice
+
+    return CudaBackend(model, CudaDevice(int(cuda[1] or 0)))
 
 
 def _checked_threads(threads: int | None) -> int:

@@ -103,15 +103,15 @@ class CpuBackend:
         ids = np.flatnonzero(vocabulary.in_lattice).tolist()
         self.threads = threads
         self._vocabulary = vocabulary
-        self._before = np.array(model.prefix_ids, np.int32)
-        self._after = np.array(model.suffix_ids, np.int32)
+        self.before = np.array(model.prefix_ids, np.int32)
+        self.after = np.array(model.suffix_ids, np.int32)
         self._trie = build_trie([vocabulary.surfaces[i] for i in ids], ids)
-        self._cuts = build_cut_table(vocabulary)
+        self.cuts = build_cut_table(vocabulary)
         self._unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
         self._byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
         # An unknown arc has up to 4 bytes.
-        self._longest = max(4, *(len(vocabulary.surfaces[i]) for i in ids))
-        self._best_model = self._build_best_model()
+        self._longest = max([4, *(len(vocabulary.surfaces[i]) for i in ids)])
+        self.best_model = self._build_best_model()
         # Taken and put back by worker threads; pop and append of a deque are atomic.
         self._best_memos: deque[Memo] = deque()
         self._sample_memos: deque[tuple[float, Memo]] = deque()
@@ -124,13 +124,12 @@ class CpuBackend:
         def work(start: int, stop: int) -> Any:
             with self._best_memo() as memo:
                 return encode_docs(
-                    batch.values, chunk_offsets, chunk_ids, batch.offsets[start : stop + 1], self._best_model, memo
+                    batch.values, chunk_offsets, chunk_ids, batch.offsets[start : stop + 1], self.best_model, memo
                 )
 
         done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
-        raise_if_no_path([bad for _, _, bad in done])
-        lengths = [lengths for _, lengths, _ in done]
-        return self._rows([ids for ids, _, _ in done], lengths, np.arange(len(batch)), is_null, 1)[0]
+        raise_if_no_path([r[-1] for r in done])
+        return self._rows([r[0] for r in done], [r[1] for r in done], np.arange(len(batch)), is_null, 1)
 
     def sample(
         self,
@@ -155,8 +154,8 @@ class CpuBackend:
                 )  # fmt: skip
 
         done = map_ranges(work, byte_ranges(part_offsets), self.threads)
-        raise_if_no_path([result[-1] for result in done])
-        rows, _ = self._rows([r[0] for r in done], [r[1] for r in done], part_doc, is_null, num_samples)
+        raise_if_no_path([r[-1] for r in done])
+        rows = self._rows([r[0] for r in done], [r[1] for r in done], part_doc, is_null, num_samples)
         if not return_log_prob:
             return rows
         scores = np.concatenate([np.empty((0, num_samples)), *(r[2] for r in done)])
@@ -195,8 +194,9 @@ class CpuBackend:
         part_doc: NDArray[np.int64],
         is_null: NDArray[np.bool_],
         num_samples: int,
-    ) -> tuple[Rows, NDArray[np.int64]]:
-        n_around = len(self._before) + len(self._after)
+    ) -> Rows:
+        """Put the runs of all ranges of work into rows, with the ids that belong around them."""
+        n_around = len(self.before) + len(self.after)
         lengths = np.concatenate([np.empty((0, num_samples), np.int64), *run_lengths])
         offsets, starts = plan_rows(lengths, part_doc, len(is_null), n_around, is_null)
         out = np.empty(int(offsets[-1]), np.int32)
@@ -204,12 +204,12 @@ class CpuBackend:
 
         def work(start: int, stop: int) -> None:
             for i in range(start, stop):
-                place_runs(ids[i], run_lengths[i], starts[bounds[i] : bounds[i + 1]], len(self._before), out)
+                place_runs(ids[i], run_lengths[i], starts[bounds[i] : bounds[i + 1]], len(self.before), out)
 
         map_ranges(work, [(i, i + 1) for i in range(len(ids))], self.threads)
         if n_around:
-            place_around(offsets, self._before, self._after, out)
-        return Rows(out, offsets, None), starts
+            place_around(offsets, self.before, self.after, out)
+        return Rows(out, offsets, None)
 
     def _build_sample_model(self, alpha: float) -> SampleModel:
         vocabulary, trie = self._vocabulary, self._trie
@@ -227,8 +227,8 @@ class CpuBackend:
             z_high=2.0**1000 / most,
             scores=vocabulary.scores,
             unk_score=float(vocabulary.unk_score),
-            pairs=self._cuts.pairs,
-            keys=self._cuts.keys,
+            pairs=self.cuts.pairs,
+            keys=self.cuts.keys,
             unk_id=self._unk_id,
             byte_ids=self._byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
@@ -255,8 +255,8 @@ class CpuBackend:
             rounding=float(np.finfo(dtype).eps) * 1.01 + 2.0**-49,
             extreme=float(np.abs(used).max(initial=0.0)),
             is_bytes=vocabulary.symbols == "bytes",
-            pairs=self._cuts.pairs,
-            keys=self._cuts.keys,
+            pairs=self.cuts.pairs,
+            keys=self.cuts.keys,
             unk_id=self._unk_id,
             byte_ids=self._byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",

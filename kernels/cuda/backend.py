@@ -102,15 +102,15 @@ class CudaBackend:
         self._host = CpuBackend(model, threads=1)
         self._lock = Lock()
         vocabulary = model.vocabulary
-        best = self._host._best_model
-        self._before = device.upload(self._host._before)
-        self._after = device.upload(self._host._after)
+        best = self._host.best_model
+        self._before = device.upload(self._host.before)
+        self._after = device.upload(self._host.after)
         self._piece_at = device.upload(best.piece_at)
         self._byte_ids = device.upload(best.byte_ids)
         lengths = np.array([len(surface) for surface in vocabulary.surfaces], np.int32)
         self._length_of = device.upload(lengths)
-        self._pairs = device.upload(self._host._cuts.pairs)
-        self._keys = device.upload(self._host._cuts.keys)
+        self._pairs = device.upload(self._host.cuts.pairs)
+        self._keys = device.upload(self._host.cuts.keys)
         self._scores = device.upload(vocabulary.scores)
         unk_in_lattice = vocabulary.unk_id is not None and bool(vocabulary.in_lattice[vocabulary.unk_id])
         self._emission = (
@@ -297,7 +297,7 @@ class CudaBackend:
         return job
 
     def _find_best(self, job: Job) -> None:
-        stream, n, best = job.stream, job.n, self._host._best_model
+        stream, n, best = job.stream, job.n, self._host.best_model
         number = best.best_at.dtype
         nodes = self._best_nodes()
         scores = float(best.best_unk), float(best.lowest), float(best.reset)
@@ -440,7 +440,7 @@ class CudaBackend:
         return self._device.kernel(file, kernel, define_options(file, self._constants))
 
     def _build_best_nodes(self) -> Any:
-        best = self._host._best_model
+        best = self._host.best_model
         return self._upload_nodes(best.slots, best.piece_at, best.best_at)
 
     def _build_sample_tables(self, alpha: float) -> SampleTables:
