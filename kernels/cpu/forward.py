@@ -2,7 +2,10 @@
 
 `forward` also keeps the arcs and their running sums, so that a trace needs neither the text nor the trie; it uses
 float64 as it is and gives up where a score would leave the range in which that is exact. `forward_scaled` does any
-segment and keeps scores alone, with exponents beside the mantissas. weight_at is 0 where no piece ends.
+segment and keeps scores alone, with exponents beside the mantissas.
+
+nodes int32 and weights float64 are the same memory: base and check of node i at nodes[4 i] and the next, the weight of
+its piece at weights[2 i + 1], 0 where no piece ends.
 """
 
 import numpy as np
@@ -16,7 +19,7 @@ MOST_ARC_WORDS = 2 * 65535
 
 
 @njit(nogil=True, cache=True)
-def forward(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arena, sums, counts,
+def forward(values, start, stop, nodes, piece_at, weights, unk_weight, is_bytes, z_low, z_high, arena, sums, counts,
             base, z):  # fmt: skip
     """Write the segment's arcs to the arena from `base` on; returns the end of what was written, or -1 if a score left
     z_low..z_high.
@@ -37,17 +40,18 @@ def forward(values, start, stop, slots, piece_at, weight_at, unk_weight, is_byte
             node = np.int64(0)
             s = e
             while s > start:
-                slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
-                if slots[2 * slot + 1] != node:
+                slot = np.int64(nodes[4 * node]) + np.int64(values[s - 1])
+                if nodes[4 * slot + 1] != node:
                     break
                 node = slot
                 s -= 1
-                weight = weight_at[node]
-                piece = np.int64(piece_at[node])
-                if weight == 0.0:
-                    if e - s != symbol:
-                        continue
+                weight = weights[2 * node + 1]
+                if weight != 0.0:
+                    piece = np.int64(piece_at[node])
+                elif e - s == symbol:
                     weight, piece = unk_weight, np.int64(UNKNOWN)
+                else:
+                    continue
                 total += z[s - start] * weight
                 arena[top], sums[top + 1] = (e - s) << 32 | piece & 0xFFFFFFFF, total
                 top += 2
@@ -76,7 +80,7 @@ def partition(sums, counts, base, length):
 
 
 @njit(nogil=True, cache=True)
-def forward_scaled(values, start, stop, slots, weight_at, unk_weight, is_bytes, z, z_exponent, base):
+def forward_scaled(values, start, stop, nodes, weights, unk_weight, is_bytes, z, z_exponent, base):
     """Write Z[start] to z[base] and z_exponent[base], the rest after it."""
     z[base], z_exponent[base] = scaled(1.0, np.int64(0))
     shift = base - start
@@ -87,12 +91,12 @@ def forward_scaled(values, start, stop, slots, weight_at, unk_weight, is_bytes, 
             node = np.int64(0)
             s = e
             while s > start:
-                slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
-                if slots[2 * slot + 1] != node:
+                slot = np.int64(nodes[4 * node]) + np.int64(values[s - 1])
+                if nodes[4 * slot + 1] != node:
                     break
                 node = slot
                 s -= 1
-                weight = weight_at[node]
+                weight = weights[2 * node + 1]
                 if weight == 0.0 and e - s == symbol:
                     weight = unk_weight
                 if weight != 0.0:

@@ -83,7 +83,7 @@ def _forward_group(values, segments, n_segments, model, memo, z, z_exponent, kin
 
     places[i] is the base of the segment's record in the memo, or, for kind SCALED, where its scores begin in z.
     """
-    slots, piece_at, weight_at, unk_weight = model.slots, model.piece_at, model.weight_at, model.unk_weight
+    nodes, piece_at, weights, unk_weight = model.nodes, model.piece_at, model.weights, model.unk_weight
     is_bytes, z_low, z_high, longest_arc = model.is_bytes, model.z_low, model.z_high, model.longest
     table, arena, sums, counts, used = memo.slots, memo.arena, memo.sums, memo.counts, memo.used
     scratch = np.empty(LONGEST_BYTES + 1)
@@ -92,11 +92,11 @@ def _forward_group(values, segments, n_segments, model, memo, z, z_exponent, kin
     i = look_up(values, segments, 0, n_segments, kinds, table, arena, places)
     while i < n_segments:
         a, b = segments[i], segments[i + 1]
-        base, total = _forward_new(values, a, b, table, arena, sums, counts, used, slots, piece_at, weight_at,
+        base, total = _forward_new(values, a, b, table, arena, sums, counts, used, nodes, piece_at, weights,
                                    unk_weight, is_bytes, z_low, z_high, longest_arc, scratch)  # fmt: skip
         if base < 0:
             kinds[i], base = SCALED, scaled_top
-            forward_scaled(values, a, b, slots, weight_at, unk_weight, is_bytes, z, z_exponent, base)
+            forward_scaled(values, a, b, nodes, weights, unk_weight, is_bytes, z, z_exponent, base)
             total = z[base + b - a]
             scaled_top += b - a + 1
         if total == 0.0:
@@ -107,14 +107,14 @@ def _forward_group(values, segments, n_segments, model, memo, z, z_exponent, kin
 
 
 @njit(nogil=True, cache=True)
-def _forward_new(values, start, stop, table, arena, sums, counts, used, slots, piece_at, weight_at, unk_weight,
+def _forward_new(values, start, stop, table, arena, sums, counts, used, nodes, piece_at, weights, unk_weight,
                  is_bytes, z_low, z_high, longest_arc, scratch):  # fmt: skip
     """Do and keep a segment that is not in the memo: (its base, its Z); base is -1 if it needs exponents."""
     length = stop - start
     base, lasts = place(length, length + 1 + 2 * length * min(length, longest_arc), used)
     if base < 0:
         return base, 0.0
-    top = forward(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z_low, z_high, arena, sums,
+    top = forward(values, start, stop, nodes, piece_at, weights, unk_weight, is_bytes, z_low, z_high, arena, sums,
                   counts, base, scratch)  # fmt: skip
     if top < 0:
         return top, 0.0
@@ -128,7 +128,7 @@ def _forward_new(values, start, stop, table, arena, sums, counts, used, slots, p
 def _trace_group(values, segments, n_segments, part_offsets, part_doc, low, high, model, memo, z, z_exponent, kinds,
                  places, seed, doc_ids, doc_offsets, i_sample, path_arc, path_start, last):  # fmt: skip
     """One path through parts low..high, at path_arc[first:last]; returns first."""
-    slots, piece_at, weight_at = model.slots, model.piece_at, model.weight_at
+    nodes, piece_at, weights = model.nodes, model.piece_at, model.weights
     unk_weight, is_bytes = model.unk_weight, model.is_bytes
     arena, sums, counts = memo.arena, memo.sums, memo.counts
     i_path = last
@@ -150,7 +150,7 @@ def _trace_group(values, segments, n_segments, part_offsets, part_doc, low, high
                 i_path -= 1
                 path_arc[i_path], path_start[i_path] = TOKEN_ARC, a
             else:
-                i_path = trace_scaled(values, a, b, slots, piece_at, weight_at, unk_weight, is_bytes, z, z_exponent,
+                i_path = trace_scaled(values, a, b, nodes, piece_at, weights, unk_weight, is_bytes, z, z_exponent,
                                       places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start,
                                       i_path)  # fmt: skip
     return i_path

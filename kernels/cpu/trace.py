@@ -42,7 +42,7 @@ def trace_plain(segments, low, high, kinds, places, arena, sums, counts, seed, d
 
 
 @njit(nogil=True, cache=True)
-def trace_scaled(values, start, stop, slots, piece_at, weight_at, unk_weight, is_bytes, z, z_exponent, base, seed,
+def trace_scaled(values, start, stop, nodes, piece_at, weights, unk_weight, is_bytes, z, z_exponent, base, seed,
                  doc_id, doc_start, i_sample, path_arc, path_start, i):  # fmt: skip
     """Trace one segment through the scores of `forward_scaled`, walking the trie again; the index of its first arc."""
     shift = base - start
@@ -56,12 +56,12 @@ def trace_scaled(values, start, stop, slots, piece_at, weight_at, unk_weight, is
         s = e
         arc_node, arc_start = np.int64(-1), e - symbol
         while s > start:
-            slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
-            if slots[2 * slot + 1] != node:
+            slot = np.int64(nodes[4 * node]) + np.int64(values[s - 1])
+            if nodes[4 * slot + 1] != node:
                 break
             node = slot
             s -= 1
-            weight = weight_at[node]
+            weight = weights[2 * node + 1]
             if weight != 0.0:
                 arc_node, arc_start = node, s
             elif e - s == symbol:

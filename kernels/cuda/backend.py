@@ -366,7 +366,7 @@ class CudaBackend:
             "score_parts", n_parts * num_samples,
             job.cuts, job.n, num_samples, job.path, job.z, job.exponents,
             stream.upload("part_offsets", part_offsets - job.low), n_parts, self._scores,
-            float(self._host._vocabulary.unk_score), *job.parts,
+            float(self._host.vocabulary.unk_score), *job.parts,
         )  # fmt: skip
 
     def _measure(self, job: Job, is_null: Any, num_samples: int) -> None:
@@ -445,7 +445,7 @@ class CudaBackend:
 
     def _build_sample_tables(self, alpha: float) -> SampleTables:
         model = self._host.sample_model(alpha)
-        nodes = self._upload_nodes(model.slots, model.piece_at, model.weight_at)
+        nodes = self._upload_nodes(model.slots, model.piece_at, model.weights[1::2])
         return SampleTables(nodes, model.unk_weight, float(model.z_low), float(model.z_high))
 
     def _upload_nodes(self, slots: NDArray[np.int32], piece_at: NDArray[np.int32], values: NDArray[Any]) -> Any:
