@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
+from gpu_lattice import __version__
+
 if TYPE_CHECKING:
     from gpu_lattice.tokenizer import Tokenizer
 
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Perfect samples from subword lattices: segment texts, retokenize corpora.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_encode(commands)
     _add_retokenize(commands)

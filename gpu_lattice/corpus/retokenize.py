@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from gpu_lattice.corpus.readers import Documents, ReaderOptions, check_columns, expand_inputs, read_documents, stem_of
 from gpu_lattice.corpus.writers import ParquetRows
+from gpu_lattice.weights import checked_alpha
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -128,6 +129,8 @@ def retokenize(
         raise ValueError(
             f"num_samples is {num_samples}, but without alpha there is one best segmentation; give alpha too"
         )
+    if alpha is not None:
+        checked_alpha(alpha)
     if batch_bytes < 1 or num_samples < 1:
         raise ValueError(f"batch_bytes is {batch_bytes} and num_samples {num_samples}; both must be at least 1")
     options = ReaderOptions(
