@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -145,12 +145,22 @@ def retokenize(
         check_columns(path, options)
     Path(output).mkdir(parents=True, exist_ok=True)
     draw = _Draw(tokenizer, alpha, num_samples, seed, verify)
-    start = time.perf_counter()
     total = Summary(0, 0, 0, 0, 0.0, ())
     with _Bar(sum(path.stat().st_size for path in paths), progress) as bar:
+        bar.show("loading kernels")
+        _warm_up(draw)
+        bar.restart()
+        start = time.perf_counter()
         for path, target in zip(paths, targets, strict=True):
             total = _retokenize_file(path, target, options, draw, total, bar)
     return replace(total, seconds=time.perf_counter() - start, outputs=tuple(targets))
+
+
+def _warm_up(draw: _Draw) -> None:
+    """Have the kernels compiled, as the first call after an installation does, before the clock starts."""
+    document = Documents(pa.array(["a"], pa.large_string()), None, 0)
+    with suppress(ValueError):  # A model that cannot spell "a" has compiled them all the same.
+        _tokenize(document, 0, Path(), replace(draw, verify=False))
 
 
 def _targets(paths: list[Path], output: Path, overwrite: bool) -> list[Path]:
@@ -295,6 +305,15 @@ class _Bar:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+
+    def show(self, what: str) -> None:
+        self._bar.set_postfix_str(what)
+
+    def restart(self) -> None:
+        """Count time from now on."""
+        self._bar.reset()
+        self._bar.set_postfix_str("")
+        self._start = time.perf_counter()
 
     def advance(self, position: int, tokens: int) -> None:
         """position: bytes consumed of the current file; tokens: made so far of all files."""
