@@ -386,7 +386,7 @@ def test_wrong_options_are_refused_and_leave_no_output(
 
 
 class Failing:
-    """A tokenizer that works for some batches, then fails in one way or another."""
+    """A tokenizer that works for some batches, then fails in one way or another; the first call loads the kernels."""
 
     def __init__(self, tokenizer: Tokenizer, batches: int, error: BaseException | None = None) -> None:
         self.tokenizer, self.batches, self.error = tokenizer, batches, error
@@ -419,7 +419,7 @@ def test_verify_names_the_document_that_is_not_spelled(tmp_path: Path, single_by
         run(
             tmp_path / "a.jsonl",
             tmp_path / "out",
-            Failing(single_bytes, 1),
+            Failing(single_bytes, 2),
             id_column="key",
             batch_bytes=1,
             verify=True,
