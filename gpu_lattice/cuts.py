@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.cuts import JOINED, PAIR_PIECE, add_key, character_key, code_point, context_key
+from gpu_lattice.text_batch import to_ragged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,10 +40,7 @@ def build_cut_table(vocabulary: Vocabulary) -> CutTable:
     Characters x|y: cut unless a piece holds x followed by y. Bytes wx|yz: cut unless some piece, laid over the position
     with at least one byte on each side, agrees with up to two bytes on each side.
     """
-    surfaces = [vocabulary.surfaces[i] for i in np.flatnonzero(vocabulary.in_lattice)]
-    values = np.frombuffer(b"".join(surfaces), np.uint8)
-    offsets = np.zeros(len(surfaces) + 1, np.int64)
-    np.cumsum([len(surface) for surface in surfaces], out=offsets[1:])
+    values, offsets = to_ragged([vocabulary.surfaces[i] for i in np.flatnonzero(vocabulary.in_lattice)])
     fill = _fill_bytes if vocabulary.symbols == "bytes" else _fill_characters
     pairs = np.zeros(1 << 16, np.uint8)
     capacity = 1 << 10

@@ -78,6 +78,18 @@ class TextBatch:
         return docs
 
 
+def to_ragged(strings: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Byte strings as (values, offsets).
+
+    Example:
+        >>> [array.tolist() for array in to_ragged([b"ab", b"", b"c"])]
+        [[97, 98, 99], [0, 2, 2, 3]]
+    """
+    offsets = np.zeros(len(strings) + 1, np.int64)
+    np.cumsum([len(string) for string in strings], out=offsets[1:])
+    return np.frombuffer(b"".join(strings), np.uint8), offsets
+
+
 def _sequence_to_arrow(texts: Any) -> pa.Array:
     first = next((text for text in texts if text is not None), "")
     if not isinstance(first, str | bytes):

@@ -18,7 +18,7 @@ from gpu_lattice.kernels.cpu.verify import Spelling, first_misspelled
 from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.parallel import default_threads
-from gpu_lattice.text_batch import TextBatch
+from gpu_lattice.text_batch import TextBatch, to_ragged
 from gpu_lattice.token_batch import TokenBatch, on_host
 from gpu_lattice.weights import checked_alpha
 
@@ -199,7 +199,8 @@ class Tokenizer:
     @overload
     def decode(self, rows: TokenBatch | Sequence[Sequence[int]]) -> list[str | None]: ...
     def decode(self, rows: Any) -> Any:
-        """Text from ids as the model's own tool writes it: a list for rows, one str for the ids of one row.
+        """Text from ids as the model's own tool writes it: a list for rows, one str for the ids of one row
+        (an empty list is a row without ids).
 
         Control ids read as nothing; null rows as None. Raises ValueError for an id that the model does not have.
         """
@@ -210,7 +211,7 @@ class Tokenizer:
         if isinstance(rows, np.ndarray):
             rows = rows.tolist()
         if all(isinstance(i, int | np.integer) for i in rows):
-            return self._detokenizer([rows])[0] if len(rows) or not isinstance(rows, tuple) else []
+            return self._detokenizer([rows])[0]
         return self._detokenizer([None if row is None else [int(i) for i in row] for row in rows])
 
     def verify(self, texts: Any, out: TokenBatch) -> int | None:
@@ -244,14 +245,13 @@ class Tokenizer:
     @cached_property
     def _spelling(self) -> Spelling:
         vocabulary = self._model.vocabulary
-        offsets = np.zeros(len(vocabulary) + 1, np.int64)
-        np.cumsum([len(surface) for surface in vocabulary.surfaces], out=offsets[1:])
         byte_of = np.full(len(vocabulary), -1, np.int16)
         if vocabulary.byte_ids is not None:
             has_piece = vocabulary.byte_ids >= 0
             byte_of[vocabulary.byte_ids[has_piece]] = np.flatnonzero(has_piece)
-        surfaces = np.frombuffer(b"".join(vocabulary.surfaces), np.uint8)
-        return Spelling(surfaces, offsets, byte_of, -1 if vocabulary.unk_id is None else vocabulary.unk_id)
+        return Spelling(
+            *to_ragged(vocabulary.surfaces), byte_of, -1 if vocabulary.unk_id is None else vocabulary.unk_id
+        )
 
     def _normalize(self, batch: TextBatch) -> NormalizedBatch:
         normalized = self._model.normalizer(batch, self._threads)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
+from gpu_lattice.text_batch import to_ragged
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -36,14 +38,13 @@ def build_trie(surfaces: Sequence[bytes], ids: Sequence[int]) -> Trie:
         >>> int(trie.piece[after_b])
         1
     """
-    order = sorted(range(len(surfaces)), key=lambda i: surfaces[i][::-1])
-    keys = b"".join(surfaces[i][::-1] for i in order)
-    offsets = np.zeros(len(order) + 1, np.int64)
-    np.cumsum([len(surfaces[i]) for i in order], out=offsets[1:])
+    reversed_surfaces = [surface[::-1] for surface in surfaces]
+    order = sorted(range(len(surfaces)), key=reversed_surfaces.__getitem__)
+    keys, offsets = to_ragged([reversed_surfaces[i] for i in order])
     key_ids = np.array([ids[i] for i in order], np.int32)
     capacity = 2 * len(keys) + 1024
     while True:
-        slots, piece = _place(np.frombuffer(keys, np.uint8), offsets, key_ids, capacity)
+        slots, piece = _place(keys, offsets, key_ids, capacity)
         if len(slots):
             return Trie(slots, piece)
         capacity *= 2

@@ -106,9 +106,10 @@ def place(length, most, used):
     Returns (base, whether it lasts); base is -1 where there is no room, or the text is too long.
     """
     most += 2 + (length >> 3)
-    if used[TOP] + most > LASTING_WORDS or 2 * used[ENTRIES] >= SLOTS:
+    lasts = length <= LASTING_BYTES
+    if lasts and (used[TOP] + most > LASTING_WORDS or 2 * used[ENTRIES] >= SLOTS):
         used[FULL] = 1
-    lasts = length <= LASTING_BYTES and not used[FULL]
+    lasts = lasts and not used[FULL]
     at = used[TOP] if lasts else used[LONG_TOP]
     if length > LONGEST_BYTES or (not lasts and at + most > LASTING_WORDS + TRANSIENT_WORDS):
         return np.int64(-1), False

@@ -1,4 +1,4 @@
-"""Segments of a part: what lies between static cuts, or a chunk that is one token as it stands."""
+"""Segments of a stretch of whole parts: what lies between static cuts, or a chunk that is one token as it stands."""
 
 from numba import njit
 
@@ -12,10 +12,11 @@ TOKEN = 2
 @njit(nogil=True, cache=True)
 def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, pairs, keys, is_bytes, segments,
                   kinds):  # fmt: skip
-    """Write the boundaries of the part's segments, its own two included, to segments; returns how many segments.
+    """Write the boundaries of the segments of start..stop, those two included, to segments; returns how many segments.
 
-    i_chunk: the chunk that holds the part's first byte. segments int64, at least stop - start + 1 long; kinds uint8,
-    PLAIN or, for a chunk that is a token, TOKEN (the forward stage makes SCALED of PLAIN where it must).
+    start, stop: boundaries of parts. i_chunk: the chunk that holds the first byte. segments int64, at least
+    stop - start + 1 long; kinds uint8, PLAIN or, for a chunk that is a token, TOKEN (the forward stage makes SCALED of
+    PLAIN where it must).
     """
     segments[0] = start
     n = 0
