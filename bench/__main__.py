@@ -3,19 +3,18 @@
 import argparse
 import sys
 
-from bench import cpu, memory
+from bench import cpu, gpu, memory
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (cpu, memory):
+    for module in (cpu, gpu, memory):
         command = commands.add_parser(module.__name__.rpartition(".")[2], help=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     arguments = parser.parse_args()
-    arguments.run(arguments)
-    return 0
+    return arguments.run(arguments) or 0
 
 
 if __name__ == "__main__":

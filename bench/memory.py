@@ -35,7 +35,9 @@ def run(arguments: argparse.Namespace) -> None:
         size = _generate(source, arguments.megabytes * 1_000_000)
         before = _peak()
         start = time.perf_counter()
-        summary = retokenize([source], Path(folder) / "out", tokenizer=Tokenizer.default(), alpha=arguments.alpha)
+        summary = retokenize(
+            [source], Path(folder) / "out", tokenizer=Tokenizer.default(device="cpu"), alpha=arguments.alpha
+        )
         seconds = time.perf_counter() - start
     result = {
         "machine": describe(),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from gpu_lattice.arguments import checked_doc_ids, checked_integer
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.backend import CpuBackend, NoPathError, Rows
 from gpu_lattice.kernels.cpu.verify import Spelling, first_misspelled
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.kernels.cuda.backend import CudaBackend
+    from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
 
@@ -48,24 +49,36 @@ class Tokenizer:
         [[1, 2], [0], [0], [0]]
     """
 
-    def __init__(self, model: Model, *, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, model: Model, *, device: str = "auto", threads: int | None = None, memory_limit: int | None = None
+    ) -> None:
         """model: what a reader returned. threads: how many CPU threads to use, all by default.
 
-        device: "cpu", "cuda" or "cuda:N" (which need CuPy), or "auto", which is the CPU in this version.
+        device: "cpu", "cuda" or "cuda:N" (which need CuPy and a GPU), or "auto": the first GPU if CuPy is installed
+        and one answers, else the CPU. memory_limit: bytes of device memory that a call may take for its batches,
+        besides the ids that it returns; half of what is free at the first call by default. The CPU heeds none:
+        "auto" may ignore it, "cpu" refuses it.
         """
         self._threads = _checked_threads(threads)
-        self._backend = _backend(model, device, self._threads)
+        self._backend = _backend(model, device, self._threads, memory_limit)
         self._model = model
-        self._source: tuple[Any, ...] | None = None
+        self._source: tuple[Any, ...] = (_rebuild, (model, device, threads, memory_limit))
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], *, device: str = "auto", threads: int | None = None) -> Tokenizer:
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        memory_limit: int | None = None,
+    ) -> Tokenizer:
         """Load a SentencePiece unigram .model, a Hugging Face tokenizer.json (Unigram) or a BytePiece .model.
 
         The format is told from the content. Raises OSError if the file cannot be read, ValueError that says what is
         wrong and what to do if it is none of these or broken.
         """
-        return cls._from_bytes(Path(path).read_bytes(), str(path), device, threads)
+        return cls._from_bytes(Path(path).read_bytes(), str(path), device, threads, memory_limit)
 
     @classmethod
     def from_pieces(
@@ -75,6 +88,7 @@ class Tokenizer:
         unk_piece: str | bytes | None = None,
         device: str = "auto",
         threads: int | None = None,
+        memory_limit: int | None = None,
     ) -> Tokenizer:
         """A tokenizer over any pieces, ids in their order; text is taken as it is.
 
@@ -83,24 +97,26 @@ class Tokenizer:
         score is the least score - 10. Without it, text that the pieces cannot spell raises ValueError.
         """
         kept: Any = dict(pieces) if isinstance(pieces, Mapping) else list(pieces)
-        tokenizer = cls(from_pieces(kept, unk_piece), device=device, threads=threads)
-        tokenizer._source = (_rebuild_from_pieces, (kept, unk_piece, device, threads))
+        tokenizer = cls(from_pieces(kept, unk_piece), device=device, threads=threads, memory_limit=memory_limit)
+        tokenizer._source = (_rebuild_from_pieces, (kept, unk_piece, device, threads, memory_limit))
         return tokenizer
 
     @classmethod
-    def default(cls, *, device: str = "auto", threads: int | None = None) -> Tokenizer:
+    def default(cls, *, device: str = "auto", threads: int | None = None, memory_limit: int | None = None) -> Tokenizer:
         """The small multilingual model that ships in the package: 8,000 pieces, byte fallback, lossless."""
         resource = resources.files("gpu_lattice.data") / "default.model"
-        return cls._from_bytes(resource.read_bytes(), "the default model", device, threads)
+        return cls._from_bytes(resource.read_bytes(), "the default model", device, threads, memory_limit)
 
     @classmethod
-    def _from_bytes(cls, data: bytes, name: str, device: str, threads: int | None) -> Tokenizer:
-        tokenizer = cls(read_model(data, name), device=device, threads=threads)
-        tokenizer._source = (_rebuild_from_bytes, (data, name, device, threads))
+    def _from_bytes(
+        cls, data: bytes, name: str, device: str, threads: int | None, memory_limit: int | None
+    ) -> Tokenizer:
+        tokenizer = cls(read_model(data, name), device=device, threads=threads, memory_limit=memory_limit)
+        tokenizer._source = (_rebuild_from_bytes, (data, name, device, threads, memory_limit))
         return tokenizer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._source if self._source is not None else (_rebuild, (self._model, self.device, self._threads))
+        return self._source
 
     def __repr__(self) -> str:
         return (
@@ -157,7 +173,8 @@ class Tokenizer:
         """Perfect samples: each path with probability proportional to exp(alpha * the sum of its scores).
 
         alpha        0 is uniform over all segmentations, 1 the unigram posterior; large values approach `encode`
-        nbest_size   -1: the full lattice
+        nbest_size   below 0: the full lattice; above 1: only the nbest_size best paths (Kudo's l-best sampling, far
+                     slower, see Lattice.sample_nbest); 0 and 1: no sampling, what `encode` gives
         num_samples  K samples of each text; row i_doc * K + k
         seed         0 to 2^64 - 1
         doc_ids      int64 or uint64 [number of texts], 0, 1, 2, ... by default. A draw depends on model, text, alpha,
@@ -174,12 +191,18 @@ class Tokenizer:
             [0.5, 0.5]
         """
         alpha = checked_alpha(alpha)
-        if nbest_size != -1:
-            raise ValueError(f"nbest_size is {nbest_size!r}; only -1 (sample from the full lattice) is offered")
-        num_samples = _checked_integer("num_samples", num_samples, 1, 2**32 - 1)
-        seed = _checked_integer("seed", seed, 0, 2**64 - 1)
+        nbest_size = checked_integer("nbest_size", nbest_size, -(2**31), 2**31 - 1)
+        num_samples = checked_integer("num_samples", num_samples, 1, 2**32 - 1)
+        seed = checked_integer("seed", seed, 0, 2**64 - 1)
         batch = TextBatch.from_texts(texts)
-        ids = _checked_doc_ids(doc_ids, len(batch))
+        ids = checked_doc_ids(doc_ids, len(batch))
+        if nbest_size > 1:
+            options = {"alpha": alpha, "num_samples": num_samples, "seed": seed, "return_log_prob": return_log_prob}
+            return self._sample_nbest(batch, nbest_size, ids, options)
+        if nbest_size >= 0:
+            from gpu_lattice.lattice.nbest import repeated
+
+            return repeated(self._backend.launcher, self.encode(batch), num_samples, return_log_prob)
         normalized = self._normalize(batch)
         return self._run(
             batch,
@@ -187,6 +210,82 @@ class Tokenizer:
             num_samples,
             lambda is_null: self._backend.sample(normalized, is_null, alpha, num_samples, seed, ids, return_log_prob),
         )
+
+    def nbest(self, texts: Any, n: int) -> PathBatch:
+        """The n best segmentations of each text with their scores, best first; all of them where there are fewer.
+
+        There is no limit to n or to a text's length but memory. Scores are float64 sums, so the first path may differ
+        from `encode` where two are closer than the rounding of the model's own tool. A text that no path spells has no
+        rows. See Lattice.nbest, which this does batch by batch, for the order of equals and all else.
+
+        Example:
+            >>> tok = Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5})
+            >>> tok.nbest(["ab", "b"], 2).tolist()
+            [[[2], [0, 1]], [[1]]]
+        """
+        from gpu_lattice.lattice.nbest import MOST_PATHS, joined_paths
+
+        n = checked_integer("n", n, 0, MOST_PATHS)
+        batch = TextBatch.from_texts(texts)
+        lattices = self._lattices(batch, self._normalize(batch), n, 1)
+        return joined_paths(self._backend.launcher, [lattice.nbest(n) for _, lattice in lattices])
+
+    def lattice(self, texts: Any, *, memory_limit: int | None = None) -> Lattice:
+        """The lattices of the texts: tensors on the device, and every operation on them.
+
+        memory_limit: bytes that its arrays, and each result, may take; by default what the device has free. Raises
+        MemoryError, before anything large is allocated, where the arcs do not fit.
+
+        Example:
+            >>> tok = Tokenizer.from_pieces(["a", "b", "ab"])
+            >>> tok.lattice(["ab", "b"]).marginals(alpha=0)[0, 2].tolist()
+            [0.5, 0.5]
+        """
+        from gpu_lattice.lattice import Lattice
+
+        batch = TextBatch.from_texts(texts)
+        return Lattice.of(self._model, self._backend, self._normalize(batch), batch.valid, memory_limit)
+
+    def continuations(self, texts: Any, *, max_rollback: int | None = None) -> Continuations:
+        """Where each prompt may be taken up again, though it end inside a token: "token healing", for any rollback.
+
+        A boundary is a position that some path reaches from the text's start, and from which the rest of the text is a
+        proper prefix of some piece. At the text's end the rest is empty and every piece allowed: plain continuation.
+        For each boundary: the ids of what is kept, the best path to there by scores (as `Lattice.viterbi`), its score,
+        and the pieces allowed next, those that begin with the rest and go on after it: one range of the pieces sorted
+        by bytes. Weigh each boundary by what a language model gives the kept ids and then all allowed pieces together;
+        draw a boundary, then a piece.
+
+        texts         as for `encode`; null texts have no rows. The rest of a text needs no path, so one of a model of
+                      bytes may end inside a character; elsewhere half a character is U+FFFD, as always.
+        max_rollback  most bytes of normalized text to take back; None: as far as the longest piece reaches
+
+        A prompt goes on: ids that the model's tool puts before a row are there, those after it are not, and the prompt
+        is normalized as if a character followed that joins with none. So a space at its end stays, where the model
+        strips it from a text that ends there, and an empty prompt has the dummy space that begins a text. (For texts
+        normalized as they are alone, `tokenizer.lattice(texts).continuations()`.) Pieces are those of the lattice: not
+        control ids, not the byte pieces that spell unknown characters; and none reaches over the begin of a chunk (a
+        line, a pre-token, an added token).
+
+        The one-token rollback of Su Jianlin's post, https://kexue.fm/archives/9762, is the row whose rollback is the
+        length of the last token, with the last token itself added to the ids allowed. It misses what begins before.
+
+        Raises ValueError for a text without any boundary, and for a normalizer that does not know text that goes on.
+
+        Example:
+            >>> tok = Tokenizer.from_pieces({"import": -3.0, " ": -1.0, " numpy": -4.0, "n": -2.0, "u": -2.0})
+            >>> out = tok.continuations("import nu")
+            >>> [(int(n), ids, [tok.id_to_piece(i) for i in out.ids(row)])
+            ...  for row, (n, ids) in enumerate(zip(out.rollback, out.tokens.tolist()))]
+            [(0, [0, 1, 3, 4], [' ', ' numpy', 'import', 'n', 'u']), (3, [0], [' numpy'])]
+        """
+        from gpu_lattice.lattice import Lattice
+        from gpu_lattice.normalizers.prompts import normalize_prompts
+
+        batch = TextBatch.from_texts(texts)
+        normalized = normalize_prompts(self._normalize, batch)
+        lattice = Lattice.of(self._model, self._backend, normalized, batch.valid, None)
+        return lattice.continuations(max_rollback=max_rollback)
 
     def normalize(self, texts: Any) -> TextBatch:
         """The text that is segmented: normalized as the model's tool does, with "▁" for spaces where it has that."""
@@ -253,6 +352,35 @@ class Tokenizer:
             *to_ragged(vocabulary.surfaces), byte_of, -1 if vocabulary.unk_id is None else vocabulary.unk_id
         )
 
+    def _sample_nbest(
+        self, batch: TextBatch, n: int, doc_ids: NDArray[np.uint64], options: dict[str, Any]
+    ) -> TokenBatch:
+        from gpu_lattice.lattice.nbest import joined
+        from gpu_lattice.lattice.paths import BrokenLatticeError
+
+        normalized = self._normalize(batch)
+        parts = []
+        for start, lattice in self._lattices(batch, normalized, n, options["num_samples"]):
+            try:
+                parts.append(lattice.sample_nbest(n, doc_ids=doc_ids[start : start + len(lattice)], **options))
+            except BrokenLatticeError as error:
+                position = int(normalized.offsets[start + error.i_doc]) + error.position
+                raise self._no_path(normalized, position) from None
+        return joined(self._backend.launcher, parts)
+
+    def _lattices(
+        self, batch: TextBatch, normalized: NormalizedBatch, n: int, num_samples: int
+    ) -> Iterator[tuple[int, Lattice]]:
+        """(first document, lattice) of parts of a batch, whose n best paths and samples take bounded memory."""
+        from gpu_lattice.lattice import Lattice
+        from gpu_lattice.lattice.nbest import in_parts
+
+        limit = self._backend.memory_limit
+        free = self._backend.launcher.free_bytes() if limit is None else limit
+        for start, stop, part in in_parts(normalized, n, num_samples, free):
+            valid = None if batch.valid is None else batch.valid[start:stop]
+            yield start, Lattice.of(self._model, self._backend, part, valid, limit)
+
     def _normalize(self, batch: TextBatch) -> NormalizedBatch:
         normalized = self._model.normalizer(batch, self._threads)
         longest = int(np.diff(normalized.offsets).max(initial=0))
@@ -280,54 +408,46 @@ class Tokenizer:
         )
 
 
-def _rebuild(model: Model, device: str, threads: int) -> Tokenizer:
-    return Tokenizer(model, device=device, threads=threads)
+def _rebuild(model: Model, device: str, threads: int | None, memory_limit: int | None) -> Tokenizer:
+    return Tokenizer(model, device=device, threads=threads, memory_limit=memory_limit)
 
 
-def _rebuild_from_bytes(data: bytes, name: str, device: str, threads: int | None) -> Tokenizer:
-    return Tokenizer._from_bytes(data, name, device, threads)
+def _rebuild_from_bytes(
+    data: bytes, name: str, device: str, threads: int | None, memory_limit: int | None
+) -> Tokenizer:
+    return Tokenizer._from_bytes(data, name, device, threads, memory_limit)
 
 
-def _rebuild_from_pieces(pieces: Any, unk_piece: Any, device: str, threads: int | None) -> Tokenizer:
-    return Tokenizer.from_pieces(pieces, unk_piece=unk_piece, device=device, threads=threads)
+def _rebuild_from_pieces(
+    pieces: Any, unk_piece: Any, device: str, threads: int | None, memory_limit: int | None
+) -> Tokenizer:
+    return Tokenizer.from_pieces(pieces, unk_piece=unk_piece, device=device, threads=threads, memory_limit=memory_limit)
 
 
-def _backend(model: Model, device: str, threads: int) -> CpuBackend | CudaBackend:
+def _backend(model: Model, device: str, threads: int, memory_limit: int | None) -> CpuBackend | CudaBackend:
     if not isinstance(device, str):
         raise TypeError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
     cuda = re.fullmatch(r"cuda(?::(\d+))?", device)
     if cuda is None and device not in ("auto", "cpu"):
         raise ValueError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
-    # The CUDA kernels have not been proved on a device yet, so nothing takes them unasked.
-    if cuda is None:
+    if memory_limit is not None:
+        memory_limit = checked_integer("memory_limit", memory_limit, 1, 2**63 - 1)
+    if device == "cpu":
+        if memory_limit is not None:
+            raise ValueError(f"memory_limit is {memory_limit}, but device='cpu' takes no device memory; leave it out")
+        return CpuBackend(model, threads)
+    from gpu_lattice.kernels.cuda import device as devices
+
+    found = devices.CudaDevice(int(cuda[1] or 0)) if cuda else devices.find_device()
+    if found is None:
         return CpuBackend(model, threads)
     from gpu_lattice.kernels.cuda.backend import CudaBackend
-    from gpu_lattice.kernels.cuda.device import CudaDevice
 
-    return CudaBackend(model, CudaDevice(int(cuda[1] or 0)))
+    return CudaBackend(model, found, memory_limit)
 
 
 def _checked_threads(threads: int | None) -> int:
-    return default_threads() if threads is None else _checked_integer("threads", threads, 1, 4096)
-
-
-def _checked_integer(name: str, value: Any, low: int, high: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; give an integer") from None
-    if not low <= number <= high:
-        raise ValueError(f"{name} is {number}; give an integer from {low} to {high}")
-    return number
-
-
-def _checked_doc_ids(doc_ids: Any, n_docs: int) -> NDArray[np.uint64]:
-    if doc_ids is None:
-        return np.arange(n_docs, dtype=np.uint64)
-    ids = np.asarray(doc_ids)
-    if ids.shape != (n_docs,) or (ids.dtype.kind not in "iu" and n_docs):
-        raise ValueError(f"doc_ids is of dtype {ids.dtype} and shape {ids.shape}; give {n_docs} integers of 64 bits")
-    return ids.astype(np.int64).view(np.uint64) if ids.dtype.kind == "i" else ids.astype(np.uint64)
+    return default_threads() if threads is None else checked_integer("threads", threads, 1, 4096)
 
 
 def _is_null(batch: TextBatch) -> NDArray[np.bool_]:

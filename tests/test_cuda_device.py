@@ -1,6 +1,8 @@
 """What only a GPU can show: streams, memory, and arrays handed on. The ids are test_cuda_parity.py's matter."""
 
+import pickle
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,15 @@ def texts() -> list[str]:
 
 def same(expected: Any, got: Any) -> bool:
     return np.array_equal(expected.ids, got.ids.get()) and np.array_equal(expected.offsets, got.offsets.get())
+
+
+def test_auto_is_the_first_device(cpu: Tokenizer, texts: Any) -> None:
+    auto = Tokenizer.default()
+    assert auto.device == "cuda:0"
+    assert same(cpu.encode(texts), auto.encode(texts))
+    again = pickle.loads(pickle.dumps(Tokenizer.default(device="cuda", memory_limit=10**9)))
+    assert again.device == "cuda:0"
+    assert same(cpu.encode(texts), again.encode(texts))
 
 
 def test_results_are_on_the_device_and_ready_for_the_callers_stream(
@@ -122,13 +133,23 @@ def test_two_gigabytes_at_once_give_the_ids_of_the_cpu(cpu: Tokenizer, cuda: Tok
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["a" * 10_000_000, "ACGT" * 2_500_000], ids=["a", "dna"])
 def test_ten_megabytes_without_a_cut_take_seconds(text: str) -> None:
-    from time import perf_counter
-
     cpu = Tokenizer.from_pieces([*"ACGTa", *("a" * n for n in range(2, 17)), "AC", "GT", "CG", "TA"], device="cpu")
+    assert_soon_the_same(cpu, text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ja_bytes.model", "ja_whole.tokenizer.json"])
+def test_ten_megabytes_of_unknown_text_take_seconds(name: str) -> None:
+    assert_soon_the_same(Tokenizer.from_file(DATA / name, device="cpu"), "\U0010ffff" * 2_500_000)
+
+
+def assert_soon_the_same(cpu: Tokenizer, text: str) -> None:
+    """One thread that took a second per megabyte would need 10."""
     cuda = on_device(cpu)
-    cuda.sample([text[:1000]])
-    start = perf_counter()
-    out = cuda.sample([text], seed=1)
-    out.ids.get()
-    assert perf_counter() - start < 10
-    assert same(cpu.sample([text], seed=1), out)
+    for call in (lambda it, text: it.sample([text], seed=1), lambda it, text: it.encode([text])):
+        call(cuda, text[:1000])
+        start = perf_counter()
+        out = call(cuda, text)
+        out.ids.get()
+        assert perf_counter() - start < 10
+        assert same(call(cpu, text), out)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_on_cpu.host_device import HostDevice, compiler
+from cuda_on_cpu.host_device import HostDevice, compiler, gcc_version
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import cases
@@ -24,6 +24,7 @@ from gpu_lattice.kernels.cpu.backend import CpuBackend, NoPathError
 from gpu_lattice.kernels.cuda import backend as cuda_backend
 from gpu_lattice.kernels.cuda.backend import CudaBackend, most_arcs
 from gpu_lattice.kernels.cuda.device import CudaDevice, device_count
+from gpu_lattice.kernels.cuda.loader import kernel_files
 from gpu_lattice.models import Model
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.normalizers import NormalizedBatch
@@ -221,6 +222,85 @@ def test_float32_sums_with_resets_are_those_of_the_cpu(device: Any, name: str, s
     assert_same(cpu.encode(texts()), on(device, cpu).encode(texts()))
 
 
+def in_floats(pieces: dict[Any, float], unk_piece: Any = None) -> Tokenizer:
+    """A tokenizer whose best scores are summed in float32, as SentencePiece does."""
+    model = from_pieces(pieces, unk_piece)
+    vocabulary = dataclasses.replace(
+        model.vocabulary,
+        best_scores=np.array(list(pieces.values()), np.float32),
+        best_unk_score=float(np.float32(model.vocabulary.best_unk_score)),
+    )
+    return Tokenizer(dataclasses.replace(model, vocabulary=vocabulary), device="cpu")
+
+
+@pytest.mark.usefixtures("sizes")
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_longest_piece_across_a_reset_is_compared_after_it(device: Any, sign: int) -> None:
+    """At "bb" the sum passes 1e5 and is reset, 4 bytes before the end of "bxxxx", which no longer piece reaches."""
+    text = "bb" + "x" * 4
+    cpu = in_floats({"b": sign * 6e4, "x": -1.0, "bxxxx": sign * 6e4 - 2.0, "bxxx": sign * 6e4 - 9.0})
+    assert cpu.encode([text]).tolist() == [[0, 2]]
+    for before in ("", "x" * 9, "bb" * 3, "x" * 700):
+        for after in ("", "x", "x" * 9, "bbx" * 300):
+            both = [before + text + after]
+            assert_same(cpu.encode(both), on(device, cpu).encode(both))
+
+
+@pytest.mark.usefixtures("sizes")
+def test_scores_below_the_normal_floats_count_as_on_the_cpu(device: Any) -> None:
+    """CuPy's compiler takes them for zeros, by which "aa" and "bb" would be the best."""
+    cpu = in_floats({"a": 2e-40, "aa": 3e-40, "b": 1e-45, "bb": 0.0, "?": -1.0}, "?")
+    texts = ["aa", "aab", "bb", "a" * 700, "ab?" * 300]
+    assert cpu.encode(texts).tolist()[:3] == [[0, 0], [0, 0, 2], [2, 2]]
+    assert_same(cpu.encode(texts), on(device, cpu).encode(texts))
+
+
+@pytest.mark.usefixtures("sizes")
+@pytest.mark.parametrize("bytes_with_ids", [0, 200, 256])
+@pytest.mark.parametrize("rule", ["merge", "lookup"])
+def test_runs_of_unknown_text_become_what_they_are_on_the_cpu(device: Any, bytes_with_ids: int, rule: Any) -> None:
+    """Runs of the longest piece's length and of one symbol more, across groups and stretches, and from end to end."""
+    pieces: dict[Any, float | None] = {"?": None, "a": 0.0, "漢漢漢": -1.0, "ば漢": 0.0}
+    model = from_pieces(pieces, "?")
+    byte_ids = np.where(np.arange(256) < bytes_with_ids, np.arange(256, dtype=np.int32) + 4, np.int32(-1))
+    vocabulary = dataclasses.replace(
+        model.vocabulary, unknown_runs=rule, byte_ids=byte_ids.astype(np.int32) if bytes_with_ids else None
+    )
+    cpu = Tokenizer(dataclasses.replace(model, vocabulary=vocabulary), device="cpu")
+    cuda = on(device, cpu)
+    runs = ["漢" * 3, "漢" * 4, "漢漢", "漢\x02", "ば漢漢漢", "?", "??漢漢漢?"]
+    runs += ["\x01" * 31, "\x01" * 32, "\x01é" * 30, "é" * 400]
+    texts = [*runs, "a".join(runs), "".join(runs), "", *("a" * k + "漢漢漢a" for k in range(28, 33))]
+    assert_same(cpu.encode(texts), cuda.encode(texts))
+    for alpha in (0.0, 1.0):
+        options: dict[str, Any] = {"alpha": alpha, "num_samples": 5, "return_log_prob": True}
+        assert_same(cpu.sample(texts, **options), cuda.sample(texts, **options))
+
+
+@pytest.mark.parametrize("name", ["ja_bytes.model", "en_suffix.model", "ja_whole.tokenizer.json", "some bytes"])
+def test_no_thread_walks_along_a_run_of_unknown_text(name: str) -> None:
+    """A thread's work is bounded, however long the run; steps are counted by the compiler."""
+    if gcc_version() < 12:
+        pytest.skip("g++ is older than 12, which is the first to count steps as is needed here")
+    if name == "some bytes":
+        model = from_pieces({"?": None, "a": -1.0, "􏿰": -1.0}, "?")
+        byte_ids = np.where(np.arange(256) < 255, np.arange(256, dtype=np.int32) + 3, -1).astype(np.int32)
+        vocabulary = dataclasses.replace(model.vocabulary, byte_ids=byte_ids, unknown_runs="lookup")
+        cpu = Tokenizer(dataclasses.replace(model, vocabulary=vocabulary), device="cpu")
+    else:
+        cpu = Tokenizer.from_file(DATA / name, device="cpu")
+    steps = []
+    for length in (2048, 4096):
+        device = host_device(counts_steps=True)
+        text = ["a" + "􏿿" * length + "a"]
+        assert_same(cpu.encode(text), on(device, cpu).encode(text))
+        assert_same(cpu.sample(text, num_samples=2), on(device, cpu).sample(text, num_samples=2))
+        steps.append({kernel: count for kernel, count in device.most_steps.items() if kernel_files()[kernel] == "emit"})
+    assert steps[0] == steps[1]
+    assert {"count_ids", "measure_rows", "place_ids"} <= set(steps[0])
+    assert max(steps[0].values()) < 5000
+
+
 def test_text_without_a_path_is_the_error_of_the_cpu(device: Any) -> None:
     cpu = Tokenizer.from_pieces({"a": -1.0, "ab": -2.0, "c": -1.0}, device="cpu")
     cuda = on(device, cpu)
@@ -253,6 +333,15 @@ def test_batches_within_a_memory_limit_give_the_same_rows(device: Any) -> None:
     assert_same(cpu.sample(texts(), **options), whole.sample(texts(), **options))
 
 
+def test_large_batches_go_piece_by_piece_through_two_streams(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = tokenizers(device, "default")
+    options: dict[str, Any] = {"num_samples": 2, "return_log_prob": True}
+    for size in (1, 1000):
+        monkeypatch.setattr(cuda_backend, "BATCH_BYTES", size)
+        assert_same(cpu.encode(texts()), cuda.encode(texts()))
+        assert_same(cpu.sample(texts(), **options), cuda.sample(texts(), **options))
+
+
 def test_a_batch_that_does_not_fit_is_halved_and_done() -> None:
     cpu, _ = tokenizers(host_device(), "default")
     device = host_device(memory=1_500_000)
@@ -265,7 +354,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_done() -> None:
 def test_a_text_that_never_fits_is_an_error_with_its_size() -> None:
     cpu, _ = tokenizers(host_device(), "default")
     cuda = on(host_device(), cpu, 100_000)
-    with pytest.raises(MemoryError, match=r"document 1 has \d+ normalized bytes.*on cuda:host; the limit is 50000"):
+    with pytest.raises(MemoryError, match=r"document 1 has \d+ normalized bytes.*on cuda:host.*memory_limit is 100000"):
         cuda.encode(["a", "word " * 4000])
     assert_same(cpu.encode(["a"]), cuda.encode(["a"]))
     cuda = on(host_device(memory=200_000), cpu)
@@ -315,7 +404,8 @@ def test_no_kernel_reads_or_writes_out_of_bounds() -> None:
         "ASAN_OPTIONS": "detect_leaks=0",
         "LD_PRELOAD": " ".join(found),
     }
-    chosen = "not gpu and not last and tiny and (random or far_beyond or resets or bytepiece or ja_whole or zh_bytes)"
+    some = "random or far_beyond or reset or runs_of or bytepiece or ja_whole or zh_bytes"
+    chosen = f"not gpu and not last and tiny and ({some})"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-s", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen],
         env=environment, cwd=ROOT, capture_output=True, text=True,

@@ -34,6 +34,15 @@ class NormalizedBatch:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def part(self, start: int, stop: int) -> NormalizedBatch:
+        """Documents start to stop, over the same values."""
+        offsets = self.offsets[start : stop + 1]
+        if self.chunk_offsets is None:
+            return NormalizedBatch(self.values, offsets)
+        first, last = np.searchsorted(self.chunk_offsets, [offsets[0], offsets[-1]])
+        chunk_ids = None if self.chunk_ids is None else self.chunk_ids[first:last]
+        return NormalizedBatch(self.values, offsets, self.chunk_offsets[first : last + 1], chunk_ids)
+
 
 class Normalizer(Protocol):
     """What every rule object offers. Its repr says what it does, and what of it is not compiled."""

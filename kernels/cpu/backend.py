@@ -12,6 +12,8 @@ import numpy as np
 from gpu_lattice.cuts import build_cut_table
 from gpu_lattice.kernels.cpu.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.encode import encode_docs
+from gpu_lattice.kernels.cpu.lattice_build import CHUNK, CUT
+from gpu_lattice.kernels.cpu.launch import CpuLauncher
 from gpu_lattice.kernels.cpu.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.parts import PART_BYTES, plan_parts
 from gpu_lattice.kernels.cpu.sample import sample_parts
@@ -98,6 +100,7 @@ class CpuBackend:
     """Numba kernels over one model. Threads share read-only tables; every range of work owns its output."""
 
     device = "cpu"
+    memory_limit: int | None = None
 
     def __init__(self, model: Model, threads: int) -> None:
         vocabulary = model.vocabulary
@@ -106,17 +109,21 @@ class CpuBackend:
         self.vocabulary = vocabulary
         self.before = np.array(model.prefix_ids, np.int32)
         self.after = np.array(model.suffix_ids, np.int32)
-        self._trie = build_trie([vocabulary.surfaces[i] for i in ids], ids)
+        surfaces = [vocabulary.surfaces[i] for i in ids]
+        self._trie = build_trie(surfaces, ids)
         self.cuts = build_cut_table(vocabulary)
         self._unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
         self._byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
         # An unknown arc has up to 4 bytes.
-        self._longest = max([4, *(len(vocabulary.surfaces[i]) for i in ids)])
+        self._longest = max(4, max(map(len, surfaces), default=0))
         self.best_model = self._build_best_model()
         # Taken and put back by worker threads; pop and append of a deque are atomic.
         self._best_memos: deque[Memo] = deque()
         self._sample_memos: deque[tuple[float, Memo]] = deque()
         self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
+        self.launcher = CpuLauncher(threads)
+        best = self.best_model
+        self.trie_tables = (best.slots, best.piece_at, vocabulary.has_unknown_arcs, best.is_bytes)
 
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without any id."""
@@ -162,6 +169,18 @@ class CpuBackend:
         scores = np.concatenate([np.empty((0, num_samples)), *(r[2] for r in done)])
         log_z = np.concatenate([np.empty(0), *(np.log(r[3]) + r[4] * np.log(2.0) for r in done)])
         return rows._replace(log_prob=log_probs(scores, log_z, part_doc, len(batch), alpha))
+
+    def mark_cuts(
+        self, values: NDArray[np.uint8], chunk_offsets: NDArray[np.int64], chunk_ids: NDArray[np.int32]
+    ) -> NDArray[np.uint8]:
+        """uint8 [n + 1]: the marks of every position of a batch (lattice_build)."""
+        marks = np.zeros(len(values) + 1, np.uint8)
+        marks[-1] = CHUNK | CUT
+        best = self.best_model
+        self.launcher.run(
+            "mark_cuts", len(chunk_ids), values, chunk_offsets, chunk_ids, best.pairs, best.keys, best.is_bytes, marks
+        )
+        return marks
 
     def forget(self) -> None:
         """Drop what is remembered of earlier texts; it only ever saves time."""

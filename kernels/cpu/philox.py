@@ -27,3 +27,13 @@ def uniform(seed, position, i_sample, doc_id):
         c2, c3 = (p0 >> SHIFT) ^ c3 ^ k1, p0 & MASK
         k0, k1 = (k0 + WEYL_0) & MASK, (k1 + WEYL_1) & MASK
     return np.float64(np.int64((c0 << SHIFT | c1) >> DROP)) * 2.0**-53
+
+
+@njit(nogil=True, cache=True)
+def uniforms(seed, positions, first_sample, n_samples, doc_ids):
+    """[n_samples, n]: `uniform` of positions int64 [n] with doc_ids uint64 [n] in samples first_sample, + 1, ..."""
+    out = np.empty((n_samples, len(positions)))
+    for k in range(n_samples):
+        for i in range(len(positions)):
+            out[k, i] = uniform(seed, positions[i], first_sample + k, doc_ids[i])
+    return out

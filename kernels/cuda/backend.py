@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -12,6 +13,7 @@ import numpy as np
 from gpu_lattice.kernels.cpu.assemble import log_probs
 from gpu_lattice.kernels.cpu.backend import CpuBackend, NoPathError, Rows, chunks_of
 from gpu_lattice.kernels.cpu.parts import PART_BYTES, plan_parts
+from gpu_lattice.kernels.cuda.launch import CudaLauncher
 from gpu_lattice.kernels.cuda.loader import define_options, kernel_files
 
 if TYPE_CHECKING:
@@ -26,19 +28,26 @@ if TYPE_CHECKING:
 STRETCH = 256
 LONGEST = 512
 THREADS_PER_BLOCK = 128
-# Constants of the .cuh files.
+# Constants of the .cu and .cuh files.
 LANES = 32
 GROUP = 32
 NO_ARC = -2
+TO_BYTES, TO_UNKNOWN = -1, 0
 NODE = np.dtype([("base", np.int32), ("check", np.int32), ("value", np.float64)])
 ARC_BYTES = 16
 SCRATCH_BYTES = 1 << 28
 
-LARGEST_BATCH = 2**32 - 1
+# Text of a batch, but for longer documents: enough to fill a device, little enough that copies hide behind kernels.
+BATCH_BYTES = 1 << 27
 NOWHERE = 2**63 - 1
 FREE_MEMORY_USED = 0.5
-# Upper bounds on device bytes: per byte of text, per byte and sample, per document, per document and sample, per chunk.
-TEXT_COST, PATH_COST, DOC_COST, ROW_COST, CHUNK_COST = 28, 9, 17, 40, 12
+# Float32 sums are done in multiples of 2^-149, the least float32, times this: CuPy's compiler flushes smaller numbers
+# than 2^-126 to zero, which the CPU does not. A power of two changes no decision, as long as nothing overflows.
+FLOAT_SCALE = 2.0**23
+LARGEST_SCALED = 2.0**100
+# Upper bounds on device bytes, with the room to grow that buffers have: per byte of text, per byte and sample, per byte
+# and sample where runs need verdicts, per document, per document and sample, per chunk.
+TEXT_COST, PATH_COST, RUN_COST, DOC_COST, ROW_COST, CHUNK_COST = 31, 6, 6, 47, 45, 14
 
 
 class SampleTables(NamedTuple):
@@ -76,6 +85,8 @@ class Job:
     sums: Any = None
     offsets: Any = None
     first_ids: Any = None
+    run_sums: Any = None
+    runs: Any = None
     part_doc: Any = None  # host
     parts: Any = None
 
@@ -99,6 +110,7 @@ class CudaBackend:
         self.device: str = device.name
         self._device = device
         self._memory_limit = memory_limit
+        self._process = os.getpid()
         self._host = CpuBackend(model, threads=1)
         self._lock = Lock()
         vocabulary = model.vocabulary
@@ -113,16 +125,17 @@ class CudaBackend:
         self._keys = device.upload(self._host.cuts.keys)
         self._scores = device.upload(vocabulary.scores)
         unk_in_lattice = vocabulary.unk_id is not None and bool(vocabulary.in_lattice[vocabulary.unk_id])
-        self._emission = (
-            best.unk_id,
-            int(lengths[best.unk_id]) if unk_in_lattice else 0,
-            int(np.any(best.byte_ids >= 0)),
-            int(best.look_up),
-        )
+        self._unknown = (best.unk_id, int(lengths[best.unk_id]) if unk_in_lattice else 0)
+        self._spells, self._some_bytes = bool(np.all(best.byte_ids >= 0)), bool(np.any(best.byte_ids >= 0))
+        self._by_run = best.look_up or self._some_bytes > self._spells
         self._max_arcs = most_arcs(best.slots, best.piece_at)
-        self._n_warps = max(1, min(device.warps, SCRATCH_BYTES // (LANES * self._max_arcs * ARC_BYTES)))
+        self._warp_bytes = LANES * self._max_arcs * ARC_BYTES
+        scratch = SCRATCH_BYTES if memory_limit is None else min(SCRATCH_BYTES, memory_limit // 8)
+        self._n_warps: int = max(1, min(device.warps, scratch // self._warp_bytes))
         number = "float" if best.best_at.dtype == np.float32 else "double"
+        self._best_scale = FLOAT_SCALE if number == "float" and best.extreme < LARGEST_SCALED else 1.0
         self._constants = {"IS_BYTES": int(best.is_bytes), "STRETCH": STRETCH, "LONGEST": LONGEST, "NUMBER": number}
+        self.launcher = CudaLauncher(device, self._constants)
         self._kernel = lru_cache(maxsize=None)(self._find_kernel)
         self._best_nodes = lru_cache(maxsize=1)(self._build_best_nodes)
         self._sample_tables = lru_cache(maxsize=8)(self._build_sample_tables)
@@ -163,6 +176,20 @@ class CudaBackend:
         one = type(batch)(batch.values, batch.offsets[i_doc : i_doc + 2], chunk_offsets, chunk_ids)
         self._host.encode(one, np.zeros(1, np.bool_))
 
+    @property
+    def trie_tables(self) -> tuple[Any, ...]:
+        """The trie as lattice_build.cu reads it."""
+        return self._best_nodes(), self._piece_at, self._host.vocabulary.has_unknown_arcs
+
+    def mark_cuts(self, values: Any, chunk_offsets: Any, chunk_ids: Any) -> Any:
+        """u8 [n + 1]: the marks of every position of a batch (text.cuh)."""
+        n, n_chunks = len(values), len(chunk_ids)
+        marks = self._device.xp.zeros(n + 1, np.uint8)
+        cuts = self._device.xp.empty(n + 1, np.uint8)
+        self._threads("mark_chunks", n_chunks + 1, chunk_offsets, chunk_ids, n_chunks, marks)
+        self._threads("find_cuts", n + 1, values, marks, n, self._pairs, self._keys, len(self._keys), cuts)
+        return cuts
+
     def forget(self) -> None:
         """Give buffers back; they only ever save time."""
         with self._lock:
@@ -178,7 +205,12 @@ class CudaBackend:
         alpha: float | None = None,
     ) -> Rows:
         """find: fills cuts and path of a job. alpha: not None where log-probabilities are wanted."""
-        cost = _costs(batch, chunks_of(batch)[0], num_samples)
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"this tokenizer's memory on {self.device} belongs to the process that this one was forked from; start "
+                "workers by spawn and send them the tokenizer, or give them one of device='cpu'"
+            )
+        cost = self._costs(batch, num_samples)
         with self._lock:
             limit = self._batch_limit()
             while True:
@@ -186,16 +218,29 @@ class CudaBackend:
                 try:
                     with self._device:
                         return self._run_ranges(batch, is_null, num_samples, find, alpha, ranges)
-                except self._device.out_of_memory:
+                except MemoryError:
                     limit //= 2
                 # Only now do the failed call's frames no longer hold on to the buffers.
                 for stream in self._streams:
                     stream.clear()
 
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes of device memory for a call's batches; None until the first call that sets it."""
+        return self._memory_limit
+
     def _batch_limit(self) -> int:
         if self._memory_limit is None:
             self._memory_limit = int(FREE_MEMORY_USED * self._device.free_bytes())
-        return self._memory_limit // len(self._streams)
+        return max(0, self._memory_limit // len(self._streams) - self._n_warps * self._warp_bytes)
+
+    def _costs(self, batch: NormalizedBatch, num_samples: int) -> NDArray[np.int64]:
+        """int64 [D + 1]: bytes of device memory for all documents before each."""
+        chunks = np.searchsorted(chunks_of(batch)[0], batch.offsets)
+        docs = np.arange(len(batch) + 1)
+        path = PATH_COST + RUN_COST * self._by_run
+        cost: NDArray[np.int64] = (TEXT_COST + path * num_samples) * (batch.offsets - batch.offsets[0])
+        return cost + (DOC_COST + ROW_COST * num_samples) * docs + CHUNK_COST * chunks
 
     def _ranges(self, batch: NormalizedBatch, cost: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
         """Consecutive ranges of documents that keep to the limit; MemoryError where one document does not."""
@@ -204,16 +249,17 @@ class CudaBackend:
             i_doc = int(np.diff(cost).argmax())
             raise MemoryError(
                 f"document {i_doc} has {batch.offsets[i_doc + 1] - batch.offsets[i_doc]} normalized bytes, which take "
-                f"up to {largest} bytes of memory on {self.device}; the limit is {limit}: ask for fewer samples at "
-                "once, raise memory_limit, split the document, or use device='cpu'"
+                f"up to {largest} bytes of memory on {self.device}; a batch may take {limit} (memory_limit is "
+                f"{self._memory_limit}): ask for fewer samples at once, raise memory_limit, split the document, or use "
+                "device='cpu'"
             )
         n_docs = len(batch)
         ranges: list[tuple[int, int]] = []
         start = 0
         while start < n_docs or not ranges:
             stop = int(np.searchsorted(cost, cost[start] + limit, side="right")) - 1
-            within = int(np.searchsorted(batch.offsets, batch.offsets[start] + LARGEST_BATCH, side="right")) - 1
-            stop = min(stop, within, n_docs)
+            within = int(np.searchsorted(batch.offsets, batch.offsets[start] + BATCH_BYTES, side="right")) - 1
+            stop = min(stop, max(within, start + 1), n_docs)
             ranges.append((start, stop))
             start = stop
         return ranges
@@ -233,7 +279,6 @@ class CudaBackend:
         try:
             for i, (start, stop) in enumerate(ranges):
                 stream = self._streams[i % len(self._streams)]
-                self._device.follow_caller(stream)
                 with stream:
                     jobs.append(self._begin(stream, batch, is_null, num_samples, find, start, stop))
                 if i > 0:
@@ -300,7 +345,7 @@ class CudaBackend:
         stream, n, best = job.stream, job.n, self._host.best_model
         number = best.best_at.dtype
         nodes = self._best_nodes()
-        scores = float(best.best_unk), float(best.lowest), float(best.reset)
+        scores = (float(best.best_unk) * self._best_scale, float(best.lowest), float(best.reset) * self._best_scale)
         best_to, back = stream.empty("best", n, number), stream.empty("back", n, np.int32)
         starts = stream.empty("long_starts", n, np.uint32)
         stretches = -(-n // STRETCH)
@@ -375,6 +420,8 @@ class CudaBackend:
         counts, job.sums = stream.empty("counts", groups, np.int64), stream.empty("sums", groups, np.int64)
         lengths, job.first_ids = stream.empty("lengths", rows, np.int64), stream.empty("first_ids", rows, np.int64)
         job.offsets = stream.empty("offsets", rows + 1, np.int64)
+        if self._by_run and groups:
+            self._judge_runs(job, num_samples, counts)
         self._threads("count_ids", groups, *self._paths(job, num_samples), counts)
         if groups:
             xp.cumsum(counts, out=job.sums)
@@ -388,11 +435,26 @@ class CudaBackend:
             xp.cumsum(lengths, out=job.offsets[1:])
         job.status[2:] = job.offsets[-1:]
 
+    def _judge_runs(self, job: Job, num_samples: int, counts: Any) -> None:
+        """Say of every run of unknown arcs what it becomes; counts is free to be written to."""
+        stream, best = job.stream, self._host.best_model
+        paths = (job.values, job.cuts, job.n, num_samples, job.path, *self._unknown)
+        job.run_sums = stream.empty("run_sums", len(counts), np.int64)
+        job.runs = stream.empty("runs", num_samples * job.n, np.int32)
+        job.runs.fill(TO_BYTES if self._some_bytes else TO_UNKNOWN)
+        self._threads("count_runs", len(counts), *paths, counts)
+        self._device.xp.cumsum(counts, out=job.run_sums)
+        self._threads(
+            "judge_runs", len(counts),
+            *paths, job.run_sums, self._byte_ids, int(self._some_bytes > self._spells), int(best.look_up),
+            best.longest, self._best_nodes(), self._piece_at, job.runs,
+        )  # fmt: skip
+
     def _paths(self, job: Job, num_samples: int) -> tuple[Any, ...]:
-        """What every kernel of emit.cu begins with."""
+        """What the kernels of emit.cu that count or place ids begin with."""
         return (
-            job.values, job.cuts, job.n, num_samples, job.path, self._best_nodes(), self._piece_at, self._byte_ids,
-            *self._emission,
+            job.values, job.cuts, job.n, num_samples, job.path, *self._unknown, self._byte_ids, int(self._spells),
+            job.run_sums, job.runs,
         )  # fmt: skip
 
     def _finish(self, job: Job, num_samples: int, alpha: float | None) -> Rows:
@@ -423,7 +485,7 @@ class CudaBackend:
         return Rows(ids, offsets, xp.asarray(log_probs(scores, log_z, job.part_doc, job.n_docs, alpha)))
 
     def _arcs(self, stream: Any) -> Any:
-        return stream.empty("arcs", self._n_warps * LANES * self._max_arcs * ARC_BYTES, np.uint8)
+        return stream.empty("arcs", self._n_warps * self._warp_bytes, np.uint8)
 
     def _threads(self, kernel: str, n: Any, *args: Any) -> None:
         """Launch a kernel on (at least) n threads; nothing for none."""
@@ -441,7 +503,7 @@ class CudaBackend:
 
     def _build_best_nodes(self) -> Any:
         best = self._host.best_model
-        return self._upload_nodes(best.slots, best.piece_at, best.best_at)
+        return self._upload_nodes(best.slots, best.piece_at, best.best_at.astype(np.float64) * self._best_scale)
 
     def _build_sample_tables(self, alpha: float) -> SampleTables:
         model = self._host.sample_model(alpha)
@@ -464,14 +526,6 @@ def most_arcs(slots: NDArray[np.int32], piece_at: NDArray[np.int32]) -> int:
         arcs += arcs[above]
         above = above[above]
     return int(arcs.max()) + 1
-
-
-def _costs(batch: NormalizedBatch, chunk_offsets: NDArray[np.int64], num_samples: int) -> NDArray[np.int64]:
-    """int64 [D + 1]: bytes of device memory for all documents before each."""
-    chunks = np.searchsorted(chunk_offsets, batch.offsets)
-    docs = np.arange(len(batch) + 1)
-    cost: NDArray[np.int64] = (TEXT_COST + PATH_COST * num_samples) * (batch.offsets - batch.offsets[0])
-    return cost + (DOC_COST + ROW_COST * num_samples) * docs + CHUNK_COST * chunks
 
 
 def _typed(args: tuple[Any, ...]) -> tuple[Any, ...]:

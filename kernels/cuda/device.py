@@ -5,6 +5,10 @@ tests/cuda_on_cpu has the same classes for a machine without one.
 
 from __future__ import annotations
 
+import ctypes
+import sys
+import warnings
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +23,40 @@ WARPS_PER_MULTIPROCESSOR = 32
 
 
 def device_count() -> int:
-    """How many CUDA devices answer; 0 without CuPy or a driver."""
+    """How many CUDA devices answer; 0 without a driver or CuPy."""
+    try:
+        # What CuPy's runtime looks for; to import CuPy only to hear that it is absent takes hundreds of times longer.
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
     try:
         import cupy
 
         return int(cupy.cuda.runtime.getDeviceCount())
     except Exception:  # CuPy raises what it likes where a driver or a library is missing
         return 0
+
+
+def find_device() -> CudaDevice | None:
+    """The device that device="auto" takes: the first one, if CuPy can compile and run a kernel there, else None.
+
+    Warns where a device answers that cannot be used.
+    """
+    if device_count() == 0:
+        return None
+    try:
+        device = CudaDevice()
+        with device:
+            int(device.xp.full(1, 1, np.int32)[0])
+    except Exception as error:
+        warnings.warn(
+            f"device='auto' takes the CPU, as CuPy cannot use the CUDA device that is here: {error}; give device='cpu' "
+            "to keep to it, or see that CuPy's extra (gpu_lattice[cuda12] or [cuda13]) fits the driver",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return device
 
 
 class CudaDevice:
@@ -49,7 +80,6 @@ class CudaDevice:
             )
         self.xp = cupy
         self.name = f"cuda:{ordinal}"
-        self.out_of_memory: tuple[type[BaseException], ...] = (cupy.cuda.memory.OutOfMemoryError,)
         self._device = cupy.cuda.Device(ordinal)
         self.warps = WARPS_PER_MULTIPROCESSOR * int(self._device.attributes["MultiProcessorCount"])
 
@@ -57,6 +87,11 @@ class CudaDevice:
         """Bytes that the driver, or CuPy's pool, could give out now."""
         with self._device:
             return int(self._device.mem_info[0]) + int(self.xp.get_default_memory_pool().free_bytes())
+
+    def give_back(self) -> None:
+        """Return what the pool holds and nobody uses to the driver."""
+        with self._device:
+            self.xp.get_default_memory_pool().free_all_blocks()
 
     def kernel(self, file: str, name: str, options: tuple[str, ...]) -> Any:
         return load(file, options).get_function(name)
@@ -72,11 +107,14 @@ class CudaDevice:
 
         The pool may hand the caller memory that an earlier kernel of the caller's stream still reads.
         """
-        stream.cupy_stream.wait_event(self.xp.cuda.get_current_stream().record())
+        self._order(self.xp.cuda.get_current_stream(), stream.cupy_stream)
 
     def lead_caller(self, stream: CudaStream) -> None:
         """What the caller's stream gets from now on comes after all that this stream has been given."""
-        self.xp.cuda.get_current_stream().wait_event(stream.cupy_stream.record())
+        self._order(stream.cupy_stream, self.xp.cuda.get_current_stream())
+
+    def _order(self, first: Any, then: Any) -> None:
+        then.wait_event(first.record(self.xp.cuda.Event(disable_timing=True)))
 
     def new_stream(self) -> CudaStream:
         return CudaStream(self)
@@ -93,9 +131,11 @@ class CudaStream:
     """A stream, with device and pinned buffers that grow and stay."""
 
     def __init__(self, device: CudaDevice) -> None:
-        self._xp = device.xp
-        with device._device:
+        self._device = device
+        with device:
             self.cupy_stream = device.xp.cuda.Stream(non_blocking=True)
+        # CuPy's pool keeps freed memory by the number of its stream, which a later stream may bear.
+        weakref.finalize(self, self.cupy_stream.synchronize).atexit = False
         self._buffers: dict[str, Any] = {}
         self._pinned: dict[str, NDArray[np.uint8]] = {}
 
@@ -107,13 +147,13 @@ class CudaStream:
         self.cupy_stream.__exit__(*error)
 
     def empty(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> Any:
-        """The buffer `name`; what it held before is lost."""
+        """The buffer `name`; what it held before is lost. The stream must be the current one."""
         n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < n_bytes:
             self._buffers.pop(name, None)
             del buffer
-            buffer = self._buffers[name] = self._xp.empty(n_bytes + n_bytes // 8, np.uint8)
+            buffer = self._buffers[name] = self._device.xp.empty(n_bytes + n_bytes // 8, np.uint8)
         return buffer[:n_bytes].view(dtype).reshape(shape)
 
     def upload(self, name: str, array: NDArray[Any]) -> Any:
@@ -123,12 +163,20 @@ class CudaStream:
             return out
         staged = self._pinned.get(name)
         if staged is None or staged.size < array.nbytes:
-            memory = self._xp.cuda.alloc_pinned_memory(array.nbytes + array.nbytes // 8)
-            staged = self._pinned[name] = np.frombuffer(memory, np.uint8)
+            self._pinned.pop(name, None)
+            staged = self._pinned[name] = self._new_pinned(array.nbytes)
         view = staged[: array.nbytes].view(array.dtype).reshape(array.shape)
         view[...] = array
         out.set(view, stream=self.cupy_stream)
         return out
+
+    def _new_pinned(self, n_bytes: int) -> NDArray[np.uint8]:
+        """At least n_bytes: CuPy rounds up to a power of two."""
+        cuda = self._device.xp.cuda
+        try:
+            return np.frombuffer(cuda.alloc_pinned_memory(n_bytes), np.uint8)
+        except cuda.runtime.CUDARuntimeError as error:
+            raise MemoryError(f"{n_bytes} bytes of pinned memory: {error}") from error
 
     def download(self, array: Any) -> NDArray[Any]:
         """A copy on the host; waits for all of this stream."""
@@ -143,4 +191,4 @@ class CudaStream:
         self.synchronize()
         self._buffers.clear()
         self._pinned.clear()
-        self._xp.get_default_memory_pool().free_all_blocks()
+        self._device.give_back()

@@ -1,72 +1,73 @@
 // Paths to rows of ids: tokens and unknown runs, counts, row lengths, ids at their places.
 //
-// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu; CHUNK is enough); path i32 [num_samples, n], NO_ARC where no arc begins;
-//      the trie; byte_ids i32 [256], -1 where missing; unk_id, -1 for none; unk_length, bytes of the unknown id's surface
-//      where that is a piece, else 0; look_up, whether a run of unknown arcs may be a piece; doc_offsets i64 [n_docs + 1].
+// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu; CHUNK is enough); path i32 [num_samples, n], NO_ARC where no arc
+//      begins; byte_ids i32 [256], -1 where missing; unk_id, -1 for none; unk_length, bytes of the unknown id's surface
+//      where that is a piece, else 0; doc_offsets i64 [n_docs + 1].
 // Out: ids i32, offsets i64 [n_docs * num_samples + 1], row = document * num_samples + sample.
 //
-// A run of unknown arcs within a chunk becomes one piece (look_up), its bytes, or the unknown id, and is emitted where it
-// begins. A thread owns GROUP positions of one sample. 8 / GROUP bytes per byte of text and sample.
+// A run of unknown arcs within a chunk becomes one piece, its bytes, or the unknown id. What an arc alone can tell, it
+// does: with an id for every byte (spells) it is its bytes, with none it is the unknown id where no unknown arc comes
+// before it. Otherwise count_runs and judge_runs come first, and runs holds a verdict on every run. So a thread, which
+// owns GROUP positions of one sample, never walks along a run.
+// 16 / GROUP bytes per byte of text and sample, with verdicts 24 / GROUP + 4.
 #include "trie.cuh"
 
 constexpr int GROUP = 32;
 
-// One path, and all that it takes to emit it.
+// Verdicts: above TO_UNKNOWN a piece + 1.
+constexpr int TO_BYTES = -1;
+constexpr int TO_UNKNOWN = 0;
+
+// One path, from a group's first position on, and all that it takes to emit it.
 struct Emission {
     const u8* values;
     const u8* cuts;
-    i64 n;
     const int* path;
-    const Node* nodes;
-    const int* piece_at;
     const int* byte_ids;
+    const int* runs;  // null unless there are verdicts
+    i64 i_run;        // the run that the last unknown arc belongs to
     int unk_id, unk_length;
-    bool has_bytes, look_up;
+    bool spells;
 
     __device__ bool is_unknown(int arc) const { return arc == UNKNOWN || (arc >= 0 && arc == unk_id); }
 
-    // Whether the arc that begins at p continues a run.
-    __device__ bool continues(i64 p) const {
-        if (cuts[p] & CHUNK) return false;
-        if (path[p - symbol_into(values, p)] == UNKNOWN) return true;
-        return unk_length > 0 && unk_length <= p && path[p - unk_length] == unk_id;
+    __device__ i64 stop_of_unknown(i64 p) const {
+        return p + (path[p] == UNKNOWN ? symbol_from(values, p) : unk_length);
     }
 
-    __device__ i64 run_stop(i64 p) const {
-        do p += path[p] == UNKNOWN ? symbol_from(values, p) : unk_length;
-        while (!(cuts[p] & CHUNK) && is_unknown(path[p]));
-        return p;
+    __device__ bool begins_run(i64 p) const {
+        if (cuts[p] & CHUNK) return true;
+        if (path[p - symbol_into(values, p)] == UNKNOWN) return false;
+        return unk_length == 0 || unk_length > p || path[p - unk_length] != unk_id;
     }
 
-    // Write the ids of the arc, or run of unknown arcs, that begins at p to ids, unless ids is null; returns how many.
-    __device__ i64 emit(i64 p, int* ids) const {
+    // Write the ids of the arc that begins at p to ids, unless ids is null; returns how many. Positions come in order.
+    __device__ i64 emit(i64 p, int* ids) {
         const int arc = path[p];
         if (arc == NO_ARC) return 0;
         if (!is_unknown(arc)) {
             if (ids) *ids = arc <= TOKEN_ARC ? TOKEN_ARC - arc : arc;
             return 1;
         }
-        if (continues(p)) return 0;
-        int id = unk_id;
-        if (look_up || has_bytes) {
-            const i64 stop = run_stop(p);
-            const int piece = look_up ? find_piece(values, p, stop, nodes, piece_at) : -1;
-            if (piece >= 0) id = piece;
-            else if (are_spelled(p, stop)) {
-                for (i64 q = p; ids && q < stop; ++q) ids[q - p] = byte_ids[values[q]];
-                return stop - p;
-            }
+        int verdict = TO_BYTES;
+        bool is_first = false;
+        if (runs || !spells) {
+            is_first = begins_run(p);
+            i_run += is_first;
+            verdict = runs ? runs[i_run] : TO_UNKNOWN;
         }
-        if (ids) *ids = id;
-        return 1;
-    }
-
-    __device__ bool are_spelled(i64 p, i64 stop) const {
-        for (; p < stop; ++p)
-            if (byte_ids[values[p]] < 0) return false;
-        return true;
+        if (verdict == TO_BYTES) {
+            const i64 stop = stop_of_unknown(p);
+            for (i64 q = p; ids && q < stop; ++q) ids[q - p] = byte_ids[values[q]];
+            return stop - p;
+        }
+        if (ids && is_first) *ids = verdict == TO_UNKNOWN ? unk_id : verdict - 1;
+        return is_first;
     }
 };
+
+// The sum of all that come before i.
+__device__ __forceinline__ i64 sum_before(const i64* sums, i64 i) { return i > 0 ? sums[i - 1] : 0; }
 
 // A thread per chunk and sample: a chunk that is a token is an arc of its own. path holds nothing else there.
 extern "C" __global__ void place_tokens(const i64* __restrict__ chunk_offsets, const int* __restrict__ chunk_ids,
@@ -76,26 +77,70 @@ extern "C" __global__ void place_tokens(const i64* __restrict__ chunk_offsets, c
         path[i_sample * n + chunk_offsets[i_chunk]] = TOKEN_ARC - chunk_ids[i_chunk];
 }
 
+// A thread per group and sample. run_counts i64 [num_samples, groups]: the runs that begin there.
+extern "C" __global__ void count_runs(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
+                                      i64 unk_id, i64 unk_length, i64* __restrict__ run_counts) {
+    const i64 n_groups = (n + GROUP - 1) / GROUP;
+    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
+    if (i_sample >= num_samples) return;
+    path += i_sample * n;
+    const Emission emission = {values, cuts, path, nullptr, nullptr, 0, static_cast<int>(unk_id),
+                               static_cast<int>(unk_length), false};
+    i64 count = 0;
+    for (i64 p = start; p < start + GROUP && p < n; ++p)
+        count += emission.is_unknown(path[p]) && emission.begins_run(p);
+    run_counts[thread_index()] = count;
+}
+
+// A thread per group and sample. run_sums i64: the running sums of run_counts, flat. runs i32: TO_BYTES before if some
+// bytes have ids, else TO_UNKNOWN. A run that is a piece (look_up; none is longer than longest bytes) is that; a run
+// with a byte that has no id (some_missing) is the unknown id.
+extern "C" __global__ void judge_runs(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
+                                      i64 unk_id, i64 unk_length, const i64* __restrict__ run_sums,
+                                      const int* __restrict__ byte_ids, i64 some_missing, i64 look_up, i64 longest,
+                                      const Node* nodes, const int* piece_at, int* runs) {
+    const i64 n_groups = (n + GROUP - 1) / GROUP;
+    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
+    if (i_sample >= num_samples) return;
+    path += i_sample * n;
+    const Emission emission = {values, cuts, path, nullptr, nullptr, 0, static_cast<int>(unk_id),
+                               static_cast<int>(unk_length), false};
+    i64 i_run = sum_before(run_sums, thread_index()) - 1;
+    for (i64 p = start; p < start + GROUP && p < n; ++p) {
+        if (!emission.is_unknown(path[p])) continue;
+        const bool is_first = emission.begins_run(p);
+        i_run += is_first;
+        i64 stop = emission.stop_of_unknown(p);
+        for (i64 q = p; some_missing && q < stop; ++q)
+            if (byte_ids[values[q]] < 0) atomicMax(&runs[i_run], TO_UNKNOWN);
+        if (!look_up || !is_first) continue;
+        while (stop - p <= longest && !(cuts[stop] & CHUNK) && emission.is_unknown(path[stop]))
+            stop = emission.stop_of_unknown(stop);
+        const int piece = stop - p <= longest ? find_piece(values, p, stop, nodes, piece_at) : -1;
+        if (piece >= 0) atomicMax(&runs[i_run], piece + 1);
+    }
+}
+
 // A thread per group and sample. counts i64 [num_samples, groups].
 extern "C" __global__ void count_ids(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
-                                     const Node* nodes, const int* piece_at, const int* byte_ids, i64 unk_id,
-                                     i64 unk_length, i64 has_bytes, i64 look_up, i64* __restrict__ counts) {
+                                     i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells, const i64* run_sums,
+                                     const int* runs, i64* __restrict__ counts) {
     const i64 n_groups = (n + GROUP - 1) / GROUP;
-    const i64 i_sample = thread_index() / n_groups, i_group = thread_index() % n_groups;
+    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
     if (i_sample >= num_samples) return;
-    const Emission emission = {values, cuts, n, path + i_sample * n, nodes, piece_at, byte_ids, static_cast<int>(unk_id),
-                               static_cast<int>(unk_length), has_bytes != 0, look_up != 0};
-    const i64 stop = (i_group + 1) * GROUP < n ? (i_group + 1) * GROUP : n;
+    Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
+                         static_cast<int>(unk_length), spells != 0};
+    if (runs) emission.i_run = sum_before(run_sums, thread_index()) - 1;
     i64 count = 0;
-    for (i64 p = i_group * GROUP; p < stop; ++p) count += emission.emit(p, nullptr);
+    for (i64 p = start; p < start + GROUP && p < n; ++p) count += emission.emit(p, nullptr);
     counts[thread_index()] = count;
 }
 
 // A thread per row. sums i64: the running sums of counts, flat. Writes lengths i64 [rows], ids of each row, n_around of
 // them around it, and first_ids i64 [rows]: ids of the sample, and of those before it, that come before the row.
 extern "C" __global__ void measure_rows(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
-                                        const Node* nodes, const int* piece_at, const int* byte_ids, i64 unk_id,
-                                        i64 unk_length, i64 has_bytes, i64 look_up, const i64* __restrict__ sums,
+                                        i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells,
+                                        const i64* run_sums, const int* runs, const i64* __restrict__ sums,
                                         const i64* __restrict__ doc_offsets, i64 n_docs,
                                         const bool* __restrict__ is_null, i64 n_around, i64* __restrict__ lengths,
                                         i64* __restrict__ first_ids) {
@@ -103,11 +148,12 @@ extern "C" __global__ void measure_rows(const u8* values, const u8* cuts, i64 n,
     if (row >= n_docs * num_samples) return;
     const i64 n_groups = (n + GROUP - 1) / GROUP;
     const i64 i_doc = row / num_samples, i_sample = row % num_samples;
-    const Emission emission = {values, cuts, n, path + i_sample * n, nodes, piece_at, byte_ids, static_cast<int>(unk_id),
-                               static_cast<int>(unk_length), has_bytes != 0, look_up != 0};
+    Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
+                         static_cast<int>(unk_length), spells != 0};
     const auto ids_before = [&](i64 p) {
         const i64 i = i_sample * n_groups + p / GROUP;
-        i64 sum = i > 0 ? sums[i - 1] : 0;
+        if (runs) emission.i_run = sum_before(run_sums, i) - 1;
+        i64 sum = sum_before(sums, i);
         for (i64 q = p / GROUP * GROUP; q < p; ++q) sum += emission.emit(q, nullptr);
         return sum;
     };
@@ -118,20 +164,20 @@ extern "C" __global__ void measure_rows(const u8* values, const u8* cuts, i64 n,
 
 // A thread per group and sample.
 extern "C" __global__ void place_ids(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
-                                     const Node* nodes, const int* piece_at, const int* byte_ids, i64 unk_id,
-                                     i64 unk_length, i64 has_bytes, i64 look_up, const i64* __restrict__ sums,
+                                     i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells, const i64* run_sums,
+                                     const int* runs, const i64* __restrict__ sums,
                                      const i64* __restrict__ doc_offsets, i64 n_docs,
                                      const i64* __restrict__ first_ids, const i64* __restrict__ offsets, i64 n_before,
                                      int* __restrict__ ids) {
     const i64 n_groups = (n + GROUP - 1) / GROUP;
-    const i64 i_sample = thread_index() / n_groups, i_group = thread_index() % n_groups;
+    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
     if (i_sample >= num_samples) return;
-    const Emission emission = {values, cuts, n, path + i_sample * n, nodes, piece_at, byte_ids, static_cast<int>(unk_id),
-                               static_cast<int>(unk_length), has_bytes != 0, look_up != 0};
-    const i64 start = i_group * GROUP, stop = start + GROUP < n ? start + GROUP : n;
-    i64 sum = thread_index() > 0 ? sums[thread_index() - 1] : 0;
+    Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
+                         static_cast<int>(unk_length), spells != 0};
+    if (runs) emission.i_run = sum_before(run_sums, thread_index()) - 1;
+    i64 sum = sum_before(sums, thread_index());
     i64 i_doc = document_of(doc_offsets, n_docs, start + 1);
-    for (i64 p = start; p < stop; ++p) {
+    for (i64 p = start; p < start + GROUP && p < n; ++p) {
         while (doc_offsets[i_doc + 1] <= p) ++i_doc;
         const i64 row = i_doc * num_samples + i_sample;
         sum += emission.emit(p, ids + offsets[row] + n_before + sum - first_ids[row]);

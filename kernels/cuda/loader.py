@@ -8,8 +8,24 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-FILES = ("cuts", "forward_sample", "viterbi", "emit", "score")
-# float64 products and sums are rounded one by one, as the CPU rounds them.
+FILES = (
+    "cuts",
+    "forward_sample",
+    "viterbi",
+    "emit",
+    "score",
+    "lattice_build",
+    "lattice_sums",
+    "lattice_paths",
+    "lattice_emit",
+    "lattice_nbest",
+    "lattice_distinct",
+    "lattice_duel",
+    "lattice_score",
+    "continuations",
+)
+# float64 products and sums are rounded one by one, as on the CPU. CuPy adds -ftz=true after these, which cannot
+# be undone, and which concerns float32 alone.
 OPTIONS = ("-std=c++17", "--fmad=false")
 
 _INCLUDE = re.compile(r'#include "(.+)"')
@@ -34,10 +50,15 @@ def _lines(name: str, seen: set[str]) -> list[str]:
     return lines
 
 
+def kernels_in(name: str) -> list[str]:
+    """The kernels of a .cu file, named without extension; here and below a full path names a file elsewhere."""
+    return _KERNEL.findall((FOLDER / f"{name}.cu").read_text("utf-8"))
+
+
 @cache
 def kernel_files() -> dict[str, str]:
     """Which file each kernel is in, both without extension."""
-    return {kernel: name for name in FILES for kernel in _KERNEL.findall((FOLDER / f"{name}.cu").read_text("utf-8"))}
+    return {kernel: name for name in FILES for kernel in kernels_in(name)}
 
 
 def define_options(name: str, constants: dict[str, object]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 //
 // In:  values u8 [n]; marks u8 [n + 1] (cuts.cu); the trie with scores; best_unk, the score of an unknown arc;
 //      lowest, -inf; reset: a score that leaves [-reset, reset] is subtracted from every end reached from its position.
+//      Floats come times a power of two that keeps their sums out of reach of -ftz (backend.py).
 // Out: best NUMBER [n] at e - 1; back i32 [n], the piece (or UNKNOWN) that ends at e on the best path to it, at e - 1;
 //      path i32 [n], the piece that begins at a byte of the best path, else untouched; no_path i64 [1], the least end
 //      of a chunk that no path reaches.

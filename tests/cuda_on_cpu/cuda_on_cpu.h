@@ -2,6 +2,7 @@
 // barriers is launched in blocks of one thread, which each_lane (warp.cuh) lets do every lane's part.
 #pragma once
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #define __global__
@@ -51,18 +52,44 @@ inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long v
 
 inline long long atomicMin(long long* to, long long value) { return std::exchange(*to, value < *to ? value : *to); }
 
+inline int atomicMax(int* to, int value) { return std::exchange(*to, value > *to ? value : *to); }
+
+// CuPy compiles with -ftz=true: floats below the normal range are zeros. This does so for whatever runs meanwhile, to
+// float64 too, which is right for no kernel but those that keep their sums in floats.
+struct Flushing {
+    const unsigned before;
+#if defined(NUMBER) && defined(__SSE2__)
+    Flushing() : before(__builtin_ia32_stmxcsr()) {
+        if (std::is_same_v<NUMBER, float>) __builtin_ia32_ldmxcsr(before | 0x8040);
+    }
+    ~Flushing() { __builtin_ia32_ldmxcsr(before); }
+#else
+    Flushing() : before(0) {}
+#endif
+};
+
+// Basic blocks that a thread goes through, and the most of any thread so far, in a build that counts them.
+static unsigned long long steps, most_steps;
+#ifdef COUNT_STEPS
+extern "C" __attribute__((no_sanitize_coverage)) void __sanitizer_cov_trace_pc() { ++steps; }
+#endif
+extern "C" unsigned long long take_most_steps() { return std::exchange(most_steps, 0); }
+
 // args: the address of each argument, as cuLaunchKernel takes them. reversed: the last thread goes first.
 template <class... Args, std::size_t... I>
 void launch(void (*kernel)(Args...), unsigned grid, unsigned block, bool reversed, void** args,
             std::index_sequence<I...>) {
     gridDim.x = grid;
     blockDim.x = block;
+    const Flushing flushing;
     const unsigned long long n = static_cast<unsigned long long>(grid) * block;
     for (unsigned long long i = 0; i < n; ++i) {
         const unsigned long long index = reversed ? n - 1 - i : i;
         blockIdx.x = static_cast<unsigned>(index / block);
         threadIdx.x = static_cast<unsigned>(index % block);
+        steps = 0;
         kernel(*static_cast<Args*>(args[I])...);
+        if (steps > most_steps) most_steps = steps;
     }
 }
 

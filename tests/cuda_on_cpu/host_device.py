@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gpu_lattice.kernels.cuda.loader import FOLDER, kernel_files
+from gpu_lattice.kernels.cuda.loader import FOLDER, kernels_in
 
 HERE = Path(__file__).parent
 SANITIZE = os.environ.get("CUDA_ON_CPU_SANITIZE", "")
@@ -34,23 +34,33 @@ def compiler() -> str | None:
     return shutil.which("g++")
 
 
+def gcc_version() -> int:
+    """The major version; 0 for another compiler, or none."""
+    if compiler() is None or b"Free Software Foundation" not in subprocess.check_output(["g++", "--version"]):
+        return 0
+    return int(subprocess.check_output(["g++", "-dumpversion"]).split(b".")[0])
+
+
+COUNT_STEPS = ("-DCOUNT_STEPS", "-fsanitize-coverage=trace-pc")
+
+
 @cache
 def build(file: str, options: tuple[str, ...]) -> ctypes.CDLL:
     """One .cu file as a shared library, kept by the hash of all that it is made of."""
-    kernels = [kernel for kernel, name in kernel_files().items() if name == file]
     source = f'#include "cuda_on_cpu.h"\n#include "{file}.cu"\n' + "".join(
         f'extern "C" void launch_{kernel}(unsigned grid, unsigned block, bool reversed, void** args) '
         f"{{ launch({kernel}, grid, block, reversed, args); }}\n"
-        for kernel in kernels
+        for kernel in kernels_in(file)
     )
     flags = [*FLAGS, *options]
     if SANITIZE:
         flags += ["-g", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
-    parts = [source, *flags, *(path.read_text("utf-8") for path in sorted([*FOLDER.glob("*.cu*"), *HERE.glob("*.h")]))]
+    headers = sorted([FOLDER / f"{file}.cu", *FOLDER.glob("*.cuh"), *HERE.glob("*.h")])
+    parts = [source, *flags, *(path.read_text("utf-8") for path in headers)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     folder = Path(gettempdir()) / f"cuda_on_cpu-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    library = folder / f"{file}-{digest}.so"
+    library = folder / f"{Path(file).name}-{digest}.so"
     if not library.exists():
         fresh = library.with_suffix(f".{os.getpid()}.so")
         subprocess.run(
@@ -62,18 +72,22 @@ def build(file: str, options: tuple[str, ...]) -> ctypes.CDLL:
 
 
 class HostDevice:
-    """memory: bytes that all buffers of its streams may take together; more is out of memory."""
+    """memory: bytes that all buffers of its streams may take together; more is out of memory.
+
+    most_steps, where counts_steps: by kernel, the most basic blocks that any of its threads has gone through.
+    """
 
     xp = np
     name = "cuda:host"
     warp_threads = 1
     warps = 3
-    out_of_memory = (MemoryError,)
 
-    def __init__(self, reversed: bool = False, memory: int = 1 << 34) -> None:
+    def __init__(self, reversed: bool = False, memory: int = 1 << 34, counts_steps: bool = False) -> None:
         self._reversed = reversed
+        self._counts_steps = counts_steps
         self.memory = memory
         self.refused = 0
+        self.most_steps: dict[str, int] = {}
 
     def __enter__(self) -> None: ...
 
@@ -93,17 +107,22 @@ class HostDevice:
         return array.copy()
 
     def kernel(self, file: str, name: str, options: tuple[str, ...]) -> Any:
-        function = getattr(build(file, options), f"launch_{name}")
+        library = build(file, options + COUNT_STEPS if self._counts_steps else options)
+        function = getattr(library, f"launch_{name}")
 
         def launch(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
             values = [_as_argument(arg) for arg in args]
             addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
             function(ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]), ctypes.c_bool(self._reversed), addresses)
+            if self._counts_steps:
+                self.most_steps[name] = max(self.most_steps.get(name, 0), library.take_most_steps())
 
         return launch
 
 
 def _as_argument(arg: Any) -> Any:
+    if arg is None:
+        return ctypes.c_void_p(None)
     if isinstance(arg, np.ndarray):
         assert arg.flags.c_contiguous
         return ctypes.c_void_p(arg.ctypes.data)

@@ -1,0 +1,32 @@
+"""Checks of arguments that several operations share."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def checked_integer(name: str, value: Any, low: int, high: int) -> int:
+    """value as an int; TypeError for what is none, ValueError for one out of range."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; give an integer") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name} is {number}; give an integer from {low} to {high}")
+    return number
+
+
+def checked_doc_ids(doc_ids: Any, n_docs: int) -> NDArray[np.uint64]:
+    """uint64 [n_docs]; 0, 1, 2, ... for None."""
+    if doc_ids is None:
+        return np.arange(n_docs, dtype=np.uint64)
+    ids = np.asarray(doc_ids)
+    if ids.shape != (n_docs,) or (ids.dtype.kind not in "iu" and n_docs):
+        raise ValueError(f"doc_ids is of dtype {ids.dtype} and shape {ids.shape}; give {n_docs} integers of 64 bits")
+    return ids.astype(np.int64).view(np.uint64) if ids.dtype.kind == "i" else ids.astype(np.uint64)

@@ -1,0 +1,719 @@
+"""The Lattice: its tensors, and every operation as a method; what a method does is in the file of its family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+
+import numpy as np
+
+from gpu_lattice.arguments import checked_integer
+from gpu_lattice.kernels.cpu.backend import chunks_of
+from gpu_lattice.kernels.cpu.lattice_build import CUT, UNKNOWN
+from gpu_lattice.lattice import distinct, duel, nbest, paths, score, sums
+from gpu_lattice.lattice.arrays import LatticeArrays, Ranges, Reading, find_arcs, public_ids, reading_of, segments, take
+from gpu_lattice.lattice.continuations import Continuations, continuations
+from gpu_lattice.lattice.external import ArcWeights, arrays_from_ragged, checked_weights
+from gpu_lattice.lattice.path_batch import PathBatch
+from gpu_lattice.lattice.ragged import padded
+from gpu_lattice.token_batch import TokenBatch, on_host
+from gpu_lattice.weights import arc_weights, checked_alpha
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gpu_lattice.models import Model
+    from gpu_lattice.normalizers import NormalizedBatch
+    from gpu_lattice.vocabulary import Vocabulary
+
+PADDING = -1
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RaggedLattice(NamedTuple):
+    """A lattice as ragged arrays with the axes [document][position][arc], as k2 and others keep them.
+
+    piece_id, length  int32 [A], the arcs into each position, shortest first
+    row_splits        int64 [B + 1] into positions (n + 1 for a document of n bytes), int64 [P + 1] into arcs
+    is_cut            bool [P], True where the draws begin anew; no arc spans such a position
+    """
+
+    piece_id: Any
+    length: Any
+    row_splits: tuple[Any, Any]
+    is_cut: Any = None
+
+
+def _on_device(method: Callable[Concatenate[Lattice, P], R]) -> Callable[Concatenate[Lattice, P], R]:
+    """The method, with the lattice's device as the current one."""
+
+    @wraps(method)
+    def run(self: Lattice, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._launcher:
+            return method(self, *args, **kwargs)
+
+    return run
+
+
+class Lattice:
+    """The lattices of B texts: positions 0 to n of each, and the arcs into every position, shortest first.
+
+    Make one with `Tokenizer.lattice` or `Lattice.from_ragged`. Arrays are on the tokenizer's device (numpy or cupy) and
+    speak DLPack. L is the longest text's bytes, K the most arcs into one position, V the number of ids, A the number of
+    arcs. The arcs are kept as ragged arrays; padded tensors are made when they are first asked for.
+
+    alpha: an arc weighs exp(alpha * score); 1 is the unigram model's own distribution, 0 the uniform one over paths.
+    weights, in place of alpha: numbers >= 0 for each id ([V]), for each arc in the shape of the tensors
+    ([B, L + 1, K]), or for each arc of `to_ragged` ([A]); 0 takes an arc away, others lie in 2^-1000 to 2^1000. Where
+    an operation wants scores, they are the logs of the weights.
+
+    Sums of what no path has are 0 (or -inf); an operation that must give a path of every text raises ValueError.
+
+    Example:
+        >>> from gpu_lattice import Tokenizer
+        >>> lat = Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5}).lattice(["ab"])
+        >>> lat.piece_id.tolist(), lat.length.tolist()
+        ([[[-1, -1], [0, -1], [1, 2]]], [[[0, 0], [1, 0], [1, 2]]])
+        >>> lat.num_paths()
+        [2]
+    """
+
+    def __init__(
+        self,
+        launcher: Any,
+        arrays: LatticeArrays,
+        reading: Reading,
+        vocabulary: Vocabulary | None,
+        n_ids: int,
+        valid: NDArray[np.bool_] | None = None,
+        memory_limit: int | None = None,
+    ) -> None:
+        """For the package itself. vocabulary: None where there are no scores but those that operations are given."""
+        self._launcher = launcher
+        self._xp = launcher.xp
+        self._arrays = arrays
+        self._reading = reading
+        self._vocabulary = vocabulary
+        self._n_ids = n_ids
+        self._valid = valid
+        self._memory_limit = memory_limit
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        backend: Any,
+        batch: NormalizedBatch,
+        valid: NDArray[np.bool_] | None,
+        memory_limit: int | None,
+    ) -> Lattice:
+        """The lattices of normalized texts; `Tokenizer.lattice` is what users call."""
+        launcher = backend.launcher
+        low, high = int(batch.offsets[0]), int(batch.offsets[-1])
+        chunk_offsets, chunk_ids = chunks_of(batch)
+
+        def fits(size: int) -> None:
+            check_fits(launcher, memory_limit, size, f"the lattice of {len(batch)} texts of {high - low} bytes")
+
+        with launcher:
+            arrays = find_arcs(
+                backend, batch.values[low:high], batch.offsets - low, chunk_offsets - low, chunk_ids, fits
+            )
+            reading = reading_of(launcher, model)
+        return cls(launcher, arrays, reading, model.vocabulary, len(model.vocabulary), valid, memory_limit)
+
+    @classmethod
+    def from_ragged(
+        cls, ragged: RaggedLattice, *, vocab_size: int | None = None, memory_limit: int | None = None
+    ) -> Lattice:
+        """A lattice of any arcs, on the device where the arrays are (numpy, cupy, torch, anything with DLPack).
+
+        It has no scores: give operations weights=. vocab_size: V, the greatest id + 1 by default. is_cut None: the
+        positions that no arc spans. Raises ValueError where lengths reach before a text's begin or are not in order.
+
+        Example:
+            >>> import numpy as np
+            >>> arcs = np.array([0, 1, 2], np.int32), np.array([1, 1, 2], np.int32)
+            >>> lat = Lattice.from_ragged(RaggedLattice(*arcs, (np.array([0, 3]), np.array([0, 0, 1, 3]))))
+            >>> lat.log_partition(weights=np.array([1.0, 0.5, 0.5])).tolist()
+            [0.0]
+        """
+        launcher, arrays = arrays_from_ragged(ragged.piece_id, ragged.length, ragged.row_splits, ragged.is_cut)
+        most = int(arrays.arcs.max()) + 1 if len(arrays.arcs) else 0
+        n_ids = most if vocab_size is None else vocab_size
+        if most > n_ids:
+            raise ValueError(f"vocab_size is {vocab_size}, but the arcs have ids up to {most - 1}")
+        return cls(launcher, arrays, _plain_reading(launcher), None, n_ids, None, memory_limit)
+
+    @_on_device
+    def to_ragged(self) -> RaggedLattice:
+        """The arcs as ragged arrays; `from_ragged` takes them back, without scores and texts."""
+        arrays = self._arrays
+        is_cut = (arrays.marks & CUT).astype(bool)
+        return RaggedLattice(self._public_ids, arrays.lengths, (arrays.doc_positions, arrays.arc_offsets), is_cut)
+
+    def __len__(self) -> int:
+        return len(self._arrays.doc_positions) - 1
+
+    def __repr__(self) -> str:
+        n_docs, n_positions, n_arcs = self.shape
+        return (
+            f"Lattice(shape=[{n_docs}, {n_positions}, {n_arcs}], {len(self._arrays.arcs)} arcs, "
+            f"{_megabytes(self.nbytes)}, tensors {_megabytes(self.padded_nbytes)}, device={self.device!r})"
+        )
+
+    @property
+    def device(self) -> str:
+        """Where the arrays are: "cpu", or "cuda:0" and so on."""
+        return str(self._launcher.device)
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """(B, L + 1, K), the shape of the padded tensors."""
+        with self._launcher:
+            arrays, xp = self._arrays, self._xp
+            longest = int(xp.diff(arrays.doc_positions).max()) if len(self) else 0
+            most = int(xp.diff(arrays.arc_offsets).max()) if longest else 0
+            return len(self), longest, most
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the ragged arrays."""
+        return self._arrays.nbytes
+
+    @property
+    def padded_nbytes(self) -> int:
+        """Bytes that piece_id, length and num_arcs take together."""
+        n_docs, n_positions, n_arcs = self.shape
+        return 4 * n_docs * n_positions * (2 * n_arcs + 1)
+
+    @cached_property
+    def num_bytes(self) -> Any:
+        """int64 [B], the normalized bytes of each text."""
+        with self._launcher:
+            return self._xp.diff(self._arrays.doc_positions) - 1
+
+    @cached_property
+    def num_arcs(self) -> Any:
+        """int32 [B, L + 1], arcs into each position."""
+        with self._launcher:
+            counts = self._xp.diff(self._arrays.arc_offsets).astype(self._xp.int32)
+            return self._by_position(counts, 0)
+
+    @cached_property
+    def piece_id(self) -> Any:
+        """int32 [B, L + 1, K], the arcs into position e, shortest first; -1 is padding.
+
+        An unknown arc has the unknown id, or -2 in a model without one.
+        """
+        with self._launcher:
+            return self._by_arc(self._public_ids, PADDING)
+
+    @cached_property
+    def length(self) -> Any:
+        """int32 [B, L + 1, K], bytes of each arc, which begins at e - length; 0 is padding."""
+        with self._launcher:
+            return self._by_arc(self._arrays.lengths, 0)
+
+    @_on_device
+    def take(self, i_docs: Any) -> Lattice:
+        """The lattice of some texts, in the order given: int64 [any number] of 0 to B - 1."""
+        rows = self._xp.asarray(i_docs, self._xp.int64).reshape(-1)
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
+            raise IndexError(f"documents {int(rows.min())} to {int(rows.max())} of a lattice of {len(self)} texts")
+        valid = None if self._valid is None else self._valid[on_host(rows)]
+        arrays = take(self._xp, self._arrays, rows)
+        return Lattice(self._launcher, arrays, self._reading, self._vocabulary, self._n_ids, valid, self._memory_limit)
+
+    @_on_device
+    def buckets(self) -> list[tuple[NDArray[np.int64], Lattice]]:
+        """The texts by length, so that in the tensors of each part less than half of the positions are padding.
+
+        Returns (the texts' numbers, their lattice) from the shortest to the longest.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> lat = Tokenizer.from_pieces(["a"]).lattice(["a" * 9, "aa", "a" * 8, "a"])
+            >>> [(i_docs.tolist(), part.shape) for i_docs, part in lat.buckets()]
+            [([1, 3], (2, 3, 1)), ([0, 2], (2, 10, 1))]
+        """
+        exponent = np.frexp(on_host(self.num_bytes + 1))[1]
+        parts = [np.flatnonzero(exponent == bucket) for bucket in np.unique(exponent)]
+        return [(i_docs, self.take(i_docs)) for i_docs in parts]
+
+    @_on_device
+    def forward_scores(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+        """log Z of every position, float64 [B, L + 1]: the log of the summed weights of all paths from 0 to there.
+
+        -inf where no path comes, and in the padding. alpha is 1 by default.
+        Source: the forward algorithm; Kudo 2018 (arXiv 1804.10959), Su Jianlin, https://kexue.fm/archives/9811.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> lat = Tokenizer.from_pieces(["a", "b", "ab"]).lattice(["ab"])
+            >>> np.exp(lat.forward_scores(alpha=0)).round(12).tolist()
+            [[1.0, 1.0, 2.0]]
+        """
+        forward = self._forward(self._weights(alpha, weights))
+        scores = sums.document_logs(self._launcher, self._arrays, self._segments, forward)
+        return self._by_position(scores, -np.inf)
+
+    @_on_device
+    def backward_scores(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+        """The log of the summed weights of all paths from a position to the text's end, float64 [B, L + 1].
+
+        -inf where there is none, and in the padding. alpha is 1 by default. Arcs are added from those that end last to
+        those that end first. Source: the backward algorithm.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> lat = Tokenizer.from_pieces(["a", "b", "ab"]).lattice(["ab"])
+            >>> np.exp(lat.backward_scores(alpha=0)).round(12).tolist()
+            [[2.0, 1.0, 1.0]]
+        """
+        backward = sums.backward(self._launcher, self._arrays, self._segments, self._weights(alpha, weights))
+        scores = sums.document_logs(self._launcher, self._arrays, self._segments, backward, from_end=True)
+        return self._by_position(scores, -np.inf)
+
+    @_on_device
+    def log_partition(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+        """log Z of each text, float64 [B]: the log of the summed weights of all its paths; alpha is 1 by default.
+
+        0 for an empty text, -inf for one that no path spells.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> Tokenizer.from_pieces(["a", "aa"]).lattice(["aaa"]).log_partition(alpha=0).round(6).tolist()
+            [1.098612]
+        """
+        forward = self._forward(self._weights(alpha, weights))
+        return sums.log_partition(self._launcher, self._segments, forward)
+
+    @_on_device
+    def num_paths(self, *, log: bool = False) -> Any:
+        """How many segmentations each text has: exact Python ints, or with log=True their natural logs, float64 [B].
+
+        Exact numbers are for texts up to 65,536 bytes (they have thousands of digits there); ValueError beyond.
+        Source: Cognetta, Zouhar and Okazaki 2024 (arXiv 2408.11443) sample uniformly by such counts.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> Tokenizer.from_pieces(["a", "aa"]).lattice(["", "aaa", "a" * 100]).num_paths()
+            [1, 3, 573147844013817084101]
+        """
+        ones = self._xp.ones(len(self._arrays.arcs))
+        forward = self._forward(ones)
+        if log:
+            return sums.log_partition(self._launcher, self._segments, forward)
+        return sums.exact_counts(self._xp, self._arrays, self._segments, forward)
+
+    @_on_device
+    def marginals(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+        """The posterior of every arc, float64 [B, L + 1, K]: the probability that a sample takes it; 0 is padding.
+
+        alpha is 1 by default; 0 throughout a text that no path spells. Below 2^-900 a posterior is 0.
+        Source: the forward-backward algorithm, z[s] * weight * b[e] / Z.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> lat = Tokenizer.from_pieces(["a", "b", "ab"]).lattice(["ab"])
+            >>> lat.marginals(alpha=0).tolist()
+            [[[0.0, 0.0], [0.5, 0.0], [0.5, 0.5]]]
+        """
+        return self._by_arc(self._posteriors(self._weights(alpha, weights)), 0.0)
+
+    @_on_device
+    def expected_counts(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+        """How often a sample of every text holds each id, expected, float64 [V]; alpha is 1 by default.
+
+        This is what EM training of a unigram model needs (Kudo 2018). An unknown arc counts for the unknown id,
+        whatever it reads as, and for nothing in a model without one. Arcs are added in the order of the text on the
+        CPU, in no set order on a GPU.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> Tokenizer.from_pieces(["a", "b", "ab"]).lattice(["ab", "a"]).expected_counts(alpha=0).tolist()
+            [1.5, 0.5, 0.5]
+        """
+        posteriors = self._posteriors(self._weights(alpha, weights))
+        ids = self._public_ids
+        posteriors = self._xp.where(ids >= 0, posteriors, 0.0)
+        return self._xp.bincount(self._xp.maximum(ids, 0), weights=posteriors, minlength=self._n_ids)
+
+    @_on_device
+    def entropy(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+        """The entropy of each text's distribution over segmentations in nats, float64 [B]; alpha is 1 by default.
+
+        It equals log Z - alpha * the expected score, and is computed as the expected entropy of the back-pointers,
+        which has no cancellation. Paths whose unknown arcs read alike count as different ones; 0 where there is none.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> Tokenizer.from_pieces(["a", "aa"]).lattice(["aaa"]).entropy(alpha=0).round(6).tolist()
+            [1.098612]
+        """
+        posteriors = self._posteriors(self._weights(alpha, weights))
+        return sums.entropy(self._launcher, self._arrays, posteriors)
+
+    @_on_device
+    def viterbi(self, *, weights: Any = None) -> PathBatch:
+        """The path of greatest score of each text; of equals the one whose last differing arc is longest.
+
+        Scores are float64 sums within each segment, and then over segments; `Tokenizer.encode` adds as the model's own
+        tool does, and so may decide otherwise where two paths are closer than its rounding. Raises ValueError for a
+        text that no path spells.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> out = Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5}).lattice(["ab"]).viterbi()
+            >>> out.tolist(), out.scores.tolist()
+            ([[[2]]], [-2.5])
+        """
+        scores = self._scores(weights)
+        path, best = paths.best(self._launcher, self._arrays, self._segments, scores)
+        rows = self._xp.arange(len(self))
+        tokens = self._tokens(path, rows, self._arrays.doc_positions[:-1])
+        return PathBatch(tokens, self._xp.arange(len(self) + 1), best)
+
+    @_on_device
+    def sample(
+        self,
+        *,
+        alpha: float | None = None,
+        num_samples: int = 1,
+        seed: int = 0,
+        doc_ids: Any = None,
+        return_log_prob: bool = False,
+        weights: Any = None,
+    ) -> TokenBatch:
+        """Perfect samples, the very draws of `Tokenizer.sample`, whose arguments these are; alpha is 0.1 by default.
+
+        Raises ValueError for a text that no path spells.
+        Source: Su Jianlin, https://kexue.fm/archives/9811.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> tok = Tokenizer.default()
+            >>> tok.lattice("a new dawn").sample(seed=3).tolist() == tok.sample("a new dawn", seed=3).tolist()
+            True
+        """
+        draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
+        arc_weights = self._weights(0.1 if alpha is None and weights is None else alpha, weights)
+        self._check_fits(4 * num_samples * len(self._arrays.marks), f"{num_samples} samples")
+        forward = self._forward(arc_weights)
+        path = paths.draw(self._launcher, self._arrays, self._segments, arc_weights, forward, draw)
+        rows, firsts = self._sample_rows(num_samples)
+        log_prob = None
+        if return_log_prob:
+            logs = sums.log_of(self._xp, arc_weights)
+            log_z = sums.log_partition(self._launcher, self._segments, forward)
+            log_prob = paths.path_sums(self._launcher, self._arrays, path, rows, firsts, logs) - log_z[rows]
+        return self._tokens(path, rows, firsts, log_prob)
+
+    @_on_device
+    def nbest(self, n: int, *, weights: Any = None) -> PathBatch:
+        """The n paths of greatest score of each text, best first; all of them where there are fewer.
+
+        n may be any number from 0, which gives no rows, to 2^31 - 1; memory grows with n and the text's length. A score
+        is the float64 sum of the arcs' scores from left to right. Of equal scores the path whose last differing arc is
+        longest comes first. Different paths that read as the same ids (unknown symbols that merge) are rows of their
+        own. A text that no path spells has no rows, an empty or null one has one. Raises MemoryError where the lists
+        do not fit.
+
+        Source: the N-best list Viterbi algorithm (Seshadri and Sundberg 1994): the best prefixes of every position.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> out = Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5}).lattice(["ab", "?", "b"]).nbest(5)
+            >>> out.tolist(), out.doc_offsets.tolist(), out.scores.tolist()
+            ([[[2], [0, 1]], [], [[1]]], [0, 2, 2, 3], [-2.5, -3.0, -2.0])
+        """
+        n = checked_integer("n", n, 0, nbest.MOST_PATHS)
+        scores = self._scores(weights)
+        counts = nbest.count(self._launcher, self._arrays, scores, n)
+        lists = nbest.merge(self._launcher, self._arrays, scores, counts, self._check_fits)
+        best = nbest.finals(self._xp, self._arrays, counts, n)
+        path, firsts = nbest.follow(self._launcher, self._arrays, lists, best.docs, best.ranks, self._check_fits)
+        tokens = self._tokens(path, best.docs, firsts)
+        return PathBatch(tokens, best.doc_offsets, nbest.scores_of(self._arrays, lists, best))
+
+    @_on_device
+    def sample_nbest(
+        self,
+        n: int,
+        *,
+        alpha: float | None = None,
+        num_samples: int = 1,
+        seed: int = 0,
+        doc_ids: Any = None,
+        return_log_prob: bool = False,
+        weights: Any = None,
+    ) -> TokenBatch:
+        """Samples among the n best paths of each text, each with probability proportional to exp(alpha * score).
+
+        The other arguments, and the rows, are those of `sample`; alpha is 0.1 by default. log_prob is the log of the
+        probability within the n best. A draw is the same on every device: it depends on the paths' scores, alpha, seed,
+        doc id and sample index. Raises ValueError for n < 1 and for a text that no path spells.
+
+        Source: Kudo 2018 (arXiv 1804.10959), l-best sampling; `sample` draws from all paths and costs less.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> lat = Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5}).lattice("ab")
+            >>> out = lat.sample_nbest(2, alpha=1.0, num_samples=4, return_log_prob=True)
+            >>> out.tolist(), np.exp(out.log_prob).round(4).tolist()
+            ([[2], [2], [2], [0, 1]], [0.6225, 0.6225, 0.6225, 0.3775])
+        """
+        n = checked_integer("n", n, 1, nbest.MOST_PATHS)
+        draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
+        if alpha is not None and weights is not None:
+            raise ValueError(f"both alpha ({alpha!r}) and weights are given; weights stand for exp(alpha * score)")
+        chosen = checked_alpha(0.1 if alpha is None else alpha) if weights is None else 1.0
+        scores = self._scores(weights)
+        counts = nbest.count(self._launcher, self._arrays, scores, n)
+        paths.raise_if_broken(self._launcher, self._arrays, self._segments, counts[self._segments.stops] > 0)
+        lists = nbest.merge(self._launcher, self._arrays, scores, counts, self._check_fits)
+        best = nbest.finals(self._xp, self._arrays, counts, n)
+        best_scores = nbest.scores_of(self._arrays, lists, best)
+        ranks, log_prob = nbest.draw(self._launcher, best.doc_offsets, best_scores, chosen, draw)
+        docs = self._xp.repeat(self._xp.arange(len(self)), num_samples)
+        path, firsts = nbest.follow(self._launcher, self._arrays, lists, docs, ranks, self._check_fits)
+        return self._tokens(path, docs, firsts, log_prob if return_log_prob else None)
+
+    @_on_device
+    def sample_without_replacement(
+        self, k: int, *, alpha: float | None = None, seed: int = 0, doc_ids: Any = None, weights: Any = None
+    ) -> PathBatch:
+        """k different paths of each text, drawn one after another by weight among those not yet drawn: Gumbel-top-k.
+
+        Rows are in the order drawn, all paths where there are fewer than k; a greater k begins with the same rows. alpha
+        is 0.1 by default, k is 0 to 2^31 - 1; memory grows with k times the text's length. Different paths that read as
+        the same ids (unknown symbols that merge) are rows of their own. A text that no path spells has no rows, an empty
+        or null one has one. Raises MemoryError where the paths do not fit.
+
+        log_prob is log p of each path. log_inclusion is the log of q = 1 - exp(-p / exp(kappa)), where kappa is the
+        greatest perturbed log-probability of a path that was not drawn (q = 1 where all are): the sum of f * p / q over
+        a text's rows is an unbiased estimate of the expectation of f over all its paths.
+
+        Source: Kool, van Hoof and Welling 2019 (arXiv 1903.06059); drawn as by Shi, Bieber and Sutton 2020 (arXiv
+        2002.09067), with sums over what is left of a tree of suffixes in place of noise.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> lat = Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5}).lattice(["ab", "b"])
+            >>> out = lat.sample_without_replacement(2, alpha=1.0, seed=1)
+            >>> out.tolist(), np.exp(out.log_prob).round(6).tolist(), out.log_inclusion.tolist()
+            ([[[0, 1], [2]], [[1]]], [0.377541, 0.622459, 1.0], [0.0, 0.0, 0.0])
+        """
+        draw = distinct.checked_draw(k, seed, doc_ids, len(self))
+        arc_weights = self._weights(0.1 if alpha is None and weights is None else alpha, weights)
+        drawn = distinct.draw(self._launcher, self._arrays, arc_weights, draw, self._check_fits)
+        row_args = drawn.path, drawn.docs, drawn.firsts
+        scores = paths.path_sums(self._launcher, self._arrays, *row_args, self._scores(weights))
+        log_inclusion = self._launcher.upload(distinct.log_inclusion(drawn, draw))
+        return PathBatch(self._tokens(*row_args), drawn.doc_offsets, scores, drawn.log_prob, log_inclusion)
+
+    @_on_device
+    def viterbi_sample(
+        self,
+        *,
+        alpha: float | None = None,
+        num_samples: int = 1,
+        seed: int = 0,
+        doc_ids: Any = None,
+        weights: Any = None,
+    ) -> TokenBatch:
+        """Samples by the Viterbi Sampling of BytePiece 0.4, to reproduce it: they are biased, and `sample` is exact.
+
+        The recursion of the best path, in which each arc into a position, from the longest to the shortest, takes the
+        place of the one that stands with probability sigmoid(alpha * difference of their sums); a sum is that of the one
+        prefix drawn, from the text's start. So probabilities depend on the order of arcs, late arcs win too often, and
+        what is drawn most need not be the most likely path; log-probabilities are not known.
+
+        The other arguments, and the rows, are those of `sample`. alpha is 0.1 by default and above 0; as it grows, the
+        best path is drawn ever more often. An arc's coin depends on the seed, the doc id, the sample index and the arc's
+        number in its text. Takes 8 bytes for each arc of a sample, or of a group of samples. Raises ValueError for
+        alpha 0, which was the best path in BytePiece 0.4, and for a text that no path spells.
+
+        Source: Su Jianlin, https://kexue.fm/archives/9768; what is wrong with it: https://kexue.fm/archives/9811.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> lat = Tokenizer.from_pieces(["w", "wat", "watch", "atching", "ching", "ing"]).lattice("watching")
+            >>> first = lat.viterbi_sample(alpha=1.0, num_samples=10_000).ids[::2]
+            >>> (np.bincount(first) / 10_000).round(1).tolist()
+            [0.2, 0.2, 0.5]
+        """
+        draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
+        if alpha is not None and weights is not None:
+            raise ValueError(f"both alpha ({alpha!r}) and weights are given; weights stand for exp(alpha * score)")
+        chosen = duel.checked_duel_alpha(0.1 if alpha is None else alpha) if weights is None else 1.0
+        ranges, scores = self._segments, self._scores(weights)
+        path = duel.draw(self._launcher, self._arrays, ranges, scores, chosen, draw, self._check_fits)
+        return self._tokens(path, *self._sample_rows(num_samples))
+
+    @_on_device
+    def log_prob(self, ids: Any, *, alpha: float | None = None, weights: Any = None) -> Any:
+        """The log of the probability that `sample` gives exactly these ids, float64 [rows]; alpha is 1 by default.
+
+        ids: a TokenBatch or a list of lists; a row for each text, or K for each, doc-major, as num_samples=K gives.
+        Ids that the tool puts around every row are expected there. The value is the log of the summed weights of the
+        paths that read as these ids, less log Z. Nearly always that is one path; it is several where unknown symbols
+        become one id. -inf where no path does, and so for ids that the model does not have. The row of a null text is
+        empty (or None) and has 0, as an empty text's where nothing is put around rows.
+        Raises ValueError for another number of rows, TypeError for what are no ids.
+
+        Work grows with the tokens where the ids tell the path; it is bounded by bytes * tokens of a row where unknown
+        runs may end anywhere, times the longest piece's bytes where such runs may be pieces (Hugging Face).
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> lat = Tokenizer.from_pieces(["a", "b", "ab"]).lattice("ab")
+            >>> np.exp(lat.log_prob([[0, 1], [1, 0]], alpha=0)).round(12).tolist()
+            [0.5, 0.0]
+        """
+        rows = score.checked_rows(self._launcher, ids, self._arrays, self._reading, self._valid)
+        arc_weights = self._weights(alpha, weights)
+        mantissas, exponents = self._reading_sums(rows, arc_weights)
+        log_z = sums.log_partition(self._launcher, self._segments, self._forward(arc_weights))[rows.docs]
+        logs = sums.log_of(self._xp, mantissas) + exponents * sums.LN_2
+        return logs - self._xp.where(mantissas > 0, log_z, 0.0)
+
+    @_on_device
+    def is_path(self, ids: Any) -> Any:
+        """Whether some path of the lattice reads as these ids, whatever it weighs, bool [rows]; ids as in `log_prob`.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> lat = Tokenizer.from_pieces(["a", "b", "ab"]).lattice(["ab", "ba"])
+            >>> lat.is_path([[2], [2]]).tolist()
+            [True, False]
+        """
+        rows = score.checked_rows(self._launcher, ids, self._arrays, self._reading, self._valid)
+        return self._reading_sums(rows, self._xp.ones(len(self._arrays.arcs)))[0] > 0
+
+    @_on_device
+    def continuations(self, *, max_rollback: int | None = None, weights: Any = None) -> Continuations:
+        """Where each text may be taken up again: `Tokenizer.continuations`, for texts normalized as ones that end.
+
+        So white space at a text's end is gone where the model strips it. Raises ValueError for a lattice that does not
+        know what its pieces spell (`from_ragged`) too.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> out = Tokenizer.from_pieces(["a", "b", "abc"]).lattice("ab").continuations()
+            >>> [out.ids(row).tolist() for row in range(2)], out.tokens.tolist()
+            ([[0, 2, 1], [2]], [[0, 1], []])
+        """
+        if max_rollback is not None:
+            max_rollback = checked_integer("max_rollback", max_rollback, 0, 2**63 - 1)
+        if not len(self._reading.sorted_ids):
+            raise ValueError("this lattice does not know what its pieces spell; make it with Tokenizer.lattice")
+
+        def fits(size: int) -> None:
+            self._check_fits(size, "the paths to every boundary")
+
+        return continuations(
+            self._launcher, self._arrays, self._segments, self._reading, self._scores(weights), self._n_ids,
+            self._valid, max_rollback, fits,
+        )  # fmt: skip
+
+    @cached_property
+    def _segments(self) -> Ranges:
+        return segments(self._xp, self._arrays)
+
+    @cached_property
+    def _public_ids(self) -> Any:
+        return public_ids(self._xp, self._arrays, self._reading.unk_id)
+
+    def _sample_rows(self, num_samples: int) -> tuple[Any, Any]:
+        """The document of each row of samples, and where its marks begin in those of all [num_samples, P]."""
+        xp, arrays = self._xp, self._arrays
+        rows = xp.repeat(xp.arange(len(self)), num_samples)
+        samples = xp.tile(xp.arange(num_samples), len(self))
+        return rows, samples * len(arrays.marks) + arrays.doc_positions[rows]
+
+    def _forward(self, weights: Any) -> sums.Sums:
+        return sums.forward(self._launcher, self._arrays, self._segments, weights)
+
+    def _posteriors(self, weights: Any) -> Any:
+        return sums.posteriors(self._launcher, self._arrays, self._segments, weights, self._forward(weights))
+
+    def _reading_sums(self, rows: score.IdRows, weights: Any) -> tuple[Any, Any]:
+        def fits(size: int) -> None:
+            self._check_fits(size, f"reading {len(rows.docs)} rows of ids")
+
+        return score.reading_sums(self._launcher, self._arrays, self._reading, rows, weights, fits)
+
+    def _weights(self, alpha: float | None, weights: Any) -> Any:
+        """float64 [A] on the device: exp(alpha * score), or what the caller gives."""
+        if weights is not None:
+            if alpha is not None:
+                raise ValueError(f"both alpha ({alpha!r}) and weights are given; weights stand for exp(alpha * score)")
+            return self._external(weights)
+        if self._vocabulary is None:
+            raise ValueError("this lattice has no scores; give weights=, for each id or for each arc")
+        return self._from_table(arc_weights(self._vocabulary, checked_alpha(1.0 if alpha is None else alpha)), 1.0)
+
+    def _scores(self, weights: Any) -> Any:
+        """float64 [A] on the device: the scores, or the logs of the weights, the same everywhere, -inf for no arc."""
+        if weights is not None:
+            return self._launcher.upload(sums.fixed_log_of(on_host(self._external(weights))))
+        if self._vocabulary is None:
+            raise ValueError("this lattice has no scores; give weights=, for each id or for each arc")
+        return self._from_table(np.append(self._vocabulary.scores, self._vocabulary.unk_score), 0.0)
+
+    def _external(self, weights: Any) -> Any:
+        return checked_weights(self._xp, weights, ArcWeights(self.shape, self._n_ids, self._public_ids, self._arrays))
+
+    def _from_table(self, table: NDArray[np.float64], of_token: float) -> Any:
+        """table [V + 1]: by id, the unknown arc's last."""
+        arcs, xp = self._arrays.arcs, self._xp
+        unknown, token = len(table) - 1, len(table)
+        rows = xp.where(arcs >= 0, arcs, xp.where(arcs == UNKNOWN, unknown, token))
+        return xp.asarray(np.append(table, of_token))[rows]
+
+    def _tokens(self, path: Any, rows: Any, firsts: Any, log_prob: Any = None) -> TokenBatch:
+        ids, offsets = paths.emit(self._launcher, self._arrays, self._reading, path, rows, firsts, self._valid)
+        valid = None if self._valid is None else self._valid[on_host(rows)]
+        return TokenBatch(ids, offsets, log_prob, valid)
+
+    def _by_position(self, values: Any, fill: Any) -> Any:
+        """[P] as [B, L + 1]."""
+        n_docs, n_positions, _ = self.shape
+        self._check_fits(n_docs * n_positions * values.dtype.itemsize, f"a tensor [{n_docs}, {n_positions}]")
+        return padded(self._xp, self._arrays.doc_positions, values, fill, n_positions)
+
+    def _by_arc(self, values: Any, fill: Any) -> Any:
+        """[A] as [B, L + 1, K]."""
+        n_docs, n_positions, n_arcs = self.shape
+        size = n_docs * n_positions * n_arcs * values.dtype.itemsize
+        self._check_fits(size, f"a tensor [{n_docs}, {n_positions}, {n_arcs}]")
+        by_position = padded(self._xp, self._arrays.arc_offsets, values, fill, n_arcs)
+        return padded(self._xp, self._arrays.doc_positions, by_position, fill, n_positions)
+
+    def _check_fits(self, size: int, what: str) -> None:
+        check_fits(self._launcher, self._memory_limit, size, what)
+
+
+def check_fits(launcher: Any, memory_limit: int | None, size: int, what: str) -> None:
+    """MemoryError where `size` more bytes do not fit the limit, or what is free."""
+    limit = launcher.free_bytes() if memory_limit is None else memory_limit
+    if size > limit:
+        raise MemoryError(
+            f"{what} takes {_megabytes(size)} on {launcher.device}, where {_megabytes(limit)} may be taken; "
+            "give fewer or shorter texts, use Lattice.buckets(), or raise memory_limit"
+        )
+
+
+def _plain_reading(launcher: Any) -> Reading:
+    """Ids are what arcs say."""
+    empty, one = launcher.upload(np.empty(0, np.int32)), launcher.upload(np.zeros(1, np.int64))
+    return Reading(launcher.upload(np.empty(0, np.uint8)), one, empty, empty, -1, False)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

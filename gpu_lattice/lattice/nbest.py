@@ -1,0 +1,181 @@
+"""The n best paths: lists of best prefixes, the paths in the last of them, draws among those; and texts in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpu_lattice.lattice.arrays import LatticeArrays
+from gpu_lattice.lattice.path_batch import PathBatch
+from gpu_lattice.lattice.paths import Draw
+from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
+from gpu_lattice.lattice.sums import row_sums
+from gpu_lattice.normalizers import NormalizedBatch
+from gpu_lattice.token_batch import TokenBatch, on_host
+from gpu_lattice.weights import fixed_exp, fixed_log
+
+# Ranks are int32.
+MOST_PATHS = 2**31 - 1
+# Below this a path's weight, relative to the best one's, is 0; no number in [0, 1) of 53 bits would ever draw it.
+LEAST_LOG = -700.0
+
+# A batch of texts for the n best is as large as this much memory, or a part of what is free if that is less.
+BATCH_BYTES = 1 << 30
+FREE_MEMORY_USED = 0.25
+LATTICE_BYTES = 150  # of a byte of text: its arcs, their scores, and what building them takes
+PREFIX_BYTES = 16
+ARC_BYTES = 4
+MARK_BYTES = 4
+
+# Raises where so many bytes, for what is named, are too much.
+CheckFits = Callable[[int, str], None]
+
+
+class Prefixes(NamedTuple):
+    """The best prefixes of every position, best first: a list is offsets[p] to offsets[p + 1], int64 [P + 1].
+
+    totals float64, ranks int32 and prefixes int32 are as in kernels/cpu/lattice_nbest.py.
+    """
+
+    offsets: Any
+    totals: Any
+    ranks: Any
+    prefixes: Any
+
+
+class Finals(NamedTuple):
+    """The best paths of documents: rows doc_offsets[i] to doc_offsets[i + 1] are those of document i, best first.
+
+    doc_offsets int64 [B + 1]; docs and ranks int64 [R].
+    """
+
+    doc_offsets: Any
+    docs: Any
+    ranks: Any
+
+
+def count(launcher: Any, arrays: LatticeArrays, scores: Any, n: int) -> Any:
+    """int64 [P]: how many prefixes each position has, n at most (1 at least where there is one); scores float64 [A]."""
+    counts = launcher.xp.zeros(len(arrays.marks), np.int64)
+    args = arrays.doc_positions, arrays.arc_offsets, arrays.lengths, scores
+    launcher.run("count_prefixes", len(arrays.doc_positions) - 1, *args, max(n, 1), counts)
+    return counts
+
+
+def merge(launcher: Any, arrays: LatticeArrays, scores: Any, counts: Any, check_fits: CheckFits) -> Prefixes:
+    """The lists, as long as counts int64 [P] say."""
+    xp = launcher.xp
+    offsets = offsets_of(xp, counts)
+    total = int(offsets[-1])
+    check_fits(PREFIX_BYTES * total + ARC_BYTES * len(arrays.arcs), f"a table of {total} best prefixes")
+    lists = Prefixes(offsets, xp.empty(total), xp.empty(total, xp.int32), xp.empty(total, xp.int32))
+    args = arrays.doc_positions, arrays.arc_offsets, arrays.lengths, scores
+    heads = xp.zeros(len(arrays.arcs), xp.int32)
+    launcher.run("merge_prefixes", len(arrays.doc_positions) - 1, *args, offsets, heads, *lists[1:])
+    return lists
+
+
+def finals(xp: Any, arrays: LatticeArrays, counts: Any, n: int) -> Finals:
+    """The n best paths of each document, all where there are fewer."""
+    doc_offsets = offsets_of(xp, xp.minimum(counts[arrays.doc_positions[1:] - 1], n))
+    docs = row_of(xp, doc_offsets)
+    return Finals(doc_offsets, docs, xp.arange(len(docs)) - doc_offsets[docs])
+
+
+def scores_of(arrays: LatticeArrays, lists: Prefixes, of: Finals) -> Any:
+    """float64 [R]."""
+    return lists.totals[lists.offsets[arrays.doc_positions[of.docs + 1] - 1] + of.ranks]
+
+
+def follow(
+    launcher: Any, arrays: LatticeArrays, lists: Prefixes, docs: Any, ranks: Any, check_fits: CheckFits
+) -> tuple[Any, Any]:
+    """(marks int32 of paths, for each a row of all its document's positions; firsts int64 [R], where these begin)."""
+    xp = launcher.xp
+    bounds = offsets_of(xp, xp.diff(arrays.doc_positions)[docs])
+    total = int(bounds[-1])
+    check_fits(MARK_BYTES * total, f"a table of {len(docs)} paths")
+    path = xp.full(total, -1, xp.int32)
+    args = arrays.doc_positions, arrays.arc_offsets, arrays.lengths, lists.offsets, lists.ranks, lists.prefixes
+    launcher.run("follow_prefixes", len(docs), docs, ranks, *args, bounds, path)
+    return path, bounds[:-1]
+
+
+def draw(launcher: Any, doc_offsets: Any, scores: Any, alpha: float, what: Draw) -> tuple[Any, Any]:
+    """(ranks int64, log-probabilities float64) [B * num_samples] of draws by exp(alpha * score) among all rows.
+
+    Every document has a path. Logs and exponentials are the host's, so that all devices draw the same.
+    """
+    offsets, values = on_host(doc_offsets), on_host(scores)
+    with np.errstate(over="ignore"):
+        logs = alpha * (values - np.repeat(values[offsets[:-1]], np.diff(offsets)))
+    weights = np.where(logs < LEAST_LOG, 0.0, fixed_exp(np.maximum(logs, LEAST_LOG)))
+    device_weights = launcher.upload(weights)
+    totals = row_sums(launcher, doc_offsets, device_weights)
+    ranks = launcher.xp.empty(len(what.doc_ids) * what.num_samples, np.int64)
+    launcher.run(
+        "draw_ranks", len(ranks), doc_offsets, device_weights, totals, what.num_samples, np.uint64(what.seed),
+        launcher.upload(what.doc_ids), ranks,
+    )  # fmt: skip
+    docs = np.repeat(np.arange(len(what.doc_ids)), what.num_samples)
+    log_prob = logs[offsets[docs] + on_host(ranks)] - fixed_log(on_host(totals))[docs]
+    return ranks, launcher.upload(log_prob)
+
+
+def in_parts(
+    batch: NormalizedBatch, n: int, num_samples: int, free_bytes: int
+) -> Iterator[tuple[int, int, NormalizedBatch]]:
+    """(start, stop, documents start to stop), at least one such part; the lists and marks of each take bounded memory.
+
+    A document that may take more is a part alone; its lattice says whether it fits.
+    """
+    lengths = np.diff(batch.offsets)
+    # At most 2^(p - 1) prefixes lead to position p.
+    most = np.minimum(n, 2.0 ** np.minimum(lengths, 60))
+    sizes = lengths * (LATTICE_BYTES + PREFIX_BYTES * most + MARK_BYTES * np.maximum(most, num_samples))
+    total = np.append(0.0, np.cumsum(sizes))
+    budget = min(BATCH_BYTES, FREE_MEMORY_USED * free_bytes)
+    start = 0
+    while True:
+        stop = int(np.searchsorted(total, total[start] + budget, side="right")) - 1
+        stop = min(max(stop, start + 1), len(batch))
+        yield start, stop, batch.part(start, stop)
+        if stop == len(batch):
+            return
+        start = stop
+
+
+def joined(launcher: Any, parts: Sequence[TokenBatch]) -> TokenBatch:
+    """The rows of one batch after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    with launcher:
+        xp = launcher.xp
+        ids = xp.concatenate([part.ids for part in parts])
+        offsets = offsets_of(xp, xp.concatenate([xp.diff(part.offsets) for part in parts]))
+        log_prob = None if parts[0].log_prob is None else xp.concatenate([part.log_prob for part in parts])
+        valid = None if parts[0].valid is None else np.concatenate([part.valid for part in parts])
+    return TokenBatch(ids, offsets, log_prob, valid)
+
+
+def joined_paths(launcher: Any, parts: Sequence[PathBatch]) -> PathBatch:
+    """The documents of one batch after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    tokens = joined(launcher, [part.tokens for part in parts])
+    with launcher:
+        xp = launcher.xp
+        doc_offsets = offsets_of(xp, xp.concatenate([xp.diff(part.doc_offsets) for part in parts]))
+        return PathBatch(tokens, doc_offsets, xp.concatenate([part.scores for part in parts]))
+
+
+def repeated(launcher: Any, tokens: TokenBatch, times: int, has_log_prob: bool) -> TokenBatch:
+    """Every row so many times; the log-probability of each is 0."""
+    with launcher:
+        xp = launcher.xp
+        values, offsets = rows_to_values(xp, tokens.offsets, xp.repeat(xp.arange(len(tokens)), times))
+        log_prob = xp.zeros(len(offsets) - 1) if has_log_prob else None
+        valid = None if tokens.valid is None else np.repeat(tokens.valid, times)
+        return TokenBatch(tokens.ids[values], offsets, log_prob, valid)

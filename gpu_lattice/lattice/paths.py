@@ -1,0 +1,127 @@
+"""Paths: the best one, perfect samples, and from marked positions to rows of ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gpu_lattice.arguments import checked_doc_ids, checked_integer
+from gpu_lattice.lattice.arrays import LatticeArrays, Ranges, Reading
+from gpu_lattice.lattice.ragged import offsets_of
+from gpu_lattice.lattice.sums import Sums, row_sums
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class BrokenLatticeError(ValueError):
+    """No path spells a document; position: the byte of it before which its lattice is broken."""
+
+    def __init__(self, i_doc: int, position: int) -> None:
+        super().__init__(
+            f"document {i_doc} has no segmentation: no path reaches byte {position} of it; "
+            "add the missing pieces, or weights that are not 0"
+        )
+        self.i_doc = i_doc
+        self.position = position
+
+
+class Draw(NamedTuple):
+    """What a draw depends on, besides the lattice; doc_ids uint64 [B]."""
+
+    num_samples: int
+    seed: int
+    doc_ids: NDArray[np.uint64]
+
+    @staticmethod
+    def checked(num_samples: Any, seed: Any, doc_ids: Any, n_docs: int) -> Draw:
+        """ValueError or TypeError for what is out of range."""
+        return Draw(
+            checked_integer("num_samples", num_samples, 1, 2**32 - 1),
+            checked_integer("seed", seed, 0, 2**64 - 1),
+            checked_doc_ids(doc_ids, n_docs),
+        )
+
+
+def best(launcher: Any, arrays: LatticeArrays, ranges: Ranges, scores: Any) -> tuple[Any, Any]:
+    """(marks int32 [P] of the best path of every document, its score float64 [B])."""
+    best_to, back = best_arcs(launcher, arrays, ranges, scores)
+    raise_if_broken(launcher, arrays, ranges, back[ranges.stops] >= 0)
+    path = launcher.xp.full(len(arrays.marks), -1, launcher.xp.int32)
+    launcher.run(
+        "follow_back", len(ranges.starts), ranges.starts, ranges.stops, arrays.arc_offsets, arrays.lengths, back, path
+    )
+    return path, row_sums(launcher, ranges.offsets, best_to[ranges.stops])
+
+
+def best_arcs(launcher: Any, arrays: LatticeArrays, ranges: Ranges, scores: Any) -> tuple[Any, Any]:
+    """(float64 [P], score of the best path from its range's start to each position; int32 [P], its last arc)."""
+    xp, n_positions = launcher.xp, len(arrays.marks)
+    best_to, back = xp.zeros(n_positions), xp.full(n_positions, -1, xp.int32)
+    launcher.run(
+        "best_paths", len(ranges.starts), ranges.starts, ranges.stops, arrays.arc_offsets, arrays.lengths, scores,
+        best_to, back,
+    )  # fmt: skip
+    return best_to, back
+
+
+def draw(launcher: Any, arrays: LatticeArrays, ranges: Ranges, weights: Any, z: Sums, what: Draw) -> Any:
+    """Marks int32 [num_samples, P] of perfect samples."""
+    xp = launcher.xp
+    raise_if_broken(launcher, arrays, ranges, z.mantissas[ranges.stops] > 0)
+    path = xp.full((what.num_samples, len(arrays.marks)), -1, xp.int32)
+    launcher.run(
+        "draw_paths", len(ranges.starts) * what.num_samples, ranges.starts, ranges.stops, len(ranges.starts), ranges.docs,
+        arrays.doc_positions, arrays.arc_offsets, arrays.lengths, weights, z.mantissas, z.exponents,
+        np.uint64(what.seed), launcher.upload(what.doc_ids), len(arrays.marks), path.reshape(-1),
+    )  # fmt: skip
+    return path
+
+
+def raise_if_broken(launcher: Any, arrays: LatticeArrays, ranges: Ranges, has_path: Any) -> None:
+    """BrokenLatticeError of the first document with a range that no path crosses; has_path bool [S]."""
+    if bool(has_path.all()):
+        return
+    i_range = launcher.xp.flatnonzero(~has_path)[0]
+    i_doc = int(ranges.docs[i_range])
+    stop = int(ranges.stops[i_range]) - int(arrays.doc_positions[i_doc])
+    raise BrokenLatticeError(i_doc, stop)
+
+
+def emit(
+    launcher: Any, arrays: LatticeArrays, reading: Reading, path: Any, rows: Any, firsts: Any, valid: Any
+) -> tuple[Any, Any]:
+    """(ids int32, offsets int64 [R + 1]) of R rows: the path marked from path[firsts[i]] on through document rows[i].
+
+    valid: bool [B] on the host, False for documents without any id, or None.
+    """
+    xp, n_rows = launcher.xp, len(rows)
+    args = (
+        rows, firsts, path.reshape(-1), arrays.doc_positions, arrays.arc_offsets, arrays.arcs, arrays.marks,
+        arrays.text, reading.sorted_values, reading.sorted_offsets, reading.sorted_ids, len(reading.sorted_ids),
+        reading.byte_ids, reading.unk_id, reading.look_up,
+    )  # fmt: skip
+    counts = xp.empty(n_rows, xp.int64)
+    launcher.run("emit_rows", n_rows, *args, counts, False, counts, xp.empty(0, xp.int32))
+    around = xp.full(n_rows, len(reading.before) + len(reading.after), xp.int64)
+    if valid is not None:
+        around[~launcher.upload(valid)[rows]] = 0
+    offsets = offsets_of(xp, counts + around)
+    ids = xp.empty(int(offsets[-1]), xp.int32)
+    launcher.run("emit_rows", n_rows, *args, offsets[:-1] + len(reading.before), True, counts, ids)
+    filled = xp.flatnonzero(around)
+    for i, before in enumerate(reading.before):
+        ids[offsets[filled] + i] = before
+    for i, after in enumerate(reversed(reading.after)):
+        ids[offsets[filled + 1] - 1 - i] = after
+    return ids, offsets
+
+
+def path_sums(launcher: Any, arrays: LatticeArrays, path: Any, rows: Any, firsts: Any, values: Any) -> Any:
+    """float64 [R]: the sum of values [A] along the path of each row."""
+    totals = launcher.xp.empty(len(rows))
+    launcher.run(
+        "path_sums", len(rows), rows, firsts, path.reshape(-1), arrays.doc_positions, arrays.arc_offsets, values, totals
+    )
+    return totals

@@ -1,0 +1,127 @@
+"""Given segmentations: the rows of ids that a caller brings, and the weight of the paths that read as each of them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gpu_lattice.lattice.arrays import LatticeArrays, Reading
+from gpu_lattice.lattice.external import as_array
+from gpu_lattice.lattice.ragged import offsets_of
+from gpu_lattice.token_batch import TokenBatch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+INT32 = np.iinfo(np.int32)
+
+# States that may wait for a row at first; where they are too few, the row is done again with more.
+CAPACITY = 8
+GROWTH = 16
+STATE_BYTES = 32
+# Rows are done in parts whose states take no more than this, or one row's.
+SCRATCH_BYTES = 1 << 28
+
+
+class IdRows(NamedTuple):
+    """R rows of ids to be read, on the device: ids int32; docs, firsts, stops int64 [R].
+
+    Row i is ids[firsts[i]:stops[i]], without what the tool puts around it; firsts[i] > stops[i] where that is missing.
+    """
+
+    ids: Any
+    docs: Any
+    firsts: Any
+    stops: Any
+
+
+def checked_rows(
+    launcher: Any, given: Any, arrays: LatticeArrays, reading: Reading, valid: NDArray[np.bool_] | None
+) -> IdRows:
+    """TypeError for what are no rows of ids, ValueError where they are not one or K for each document."""
+    xp, n_docs = launcher.xp, len(arrays.doc_positions) - 1
+    ids, offsets = _ragged(xp, given)
+    n_rows = len(offsets) - 1
+    num_samples, rest = divmod(n_rows, max(1, n_docs))
+    if rest or (n_rows > 0) != (n_docs > 0):
+        raise ValueError(f"ids has {n_rows} rows; give one for each of the {n_docs} texts, or K for each (doc-major)")
+    docs = xp.arange(n_rows) // max(1, num_samples)
+    firsts, stops = offsets[:-1].copy(), offsets[1:].copy()
+    has_around = xp.ones(n_rows, bool) if valid is None else launcher.upload(valid)[docs]
+    around = len(reading.before) + len(reading.after)
+    is_missing = has_around & (stops - firsts < around)
+    filled = xp.flatnonzero(has_around & ~is_missing)
+    for i, before in enumerate(reading.before):
+        is_missing[filled] |= ids[firsts[filled] + i] != before
+    for i, after in enumerate(reversed(reading.after)):
+        is_missing[filled] |= ids[stops[filled] - 1 - i] != after
+    firsts[filled] += len(reading.before)
+    stops[filled] -= len(reading.after)
+    return IdRows(ids, docs, xp.where(is_missing, 1, firsts), xp.where(is_missing, 0, stops))
+
+
+def _ragged(xp: Any, given: Any) -> tuple[Any, Any]:
+    """(ids int32, offsets int64); what int32 does not hold becomes its nearest, which no piece has."""
+    if isinstance(given, TokenBatch):
+        return _from_arrays(xp, as_array(xp, given.ids, "ids"), as_array(xp, given.offsets, "offsets"))
+    if hasattr(given, "to_pylist"):
+        given = given.to_pylist()
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise TypeError(f"ids is a {type(given).__name__}; give a TokenBatch or a list with a list of ids for each row")
+    rows = [_checked_row(i, row) for i, row in enumerate(given)]
+    ids = np.fromiter(chain.from_iterable(rows), np.int32, sum(map(len, rows)))
+    return xp.asarray(ids), offsets_of(xp, xp.asarray(np.fromiter(map(len, rows), np.int64, len(rows))))
+
+
+def _from_arrays(xp: Any, ids: Any, offsets: Any) -> tuple[Any, Any]:
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"ids are of dtype {ids.dtype}; give integers")
+    offsets = offsets.astype(np.int64)
+    if offsets.ndim != 1 or not len(offsets) or bool((xp.diff(offsets) < 0).any()) or int(offsets[0]) < 0:
+        raise ValueError("the offsets of ids must be flat, begin at 0 or later and never fall")
+    if ids.ndim != 1 or int(offsets[-1]) > len(ids):
+        raise ValueError(f"the offsets of ids end at {int(offsets[-1])}, but ids have the shape {list(ids.shape)}")
+    bounds = np.iinfo(ids.dtype)
+    return xp.clip(ids, max(bounds.min, INT32.min), min(bounds.max, INT32.max)).astype(np.int32), offsets
+
+
+def _checked_row(i: int, row: Any) -> list[int]:
+    """The ids of a row; None, as a null document's, is an empty one."""
+    try:
+        return [] if row is None else [min(max(operator.index(j), INT32.min), INT32.max) for j in row]
+    except TypeError:
+        raise TypeError(f"row {i} of ids is {row!r:.60}; give a list of integers") from None
+
+
+def reading_sums(
+    launcher: Any, arrays: LatticeArrays, reading: Reading, rows: IdRows, weights: Any, fits: Any
+) -> tuple[Any, Any]:
+    """(mantissas float64 [R], exponents int64 [R]): the summed weights of the paths that read as each row.
+
+    weights float64 [A]; fits(number of bytes) raises where that is too much.
+    """
+    xp, n_rows = launcher.xp, len(rows.docs)
+    longest = int(xp.diff(reading.sorted_offsets).max()) if len(reading.sorted_ids) else 0
+    length_bits = (longest + 1).bit_length() if reading.look_up else 0
+    mantissas, exponents = xp.zeros(n_rows), xp.zeros(n_rows, xp.int64)
+    is_full = xp.ones(n_rows, xp.uint8)
+    capacity = CAPACITY
+    while len(left := xp.flatnonzero(is_full)):
+        at_once = max(1, SCRATCH_BYTES // (STATE_BYTES * capacity))
+        fits(STATE_BYTES * capacity * min(at_once, len(left)))
+        for i in range(0, len(left), at_once):
+            part = left[i : i + at_once]
+            launcher.run(
+                "reading_sums", len(part), part, rows.docs, rows.firsts, rows.stops, rows.ids, arrays.doc_positions,
+                arrays.arc_offsets, arrays.arcs, arrays.lengths, weights, arrays.marks, arrays.text,
+                reading.sorted_values, reading.sorted_offsets, reading.sorted_ids, len(reading.sorted_ids), longest,
+                reading.byte_ids, reading.unk_id, reading.look_up, length_bits, capacity,
+                xp.empty((len(part) * capacity, 3), xp.int64), xp.empty(len(part) * capacity), mantissas, exponents,
+                is_full,
+            )  # fmt: skip
+        capacity *= GROWTH
+    return mantissas, exponents

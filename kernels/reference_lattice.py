@@ -1,0 +1,295 @@
+"""The definition of every operation on a lattice, in plain Python: slow, short, what fast readings are tested against.
+
+A lattice is a list with the arcs into each position e, shortest first, as (length, value): a weight where weights are
+summed, a score (a natural logarithm) where scores are compared. A path is the list of its arcs' ends and ranks (the
+arc's index among those into that end), from the text's start to its end. Worked example: a, b, ab weigh .4, .2, .3:
+
+    >>> lattice = [[], [(1, .4)], [(1, .2), (2, .3)]]
+    >>> [round(to_float(z), 12) for z in forward(lattice)]
+    [1.0, 0.4, 0.38]
+    >>> [round(p, 12) for p in posteriors(lattice)[2]]
+    [0.210526315789, 0.789473684211]
+
+Where kernels work on ranges between cuts, sums here go over the whole text: they agree but for rounding.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from gpu_lattice.kernels.reference import ONE, ZERO, Number, add, greater, log, multiply, number, to_float, uniform
+from gpu_lattice.weights import fixed_exp, fixed_log
+
+Arcs = list[list[tuple[int, float]]]
+Path = list[tuple[int, int]]
+Reader = Callable[[int, int], list[int]]
+
+
+def forward(lattice: Arcs) -> list[Number]:
+    """z[e]: the summed weights of the paths from 0 to e, shortest last arc first."""
+    z = [ONE]
+    for e in range(1, len(lattice)):
+        total = ZERO
+        for length, weight in lattice[e]:
+            total = add(total, multiply(z[e - length], number(weight)))
+        z.append(total)
+    return z
+
+
+def backward(lattice: Arcs) -> list[Number]:
+    """b[s]: the summed weights of the paths from s to the end."""
+    b = [ZERO] * (len(lattice) - 1) + [ONE]
+    for e in range(len(lattice) - 1, 0, -1):
+        for length, weight in lattice[e]:
+            b[e - length] = add(b[e - length], multiply(b[e], number(weight)))
+    return b
+
+
+def posteriors(lattice: Arcs) -> list[list[float]]:
+    """For every arc the probability that a path, drawn by its weight, takes it; 0 where there is no path."""
+    z, b = forward(lattice), backward(lattice)
+    if z[-1] == ZERO:
+        return [[0.0 for _ in arcs] for arcs in lattice]
+    mantissa, exponent = z[-1]
+    inverse = number(1.0 / mantissa, -exponent)
+    return [
+        [
+            to_float(multiply(multiply(multiply(z[e - length], number(weight)), b[e]), inverse))
+            for length, weight in arcs
+        ]
+        for e, arcs in enumerate(lattice)
+    ]
+
+
+def entropy(lattice: Arcs) -> float:
+    """Of the distribution over paths, in nats: log Z - the expected log weight."""
+    z = forward(lattice)[-1]
+    if z == ZERO:
+        return 0.0
+    parts = [
+        posterior * math.log(weight)
+        for arcs, row in zip(lattice, posteriors(lattice), strict=True)
+        for (_, weight), posterior in zip(arcs, row, strict=True)
+        if posterior > 0
+    ]
+    return log(z) - math.fsum(parts)
+
+
+def num_paths(lattice: Arcs) -> int:
+    """How many paths there are, whatever they weigh."""
+    counts = [1]
+    for e in range(1, len(lattice)):
+        counts.append(sum(counts[e - length] for length, _ in lattice[e]))
+    return counts[-1]
+
+
+def best_path(lattice: Arcs) -> tuple[float, Path]:
+    """The path of greatest score (a sum from left to right) and its score; of equals the longest last arc's.
+
+    Raises ValueError where there is no path. A score of -inf is no arc.
+    """
+    best, back = [0.0], [-1]
+    for e in range(1, len(lattice)):
+        most, rank = -math.inf, -1
+        for k, (length, score) in enumerate(lattice[e]):
+            candidate = best[e - length] + score
+            if candidate >= most and candidate > -math.inf:
+                most, rank = candidate, k
+        best.append(most)
+        back.append(rank)
+    return best[-1], _followed(lattice, back)
+
+
+def _followed(lattice: Arcs, back: list[int]) -> Path:
+    path = []
+    e = len(lattice) - 1
+    while e > 0:
+        if back[e] < 0:
+            raise ValueError(f"no path reaches position {e}")
+        path.append((e, back[e]))
+        e -= lattice[e][back[e]][0]
+    return path[::-1]
+
+
+def nbest(lattice: Arcs, n: int) -> list[tuple[float, Path]]:
+    """The n >= 1 paths of greatest score (a sum from left to right), greatest first, with it; all if there are fewer.
+
+    Of equal scores the one with the longer last arc (the later among those into the end) comes first; of those with the
+    same last arc, the one whose rest comes first among the best ways to where that arc starts. A score of -inf is no arc.
+    """
+    best: list[list[tuple[float, int, int]]] = [[(0.0, -1, -1)]]
+    for e in range(1, len(lattice)):
+        ways = [
+            (total + score, k, i)
+            for k, (length, score) in enumerate(lattice[e])
+            if score > -math.inf
+            for i, (total, _, _) in enumerate(best[e - length])
+        ]
+        best.append(sorted(ways, key=lambda way: (-way[0], -way[1], way[2]))[:n])
+    paths = []
+    for score, k, i in best[-1]:
+        path = []
+        e = len(lattice) - 1
+        while e > 0:
+            path.append((e, k))
+            e -= lattice[e][k][0]
+            _, k, i = best[e][i]
+        paths.append((score, path[::-1]))
+    return paths
+
+
+def sample_nbest(
+    lattice: Arcs, n: int, alpha: float, seed: int = 0, doc_id: int = 0, i_sample: int = 0
+) -> tuple[Path, float]:
+    """One of the n best paths, drawn with probability proportional to exp(alpha * score), and the log of that.
+
+    The draw, from the counter (0, sample, document): the first whose running sum exceeds u * total; if none does, the
+    last that adds. Weights are relative to the best path's, and 0 below exp(-700).
+    Source: Kudo 2018, "Subword regularization" (arXiv 1804.10959), l-best sampling.
+    """
+    paths = nbest(lattice, n)
+    logs = [alpha * (score - paths[0][0]) for score, _ in paths]
+    weights = [float(fixed_exp(np.array([x]))[0]) if x >= -700 else 0.0 for x in logs]
+    total = 0.0
+    for weight in weights:
+        total += weight
+    target = uniform(seed, 0, i_sample, doc_id) * total
+    running, chosen = 0.0, 0
+    for i, weight in enumerate(weights):
+        if weight > 0.0:
+            chosen, running = i, running + weight
+            if running > target:
+                break
+    return paths[chosen][1], logs[chosen] - float(fixed_log(np.array([total]))[0])
+
+
+def sample_without_replacement(lattice: Arcs, k: int, seed: int = 0, doc_id: int = 0) -> list[tuple[Path, Number]]:
+    """k different paths, all if there are fewer, each with the summed weight of those that are not drawn after it.
+
+    A path is drawn from its end, by the draw of `sample` (reference.py) at every position, from the weight that is
+    left: at first z, later the sum of what is left through each arc, shortest first. The sample index is the number of
+    paths drawn before. Source: Shi, Bieber and Sutton 2020 (arXiv 2002.09067).
+    """
+    z = forward(lattice)
+    left: dict[tuple[tuple[int, int], ...], Number] = {}
+
+    def through(suffix: tuple[tuple[int, int], ...], e: int, rank: int) -> Number:
+        length, weight = lattice[e][rank]
+        return multiply(left.get((*suffix, (e, rank)), z[e - length]), number(weight))
+
+    drawn: list[tuple[Path, Number]] = []
+    while len(drawn) < k and left.get((), z[-1]) != ZERO:
+        suffix: tuple[tuple[int, int], ...] = ()
+        e = len(lattice) - 1
+        while e > 0:
+            target = multiply(number(uniform(seed, e, len(drawn), doc_id)), left.get(suffix, z[e]))
+            running, chosen = ZERO, -1
+            for rank in range(len(lattice[e])):
+                share = through(suffix, e, rank)
+                if share != ZERO:
+                    chosen, running = rank, add(running, share)
+                    if greater(running, target):
+                        break
+            suffix = (*suffix, (e, chosen))
+            e -= lattice[e][chosen][0]
+        left[suffix] = ZERO
+        for i in range(len(suffix) - 1, -1, -1):
+            total = ZERO
+            for rank in range(len(lattice[suffix[i][0]])):
+                total = add(total, through(suffix[:i], suffix[i][0], rank))
+            left[suffix[:i]] = total
+        drawn.append((list(suffix[::-1]), left[()]))
+    return drawn
+
+
+def inclusion_threshold(lattice: Arcs, drawn: list[tuple[Path, Number]], seed: int = 0, doc_id: int = 0) -> float:
+    """kappa: the greatest perturbed log-probability of a path that `sample_without_replacement` did not draw.
+
+    -log of the time when that path arrives: before each arrival is an exponential waiting time whose rate is the
+    probability left, from the counter (2^32 - 1, the number of paths before, document). -inf where all are drawn. A
+    path is in the sample with probability 1 - exp(-exp(log p - kappa)).
+    Source: Kool, van Hoof and Welling 2019, "Stochastic beams and where to find them" (arXiv 1903.06059).
+    """
+    whole = forward(lattice)[-1]
+    time = 0.0
+    for i, rest in enumerate([whole, *(rest for _, rest in drawn)]):
+        if rest == ZERO:
+            return -math.inf
+        time -= math.log(uniform(seed, 2**32 - 1, i, doc_id)) / math.exp(log(rest) - log(whole))
+    return -math.log(time)
+
+
+def viterbi_sample(lattice: Arcs, alpha: float, seed: int = 0, doc_id: int = 0, i_sample: int = 0) -> Path:
+    """One sample of BytePiece 0.4's Viterbi Sampling, which is biased; values are scores, -inf is no arc.
+
+    Of the arcs into e, longest first, the first stands; each other takes its place where logit(u) < alpha * (its sum -
+    the sum that stands), that is with probability sigmoid of that. u is of the counter (2^32 - 2 - the arc's number in
+    the text, sample, document), logit(u) = log(u) - log(1 - u) by weights.fixed_log.
+    Raises ValueError where there is no path. Source: Su Jianlin, https://kexue.fm/archives/9768.
+    """
+    sums, back, n_arcs = [0.0], [-1], 0
+    for e in range(1, len(lattice)):
+        best, rank = -math.inf, -1
+        for k in range(len(lattice[e]) - 1, -1, -1):
+            length, score = lattice[e][k]
+            candidate = sums[e - length] + score
+            if candidate == -math.inf:
+                continue
+            u = uniform(seed, 2**32 - 2 - (n_arcs + k), i_sample, doc_id)
+            if rank < 0 or _logit(u) < alpha * (candidate - best):
+                best, rank = candidate, k
+        n_arcs += len(lattice[e])
+        sums.append(best)
+        back.append(rank)
+    return _followed(lattice, back)
+
+
+def _logit(u: float) -> float:
+    return -math.inf if u == 0.0 else float(fixed_log(np.array(u)) - fixed_log(np.array(1.0 - u)))
+
+
+def reading_sum(
+    lattice: Arcs, names: list[list[int | None]], ids: list[int], read: Reader, chunk_starts: set[int]
+) -> Number:
+    """The summed weights of the paths that read as exactly these ids.
+
+    names: of each arc its id, None for an unknown one; a run of unknown arcs from s to e, as long as it can be without
+    going on over a chunk's start, reads as read(s, e).
+    """
+    n, m = len(lattice) - 1, len(ids)
+    # Of text[:e] and ids[:j]: all paths, and those after which an unknown arc begins a new run.
+    whole, closed = ([[ZERO] * (m + 1) for _ in range(n + 1)] for _ in range(2))
+    whole[0][0] = closed[0][0] = ONE
+    for e in range(1, n + 1):
+        for (length, weight), name in zip(lattice[e], names[e], strict=True):
+            for j in range(1, m + 1):
+                if name is not None and name == ids[j - 1]:
+                    closed[e][j] = add(closed[e][j], multiply(whole[e - length][j - 1], number(weight)))
+        whole[e] = closed[e].copy()
+        for s, run in _unknown_runs(lattice, names, e, chunk_starts).items():
+            part = read(s, e)
+            for j in range(len(part), m + 1):
+                if ids[j - len(part) : j] == part:
+                    whole[e][j] = add(whole[e][j], multiply(closed[s][j - len(part)], run))
+        if e in chunk_starts:
+            closed[e] = whole[e]
+    return whole[n][m]
+
+
+def _unknown_runs(lattice: Arcs, names: list[list[int | None]], e: int, chunk_starts: set[int]) -> dict[int, Number]:
+    """For every s before e the summed weights of the ways from s to e along unknown arcs of one chunk."""
+    runs = {e: ONE}
+    for p in range(e, 0, -1):
+        if p in runs and (p == e or p not in chunk_starts):
+            for (length, weight), name in zip(lattice[p], names[p], strict=True):
+                if name is None:
+                    runs[p - length] = add(runs.get(p - length, ZERO), multiply(runs[p], number(weight)))
+    del runs[e]
+    return runs
+
+
+def allowed_next(pieces: list[bytes], rest: bytes) -> range:
+    """Which of the pieces, sorted by their bytes, begin with the rest of a text and go on after it."""
+    longer = [i for i, piece in enumerate(pieces) if piece.startswith(rest) and piece != rest]
+    return range(longer[0], longer[-1] + 1) if longer else range(0)
