@@ -22,11 +22,18 @@ def checked_integer(name: str, value: Any, low: int, high: int) -> int:
     return number
 
 
+def _is_64_bits(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**64
+
+
 def checked_doc_ids(doc_ids: Any, n_docs: int) -> NDArray[np.uint64]:
     """uint64 [n_docs]; 0, 1, 2, ... for None."""
     if doc_ids is None:
         return np.arange(n_docs, dtype=np.uint64)
     ids = np.asarray(doc_ids)
+    if ids.shape == (n_docs,) and not isinstance(doc_ids, np.ndarray) and all(map(_is_64_bits, doc_ids)):
+        # NumPy has no integer type for both -1 and 2^63, and makes floats of them.
+        ids = np.array([i % 2**64 for i in doc_ids], np.uint64)
     if ids.shape != (n_docs,) or (ids.dtype.kind not in "iu" and n_docs):
         raise ValueError(f"doc_ids is of dtype {ids.dtype} and shape {ids.shape}; give {n_docs} integers of 64 bits")
     return ids.astype(np.int64).view(np.uint64) if ids.dtype.kind == "i" else ids.astype(np.uint64)

@@ -1,4 +1,4 @@
-"""The command `gpu-lattice`: encode texts, and retokenize corpus files."""
+"""The command `gpu-lattice`: encode texts, retokenize corpus files, show a lattice, preview what alpha does."""
 
 from __future__ import annotations
 
@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_encode(commands)
     _add_retokenize(commands)
+    _add_show(commands)
+    _add_preview(commands)
     return parser
 
 
@@ -107,16 +109,51 @@ def _add_retokenize(commands: argparse._SubParsersAction[_Parser]) -> None:
     _add_draw(parser)
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
     parser.add_argument("--id-column", metavar="NAME", help="integers or strings; default: number the documents from 0")
-    parser.add_argument(
-        "--separator",
-        type=_unescaped,
-        metavar="S",
-        help=r"what divides the documents of plain text, with \n \r \t \0 \\; default: line ends",
-    )
+    _add_separator(parser)
     parser.add_argument("--batch-bytes", type=parse_size, default="64MB", metavar="SIZE", help="default: 64MB")
     parser.add_argument("--verify", action="store_true", help="check that every row spells its normalized text")
     parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
     parser.add_argument("--no-progress", action="store_true", help="show no bar")
+
+
+def _add_show(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "show",
+        help="show the lattice of a text, as a table or a picture",
+        description="Show the lattice of a text: its most probable segmentations, and the posterior of each arc.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_show)
+    parser.add_argument("text", metavar="TEXT")
+    _add_model(parser)
+    parser.add_argument("--alpha", type=float, default=0.1, metavar="A", help="default: 0.1")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="segmentations to list; default: 5")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="draw a picture (.svg, .png, .html) instead of printing a table"
+    )
+
+
+def _add_preview(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "preview",
+        help="measure what alpha does to a corpus",
+        description="Measure on a sample of a corpus what each alpha does: tokens per byte, how many texts are not in "
+        "their best segmentation, entropy, and how much of the vocabulary is used.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_preview)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a file, a folder, or a glob pattern")
+    _add_model(parser)
+    parser.add_argument(
+        "--alphas", type=_numbers, default="0,0.1,0.2,0.5,1", metavar="A,...", help="default: 0,0.1,0.2,0.5,1"
+    )
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
+    _add_separator(parser)
+    parser.add_argument(
+        "--max-bytes", type=parse_size, default="1MB", metavar="SIZE", help="text to measure on; default: 1MB"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument("-o", "--output", metavar="FILE", help="draw plots, too (.svg, .png, .html)")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -128,6 +165,18 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: auto")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all")
+    parser.add_argument(
+        "--memory-limit", type=parse_size, metavar="SIZE", help="GPU memory for batches; default: half of what is free"
+    )
+
+
+def _add_separator(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--separator",
+        type=_unescaped,
+        metavar="S",
+        help=r"what divides the documents of plain text, with \n \r \t \0 \\; default: line ends",
+    )
 
 
 def _add_draw(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +184,9 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
         "--alpha", type=float, metavar="A", help="sample with this temperature; default: the best segmentation"
     )
     parser.add_argument("--samples", type=int, default=1, metavar="K", help="samples of each text; default: 1")
+    parser.add_argument(
+        "--nbest-size", type=int, default=-1, metavar="N", help="sample among the N best segmentations; default: all"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
 
 
@@ -154,28 +206,43 @@ def parse_size(text: str) -> int:
     return size
 
 
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} are no numbers; give them like 0,0.1,0.5") from None
+
+
 def _unescaped(text: str) -> str:
     return re.sub(r"\\([nrt0\\])", lambda found: _ESCAPES[found[1]], text)
+
+
+def _check_draw(options: argparse.Namespace) -> None:
+    if options.alpha is None and options.samples != 1:
+        raise ValueError(f"--samples {options.samples} needs --alpha: there is one best segmentation")
+    if options.alpha is None and options.nbest_size >= 0:
+        raise ValueError(f"--nbest-size {options.nbest_size} needs --alpha, the temperature to sample with")
 
 
 def _load(options: argparse.Namespace) -> Tokenizer:
     from gpu_lattice.tokenizer import Tokenizer
 
-    if options.alpha is None and options.samples != 1:
-        raise ValueError(f"--samples {options.samples} needs --alpha: there is one best segmentation")
+    chosen = {"device": options.device, "threads": options.threads, "memory_limit": options.memory_limit}
     if options.model is None:
-        return Tokenizer.default(device=options.device, threads=options.threads)
-    return Tokenizer.from_file(options.model, device=options.device, threads=options.threads)
+        return Tokenizer.default(**chosen)
+    return Tokenizer.from_file(options.model, **chosen)
 
 
 def _retokenize(options: argparse.Namespace) -> None:
     from gpu_lattice.corpus.retokenize import retokenize
 
+    _check_draw(options)
     summary = retokenize(
         options.inputs,
         options.output,
         tokenizer=_load(options),
         alpha=options.alpha,
+        nbest_size=options.nbest_size,
         num_samples=options.samples,
         seed=options.seed,
         text_column=options.text_column,
@@ -190,6 +257,7 @@ def _retokenize(options: argparse.Namespace) -> None:
 
 
 def _encode(options: argparse.Namespace) -> None:
+    _check_draw(options)
     tokenizer = _load(options)
     first = 0
     given = [os.fsencode(text) for text in options.texts]
@@ -200,6 +268,7 @@ def _encode(options: argparse.Namespace) -> None:
             out = tokenizer.sample(
                 texts,
                 alpha=options.alpha,
+                nbest_size=options.nbest_size,
                 num_samples=options.samples,
                 seed=options.seed,
                 doc_ids=range(first, first + len(texts)),
@@ -209,6 +278,40 @@ def _encode(options: argparse.Namespace) -> None:
             words = map(str, row) if options.output_format == "ids" else map(tokenizer.id_to_piece, row)
             print(*(word.translate(_VISIBLE) for word in words))
         sys.stdout.flush()
+
+
+def _show(options: argparse.Namespace) -> None:
+    from gpu_lattice.draw import draw, portrait, table
+    from gpu_lattice.picture import checked_path
+
+    if options.output is not None:
+        checked_path(options.output)
+    tokenizer, text = _load(options), os.fsencode(options.text)
+    if options.output is not None:
+        draw(tokenizer, text, options.output, alpha=options.alpha, top=options.top)
+    else:
+        in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        print(table(portrait(tokenizer, text, alpha=options.alpha, top=options.top), in_colour))
+
+
+def _preview(options: argparse.Namespace) -> None:
+    from gpu_lattice.picture import checked_path
+    from gpu_lattice.preview import draw_preview, preview
+
+    if options.output is not None:
+        checked_path(options.output)
+    seen = preview(
+        options.inputs,
+        tokenizer=_load(options),
+        alphas=options.alphas,
+        max_bytes=options.max_bytes,
+        seed=options.seed,
+        text_column=options.text_column,
+        separator=options.separator,
+    )
+    print(seen)
+    if options.output is not None:
+        draw_preview(seen, options.output)
 
 
 def _stdin_lines() -> Iterator[list[bytes]]:

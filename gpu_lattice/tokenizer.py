@@ -256,8 +256,9 @@ class Tokenizer:
         by bytes. Weigh each boundary by what a language model gives the kept ids and then all allowed pieces together;
         draw a boundary, then a piece.
 
-        texts         as for `encode`; null texts have no rows. The rest of a text needs no path, so one of a model of
-                      bytes may end inside a character; elsewhere half a character is U+FFFD, as always.
+        texts         as for `encode`; null texts have no rows. The rest of a text needs no path, so with pieces of
+                      bytes (`from_pieces`) one may end inside a character. Models from files read half a character
+                      as U+FFFD, as always.
         max_rollback  most bytes of normalized text to take back; None: as far as the longest piece reaches
 
         A prompt goes on: ids that the model's tool puts before a row are there, those after it are not, and the prompt

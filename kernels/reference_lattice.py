@@ -113,10 +113,10 @@ def _followed(lattice: Arcs, back: list[int]) -> Path:
 
 
 def nbest(lattice: Arcs, n: int) -> list[tuple[float, Path]]:
-    """The n >= 1 paths of greatest score (a sum from left to right), greatest first, with it; all if there are fewer.
+    """(score, path) of the n >= 1 paths of greatest score, greatest first; of all paths if there are fewer.
 
-    Of equal scores the one with the longer last arc (the later among those into the end) comes first; of those with the
-    same last arc, the one whose rest comes first among the best ways to where that arc starts. A score of -inf is no arc.
+    A score is a sum from left to right; -inf is no arc. Of equal scores the path with the longer last arc (the later
+    one into the end) comes first; of those with the same last arc, the one whose rest comes first in this order.
     """
     best: list[list[tuple[float, int, int]]] = [[(0.0, -1, -1)]]
     for e in range(1, len(lattice)):

@@ -236,6 +236,7 @@ def test_the_document_at_fault_is_named(tokenizer: Tokenizer) -> None:
         ("doc_ids", [[1, 2]], ValueError, "doc_ids is of dtype"),
         ("doc_ids", 5, ValueError, "doc_ids is of dtype"),
         ("doc_ids", [1, 2**64], ValueError, "doc_ids"),
+        ("doc_ids", [1, -(2**63) - 1], ValueError, "doc_ids"),
         ("doc_ids", [1, None], ValueError, "doc_ids"),
         ("doc_ids", [True, False], ValueError, "doc_ids"),
     ],

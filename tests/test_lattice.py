@@ -71,7 +71,7 @@ def test_a_ragged_lattice_comes_back_as_it_was(case: Case) -> None:
         again = Lattice.from_ragged(ragged, vocab_size=len(case.pieces))
         assert np.array_equal(again.piece_id, lattice.piece_id)
         assert np.array_equal(again.length, lattice.length)
-        weights = np.linspace(0.1, 2.0, len(ragged.length))
+        weights = np.linspace(0.1, 2.0, len(ragged.length))[:, None]
         assert np.array_equal(again.log_partition(weights=weights), lattice.log_partition(weights=weights))
         exact = Lattice.from_ragged(ragged._replace(is_cut=None), vocab_size=len(case.pieces))
         np.testing.assert_allclose(
@@ -82,7 +82,7 @@ def test_a_ragged_lattice_comes_back_as_it_was(case: Case) -> None:
 def test_a_ragged_lattice_draws_what_it_drew() -> None:
     texts = ["a new dawn", "", "hello world " * 5]
     lattice = Tokenizer.default(device="cpu").lattice(texts)
-    weights = lattice._weights(0.3, None)
+    weights = lattice._weights(0.3, None)[:, None]
     again = Lattice.from_ragged(lattice.to_ragged())
     assert again.sample(weights=weights, seed=4).tolist() == lattice.sample(alpha=0.3, seed=4).tolist()
 

@@ -258,7 +258,7 @@ def test_external_weights_draw_as_scores_do(device: str) -> None:
     tokenizer = on(device, Tokenizer.from_pieces(PIECES, device="cpu"))
     lattice = tokenizer.lattice([TEXT, "ba", ""])
     expected = lattice.sample_without_replacement(3, alpha=0.7, seed=4)
-    by_arc = lattice._weights(0.7, None)
+    by_arc = lattice._weights(0.7, None)[:, None]
     by_id = np.exp(0.7 * np.array(list(PIECES.values())))
     padded = np.where(lattice.piece_id >= 0, by_id[lattice.piece_id], 9.0)
     for weights in (by_arc, by_id, padded):

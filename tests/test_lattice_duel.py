@@ -232,7 +232,7 @@ def test_external_weights_are_exponentials_of_scores(device: str) -> None:
     expected = lattice.viterbi_sample(alpha=0.7, num_samples=50).tolist()
     by_id = np.exp(0.7 * np.array(list(pieces.values())))
     padded = np.where(lattice.piece_id >= 0, by_id[lattice.piece_id], 9.0)
-    for weights in (by_id, padded, lattice._weights(0.7, None)):
+    for weights in (by_id, padded, lattice._weights(0.7, None)[:, None]):
         assert lattice.viterbi_sample(weights=weights, num_samples=50).tolist() == expected
     # Arcs of weight 0 are none: the first arc that stands is the longest of the others.
     assert 2 not in lattice.viterbi_sample(weights=np.array([1.0, 1.0, 0.0, 1.0]), num_samples=99).ids

@@ -108,9 +108,9 @@ def test_runs_of_unknowns_read_as_their_piece_their_bytes_or_one_id(situation: S
     parts = [lattice.take([i_doc]) for lattice in lattices]
     marks = all_paths(parts[0])
     assume(marks is not None and len(marks))
+    n_arcs = len(parts[0]._arrays.arcs)
     some = st.sampled_from([0.25, 1.0, 1.5, 0.0])
-    weights = np.array(data.draw(st.lists(some, min_size=parts[0].nbytes and len(parts[0]._arrays.arcs),
-                                          max_size=len(parts[0]._arrays.arcs))), np.float64)  # fmt: skip
+    weights = np.array(data.draw(st.lists(some, min_size=n_arcs, max_size=n_arcs)), np.float64)
     whole = np.array([weights_along(parts[0], weights, path) for path in marks])
     n_paths, n_positions = marks.shape
     rows = parts[0]._tokens(marks, np.zeros(n_paths, np.int64), np.arange(n_paths) * n_positions).tolist()
@@ -121,7 +121,7 @@ def test_runs_of_unknowns_read_as_their_piece_their_bytes_or_one_id(situation: S
     total = math.fsum(whole)
     for part in parts:
         assert part.is_path(given_rows).all()
-        got = np.exp(part.log_prob(given_rows, weights=weights))
+        got = np.exp(part.log_prob(given_rows, weights=weights[:, None]))
         np.testing.assert_allclose(got, [s / total if total else 0.0 for s in sums.values()], 1e-12, 1e-300)
     before, after = len(model.prefix_ids), len(model.suffix_ids)
     around = 0 if situation.is_null[i_doc] else before + after
@@ -282,7 +282,7 @@ def test_one_id_may_have_arcs_of_several_lengths(device: str) -> None:
     weights = np.array([2.0, 3.0, 5.0, 7.0, 11.0, 13.0])
     # One arc: 13. Two: 2 to 1 then 11; 5 to 2 then 7. Three: 2, 3, 7.
     total = 13.0 + (22.0 + 35.0) + 42.0
-    got = lattice.log_prob([[7], [7, 7], [7, 7, 7], [7] * 4], weights=weights)
+    got = lattice.log_prob([[7], [7, 7], [7, 7, 7], [7] * 4], weights=weights[:, None])
     np.testing.assert_allclose(np.exp(got), np.array([13.0, 57.0, 42.0, 0.0]) / total, 1e-14)
 
 

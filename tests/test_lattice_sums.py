@@ -125,7 +125,7 @@ def test_identities_hold(case: Case, alpha: float) -> None:
 def test_weights_of_arcs_drive_the_same_kernels(device: str) -> None:
     tokenizer = on(device, Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5, "ba": -1.5}, device="cpu"))
     lattice = tokenizer.lattice(["abab", "ba", ""])
-    by_score = lattice._weights(0.7, None)
+    by_score = lattice._weights(0.7, None)[:, None]
     by_id = np.exp(0.7 * np.array([-1.0, -2.0, -2.5, -1.5]))
     by_arc = np.where(lattice.piece_id >= 0, by_id[lattice.piece_id], 99.0)
     for weights in (by_id, by_arc, by_score):
@@ -165,7 +165,7 @@ def test_parallel_arcs_of_a_ragged_lattice_are_all_paths() -> None:
     ragged = RaggedLattice(np.array([0, 1, 2]), np.array([1, 1, 2]), (np.array([0, 3]), np.array([0, 0, 2, 3])))
     lattice = Lattice.from_ragged(ragged)
     assert lattice.num_paths() == [1]
-    assert lattice.log_partition(weights=np.array([0.25, 0.25, 2.0])).tolist() == pytest.approx([math.log(2.0)])
+    assert lattice.log_partition(weights=np.array([[0.25], [0.25], [2.0]])).tolist() == pytest.approx([math.log(2.0)])
     both_ways = RaggedLattice(np.array([0, 1]), np.array([1, 1]), (np.array([0, 2]), np.array([0, 0, 2])))
     assert Lattice.from_ragged(both_ways).num_paths() == [2]
     assert p_value(

@@ -1,9 +1,11 @@
-"""The README's example and its command print what it says."""
+"""The README's example and its commands print what it says."""
 
 import contextlib
 import io
 import re
+import shlex
 
+import pytest
 from conftest import ROOT
 
 from gpu_lattice.cli import main
@@ -19,10 +21,14 @@ def test_the_example_prints_what_the_readme_shows() -> None:
     assert out.getvalue() == printed
 
 
-def test_the_encode_command_prints_what_the_readme_shows() -> None:
-    arguments, printed = re.findall(r"\$ gpu-lattice (encode .*?)\n(.*?)```", README, re.DOTALL)[0]
-    words = [quoted or plain for quoted, plain in re.findall(r'"(.*?)"|(\S+)', arguments)]
+@pytest.mark.parametrize(("command", "printed"), re.findall(r"\$ gpu-lattice (.*?)\n(.*?)```", README, re.DOTALL))
+def test_a_command_prints_what_the_readme_shows(command: str, printed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        assert main(words) == 0
+        assert main(shlex.split(command)) == 0
     assert out.getvalue() == printed
+
+
+def test_the_readme_shows_every_command_that_prints_a_table() -> None:
+    assert set(re.findall(r"\$ gpu-lattice (\w+)", README)) >= {"encode", "show", "preview"}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -107,8 +107,8 @@ def stem_of(path: Path) -> str:
     return name
 
 
-def read_documents(path: Path, options: ReaderOptions) -> Iterator[Documents]:
-    """Stream a file's documents in order, in batches of at most options.batch_bytes.
+def read_documents(path: Path, options: ReaderOptions, start: int = 0) -> Iterator[Documents]:
+    """Stream a file's documents in order, in batches of at most options.batch_bytes, from a start of find_start's.
 
     Parquet, gzip and Zstandard are told from the content. What is not Parquet is JSONL if its name says so
     (.jsonl, .ndjson, .json, before .gz or .zst), else plain text, whose documents are binary: they need not be UTF-8.
@@ -118,12 +118,47 @@ def read_documents(path: Path, options: ReaderOptions) -> Iterator[Documents]:
         magic = file.read(4)
     with _errors_name(path):
         if magic == b"PAR1":
-            parts = _parquet_parts(path, options)
+            parts = _parquet_parts(path, options, start)
         elif path.suffix == ".parquet":
             raise ValueError("this is no Parquet file: it does not begin with PAR1; copy it again or rename it")
         else:
-            parts = _stream_parts(path, magic, options)
+            parts = _stream_parts(path, magic, options, start)
         yield from _rebatch(parts, options.batch_bytes)
+
+
+def find_start(path: Path, options: ReaderOptions, share: float) -> int:
+    """Where to begin for the documents after this share (0 to 1) of the file: a row of a Parquet file, else a byte.
+
+    It is 0 in a compressed file, which can only be read from its begin, and where no document begins later.
+    """
+    with path.open("rb") as file, _errors_name(path):
+        magic = file.read(4)
+        if magic == b"PAR1":
+            with pq.ParquetFile(path) as parquet:
+                return int(share * parquet.metadata.num_rows)
+        codec, is_json = _codec(path, magic)
+        if codec is not None:
+            return 0
+        separator = b"\n" if is_json or options.separator is None else options.separator
+        return _after_separator(file, int(share * path.stat().st_size), separator)
+
+
+def _after_separator(file: IO[bytes], start: int, separator: bytes) -> int:
+    """The first byte from `start` on that follows a separator; 0 where no byte does."""
+    if start == 0:
+        return 0
+    at, held = max(0, start - len(separator)), b""
+    file.seek(at)
+    while block := file.read(1 << 20):
+        held += block
+        found = held.find(separator)
+        if found >= 0:
+            begin = at + found + len(separator)
+            file.seek(begin)
+            return begin if file.read(1) else 0
+        # The next block may complete a separator.
+        at, held = at + len(held) - len(separator) + 1, held[len(held) - len(separator) + 1 :]
+    return 0
 
 
 def check_columns(path: Path, options: ReaderOptions) -> None:
@@ -146,7 +181,7 @@ def _errors_name(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {message}") from error
 
 
-def _parquet_parts(path: Path, options: ReaderOptions) -> Iterator[Documents]:
+def _parquet_parts(path: Path, options: ReaderOptions, start: int) -> Iterator[Documents]:
     # Not pre-buffered: a row group may be larger than memory, and is decoded page by page.
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as parquet:
         _check_schema(parquet.schema_arrow, options)
@@ -156,10 +191,16 @@ def _parquet_parts(path: Path, options: ReaderOptions) -> Iterator[Documents]:
         i_text = _leaf_index(parquet.metadata, options.text_column)
         for i_group in range(parquet.num_row_groups):
             group = parquet.metadata.row_group(i_group)
+            if done + group.num_rows <= start:
+                done += group.num_rows
+                continue
             bytes_per_row = group.column(i_text).total_uncompressed_size / max(1, group.num_rows) + DOCUMENT_OVERHEAD
             rows = max(1, int(part_bytes / bytes_per_row))
             for batch in parquet.iter_batches(rows, row_groups=[i_group], columns=columns, use_threads=False):
                 done += batch.num_rows
+                if done <= start:
+                    continue
+                batch = batch.slice(max(0, start - (done - batch.num_rows)))
                 ids = batch.column(options.id_column) if options.id_column else None
                 texts = _large(_plain(batch.column(options.text_column)))
                 yield Documents(texts, None if ids is None else _plain(ids), size * done // num_rows)
@@ -211,21 +252,29 @@ def _large(array: pa.Array) -> pa.Array:
     return array.cast(pa.large_binary()) if pa.types.is_binary(array.type) else array
 
 
-def _stream_parts(path: Path, magic: bytes, options: ReaderOptions) -> Iterator[Documents]:
-    compression = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-    codec = compression.get(magic[:2]) or compression.get(magic)
-    if codec is None and path.suffix in COMPRESSIONS and magic:
-        raise ValueError(f"this is no {COMPRESSIONS[path.suffix]} file; copy it again or rename it")
-    is_json = Path(path.name.removesuffix(path.suffix) if codec and path.suffix in COMPRESSIONS else path.name).suffix
+def _stream_parts(path: Path, magic: bytes, options: ReaderOptions, start: int) -> Iterator[Documents]:
+    codec, is_json = _codec(path, magic)
     with pa.OSFile(str(path)) as file:
+        if start:
+            file.seek(start)
         stream = pa.CompressedInputStream(file, codec) if codec else file
         blocks = _blocks(stream, file.tell, min(PART_BYTES, options.batch_bytes))
-        if is_json in JSON_SUFFIXES:
+        if is_json:
             yield from _json_parts(blocks, options)
         else:
             if options.id_column is not None:
                 raise ValueError(f"plain text has no column {options.id_column!r}; leave the id column out")
             yield from _text_parts(blocks, options.separator)
+
+
+def _codec(path: Path, magic: bytes) -> tuple[str | None, bool]:
+    """(the compression of a file that is not Parquet, whether it is JSONL)."""
+    compression = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+    codec = compression.get(magic[:2]) or compression.get(magic)
+    if codec is None and path.suffix in COMPRESSIONS and magic:
+        raise ValueError(f"this is no {COMPRESSIONS[path.suffix]} file; copy it again or rename it")
+    name = path.name.removesuffix(path.suffix) if codec and path.suffix in COMPRESSIONS else path.name
+    return codec, Path(name).suffix in JSON_SUFFIXES
 
 
 class _Block(NamedTuple):

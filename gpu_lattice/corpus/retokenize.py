@@ -70,6 +70,7 @@ class _Draw:
 
     tokenizer: Tokenizer
     alpha: float | None
+    nbest_size: int
     num_samples: int
     seed: int
     verify: bool
@@ -90,6 +91,7 @@ def retokenize(
     *,
     tokenizer: Tokenizer,
     alpha: float | None = None,
+    nbest_size: int = -1,
     num_samples: int = 1,
     seed: int = 0,
     text_column: str = "text",
@@ -105,6 +107,7 @@ def retokenize(
     inputs       Parquet, JSONL (.gz, .zst) and plain text files, folders of them, glob patterns
     output       the folder to write to; made if it does not exist
     alpha        None: the best segmentation; else samples, as in Tokenizer.sample
+    nbest_size   -1: samples from all segmentations; else from the best ones only, as in Tokenizer.sample
     num_samples  K rows for each document, sample 0 to K - 1
     id_column    the column that names documents; None: the row's number across all inputs, from 0
     batch_bytes  most text at a time, counted num_samples times; it bounds memory, and changes no token
@@ -129,6 +132,8 @@ def retokenize(
         raise ValueError(
             f"num_samples is {num_samples}, but without alpha there is one best segmentation; give alpha too"
         )
+    if alpha is None and nbest_size >= 0:
+        raise ValueError(f"nbest_size is {nbest_size}, but without alpha nothing is sampled; give alpha too")
     if alpha is not None:
         checked_alpha(alpha)
     if batch_bytes < 1 or num_samples < 1:
@@ -144,7 +149,7 @@ def retokenize(
     for path in paths:
         check_columns(path, options)
     Path(output).mkdir(parents=True, exist_ok=True)
-    draw = _Draw(tokenizer, alpha, num_samples, seed, verify)
+    draw = _Draw(tokenizer, alpha, nbest_size, num_samples, seed, verify)
     total = Summary(0, 0, 0, 0, 0.0, ())
     with _Bar(sum(path.stat().st_size for path in paths), progress) as bar:
         bar.show("loading kernels")
@@ -246,7 +251,12 @@ def _tokenize(batch: Documents, first_row: int, path: Path, draw: _Draw) -> _Row
             out = draw.tokenizer.encode(batch.texts)
         else:
             out = draw.tokenizer.sample(
-                batch.texts, alpha=draw.alpha, num_samples=draw.num_samples, seed=draw.seed, doc_ids=doc_ids
+                batch.texts,
+                alpha=draw.alpha,
+                nbest_size=draw.nbest_size,
+                num_samples=draw.num_samples,
+                seed=draw.seed,
+                doc_ids=doc_ids,
             )
     except ValueError as error:
         raise ValueError(f"{path}, in the {n} documents from number {first_row} on: {error}") from error

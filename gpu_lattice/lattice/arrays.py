@@ -118,6 +118,15 @@ def public_ids(xp: Any, arrays: LatticeArrays, unk_id: int) -> Any:
     return xp.where(arcs <= TOKEN_ARC, TOKEN_ARC - arcs, ids).astype(xp.int32)
 
 
+def places(xp: Any, arrays: LatticeArrays, shape: tuple[int, int, int]) -> Any:
+    """int64 [A]: where each arc is in a flat tensor of this shape, [B, L + 1, K]."""
+    _, n_positions, n_arcs = shape
+    position = row_of(xp, arrays.arc_offsets)
+    doc = xp.searchsorted(arrays.doc_positions, position, side="right") - 1
+    row = doc * n_positions + position - arrays.doc_positions[doc]
+    return row * n_arcs + xp.arange(len(position)) - arrays.arc_offsets[position]
+
+
 def take(xp: Any, arrays: LatticeArrays, i_docs: Any) -> LatticeArrays:
     """Some documents, in the order given."""
     positions, doc_positions = rows_to_values(xp, arrays.doc_positions, i_docs)

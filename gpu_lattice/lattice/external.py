@@ -8,14 +8,14 @@ import numpy as np
 
 from gpu_lattice.kernels.cpu.lattice_build import CHUNK, CUT
 from gpu_lattice.kernels.cpu.launch import CpuLauncher
-from gpu_lattice.lattice.arrays import LatticeArrays
+from gpu_lattice.lattice.arrays import LatticeArrays, places
 from gpu_lattice.lattice.ragged import row_of
 from gpu_lattice.parallel import default_threads
 from gpu_lattice.weights import LARGEST_WEIGHT, SMALLEST_WEIGHT
 
 
 class ArcWeights(NamedTuple):
-    """What weights may be given for: [V], [B, L + 1, K] or [A]; public_ids int32 [A]."""
+    """What weights may be given for: [V], [B, L + 1, K] or [A, 1]; public_ids int32 [A]."""
 
     shape: tuple[int, int, int]
     n_ids: int
@@ -35,30 +35,23 @@ def checked_weights(xp: Any, weights: Any, of: ArcWeights) -> Any:
         if unnamed:
             raise ValueError(
                 f"{unnamed} unknown arcs have no id in this model, so weights by id do not weigh them; "
-                f"give weights for each arc, [{n_arcs}] or {list(of.shape)}"
+                f"give weights for each arc, [{n_arcs}, 1] or {list(of.shape)}"
             )
         array = array[of.public_ids]
     elif array.shape == of.shape:
-        array = array.reshape(-1)[_places(xp, of)]
-    elif array.shape != (n_arcs,):
+        array = array.reshape(-1)[places(xp, of.arrays, of.shape)]
+    elif array.shape == (n_arcs, 1):
+        array = array.reshape(-1)
+    else:
         raise ValueError(
             f"weights have the shape {list(array.shape)}; give [{of.n_ids}] (by id), {list(of.shape)} (by arc, as the "
-            f"tensors) or [{n_arcs}] (by arc, ragged)"
+            f"tensors) or [{n_arcs}, 1] (by arc, as to_ragged() has them)"
         )
     is_good = (array == 0) | ((array >= SMALLEST_WEIGHT) & (array <= LARGEST_WEIGHT))
     if not bool(is_good.all()):
         bad = float(array[xp.flatnonzero(~is_good)[0]])
         raise ValueError(f"a weight is {bad!r}; give 0, or numbers from 2^-1000 to 2^1000 (weights, not their logs)")
     return array
-
-
-def _places(xp: Any, of: ArcWeights) -> Any:
-    """The place of every arc in the flat padded tensor."""
-    _, n_positions, n_arcs = of.shape
-    position = row_of(xp, of.arrays.arc_offsets)
-    doc = xp.searchsorted(of.arrays.doc_positions, position, side="right") - 1
-    row = doc * n_positions + position - of.arrays.doc_positions[doc]
-    return row * n_arcs + xp.arange(len(position)) - of.arrays.arc_offsets[position]
 
 
 def as_array(xp: Any, values: Any, name: str) -> Any:

@@ -12,7 +12,17 @@ from gpu_lattice.arguments import checked_integer
 from gpu_lattice.kernels.cpu.backend import chunks_of
 from gpu_lattice.kernels.cpu.lattice_build import CUT, UNKNOWN
 from gpu_lattice.lattice import distinct, duel, nbest, paths, score, sums
-from gpu_lattice.lattice.arrays import LatticeArrays, Ranges, Reading, find_arcs, public_ids, reading_of, segments, take
+from gpu_lattice.lattice.arrays import (
+    LatticeArrays,
+    Ranges,
+    Reading,
+    find_arcs,
+    places,
+    public_ids,
+    reading_of,
+    segments,
+    take,
+)
 from gpu_lattice.lattice.continuations import Continuations, continuations
 from gpu_lattice.lattice.external import ArcWeights, arrays_from_ragged, checked_weights
 from gpu_lattice.lattice.path_batch import PathBatch
@@ -67,8 +77,8 @@ class Lattice:
 
     alpha: an arc weighs exp(alpha * score); 1 is the unigram model's own distribution, 0 the uniform one over paths.
     weights, in place of alpha: numbers >= 0 for each id ([V]), for each arc in the shape of the tensors
-    ([B, L + 1, K]), or for each arc of `to_ragged` ([A]); 0 takes an arc away, others lie in 2^-1000 to 2^1000. Where
-    an operation wants scores, they are the logs of the weights.
+    ([B, L + 1, K]), or for each arc of `to_ragged` ([A, 1]); 0 takes an arc away, others lie in 2^-1000 to 2^1000.
+    Where an operation wants scores, they are the logs of the weights.
 
     Sums of what no path has are 0 (or -inf); an operation that must give a path of every text raises ValueError.
 
@@ -489,10 +499,10 @@ class Lattice:
     ) -> PathBatch:
         """k different paths of each text, drawn one after another by weight among those not yet drawn: Gumbel-top-k.
 
-        Rows are in the order drawn, all paths where there are fewer than k; a greater k begins with the same rows. alpha
-        is 0.1 by default, k is 0 to 2^31 - 1; memory grows with k times the text's length. Different paths that read as
-        the same ids (unknown symbols that merge) are rows of their own. A text that no path spells has no rows, an empty
-        or null one has one. Raises MemoryError where the paths do not fit.
+        Rows are in the order drawn, all paths where there are fewer than k; a greater k begins with the same rows.
+        alpha is 0.1 by default, k is 0 to 2^31 - 1; memory grows with k times the text's length. Different paths that
+        read as the same ids (unknown symbols that merge) are rows of their own. A text that no path spells has no rows,
+        an empty or null one has one. Raises MemoryError where the paths do not fit.
 
         log_prob is log p of each path. log_inclusion is the log of q = 1 - exp(-p / exp(kappa)), where kappa is the
         greatest perturbed log-probability of a path that was not drawn (q = 1 where all are): the sum of f * p / q over
@@ -529,14 +539,14 @@ class Lattice:
         """Samples by the Viterbi Sampling of BytePiece 0.4, to reproduce it: they are biased, and `sample` is exact.
 
         The recursion of the best path, in which each arc into a position, from the longest to the shortest, takes the
-        place of the one that stands with probability sigmoid(alpha * difference of their sums); a sum is that of the one
-        prefix drawn, from the text's start. So probabilities depend on the order of arcs, late arcs win too often, and
-        what is drawn most need not be the most likely path; log-probabilities are not known.
+        place of the one that stands with probability sigmoid(alpha * difference of their sums); a sum is that of the
+        one prefix drawn, from the text's start. So probabilities depend on the order of arcs, late arcs win too often,
+        and what is drawn most need not be the most likely path; log-probabilities are not known.
 
         The other arguments, and the rows, are those of `sample`. alpha is 0.1 by default and above 0; as it grows, the
-        best path is drawn ever more often. An arc's coin depends on the seed, the doc id, the sample index and the arc's
-        number in its text. Takes 8 bytes for each arc of a sample, or of a group of samples. Raises ValueError for
-        alpha 0, which was the best path in BytePiece 0.4, and for a text that no path spells.
+        best path is drawn ever more often. An arc's coin depends on the seed, the doc id, the sample index and the
+        arc's number in its text. Takes 8 bytes for each arc of a sample, or of a group of samples. Raises ValueError
+        for alpha 0, which was the best path in BytePiece 0.4, and for a text that no path spells.
 
         Source: Su Jianlin, https://kexue.fm/archives/9768; what is wrong with it: https://kexue.fm/archives/9811.
 
@@ -692,8 +702,9 @@ class Lattice:
         n_docs, n_positions, n_arcs = self.shape
         size = n_docs * n_positions * n_arcs * values.dtype.itemsize
         self._check_fits(size, f"a tensor [{n_docs}, {n_positions}, {n_arcs}]")
-        by_position = padded(self._xp, self._arrays.arc_offsets, values, fill, n_arcs)
-        return padded(self._xp, self._arrays.doc_positions, by_position, fill, n_positions)
+        tensor = self._xp.full(n_docs * n_positions * n_arcs, fill, values.dtype)
+        tensor[places(self._xp, self._arrays, self.shape)] = values
+        return tensor.reshape(self.shape)
 
     def _check_fits(self, size: int, what: str) -> None:
         check_fits(self._launcher, self._memory_limit, size, what)

@@ -72,8 +72,8 @@ def draw(launcher: Any, arrays: LatticeArrays, ranges: Ranges, weights: Any, z: 
     raise_if_broken(launcher, arrays, ranges, z.mantissas[ranges.stops] > 0)
     path = xp.full((what.num_samples, len(arrays.marks)), -1, xp.int32)
     launcher.run(
-        "draw_paths", len(ranges.starts) * what.num_samples, ranges.starts, ranges.stops, len(ranges.starts), ranges.docs,
-        arrays.doc_positions, arrays.arc_offsets, arrays.lengths, weights, z.mantissas, z.exponents,
+        "draw_paths", len(ranges.starts) * what.num_samples, ranges.starts, ranges.stops, len(ranges.starts),
+        ranges.docs, arrays.doc_positions, arrays.arc_offsets, arrays.lengths, weights, z.mantissas, z.exponents,
         np.uint64(what.seed), launcher.upload(what.doc_ids), len(arrays.marks), path.reshape(-1),
     )  # fmt: skip
     return path

@@ -44,7 +44,7 @@ def rows_to_values(xp: Any, offsets: Any, rows: Any) -> tuple[Any, Any]:
 
 
 def padded(xp: Any, offsets: Any, values: Any, fill: Any, width: int) -> Any:
-    """Rows of values [n, ...] as [rows, width, ...], filled up with `fill`; no row is longer than width.
+    """Rows of values [n] as [rows, width], filled up with `fill`; no row is longer than width.
 
     Example:
         >>> import numpy as np
@@ -52,7 +52,7 @@ def padded(xp: Any, offsets: Any, values: Any, fill: Any, width: int) -> Any:
         [[7, 8], [-1, -1], [9, -1]]
     """
     n_rows = len(offsets) - 1
-    out = xp.full((n_rows * width, *values.shape[1:]), fill, values.dtype)
+    out = xp.full(n_rows * width, fill, values.dtype)
     row = row_of(xp, offsets)
     out[row * width + xp.arange(len(row)) - offsets[row]] = values
-    return out.reshape(n_rows, width, *values.shape[1:])
+    return out.reshape(n_rows, width)

@@ -1,6 +1,6 @@
 """The n best paths of each document: a list of the best prefixes at every position, merged from what comes in.
 
-The lattice is that of lattice_sums.py, worked on document by document: no list knows of cuts. A prefix is a path from the
+The lattice is that of lattice_sums.py, worked on document by document, whatever its cuts. A prefix is a path from the
 document's start to a position; the list of position p, best first, is list_offsets[p] to list_offsets[p + 1] of
     totals      float64, its score: a sum from left to right
     ranks       int32, the rank of its last arc among those into p
@@ -29,7 +29,8 @@ def count_prefixes(low, high, doc_positions, arc_offsets, lengths, scores, most,
 
 
 @njit(nogil=True, cache=True)
-def merge_prefixes(low, high, doc_positions, arc_offsets, lengths, scores, list_offsets, heads, totals, ranks, prefixes):
+def merge_prefixes(low, high, doc_positions, arc_offsets, lengths, scores, list_offsets, heads, totals, ranks,
+                   prefixes):  # fmt: skip
     """Fill the lists of documents low..high; heads int32 [A], 0 before: how much of an arc's list is taken.
 
     What comes next is the greatest of what the arcs bring; of equals the last arc's, which is the longest.
@@ -55,7 +56,7 @@ def merge_prefixes(low, high, doc_positions, arc_offsets, lengths, scores, list_
 @njit(nogil=True, cache=True)
 def follow_prefixes(low, high, row_doc, row_rank, doc_positions, arc_offsets, lengths, list_offsets, ranks, prefixes,
                     path_firsts, path):  # fmt: skip
-    """Mark the path that stands at row_rank[i] in the last list of document row_doc[i], from path[path_firsts[i]] on."""
+    """Mark the path at row_rank[i] in the last list of document row_doc[i], from path[path_firsts[i]] on."""
     for i in range(low, high):
         start = doc_positions[row_doc[i]]
         e = doc_positions[row_doc[i] + 1] - 1

@@ -1,0 +1,116 @@
+"""A bounded number of bytes of documents, spread over files that are not read whole where they are large."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import accumulate
+from pathlib import Path
+
+import pyarrow as pa
+
+from gpu_lattice.corpus.readers import ReaderOptions, check_columns, expand_inputs, find_start, read_documents
+
+# Large inputs are read in so many places; each place may give all the bytes that are asked for.
+PLACES = 16
+# Where there is more than is asked for, no document is more than this part of it.
+LONGEST_PART = 8
+BATCH_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Documents of several files.
+
+    texts      in the order of the files; none is empty
+    num_cut    how many of them are only the begin of a longer document
+    num_files, file_bytes   how many files there are, and their size on disk
+    """
+
+    texts: list[bytes]
+    num_cut: int
+    num_files: int
+    file_bytes: int
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(map(len, self.texts))
+
+
+def spread(inputs: Sequence[str | os.PathLike[str]], options: ReaderOptions, max_bytes: int, seed: int) -> Spread:
+    """At most max_bytes of documents, drawn among those of the files; all of them if they are not more.
+
+    inputs: files, folders, glob patterns. Files that are together larger than 16 * max_bytes are read in 16 places (a
+    compressed file at its begin). Documents longer than an eighth of max_bytes are cut. Null and empty ones are left
+    out. Raises ValueError where nothing is left, and what the readers raise.
+    """
+    paths = expand_inputs(inputs)
+    for path in paths:
+        check_columns(path, options)
+    sizes = [path.stat().st_size for path in paths]
+    generator = random.Random(seed)
+    longest = max_bytes if sum(sizes) <= max_bytes else max(1, max_bytes // LONGEST_PART)
+    # The documents of the least random keys, as many as fit: (- key, number, text).
+    kept: list[tuple[float, int, bytes]] = []
+    cut: set[int] = set()
+    kept_bytes, number = 0, 0
+    for path, start, limit in _places(paths, sizes, options, max_bytes, generator):
+        for document in _documents(path, options, start, limit):
+            text = _head(document, longest)
+            if not text:
+                continue
+            if len(text) < len(document):
+                cut.add(number)
+            heappush(kept, (-generator.random(), number, text))
+            number, kept_bytes = number + 1, kept_bytes + len(text)
+            while kept_bytes > max_bytes:
+                kept_bytes -= len(heappop(kept)[2])
+    if not kept:
+        raise ValueError(f"there is no text in {', '.join(map(str, inputs))}: every document is empty")
+    kept.sort(key=lambda one: one[1])
+    num_cut = sum(number in cut for _, number, _ in kept)
+    return Spread([text for _, _, text in kept], num_cut, len(paths), sum(sizes))
+
+
+def _places(
+    paths: list[Path], sizes: list[int], options: ReaderOptions, max_bytes: int, generator: random.Random
+) -> Iterator[tuple[Path, int, int]]:
+    """(file, where to start, how many bytes of text to read)."""
+    total, bounds = sum(sizes), [0, *accumulate(sizes)]
+    if total <= PLACES * max_bytes:
+        for path, size in zip(paths, sizes, strict=True):
+            yield path, 0, PLACES * max_bytes * size // max(1, total)
+        return
+    limits: dict[tuple[int, int], int] = {}
+    for i_place in range(PLACES):
+        at = (i_place + generator.random()) / PLACES * total
+        i_path = max(i for i, bound in enumerate(bounds[:-1]) if bound <= at and sizes[i])
+        share = min(1.0, (at - bounds[i_path]) / sizes[i_path])
+        place = i_path, find_start(paths[i_path], options, share)
+        limits[place] = limits.get(place, 0) + max_bytes
+    for (i_path, start), limit in sorted(limits.items()):
+        yield paths[i_path], start, limit
+
+
+def _documents(path: Path, options: ReaderOptions, start: int, limit: int) -> Iterator[bytes]:
+    read = 0
+    for batch in read_documents(path, replace(options, batch_bytes=BATCH_BYTES), start):
+        for text in batch.texts.cast(pa.large_binary()).to_pylist():
+            if text:
+                yield text
+                read += len(text)
+            if read >= limit:
+                return
+
+
+def _head(text: bytes, longest: int) -> bytes:
+    """At most so many bytes, without a character that is not complete."""
+    if len(text) <= longest:
+        return text
+    end = longest
+    while end and end > longest - 3 and text[end] & 0xC0 == 0x80:
+        end -= 1
+    return text[:end]

@@ -1,0 +1,233 @@
+"""Files of pictures: SVG, PNG or a page, whole or not there at all, in whatever fonts the machine has."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import html
+import io
+import math
+import os
+import unicodedata
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gpu_lattice.corpus.writers import temporary_name
+
+SUFFIXES = (".svg", ".png", ".html")
+DOTS_PER_INCH = 160
+LN_10 = math.log(10)
+
+# What may hold the glyphs that matplotlib's own fonts lack, in the order of preference.
+OTHER_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK TC", "Noto Sans CJK KR", "Noto Sans SC", "Noto Sans JP",
+    "Noto Sans KR", "Source Han Sans SC", "Source Han Sans", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei",
+    "Droid Sans Fallback", "PingFang SC", "Hiragino Sans GB", "Hiragino Sans", "Heiti TC", "Microsoft YaHei", "SimHei",
+    "SimSun", "Yu Gothic", "Meiryo", "MS Gothic", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic", "IPAGothic",
+    "IPAexGothic", "TakaoGothic", "NanumGothic", "Arial Unicode MS", "Noto Sans", "Noto Sans Arabic",
+    "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji", "Noto Sans Symbols",
+    "Noto Sans Symbols2", "Segoe UI Symbol", "FreeSans", "FreeSerif", "Unifont",
+)  # fmt: skip
+OWN_FONTS = ("DejaVu Sans Mono", "DejaVu Sans")
+# In an SVG the viewer's fonts are used; these are wished for.
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gpu_lattice",
+    "font.monospace": ["DejaVu Sans Mono", "Menlo", "Consolas", "Liberation Mono", "monospace"],
+    "font.sans-serif": ["DejaVu Sans", "Helvetica Neue", "Segoe UI", "Arial", "sans-serif"],
+    "text.parse_math": False,
+}
+
+# A piece must stay one word of its line.
+_VISIBLE = {" ": "▁", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+INK, FAINT, OTHER_LINE, BEST_LINE = "#1f2933", "#66727f", "#4f7cac", "#d9480f"
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+body {{ margin: 2rem; color: #1f2933; background: #fff; font: 15px/1.5 system-ui, sans-serif; }}
+figure {{ margin: 1rem 0 2rem; overflow-x: auto; }}
+table {{ margin-bottom: 2rem; border-collapse: collapse; }}
+th, td {{ padding: 0.15rem 0.8rem; text-align: right; white-space: nowrap; }}
+th {{ border-bottom: 1px solid #9aa5b1; font-weight: 600; }}
+td {{ border-bottom: 1px solid #e4e7eb; font-variant-numeric: tabular-nums; }}
+th:last-child, td:last-child {{ text-align: left; white-space: normal; }}
+.piece {{ margin-right: 0.25rem; padding: 0 0.3rem; border-radius: 0.25rem; background: #e6edf5;
+  font-family: ui-monospace, monospace; white-space: pre; display: inline-block; }}
+.best .piece {{ background: #fbdcc8; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{summary}</p>
+<figure>
+{svg}
+</figure>
+{tables}
+</body>
+</html>
+"""
+
+
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """The path, when a picture can be written there: call it before there is anything to write.
+
+    Raises ValueError for a name that does not end in .svg, .png or .html, OSError without its folder, and ImportError
+    without matplotlib.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{os.fspath(path)!r} is no name of a picture; end it in {', '.join(SUFFIXES)}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
+    load_matplotlib()
+    return target
+
+
+def load_matplotlib() -> Any:
+    """The package; ImportError that names the extra."""
+    try:
+        import matplotlib.figure
+        import matplotlib.font_manager
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install 'gpu_lattice[viz]'") from error
+    return matplotlib
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there complete, or as it was before."""
+    temporary = temporary_name(path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+class Fonts(NamedTuple):
+    """families to write text in, the first that has a character; characters that none of them has."""
+
+    families: list[str]
+    missing: frozenset[str]
+
+
+def render(suffix: str, text: str, paint: Callable[[Fonts], Any]) -> bytes:
+    """An SVG (".svg") or a PNG (".png") of the figure that paint makes, the same bytes at every call.
+
+    text: what the figure writes in the fonts that paint gets. In an SVG no character is missing, because its viewer
+    chooses the fonts.
+    """
+    matplotlib = load_matplotlib()
+    fonts = Fonts(["monospace"], frozenset()) if suffix == ".svg" else fonts_for(text)
+    out = io.BytesIO()
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        if suffix == ".svg":
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+        metadata = {"Date": None, "Creator": None} if suffix == ".svg" else {"Software": None}
+        paint(fonts).savefig(out, format=suffix[1:], dpi=DOTS_PER_INCH, metadata=metadata)
+    return out.getvalue()
+
+
+def fonts_for(text: str) -> Fonts:
+    """What this machine has for the text."""
+    manager = load_matplotlib().font_manager
+    missing, families = set(text), []
+    for family in (*OWN_FONTS, *OTHER_FONTS):
+        if not missing:
+            break
+        with contextlib.suppress(ValueError):  # A font that is not there.
+            font = manager.get_font(manager.findfont(family, fallback_to_default=False))
+            found = {character for character in missing if font.get_char_index(ord(character))}
+            missing -= found
+            families += [family] if found else []
+    return Fonts(families or [OWN_FONTS[0]], frozenset(missing))
+
+
+def page(title: str, summary: str, svg: bytes, tables: Sequence[str]) -> bytes:
+    """A self-contained HTML page; title and summary are plain text, the tables HTML."""
+    drawing = svg.decode()
+    body = PAGE.format(
+        title=html.escape(title),
+        summary=html.escape(summary),
+        svg=drawing[drawing.index("<svg") :].strip(),
+        tables="\n".join(tables),
+    )
+    return body.encode()
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] = ()) -> str:
+    """A table; the head is plain text, the cells are HTML."""
+    lines = ["<table>", "<tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in head) + "</tr>"]
+    for i, row in enumerate(rows):
+        kind = f' class="{classes[i]}"' if i < len(classes) and classes[i] else ""
+        lines.append(f"<tr{kind}>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>")
+    return "\n".join([*lines, "</table>"])
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal (or half ems) text takes: two for each wide character, none for marks.
+
+    Example:
+        >>> columns_of("ab"), columns_of("漢字"), columns_of("e\\u0301")
+        (2, 4, 1)
+    """
+    return sum(_columns(character) for character in text)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def visible(text: bytes, missing: frozenset[str] = frozenset()) -> str:
+    """Text in printable characters: "▁" for a space, escapes for others and for bytes that are no character.
+
+    missing: characters to write as U+4E00.
+
+    Example:
+        >>> visible(b"a b\\xff\\n"), visible("漢\\u200b".encode(), frozenset("漢"))
+        ('a▁b\\\\xff\\\\n', 'U+6F22\\\\u200b')
+    """
+    characters = text.decode("utf-8", "backslashreplace")
+    return "".join(_visible(character, missing) for character in characters)
+
+
+def _visible(character: str, missing: frozenset[str]) -> str:
+    if character in _VISIBLE:
+        return _VISIBLE[character]
+    if not character.isprintable():
+        return character.encode("unicode_escape").decode()
+    return f"U+{ord(character):04X}" if character in missing else character
+
+
+def percent(log_prob: float) -> str:
+    """A probability from its log, or a power of ten where two decimals would be 0.
+
+    Example:
+        >>> percent(0.0), percent(-20.0)
+        ('100.00 %', '2.1e-9')
+    """
+    return f"{100 * math.exp(log_prob):.2f} %" if log_prob > math.log(5e-5) else power_of_ten(log_prob)
+
+
+def power_of_ten(log: float) -> str:
+    """exp(log), which may be beyond the range of numbers.
+
+    Example:
+        >>> power_of_ten(10_000.0)
+        '8.8e4342'
+    """
+    if log == -math.inf:
+        return "0"
+    exponent = math.floor(log / LN_10)
+    return f"{math.exp(log - exponent * LN_10):.1f}e{exponent}"
