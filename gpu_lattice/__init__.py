@@ -1,8 +1,45 @@
 """gpu_lattice: perfect samples from subword lattices, batched, the same tokens on the CPU and the GPU."""
 
-from gpu_lattice.text_batch import TextBatch
-from gpu_lattice.token_batch import TokenBatch
-from gpu_lattice.tokenizer import Tokenizer
+from __future__ import annotations
 
-__all__ = ["TextBatch", "TokenBatch", "Tokenizer"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpu_lattice.lattice import Continuations, Lattice, PathBatch, RaggedLattice
+    from gpu_lattice.text_batch import TextBatch
+    from gpu_lattice.token_batch import TokenBatch
+    from gpu_lattice.tokenizer import Tokenizer
+
+__all__ = [
+    "Continuations",
+    "Lattice",
+    "PathBatch",
+    "RaggedLattice",
+    "TextBatch",
+    "TokenBatch",
+    "Tokenizer",
+]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Continuations": "lattice",
+    "Lattice": "lattice",
+    "PathBatch": "lattice",
+    "RaggedLattice": "lattice",
+    "TextBatch": "text_batch",
+    "TokenBatch": "token_batch",
+    "Tokenizer": "tokenizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from its module: what a program does not use (Numba takes half a second) it does not load."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

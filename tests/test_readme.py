@@ -13,12 +13,15 @@ from gpu_lattice.cli import main
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_prints_what_the_readme_shows() -> None:
-    code, printed = re.findall(r"```(?:python)?\n(.*?)```", README, re.DOTALL)[:2]
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile(code, "README.md", "exec"), {})
-    assert out.getvalue() == printed
+def test_the_examples_print_what_the_readme_shows() -> None:
+    names: dict[str, object] = {}
+    examples = re.findall(r"```python\n((?:(?!```).)*)```\n```\n(.*?)```", README, re.DOTALL)
+    assert len(examples) >= 2
+    for code, printed in examples:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(code, "README.md", "exec"), names)
+        assert out.getvalue() == printed
 
 
 @pytest.mark.parametrize(("command", "printed"), re.findall(r"\$ gpu-lattice (.*?)\n(.*?)```", README, re.DOTALL))

@@ -351,7 +351,9 @@ class Lattice:
         posteriors = self._posteriors(self._weights(alpha, weights))
         ids = self._public_ids
         posteriors = self._xp.where(ids >= 0, posteriors, 0.0)
-        return self._xp.bincount(self._xp.maximum(ids, 0), weights=posteriors, minlength=self._n_ids)
+        counts = self._xp.bincount(self._xp.maximum(ids, 0), weights=posteriors, minlength=self._n_ids)
+        # Without any arc they are integers.
+        return counts.astype(np.float64)
 
     @_on_device
     def entropy(self, alpha: float | None = None, *, weights: Any = None) -> Any:

@@ -14,8 +14,7 @@ def offsets_of(xp: Any, lengths: Any) -> Any:
         [0, 2, 2, 3]
     """
     offsets = xp.zeros(len(lengths) + 1, xp.int64)
-    if len(lengths):
-        xp.cumsum(lengths, out=offsets[1:])
+    offsets[1:] = xp.cumsum(lengths, dtype=xp.int64)
     return offsets
 
 

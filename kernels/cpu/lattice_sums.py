@@ -54,7 +54,7 @@ def backward_sums(low, high, starts, stops, arc_offsets, lengths, weights, b, b_
 @njit(nogil=True, cache=True)
 def arc_posteriors(low, high, starts, stops, arc_offsets, lengths, weights, z, z_exponents, b, b_exponents, inverse,
                    posteriors):  # fmt: skip
-    """posteriors float64 [A]: z[s] * weight * b[e] / z[stop]; inverse float64: of each range 1 / mantissa of z[stop]."""
+    """posteriors float64 [A]: z[s] * weight * b[e] / z[stop]; inverse float64 [S]: 1 / mantissa of z[stop]."""
     for i in range(low, high):
         start, stop = starts[i], stops[i]
         for e in range(start + 1, stop + 1):
