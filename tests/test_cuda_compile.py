@@ -1,6 +1,7 @@
 """Every .cu file compiles for today's GPUs, without one at hand, to code on which numerics and speed can rest."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def call(result: tuple[Any, ...]) -> Any:
     return result[1] if len(result) > 1 else None
 
 
+@cache
 def compiled(source: str, name: str, options: tuple[str, ...], kind: str, number: int = 80) -> tuple[bytes, str]:
     """The cubin or PTX for the device's number, and the log; compiled as CuPy does."""
     program = call(nvrtc.nvrtcCreateProgram(source.encode(), f"{name}.cu".encode(), 0, [], []))
