@@ -12,12 +12,9 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.cuts import JOINED, PAIR_PIECE, add_key, character_key, code_point, context_key
-from gpu_lattice.text_batch import to_ragged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from gpu_lattice.vocabulary import Vocabulary
 
 
 class CutTable(NamedTuple):
@@ -34,21 +31,20 @@ class CutTable(NamedTuple):
     is_bytes: bool
 
 
-def build_cut_table(vocabulary: Vocabulary) -> CutTable:
-    """Collect the contexts in which a piece spans a position.
+def build_cut_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_bytes: bool) -> CutTable:
+    """Collect the contexts in which a piece, of values[offsets[i]:offsets[i + 1]], spans a position.
 
     Characters x|y: cut unless a piece holds x followed by y. Bytes wx|yz: cut unless some piece, laid over the position
     with at least one byte on each side, agrees with up to two bytes on each side.
     """
-    values, offsets = to_ragged([vocabulary.surfaces[i] for i in np.flatnonzero(vocabulary.in_lattice)])
-    fill = _fill_bytes if vocabulary.symbols == "bytes" else _fill_characters
+    fill = _fill_bytes if is_bytes else _fill_characters
     pairs = np.zeros(1 << 16, np.uint8)
     capacity = 1 << 10
     keys = np.zeros(capacity, np.uint64)
     while not fill(values, offsets, pairs, keys):
         capacity *= 4
         keys = np.zeros(capacity, np.uint64)
-    return CutTable(pairs, keys, vocabulary.symbols == "bytes")
+    return CutTable(pairs, keys, is_bytes)
 
 
 @njit(nogil=True, cache=True)

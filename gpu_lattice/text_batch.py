@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     Texts = "str | bytes | Sequence[str | bytes | None] | pa.Array | pa.ChunkedArray | TextBatch"
@@ -46,6 +46,8 @@ class TextBatch:
             return texts
         if isinstance(texts, str | bytes):
             texts = [texts]
+        import pyarrow as pa
+
         if isinstance(texts, pa.ChunkedArray):
             texts = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
         if isinstance(texts, pa.Array):
@@ -86,11 +88,13 @@ def to_ragged(strings: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.i
         [[97, 98, 99], [0, 2, 2, 3]]
     """
     offsets = np.zeros(len(strings) + 1, np.int64)
-    np.cumsum([len(string) for string in strings], out=offsets[1:])
+    np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)), out=offsets[1:])
     return np.frombuffer(b"".join(strings), np.uint8), offsets
 
 
 def _sequence_to_arrow(texts: Any) -> pa.Array:
+    import pyarrow as pa
+
     first = next((text for text in texts if text is not None), "")
     if not isinstance(first, str | bytes):
         raise TypeError(f"texts holds a {type(first).__name__}: {first!r:.60}; give str or bytes")
@@ -121,6 +125,8 @@ def _raise_for_surrogate(texts: Sequence[Any]) -> None:
 
 def _mixed_to_arrow(texts: Sequence[Any]) -> pa.Array:
     """A list that mixes str and bytes, or one that holds something else (TypeError)."""
+    import pyarrow as pa
+
     for i_doc, text in enumerate(texts):
         if text is not None and not isinstance(text, str | bytes):
             raise TypeError(f"document {i_doc} is a {type(text).__name__}: {text!r:.60}; give str or bytes")
@@ -130,6 +136,8 @@ def _mixed_to_arrow(texts: Sequence[Any]) -> pa.Array:
 
 
 def _from_arrow(array: pa.Array) -> TextBatch:
+    import pyarrow as pa
+
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_string_view(array.type) or pa.types.is_null(array.type):

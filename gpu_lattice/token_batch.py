@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 
@@ -58,6 +58,8 @@ class TokenBatch:
 
     def to_arrow(self) -> pa.Array:
         """An Arrow list<int32> array; large_list<int32> from 2^31 tokens on, where int32 offsets end."""
+        import pyarrow as pa
+
         nulls = None if self.valid is None else pa.array(~self.valid)
         ids, offsets = pa.array(on_host(self.ids)), on_host(self.offsets)
         if len(self.ids) < 2**31:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from gpu_lattice.text_batch import to_ragged
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
+
+ALL_FREE = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+# A node with several children goes into the last 64 words of 64 slots; tails fill what it leaves free before them.
+WINDOW = 64
+# From this slot on, a base is never negative.
+FIRST_TAIL = 256
+FEW_KEYS = 24
 
 
 class Trie(NamedTuple):
@@ -27,109 +30,191 @@ class Trie(NamedTuple):
     piece: NDArray[np.int32]
 
 
-def build_trie(surfaces: Sequence[bytes], ids: Sequence[int]) -> Trie:
-    """Build the trie of distinct, non-empty byte strings, each read from its last byte to its first.
+def build_trie(values: NDArray[np.uint8], offsets: NDArray[np.int64], ids: NDArray[np.integer[Any]]) -> Trie:
+    """Build the trie of the byte strings values[offsets[i]:offsets[i + 1]], each read from its last byte to its first.
 
-    Children are placed breadth-first by first fit (Aoe 1989, "An efficient digital search algorithm").
+    They are distinct and not empty; ids[i] is the id of string i.
+
+    The nodes that several strings share are placed breadth-first, by first fit over bits of free slots (Aoe 1989, "An
+    efficient digital search algorithm"); what is left of each string then goes into free slots one after another.
 
     Example:
-        >>> trie = build_trie([b"ab", b"b"], [0, 1])
+        >>> trie = build_trie(np.frombuffer(b"abb", np.uint8), np.array([0, 2, 3]), np.array([0, 1]))
         >>> after_b = trie.slots[0] + ord("b")
         >>> int(trie.piece[after_b])
         1
     """
-    reversed_surfaces = [surface[::-1] for surface in surfaces]
-    order = sorted(range(len(surfaces)), key=reversed_surfaces.__getitem__)
-    keys, offsets = to_ragged([reversed_surfaces[i] for i in order])
-    key_ids = np.array([ids[i] for i in order], np.int32)
-    capacity = 2 * len(keys) + 1024
+    capacity = len(values) + 1024
     while True:
-        slots, piece = _place(keys, offsets, key_ids, capacity)
+        slots, piece = _place(values, offsets, ids.astype(np.int32), capacity)
         if len(slots):
             return Trie(slots, piece)
         capacity *= 2
 
 
 @njit(nogil=True, cache=True)
-def _place(keys, offsets, key_ids, capacity):
+def _place(values, offsets, key_ids, capacity):
     """Give every node its slot; empty arrays if they do not fit into `capacity` slots.
 
-    Keys are sorted, so a node is a range of keys that share its bytes. Free slots form a doubly linked list.
+    A node is a range of `order`, the keys sorted by as many of their last bytes as the level is deep.
     """
     n_keys = len(key_ids)
-    base = np.zeros(capacity, np.int32)
-    check = np.full(capacity, -1, np.int32)
-    piece = np.full(capacity, -1, np.int32)
-    next_free = np.arange(1, capacity + 1).astype(np.int64)
-    previous_free = np.arange(-1, capacity - 1).astype(np.int64)
-    check[0] = -2
-    previous_free[1] = -1
-    first_free = 1
-    size = 1
-    queue_low = np.empty(len(keys) + 1, np.int64)
-    queue_high = np.empty(len(keys) + 1, np.int64)
-    queue_depth = np.empty(len(keys) + 1, np.int64)
-    queue_slot = np.empty(len(keys) + 1, np.int64)
-    queue_low[0], queue_high[0], queue_depth[0], queue_slot[0] = 0, n_keys, 0, 0
-    head, tail = 0, 1
-    labels = np.empty(256, np.int64)
-    bounds = np.empty(257, np.int64)
-    while head < tail:
-        low, high, depth, slot = queue_low[head], queue_high[head], queue_depth[head], queue_slot[head]
-        head += 1
-        if low < high and offsets[low + 1] - offsets[low] == depth:
-            piece[slot] = key_ids[low]
-            low += 1
-        n_labels = 0
-        for i_key in range(low, high):
-            label = np.int64(keys[offsets[i_key] + depth])
-            if n_labels == 0 or labels[n_labels - 1] != label:
-                labels[n_labels] = label
-                bounds[n_labels] = i_key
-                n_labels += 1
-        bounds[n_labels] = high
-        if n_labels == 0:
-            continue
-        start = _first_fit(check, next_free, first_free, labels, n_labels)
-        if start + 256 > capacity:
-            return np.empty(0, np.int32), piece
-        base[slot] = start
-        for i_label in range(n_labels):
-            child = start + labels[i_label]
-            check[child] = slot
-            size = max(size, child + 1)
-            if child == first_free:
-                first_free = next_free[child]
-            else:
-                next_free[previous_free[child]] = next_free[child]
-            if next_free[child] < capacity:
-                previous_free[next_free[child]] = previous_free[child]
-            queue_low[tail], queue_high[tail] = bounds[i_label], bounds[i_label + 1]
-            queue_depth[tail], queue_slot[tail] = depth + 1, child
-            tail += 1
-    size = max(size, np.int64(base[:size].max()) + 256)
-    slots = np.empty(2 * size, np.int32)
-    slots[0::2] = base[:size]
-    slots[1::2] = check[:size]
-    return slots, piece[:size].copy()
+    slots, piece = np.empty(2 * capacity, np.int32), np.empty(capacity, np.int32)
+    cleared = _clear(slots, piece, 0, 0)
+    free = np.full(capacity // 64 + 1, ALL_FREE, np.uint64)
+    slots[1] = -2
+    free[0] -= np.uint64(1)
+    order, scratch = np.arange(n_keys).astype(np.int32), np.empty(n_keys, np.int32)
+    labels, bounds = np.empty(256, np.int64), np.empty(257, np.int64)
+    level, next_level = np.empty((n_keys // 2 + 1, 3), np.int32), np.empty((n_keys // 2 + 1, 3), np.int32)
+    level[0, 0], level[0, 1], level[0, 2] = 0, n_keys, 0
+    tails = np.empty((n_keys, 3), np.int32)
+    n_nodes, n_tails, depth, end = 1, 0, 0, np.int64(1)
+    while n_nodes > 0:
+        n_next = 0
+        for i_node in range(n_nodes):
+            low, high, slot = np.int64(level[i_node, 0]), np.int64(level[i_node, 1]), np.int64(level[i_node, 2])
+            for k in range(low, high):
+                i_key = order[k]
+                if offsets[i_key + 1] - offsets[i_key] == depth:
+                    piece[slot] = key_ids[i_key]
+                    order[k], order[low] = order[low], i_key
+                    low += 1
+            n_labels = _sort_by_byte(values, offsets, depth, order, scratch, low, high, labels, bounds)
+            start = _first_fit(free, end, labels, n_labels, capacity)
+            if start < 0:
+                return np.empty(0, np.int32), piece
+            if start + 256 > cleared:
+                cleared = _clear(slots, piece, cleared, start + 256)
+            slots[2 * slot] = start
+            for i_label in range(n_labels):
+                child = start + labels[i_label]
+                slots[2 * child + 1] = slot
+                free[child >> 6] -= np.uint64(1) << np.uint64(child & 63)
+                end = max(end, child + 1)
+                first, stop = bounds[i_label], bounds[i_label + 1]
+                if stop - first == 1:
+                    tails[n_tails, 0], tails[n_tails, 1], tails[n_tails, 2] = order[first], depth + 1, child
+                    n_tails += 1
+                else:
+                    next_level[n_next, 0], next_level[n_next, 1], next_level[n_next, 2] = first, stop, child
+                    n_next += 1
+        level, next_level = next_level, level
+        n_nodes = n_next
+        depth += 1
+    cleared = _place_tails(values, offsets, key_ids, tails, n_tails, slots, piece, free, cleared)
+    return slots[: 2 * cleared], piece[:cleared]
 
 
 @njit(nogil=True, cache=True)
-def _first_fit(check, next_free, first_free, labels, n_labels):
-    """The smallest non-negative base, at or after the first free slot, whose slots for all labels are free."""
-    capacity = len(check)
-    free = first_free
-    while free < capacity:
-        start = free - labels[0]
-        if start >= 0:
-            if start + 256 > capacity:
-                return start
-            fits = True
-            for i_label in range(1, n_labels):
-                if check[start + labels[i_label]] != -1:
-                    fits = False
-                    break
-            if fits:
-                return start
-        free = next_free[free]
-    return capacity
+def _clear(slots, piece, start, stop):
+    """Make empty slots from start to stop and some more; returns where. Memory beyond is never touched."""
+    stop = min(stop + 4096, len(piece))
+    for i in range(start, stop):
+        slots[2 * i], slots[2 * i + 1], piece[i] = 0, -1, -1
+    return stop
+
+
+@njit(nogil=True, cache=True)
+def _sort_by_byte(values, offsets, depth, order, scratch, low, high, labels, bounds):
+    """Sort the keys order[low:high] by the byte that has `depth` bytes after it.
+
+    Fills labels, the different bytes, and bounds, where in `order` the keys of each begin; returns their number.
+    """
+    for k in range(low, high if high - low <= FEW_KEYS else low):
+        i_key, i = order[k], k
+        byte = values[offsets[i_key + 1] - 1 - depth]
+        while i > low and values[offsets[order[i - 1] + 1] - 1 - depth] > byte:
+            order[i] = order[i - 1]
+            i -= 1
+        order[i] = i_key
+    if high - low > FEW_KEYS:
+        _sort_many_by_byte(values, offsets, depth, order, scratch, low, high)
+    n_labels = 0
+    for k in range(low, high):
+        byte = np.int64(values[offsets[order[k] + 1] - 1 - depth])
+        if n_labels == 0 or labels[n_labels - 1] != byte:
+            labels[n_labels], bounds[n_labels] = byte, k
+            n_labels += 1
+    bounds[n_labels] = high
+    return n_labels
+
+
+@njit(nogil=True, cache=True)
+def _sort_many_by_byte(values, offsets, depth, order, scratch, low, high):
+    starts = np.zeros(257, np.int64)
+    for k in range(low, high):
+        starts[np.int64(values[offsets[order[k] + 1] - 1 - depth]) + 1] += 1
+    starts[0] = low
+    for byte in range(256):
+        starts[byte + 1] += starts[byte]
+    for k in range(low, high):
+        byte = np.int64(values[offsets[order[k] + 1] - 1 - depth])
+        scratch[starts[byte]] = order[k]
+        starts[byte] += 1
+    for k in range(low, high):
+        order[k] = scratch[k]
+
+
+@njit(nogil=True, cache=True)
+def _first_fit(free, end, labels, n_labels, capacity):
+    """The smallest base not before the window whose slots for all labels are free; 0 for no labels, -1 for no room.
+
+    Bit b of free[w] is set when slot 64 w + b is free, so 64 slots for the first label are tried at once.
+    """
+    if n_labels == 0:
+        return 0
+    first = labels[0]
+    word = max((end >> 6) - WINDOW, first >> 6)
+    fits = free[word]
+    if word == first >> 6:
+        fits &= ALL_FREE << np.uint64(first & 63)
+    while True:
+        if 64 * word + 512 > capacity:
+            return -1
+        for i_label in range(1, n_labels):
+            if fits == 0:
+                break
+            further = labels[i_label] - first
+            i, shift = word + (further >> 6), np.uint64(further & 63)
+            there = free[i] >> shift
+            if shift > 0:
+                there |= free[i + 1] << (np.uint64(64) - shift)
+            fits &= there
+        if fits != 0:
+            return 64 * word + _lowest_bit(fits) - first
+        word += 1
+        fits = free[word]
+
+
+@njit(nogil=True, cache=True)
+def _lowest_bit(word):
+    i = 0
+    while word & np.uint64(1) == 0:
+        word >>= np.uint64(1)
+        i += 1
+    return i
+
+
+@njit(nogil=True, cache=True)
+def _place_tails(values, offsets, key_ids, tails, n_tails, slots, piece, free, cleared):
+    """Place the rest of every key (key, bytes of it that are placed, slot) of tails; returns the number of slots.
+
+    There is a slot for every byte, and 256 after it, as there are 1024 more than bytes of keys.
+    """
+    child = np.int64(FIRST_TAIL)
+    for i_tail in range(n_tails):
+        i_key, slot = np.int64(tails[i_tail, 0]), np.int64(tails[i_tail, 2])
+        p = offsets[i_key + 1] - tails[i_tail, 1]
+        while p > offsets[i_key]:
+            p -= 1
+            while free[child >> 6] >> np.uint64(child & 63) & np.uint64(1) == 0:
+                child += 1
+            if child + 256 > cleared:
+                cleared = _clear(slots, piece, cleared, child + 256)
+            slots[2 * slot] = child - np.int64(values[p])
+            slots[2 * child + 1] = slot
+            slot = child
+            child += 1
+        piece[slot] = key_ids[i_key]
+    return cleared

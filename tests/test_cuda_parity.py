@@ -28,7 +28,7 @@ from gpu_lattice.kernels.cuda.loader import kernel_files
 from gpu_lattice.models import Model
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.normalizers import NormalizedBatch
-from gpu_lattice.text_batch import TextBatch
+from gpu_lattice.text_batch import TextBatch, to_ragged
 from gpu_lattice.trie import build_trie
 
 DATA = Path(__file__).parent / "data"
@@ -363,7 +363,7 @@ def test_a_text_that_never_fits_is_an_error_with_its_size() -> None:
 
 
 def test_the_most_arcs_of_a_position_are_counted_along_the_trie() -> None:
-    trie = build_trie([b"a", b"ba", b"xba", b"c", b"dc", b"zzzz"], range(6))
+    trie = build_trie(*to_ragged([b"a", b"ba", b"xba", b"c", b"dc", b"zzzz"]), np.arange(6))
     assert most_arcs(trie.slots, trie.piece) == 3 + 1
 
 

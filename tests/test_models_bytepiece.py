@@ -94,6 +94,14 @@ def test_a_name_that_two_tokens_share_means_the_plain_text() -> None:
     assert vocabulary.id_of["<pad>"] == 0
 
 
+def test_a_count_that_rounds_to_the_limit_is_still_one_below_it() -> None:
+    entries = entries_of({b"ab": 2**64 - 1, b"cd": 2**53 + 1})
+    vocabulary = read(json.dumps(entries).encode(), "small.model").vocabulary
+    plain = read(json.dumps(entries_of({b"ab": 2**63, b"cd": 2**53 + 1})).encode(), "small.model").vocabulary
+    assert (vocabulary.names, vocabulary.surfaces) == (plain.names, plain.surfaces)
+    assert vocabulary.scores[vocabulary.id_of["ab"]] == pytest.approx(0, abs=1e-3)
+
+
 def test_order_of_the_entries_does_not_matter() -> None:
     turned = json.dumps(dict(reversed(ENTRIES.items()))).encode()
     assert read(turned, "turned").vocabulary.surfaces == read(FILE, "small.model").vocabulary.surfaces

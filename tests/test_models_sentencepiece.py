@@ -149,6 +149,32 @@ def test_unknown_fields_are_passed_over():
     assert reader.read(model_bytes(UNK, A) + extra, "m.model").vocabulary.names == ["<unk>", "a"]
 
 
+def test_pieces_of_any_form_are_read_as_sentencepiece_reads_them():
+    """Fields in any order and more than once, others beside them, long ones, and other fields between the pieces."""
+    text, score, kind = field(1, b"ab"), field(2, -1.5), field(3, NORMAL)
+    forms = [
+        field(1, score + kind + field(1, b"c")),
+        field(1, field(1, b"zz") + text + field(2, -9.0) + score),
+        field(1, field(1, b"d") + field(7, b"later") + field(8, 300) + varint(9 << 3 | 1) + b"12345678" + score),
+        field(1, field(1, b"e" * 127) + score),
+        field(1, field(1, b"f" * 128) + score),
+        field(1, field(1, b"g" * 7000) + score),
+        field(1, field(1, b"h")),
+        field(1, field(1, "é猫".encode()) + b"\x18\x81\x00" + score),
+        b"\x0a\x83\x00" + field(1, b"i"),
+    ]
+    other = spec(2, {MODEL_TYPE: 1}) + field(200, 7)
+    for data in (UNK + b"".join(forms), UNK + other.join(forms) + other, b"".join(reversed(forms)) + UNK):
+        vocabulary, tool = (
+            reader.read(data, "m.model").vocabulary,
+            sentencepiece.SentencePieceProcessor(model_proto=data),
+        )
+        ids = range(tool.get_piece_size())
+        assert vocabulary.names == [tool.id_to_piece(i) for i in ids]
+        assert vocabulary.scores.tolist() == [tool.get_score(i) for i in ids]
+        assert vocabulary.kinds[vocabulary.id_of["ab"]] == Kind.NORMAL
+
+
 REFUSED_BY_BOTH = {
     "only unk": (model_bytes(UNK), "it has no pieces"),
     "only an unused zero byte": (model_bytes(UNK, piece(b"\0", 0.0, UNUSED)), "it has no pieces"),

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import struct
+import time
 from functools import cache
 
 import numpy as np
@@ -32,6 +33,12 @@ from gpu_lattice.text_batch import TextBatch
 RULES = ["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"]
 # Replacements that begin and end with spaces, that are nothing, and keys that begin with two ASCII bytes.
 CUSTOM_RULE = "61 62\t78 20 20 79\n63\t\n64\t20 20\n65\t20 7A\n66 67\t66 20\n7A\t41\n3042 3044\t20\n"
+# Keys that are more than their first character: after a space, a character that is replaced or one that is not, with a
+# second of two, three or four bytes, which may have a key of its own.
+PAIRS_RULE = (
+    "20 308\t78\n61 301\t20\n61 301 323\t79 79\n41\t61\n41 301\tE1\n304B 3099\t304C\n304B 3099 308\t\n3042\t20\n"
+    "3042 3099\t41\n9C7 9BE\t9CB\n9BE\t7A\n62 1F600\t42\n3044 1F600\t43\n3044 62\t44\nE9 3099\t20 45 20\n9\t20\n"
+)
 SYMBOLS = ["ab", "abc", "AB", "A  B", " ", "▁▁", "é", "\u3000x", "かが", "ﬀ", "a b ", "か"]
 
 normalize = SentencePieceNormalizer()
@@ -39,11 +46,12 @@ normalize = SentencePieceNormalizer()
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The bytes of a small model per rule name, and one of the rules above as "custom"."""
-    tsv = tmp_path_factory.mktemp("rules") / "custom.tsv"
-    tsv.write_text(CUSTOM_RULE)
+    """The bytes of a small model per rule name, and of the rules above as "custom" and "pairs"."""
+    folder = tmp_path_factory.mktemp("rules")
     options = {rule: {"normalization_rule_name": rule} for rule in RULES}
-    options["custom"] = {"normalization_rule_tsv": str(tsv)}
+    for name, rules in (("custom", CUSTOM_RULE), ("pairs", PAIRS_RULE)):
+        (folder / name).write_text(rules)
+        options[name] = {"normalization_rule_tsv": str(folder / name)}
     models = {}
     for rule, chosen in options.items():
         out = io.BytesIO()
@@ -131,6 +139,9 @@ def test_known_texts_normalize_to_known_texts(trained, rule, flags, text, expect
         ("f48fbfbf", "\U0010ffff"),
         ("f4908080", "\ufffd\ufffd\ufffd\ufffd"),
         ("e080af", "\ufffd\ufffd\ufffd"),
+        ("e08395", "\ufffd\ufffd\ufffd"),
+        ("c1a1", "\ufffd\ufffd"),
+        ("61e99499e994", "a\u9519\ufffd\ufffd"),
         ("f08fbfbf", "\ufffd\ufffd\ufffd\ufffd"),
     ],
 )
@@ -144,21 +155,64 @@ def test_every_byte_of_no_character_becomes_one_replacement_character(trained, r
 def test_every_pair_of_two_bytes_is_as_in_sentencepiece(trained):
     """Decides every entry of the table of direct bytes, and every first byte of a character."""
     pairs = [bytes(pair) for pair in itertools.product(range(256), repeat=2)]
-    for rule in ("nmt_nfkc_cf", "custom"):
+    for rule in ("nmt_nfkc_cf", "custom", "pairs"):
         assert_same(with_options(trained[rule], (0, 0, 1, 0)), pairs)
 
 
 def test_every_code_point_is_as_in_sentencepiece(trained):
     points = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
     text = "".join(points[:0x30000] + points[0xE0000:0xE1000]).encode()
-    for rule in ("nmt_nfkc", "nfkc_cf"):
+    for rule in ("nmt_nfkc", "nfkc_cf", "pairs"):
         assert_same(with_options(trained[rule]), [text])
+
+
+def test_what_ends_a_run_of_letters_may_stand_anywhere_in_a_word_of_eight_bytes(trained):
+    ends = [
+        "",
+        " ",
+        "  ",
+        "\t",
+        "\x7f",
+        "é",
+        "か",
+        "\u0301",
+        "か\u3099",
+        "，",
+        "\u3000",
+        "😀",
+        " \u0308",
+        "A",
+        "[",
+        "~",
+    ]
+    docs = ["".join([" " * (length % 3), "Abc[zyxW~"[: length % 10] * 2, end, "a" * (length % 9), end]).encode()
+            for length in range(20) for end in ends]  # fmt: skip
+    docs += [doc + b"\xe3\x81" for doc in docs]
+    for rule in ("nmt_nfkc", "nmt_nfkc_cf", "pairs"):
+        for flags, symbols in (((1, 1, 1, 0), ()), ((0, 0, 0, 0), ("b", "[z", "か"))):
+            assert_same(with_options(trained[rule], flags, symbols), docs)
+
+
+@pytest.mark.parametrize("flags", list(itertools.product((0, 1), repeat=4)))
+def test_a_character_is_looked_up_again_when_what_follows_makes_it_a_key(trained, flags):
+    firsts = ["a", " ", "A", "か", "あ", "い", "\u09c7", "b", "é", "x", "\t", "\U0001f600", ""]
+    seconds = ["\u0301", "\u0308", "\u3099", "\u09be", "\U0001f600", "b", "\u0301\u0323", "\u3099\u0308", ""]
+    pairs = ["".join(pair) for pair in itertools.product(firsts, seconds)]
+    docs = [
+        (before + pair + after).encode()
+        for pair in pairs
+        for before in ("", " ", "x ", "xyzxyzx")
+        for after in ("", " ")
+    ]
+    for rule in ("pairs", "nmt_nfkc"):
+        assert_same(with_options(trained[rule], flags), docs)
+    assert_same(with_options(trained["pairs"], flags, ("a", "か\u3099", "\u0308")), docs)
 
 
 WORDS = [
     *" \u00a0\u2000\u200b\u3000\ufeff\u00ad\u2581\t\n\r\0\x01\x7f\x85",
     *"abcdefgz AB ŠßİﬀⅣ㍿ﷺ①ａｶﾞ゛かがはあい猫",
-    *"\u0301\u0323\u0308\u3099\u309a\u1100\u1161\u11a8각\U0001d15e\U0001f600\ud7ff\ufffd\uffff",
+    *"\u0301\u0323\u0308\u09c7\u09be\u3099\u309a\u1100\u1161\u11a8각\U0001d15e\U0001f600\ud7ff\ufffd\uffff",
     *SYMBOLS,
 ]
 RAW = [b"\x80", b"\xc3", b"\xe3\x81", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xff", b"\xe2\x96", b"\xc0\x80", b"\xf5"]
@@ -167,7 +221,7 @@ DOCUMENT = st.lists(st.sampled_from([word.encode() for word in WORDS] + RAW), ma
 
 @settings(deadline=None, max_examples=400)
 @given(
-    rule=st.sampled_from([*RULES, "custom"]),
+    rule=st.sampled_from([*RULES, "custom", "pairs"]),
     flags=st.tuples(*[st.integers(0, 1)] * 4),
     symbols=st.sampled_from([(), tuple(SYMBOLS[:1]), tuple(SYMBOLS)]),
     docs=st.lists(DOCUMENT | st.binary(max_size=12) | st.text(max_size=8).map(lambda t: t.encode()), max_size=6),
@@ -295,6 +349,89 @@ def test_broken_character_maps_are_refused_with_the_reason(blob, reason):
     assert reason in str(error.value)
     with pytest.raises(RuntimeError):
         sentencepiece.SentencePieceProcessor(model_proto=model_bytes(UNK, A, normalizer={CHARSMAP: blob}))
+
+
+def charsmap_blob(rules: dict[bytes, bytes]) -> bytes:
+    """A character map of any keys (without zero bytes): every node has 256 units of its own."""
+    nodes = sorted({key[:length] for key in rules for length in range(len(key) + 1)})
+    base = {node: 256 * (i + 1) for i, node in enumerate(nodes)}
+    # A label that is not the unit's own byte belongs to no child.
+    units = [i & 255 ^ 1 for i in range(256 * (len(nodes) + 1))]
+    units[0] = base[b""] << 10
+    replacements = b""
+    for node in nodes[1:]:
+        at = base[node[:-1]] ^ node[-1]
+        units[at] = (at ^ base[node]) << 10 | (node in rules) << 8 | node[-1]
+        if node in rules:
+            units[base[node]] = 1 << 31 | len(replacements)
+            replacements += rules[node] + b"\0"
+    return struct.pack(f"<{len(units) + 1}I", 4 * len(units), *units) + replacements
+
+
+PARTS = [part.encode() for part in "aA か\u3099\u0301é😀"]
+BYTES = sorted({bytes([byte]) for part in PARTS for byte in part})
+KEYS = st.lists(st.sampled_from(PARTS + BYTES), min_size=1, max_size=4).map(b"".join)
+CONTENTS = st.lists(st.sampled_from([*PARTS, b"  ", b"longer than it was"]), max_size=2).map(b"".join)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    rules=st.dictionaries(KEYS, CONTENTS, min_size=1, max_size=8),
+    flags=st.tuples(*[st.integers(0, 1)] * 4),
+    data=st.data(),
+)
+def test_keys_may_be_any_bytes(rules, flags, data):
+    """Keys that end within a character, go on with half of one, or begin with a space."""
+    atoms = [*rules, *rules, *(key[:-1] for key in rules), *PARTS, b"letters"]
+    docs = [*rules, *data.draw(st.lists(st.lists(st.sampled_from(atoms), max_size=8).map(b"".join), max_size=8))]
+    assert_same(with_options(model_bytes(UNK, A, normalizer={CHARSMAP: charsmap_blob(rules)}), flags), docs)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["か", "か\u3099"],
+        ["か\u3099", "か"],
+        ["か", b"\xe3"],
+        ["か", b"\xe3\x81"],
+        ["か\u3099", "\u3099"],
+        ["か".encode() + b"\xe3"],
+        ["か".encode() + b"\xe3\x82"],
+        ["か".encode() + b"\xe3a"],
+        ["か".encode() + b"\xe3\x82a"],
+        ["か".encode() + b"\xe0\x83\x95"],
+        ["か".encode() + b"\xed\xa0\x80"],
+        ["か".encode() + b"\x82"],
+        ["か😀", "a😀", b"\xf0\x9f"],
+        [" \u3099", "  "],
+        ["a\u3099", "aa"],
+    ],
+)
+def test_keys_that_go_on_in_odd_ways_are_found(keys):
+    rules = {key if isinstance(key, bytes) else key.encode(): b"y" if i else b"w  v" for i, key in enumerate(keys)}
+    atoms = [
+        "か".encode(),
+        "\u3099".encode(),
+        b"a",
+        b" ",
+        b"\xe3",
+        b"\xe3\x82",
+        b"\xe0\x83\x95",
+        b"\xed\xa0\x80",
+        *rules,
+    ]
+    docs = [b"".join(parts) for size in (1, 2, 3) for parts in itertools.product(atoms, repeat=size)]
+    for flags in ((1, 1, 1, 0), (0, 0, 0, 0)):
+        assert_same(with_options(model_bytes(UNK, A, normalizer={CHARSMAP: charsmap_blob(rules)}), flags), docs)
+
+
+def test_a_map_of_endless_branches_is_read_in_time(trained):
+    """Every byte leads back to where it came from, so the map holds as many beginnings as there are strings."""
+    blob = struct.pack("<I512I", 2048, 256 << 10, *[0] * 255, *(byte << 10 | byte for byte in range(256))) + b"\0"
+    data = model_bytes(UNK, A, normalizer={CHARSMAP: blob})
+    before = time.process_time()
+    assert_same(data, [b"a  b \xe3\x81\x82\xff", bytes(range(256))])
+    assert time.process_time() - before < 10
 
 
 @settings(deadline=None, max_examples=200)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 import lzma
 import re
 import zipfile
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpu_lattice.models import Decoder, Model
+from gpu_lattice.models.json_text import load_json
 from gpu_lattice.normalizers.bytepiece import BytePieceNormalizer
 from gpu_lattice.vocabulary import Kind, Vocabulary
 from gpu_lattice.weights import fixed_log
@@ -86,7 +86,7 @@ def _unzip(data: bytes, name: str) -> bytes:
 
 def _parse(data: bytes, name: str) -> dict[str, Any]:
     try:
-        entries = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
+        entries = load_json(data.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: not UTF-8 at byte {error.start}; a BytePiece model is JSON in UTF-8") from error
     except (ValueError, RecursionError) as error:
@@ -109,6 +109,33 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _in_order_of_ids(entries: dict[str, Any], name: str) -> tuple[list[bytes], list[float]]:
     """Tokens and their counts by ascending id, once every entry has been found sound."""
+    return _if_all_are_plain(entries) or _one_by_one(entries, name)
+
+
+def _if_all_are_plain(entries: dict[str, Any]) -> tuple[list[bytes], list[float]] | None:
+    """What `_one_by_one` returns, if no entry needs a closer look."""
+    values = list(entries.values())
+    if set(map(type, values)) != {list} or set(map(len, values)) != {3}:
+        return None
+    ids, texts, counts = ([value[k] for value in values] for k in range(3))
+    if set(map(type, ids)) != {int} or set(map(type, texts)) != {str} or not set(map(type, counts)) <= {int, float}:
+        return None
+    try:
+        tokens = [binascii.a2b_base64(key, strict_mode=True) for key in entries]
+        id_array, count_array = np.array(ids, np.int64), np.array(counts, np.float64)
+    except (ValueError, OverflowError):
+        return None
+    order = np.argsort(id_array)
+    is_plain = (
+        np.array_equal(id_array[order], np.arange(len(SPECIALS), len(SPECIALS) + len(ids)))
+        and bool(np.all((count_array > 0) & (count_array < 2.0**64)))
+        and len(set(tokens)) == len(tokens)
+        and b"" not in tokens
+    )
+    return ([tokens[i] for i in order.tolist()], [counts[i] for i in order.tolist()]) if is_plain else None
+
+
+def _one_by_one(entries: dict[str, Any], name: str) -> tuple[list[bytes], list[float]]:
     first_id = len(SPECIALS)
     by_id: dict[int, tuple[bytes, float]] = {}
     id_of: dict[bytes, int] = {}
@@ -155,11 +182,6 @@ def _vocabulary(tokens: list[bytes], counts: list[float]) -> Vocabulary:
     names = SPECIALS + [token.decode(errors="backslashreplace") for token in tokens]
     kinds = np.full(len(names), Kind.NORMAL, np.uint8)
     kinds[: len(SPECIALS)] = Kind.CONTROL
-    id_of = {name: i for i, name in reversed(list(enumerate(names)))}
-    # Where a token of broken UTF-8 and one of plain text print alike, the name means the plain text; <pad> as well
-    # as a token of that spelling, the id of the special.
-    id_of |= {names[i]: i for i, surface in enumerate(surfaces) if names[i].encode() == surface}
-    id_of |= {special: i for i, special in enumerate(SPECIALS)}
     # Exact integers are summed before the one rounding to a double, as the tool does.
     count, total = np.array(counts, np.float64), np.array([sum(counts)], np.float64)
     no_score = np.zeros(len(SPECIALS))
@@ -176,5 +198,18 @@ def _vocabulary(tokens: list[bytes], counts: list[float]) -> Vocabulary:
         best_unk_score=0.0,
         byte_ids=None,
         unknown_runs="merge",
-        id_of=id_of,
+        id_of=_ids_by_name(names, surfaces),
     )
+
+
+def _ids_by_name(names: list[str], surfaces: list[bytes]) -> dict[str, int]:
+    """name -> id. Where a token of broken UTF-8 and one of plain text print alike, the name means the plain text.
+
+    Where a token is spelled like a special (<pad> ..), it means the special.
+    """
+    id_of = dict(zip(names, range(len(names)), strict=True))
+    if len(id_of) < len(names):
+        id_of = {name: i for i, name in reversed(list(enumerate(names)))}
+        id_of |= {names[i]: i for i, surface in enumerate(surfaces) if names[i].encode() == surface}
+        id_of |= {special: i for i, special in enumerate(SPECIALS)}
+    return id_of

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from importlib import import_module
 
-from gpu_lattice.models import Model, bytepiece, hf_tokenizers, sentencepiece
+from gpu_lattice.models import Model
+
+# A file that begins otherwise is no JSON and no zip, and the readers of those need not be loaded.
+_JSON_OR_ZIP = re.compile(rb"(\xef\xbb\xbf)?\s*\{|PK")
 
 
 def read_model(data: bytes, name: str) -> Model:
@@ -12,8 +16,8 @@ def read_model(data: bytes, name: str) -> Model:
 
     name: what errors call the file. Raises ValueError for a file of no known format, and what its reader raises.
     """
-    readers: tuple[Any, ...] = (bytepiece, hf_tokenizers, sentencepiece)
-    for reader in readers:
+    for known in ("bytepiece", "hf_tokenizers", "sentencepiece") if _JSON_OR_ZIP.match(data) else ("sentencepiece",):
+        reader = import_module(f"gpu_lattice.models.{known}")
         if reader.looks_like(data):
             model: Model = reader.read(data, name)
             return model

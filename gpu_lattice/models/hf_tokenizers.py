@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpu_lattice.models import Decoder, Model
+from gpu_lattice.models.json_text import load_json
 from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer, metaspace_scheme
 from gpu_lattice.vocabulary import Kind, Vocabulary
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 KEYS = (
     "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
     "model",
 )  # fmt: skip
 UNK_PENALTY = 10.0
+LARGEST_SCORE = sys.float_info.max
 # Where the ids of the text itself go, among those that a post-processor adds.
 TEXT = None
 
@@ -52,14 +56,15 @@ def read(data: bytes, name: str) -> Model:
     file = _parse(data, name)
     unigram = _unigram(file, name)
     pieces, scores = _pieces(unigram.get("vocab"), name)
-    added = _added_tokens(file.get("added_tokens", []), pieces, name)
+    id_of = dict(zip(pieces, range(len(pieces)), strict=True))
+    added = _added_tokens(file.get("added_tokens", []), id_of, len(pieces), name)
     ignored = [key for key in ("truncation", "padding") if file.get(key) is not None]
     normalizer = hf_normalizer(file.get("normalizer"), file.get("pre_tokenizer"), added, name, ignored)
     names = _names(pieces, added, normalizer.normalize_str)
     prefix_ids, suffix_ids = _around(file.get("post_processor"), len(names), name)
     return Model(
         kind="huggingface",
-        vocabulary=_vocabulary(unigram, pieces, scores, added, names, name),
+        vocabulary=_vocabulary(unigram, pieces, scores, id_of, added, names, name),
         normalizer=normalizer,
         decoder=_decoder(file.get("decoder"), unigram, names, name),
         prefix_ids=prefix_ids,
@@ -69,7 +74,7 @@ def read(data: bytes, name: str) -> Model:
 
 def _parse(data: bytes, name: str) -> Component:
     try:
-        file = json.loads(data.decode(), parse_constant=_not_a_number)
+        file = load_json(data.decode(), parse_constant=_not_a_number)
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is no tokenizer.json: it is not UTF-8 ({error}); get the file again") from None
     except RecursionError:
@@ -120,42 +125,59 @@ def _kind_of_untyped(model: Component) -> str:
     return "WordPiece" if "max_input_chars_per_word" in model else "WordLevel"
 
 
-def _pieces(vocab: Any, name: str) -> tuple[list[str], list[float]]:
+def _pieces(vocab: Any, name: str) -> tuple[list[str], NDArray[np.float64]]:
     if not isinstance(vocab, list) or not vocab:
         raise ValueError(f"{name}: its vocab is {vocab!r:.60}, not a list of [piece, score]; get the file again")
-    pieces: list[str] = []
-    scores: list[float] = []
+    if set(map(type, vocab)) != {list} or set(map(len, vocab)) != {2}:
+        raise _bad_entry(vocab, name)
+    pieces, raw = [piece for piece, _ in vocab], [score for _, score in vocab]
+    if set(map(type, pieces)) != {str} or not set(map(type, raw)) <= {int, float}:
+        raise _bad_entry(vocab, name)
+    try:
+        scores = np.array(raw, np.float64)
+        "".join(pieces).encode()
+    except (OverflowError, UnicodeEncodeError):
+        raise _bad_entry(vocab, name) from None
+    if "" in pieces or not np.isfinite(scores).all():
+        raise _bad_entry(vocab, name)
+    return pieces, scores
+
+
+def _bad_entry(vocab: list[Any], name: str) -> ValueError:
+    """What is wrong with the first entry that is no text with a finite score."""
     for i, entry in enumerate(vocab):
         if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str) or not _is_number(entry[1]):
-            raise ValueError(f"{name}: entry {i} of the vocab is {entry!r:.80}, not [piece, score]; get the file again")
-        piece, score = entry[0], float(entry[1])
+            return ValueError(
+                f"{name}: entry {i} of the vocab is {entry!r:.80}, not [piece, score]; get the file again"
+            )
+        piece, score = entry
         if not piece:
-            raise ValueError(f"{name}: piece {i} is empty, so no text can ever be it; remove or rename it")
-        if not math.isfinite(score):
-            raise ValueError(f"{name}: the score of piece {i} ({piece!r:.60}) is {score}; it must be finite")
-        _check_text(piece, f"{name}: piece {i}")
-        pieces.append(piece)
-        scores.append(score)
-    return pieces, scores
+            return ValueError(f"{name}: piece {i} is empty, so no text can ever be it; remove or rename it")
+        if not abs(score) <= LARGEST_SCORE:
+            return ValueError(f"{name}: the score of piece {i} ({piece!r:.60}) is {score!r:.60}; it must be finite")
+        try:
+            piece.encode()
+        except UnicodeEncodeError:
+            return _half_pair(piece, f"{name}: piece {i}")
+    raise AssertionError("unreachable")
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _check_text(text: str, where: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{where} is {text!r:.60}, which holds half of a surrogate pair; get the file again") from None
+def _half_pair(text: str, where: str) -> ValueError:
+    return ValueError(f"{where} is {text!r:.60}, which holds half of a surrogate pair; get the file again")
 
 
-def _added_tokens(entries: Any, pieces: list[str], name: str) -> list[AddedToken]:
-    """The added tokens as the tool has them: by id; of two with the same content the properties are the last one's."""
+def _added_tokens(entries: Any, id_of: dict[str, int], num_pieces: int, name: str) -> list[AddedToken]:
+    """The added tokens as the tool has them: by id; of two with the same content the properties are the last one's.
+
+    id_of: the ids of the pieces.
+    """
     if not isinstance(entries, list):
         raise ValueError(f"{name}: added_tokens is {entries!r:.60}, not a list; get the file again")
-    id_of = {piece: i for i, piece in enumerate(pieces)}
-    next_id = len(pieces)
+    new_ids: dict[str, int] = {}
     tokens: dict[int, AddedToken] = {}
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
     for i, entry in enumerate(entries):
@@ -167,11 +189,14 @@ def _added_tokens(entries: Any, pieces: list[str], name: str) -> list[AddedToken
             )
         if not content:
             continue
-        _check_text(content, f"{name}: added token {i}")
-        if content not in id_of:
-            id_of[content] = next_id
-            next_id += 1
-        tokens[id_of[content]] = AddedToken(content, id_of[content], **{flag: entry[flag] for flag in flags})
+        try:
+            content.encode()
+        except UnicodeEncodeError:
+            raise _half_pair(content, f"{name}: added token {i}") from None
+        token_id = id_of.get(content)
+        if token_id is None:
+            token_id = new_ids.setdefault(content, num_pieces + len(new_ids))
+        tokens[token_id] = AddedToken(content, token_id, **{flag: entry[flag] for flag in flags})
     return [tokens[i] for i in sorted(tokens)]
 
 
@@ -185,7 +210,13 @@ def _names(pieces: list[str], added: Sequence[AddedToken], normalize_str: Any) -
 
 
 def _vocabulary(
-    unigram: Component, pieces: list[str], scores: list[float], added: Sequence[AddedToken], names: list[str], name: str
+    unigram: Component,
+    pieces: list[str],
+    scores: NDArray[np.float64],
+    id_of: dict[str, int],
+    added: Sequence[AddedToken],
+    names: list[str],
+    name: str,
 ) -> Vocabulary:
     unk_id, byte_fallback = unigram.get("unk_id"), unigram.get("byte_fallback", False)
     is_id = isinstance(unk_id, int) and not isinstance(unk_id, bool) and 0 <= unk_id < len(pieces)
@@ -194,15 +225,14 @@ def _vocabulary(
     if not isinstance(byte_fallback, bool):
         raise ValueError(f"{name}: byte_fallback is {byte_fallback!r:.60}, not true or false; get the file again")
     contents = {token.id: token.content for token in added}
-    id_of = {piece: i for i, piece in enumerate(pieces)}
-    num_extra = len(names) - len(pieces)
-    all_scores = np.array(scores + [0.0] * num_extra)
-    unk_score = min(scores) - UNK_PENALTY
+    extra = range(len(pieces), len(names))
+    all_scores = np.concatenate([scores, np.zeros(len(extra))])
+    unk_score = float(scores.min()) - UNK_PENALTY
     in_lattice = np.zeros(len(names), np.bool_)
     in_lattice[list(id_of.values())] = True
     return Vocabulary(
         names=names,
-        surfaces=[(pieces[i] if i < len(pieces) else contents[i]).encode() for i in range(len(names))],
+        surfaces=[piece.encode() for piece in pieces] + [contents[i].encode() for i in extra],
         kinds=_kinds(names, added, unk_id, byte_fallback),
         in_lattice=in_lattice,
         scores=all_scores,
@@ -221,11 +251,10 @@ def _kinds(names: list[str], added: Sequence[AddedToken], unk_id: int | None, by
     """Kinds as decoding needs them: what the tool leaves out of texts is CONTROL, found by name as the tool does."""
     specials = {token.content for token in added if token.special}
     kinds = np.full(len(names), Kind.NORMAL, np.uint8)
-    for i, piece in enumerate(names):
-        if piece in specials:
-            kinds[i] = Kind.CONTROL
-        elif byte_fallback and _BYTE_PIECE.fullmatch(piece):
-            kinds[i] = Kind.BYTE
+    if byte_fallback:
+        kinds[[i for i, piece in enumerate(names) if _BYTE_PIECE.fullmatch(piece)]] = Kind.BYTE
+    if specials:
+        kinds[[i for i, piece in enumerate(names) if piece in specials]] = Kind.CONTROL
     if unk_id is not None and kinds[unk_id] != Kind.CONTROL:
         kinds[unk_id] = Kind.UNKNOWN
     return kinds

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numba import njit
 
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.normalizers.charsmap import parse_charsmap
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 WIRE_TYPES = {VARINT, BYTES, *FIXED_BYTES}
-FLOAT = struct.Struct("<f")
 LAST_FIELD = (1 << 29) - 1
 MODEL_FIELDS = {1: BYTES, 2: BYTES, 3: BYTES, 5: BYTES}
 PIECE_FIELDS = {1: BYTES, 2: FIXED32, 3: VARINT}
@@ -32,6 +31,10 @@ UNIGRAM = 1
 OTHER_MODEL_TYPES = {2: "BPE", 3: "word", 4: "character"}
 ORDINARY_KINDS = (Kind.NORMAL, Kind.USER_DEFINED, Kind.UNUSED)
 LAST_KIND = max(Kind)
+# The bytes that plain pieces are read by: a field's number and wire type, below 128 like most lengths.
+PIECE_TAG, TEXT_TAG, SCORE_TAG, KIND_TAG = 1 << 3 | BYTES, 1 << 3 | BYTES, 2 << 3 | FIXED32, 3 << 3 | VARINT
+BLOCK_PIECES = 1 << 16
+LARGEST_INT64 = (1 << 63) - 1
 MAX_PIECE_BYTES = 7999
 UNKNOWN_PENALTY = np.float32(10)
 UNKNOWN_SURFACE = " \u2047 ".encode()
@@ -46,11 +49,12 @@ class _ModelError(Exception):
 
 @dataclass
 class _Proto:
-    """A ModelProto as it was parsed; specs are by field number."""
+    """A ModelProto as it was parsed; kinds are int64 and not checked, lengths of the pieces, specs by field number."""
 
-    pieces: list[bytes] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    kinds: list[int] = field(default_factory=list)
+    pieces: list[bytes]
+    lengths: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    kinds: NDArray[np.int64]
     trainer: Spec = field(default_factory=dict)
     normalizer: Spec = field(default_factory=dict)
     denormalizer: Spec = field(default_factory=dict)
@@ -107,28 +111,83 @@ def _strip(normalizer: Spec) -> Literal["prefix", "leading"] | None:
 
 
 def _parse(data: bytes) -> _Proto:
-    proto = _Proto()
-    specs = {2: (proto.trainer, TRAINER_FIELDS), 3: (proto.normalizer, NORMALIZER_FIELDS)}
-    specs[5] = (proto.denormalizer, NORMALIZER_FIELDS)
-    for number, start, stop in _fields(data, 0, len(data), MODEL_FIELDS):
+    """Pieces come in runs of one plain form, which are read by a compiled loop; everything else field by field."""
+    values = np.frombuffer(data, np.uint8)
+    trainer: Spec = {}
+    normalizer: Spec = {}
+    denormalizer: Spec = {}
+    specs = {2: (trainer, TRAINER_FIELDS), 3: (normalizer, NORMALIZER_FIELDS), 5: (denormalizer, NORMALIZER_FIELDS)}
+    block = np.empty((BLOCK_PIECES, 4), np.int64)
+    blocks: list[NDArray[np.int64]] = []
+    i = 0
+    while i < len(data):
+        num_plain, i = _read_plain_pieces(values, i, block)
+        blocks.append(block[:num_plain].copy())
+        for number, start, stop in _fields(data, i, len(data), MODEL_FIELDS):
+            if number == 1:
+                blocks.append(_read_piece(data, start, stop))
+                i = stop
+                break
+            if number in specs:
+                spec, known = specs[number]
+                for inner, value, end in _fields(data, start, stop, known):
+                    if inner in known:
+                        spec[inner] = data[value:end] if known[inner] == BYTES else value
+        else:
+            break
+    rows = np.concatenate([np.empty((0, 4), np.int64), *blocks])
+    starts, stops, bits, kinds = rows.T
+    pieces = [data[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+    scores = bits.astype(np.uint32).view(np.float32)
+    return _Proto(pieces, stops - starts, scores, kinds, trainer, normalizer, denormalizer)
+
+
+def _read_piece(data: bytes, start: int, stop: int) -> NDArray[np.int64]:
+    """One row as _read_plain_pieces writes them."""
+    text, bits, kind = (start, start), 0, int(Kind.NORMAL)
+    for number, value, end in _fields(data, start, stop, PIECE_FIELDS):
         if number == 1:
-            piece, score, kind = b"", 0.0, 1
-            for inner, value, end in _fields(data, start, stop, PIECE_FIELDS):
-                if inner == 1:
-                    piece = data[value:end]
-                elif inner == 2:
-                    (score,) = FLOAT.unpack_from(data, value)
-                elif inner == 3:
-                    kind = value
-            proto.pieces.append(piece)
-            proto.scores.append(score)
-            proto.kinds.append(kind)
-        elif number in specs:
-            spec, known = specs[number]
-            for inner, value, end in _fields(data, start, stop, known):
-                if inner in known:
-                    spec[inner] = data[value:end] if known[inner] == BYTES else value
-    return proto
+            text = value, end
+        elif number == 2:
+            bits = int.from_bytes(data[value:end], "little")
+        elif number == 3:
+            kind = value
+    return np.array([[*text, bits, min(kind, LARGEST_INT64)]])
+
+
+@njit(nogil=True, cache=True)
+def _read_plain_pieces(data, i, rows):  # type: ignore[no-untyped-def]
+    """Fill rows (start and stop of the text, bits of the score, kind), one for each piece from i on, as far as they go.
+
+    Returns (number of pieces, where the next field begins). Plain is a piece of less than 128 bytes that has no other
+    fields than these three, and a kind below 128.
+    """
+    n = 0
+    while n < len(rows) and i + 2 <= len(data) and data[i] == PIECE_TAG:
+        p, stop = i + 2, i + 2 + np.int64(data[i + 1])
+        if data[i + 1] >= 128 or stop > len(data):
+            break
+        rows[n, 0], rows[n, 1], rows[n, 2], rows[n, 3] = p, p, 0, 1
+        while p + 2 <= stop:
+            tag, byte = data[p], np.int64(data[p + 1])
+            if tag == TEXT_TAG and byte < 128 and p + 2 + byte <= stop:
+                rows[n, 0], rows[n, 1] = p + 2, p + 2 + byte
+                p += 2 + byte
+            elif tag == SCORE_TAG and p + 5 <= stop:
+                rows[n, 2] = (
+                    byte | np.int64(data[p + 2]) << 8 | np.int64(data[p + 3]) << 16 | np.int64(data[p + 4]) << 24
+                )
+                p += 5
+            elif tag == KIND_TAG and byte < 128:
+                rows[n, 3] = byte
+                p += 2
+            else:
+                break
+        if p != stop:
+            break
+        i = stop
+        n += 1
+    return n, i
 
 
 def _fields(data: bytes, start: int, stop: int, known: dict[int, int]) -> Iterator[tuple[int, int, int]]:
@@ -206,15 +265,17 @@ def _vocabulary(proto: _Proto) -> Vocabulary:
     scores = _checked_scores(proto.scores)
     unk_score = float(scores.min(initial=np.finfo(np.float32).max, where=kinds == Kind.NORMAL) - UNKNOWN_PENALTY)
     # SentencePiece counts a user-defined symbol's bytes when it encodes, and its characters when it samples.
-    is_user_defined = kinds == Kind.USER_DEFINED
-    num_bytes, num_characters = _lengths(proto.pieces), _lengths(names)
+    user_defined = np.flatnonzero(kinds == Kind.USER_DEFINED)
+    best_scores, sample_scores = scores.copy(), scores.copy()
+    best_scores[user_defined] = _user_defined_scores([proto.pieces[i] for i in user_defined])
+    sample_scores[user_defined] = _user_defined_scores([names[i] for i in user_defined])
     return Vocabulary(
         names=names,
         surfaces=_surfaces(proto.pieces, kinds, byte_ids),
         kinds=kinds,
-        in_lattice=(kinds == Kind.NORMAL) | is_user_defined,
-        scores=np.where(is_user_defined, _user_defined_score(num_characters), scores).astype(np.float64),
-        best_scores=np.where(is_user_defined, _user_defined_score(num_bytes), scores),
+        in_lattice=(kinds == Kind.NORMAL) | (kinds == Kind.USER_DEFINED),
+        scores=sample_scores.astype(np.float64),
+        best_scores=best_scores,
         symbols="characters",
         unk_id=unknown_ids[0] if unknown_ids else None,
         unk_score=unk_score,
@@ -230,21 +291,31 @@ def _checked_kinds(proto: _Proto, byte_fallback: bool) -> NDArray[np.uint8]:
 
     A piece of one zero byte may stand in the list as unused, which byte fallback makes it in any case.
     """
-    for i_piece, (piece, kind) in enumerate(zip(proto.pieces, proto.kinds, strict=True)):
+    is_odd = (proto.kinds < 1) | (proto.kinds > LAST_KIND) | (proto.lengths == 0) | (proto.lengths > MAX_PIECE_BYTES)
+    if b"\0" in b"".join(proto.pieces):
+        is_odd |= np.array([0 in piece for piece in proto.pieces])
+    kinds = proto.kinds.astype(np.uint8)
+    for i_piece in np.flatnonzero(is_odd).tolist():
+        piece, kind = proto.pieces[i_piece], int(proto.kinds[i_piece])
         if not 1 <= kind <= LAST_KIND:
             raise _ModelError(f"piece {i_piece} is of the unknown type {kind}")
         if not piece:
             raise _ModelError(f"piece {i_piece} is empty")
         if len(piece) > MAX_PIECE_BYTES:
             raise _ModelError(f"piece {i_piece} has {len(piece)} bytes, and {MAX_PIECE_BYTES} are the most")
-        if 0 in piece and not (piece == NUL_PIECE and (byte_fallback or kind == Kind.UNUSED)):
+        if piece != NUL_PIECE or not (byte_fallback or kind == Kind.UNUSED):
             raise _ModelError(f"piece {i_piece} holds a zero byte: {piece!r:.60}")
-    kinds = np.array(proto.kinds, np.uint8)
-    kinds[[i_piece for i_piece, piece in enumerate(proto.pieces) if piece == NUL_PIECE]] = Kind.UNUSED
+        kinds[i_piece] = Kind.UNUSED
     return kinds
 
 
 def _names(pieces: list[bytes]) -> list[str]:
+    """The pieces as text: in one go, unless that does not give as many or finds what is no text."""
+    try:
+        names = b"\0".join(pieces).decode().split("\0")
+        return names if len(names) == len(pieces) else [piece.decode() for piece in pieces]
+    except UnicodeDecodeError:
+        pass
     try:
         return [piece.decode() for piece in pieces]
     except UnicodeDecodeError as error:
@@ -253,6 +324,9 @@ def _names(pieces: list[bytes]) -> list[str]:
 
 def _ids_by_name(names: list[str], kinds: NDArray[np.uint8]) -> dict[str, int]:
     """name -> id. Control, unknown and byte pieces are a name space of their own, and win."""
+    id_of = dict(zip(names, range(len(names)), strict=True))
+    if len(id_of) == len(names) and "\0" not in id_of and np.isin(kinds, ORDINARY_KINDS).any():
+        return id_of
     ordinary: dict[str, int] = {}
     reserved: dict[str, int] = {}
     for i_piece, (name, kind) in enumerate(zip(names, kinds.tolist(), strict=True)):
@@ -285,21 +359,16 @@ def _byte_ids(names: list[str], kinds: NDArray[np.uint8], byte_fallback: bool) -
     return byte_ids
 
 
-def _checked_scores(raw: list[float]) -> NDArray[np.float32]:
-    scores = np.array(raw, np.float32)
+def _checked_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     odd = np.flatnonzero(~np.isfinite(scores))
     if len(odd):
         raise _ModelError(f"the score of piece {odd[0]} is {scores[odd[0]]}")
     return scores
 
 
-def _lengths(items: Sequence[str] | Sequence[bytes]) -> NDArray[np.int64]:
-    return np.fromiter(map(len, items), np.int64, len(items))
-
-
-def _user_defined_score(length: NDArray[np.int64]) -> NDArray[np.float32]:
-    """In float64 and then rounded, as in SentencePiece's C++."""
-    return (0.1 * (length - 1)).astype(np.float32)
+def _user_defined_scores(symbols: Sequence[str] | Sequence[bytes]) -> NDArray[np.float32]:
+    """By length, in float64 and then rounded, as in SentencePiece's C++."""
+    return (0.1 * (np.array([len(symbol) for symbol in symbols], np.int64) - 1)).astype(np.float32)
 
 
 def _surfaces(pieces: list[bytes], kinds: NDArray[np.uint8], byte_ids: NDArray[np.int32] | None) -> list[bytes]:

@@ -7,8 +7,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numba import njit
 
 from gpu_lattice.normalizers import NormalizedBatch
@@ -144,6 +142,9 @@ def _nfc(text: NDArray[np.uint8], bounds: NDArray[np.int64]) -> tuple[NDArray[np
     n = len(bounds) // 2
     if n == 0:
         return _read_only(np.empty(0, np.uint8)), _read_only(np.zeros(1, np.int64))
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     between_too = pa.LargeStringArray.from_buffers(len(bounds) - 1, pa.py_buffer(bounds), pa.py_buffer(text))
     normalized = pc.utf8_normalize(between_too.take(pa.array(np.arange(0, len(bounds), 2))), form="NFC")
     _, offsets, values = normalized.buffers()

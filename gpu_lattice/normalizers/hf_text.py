@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
+from gpu_lattice.kernels.cpu.words import LITTLE_ENDIAN, ONES, bytes_equal, load_eight, store_eight, trailing_zeros
 from gpu_lattice.normalizers.charsmap import CharsMap, shortest_match
 from gpu_lattice.normalizers.graphemes import LAST_ALONE, LAST_FIRST, cluster_end, decode_character, grapheme_classes
 
@@ -24,6 +25,7 @@ LONGEST_CLUSTER = 5
 SPACE = 0x20
 STRIP_LEFT, STRIP_RIGHT = 1, 2
 NEVER, FIRST, ALWAYS = range(3)
+SPACES = np.uint64(SPACE) * ONES
 
 
 class Parts(NamedTuple):
@@ -540,7 +542,7 @@ def cut(cutter, values, parts):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def _room(at_whitespace, mark, bounds, values, starts, stops, tokens):  # type: ignore[no-untyped-def]
     """No fewer than the (bytes, chunks) that the parts are cut into, with the bytes that _put_marked writes ahead."""
-    num_bytes, num_chunks, num_marks = 4, len(starts) + 1, 0
+    num_bytes, num_chunks, num_marks = 8, len(starts) + 1, 0
     for i_part in range(len(starts)):
         start, stop, token = starts[i_part], stops[i_part], tokens[i_part]
         if token >= 0:
@@ -576,33 +578,43 @@ def _word_end(values, i, stop):  # type: ignore[no-untyped-def]
 def _put_marked(mark, has_prefix, split, collapse, values, start, stop, out, size, ends, num_chunks):  # type: ignore[no-untyped-def]
     """Write values[start:stop] with spaces as Metaspace has them; returns (size, num_chunks).
 
-    The end of the last chunk is left to the caller. Branches on the text are dear, so every byte is written as if it
-    were a space, and every position as if a chunk ended there; what was not so is written over. Unsigned numbers spare
-    the check for negative indices.
+    The end of the last chunk is left to the caller.
     """
-    text = values[start:stop]
-    length = mark.size
+    begin, i, after_space = size, start, False
+    length, firsts = mark.size, np.uint64(mark[0]) * ONES
     first, second = mark[0], mark[min(1, length - 1)]
     third, fourth = mark[min(2, length - 1)], mark[length - 1]
-    begin = np.uint64(size)
-    if has_prefix and text[0] != SPACE and not _stands_at(mark, text, 0, len(text)):
+    if has_prefix and values[i] != SPACE and not _stands_at(mark, values, i, stop):
         size = _copy(mark, 0, length, out, size)
-    at, i_chunk = np.uint64(size), np.uint64(num_chunks)
-    after_space = False
-    for k in range(len(text)):
-        byte = text[k]
+    while i < stop:
+        if LITTLE_ENDIAN and i + 8 <= values.size:
+            word = load_eight(values, i)
+            store_eight(out, size, word)
+            num_copied = min(trailing_zeros(bytes_equal(word, SPACES) | bytes_equal(word, firsts)) >> 3, stop - i)
+            i += num_copied
+            size += num_copied
+            after_space = after_space and num_copied == 0
+            if num_copied == 8 or i == stop:
+                continue
+        byte = values[i]
         is_space = byte == SPACE
-        is_mark = is_space & (not (collapse & after_space))
-        ends_chunk = is_mark
-        if byte == first and not is_space:
-            ends_chunk |= _stands_at(mark, text, k, len(text))
-        out[at] = first if is_space else byte
-        out[at + np.uint64(1)], out[at + np.uint64(2)], out[at + np.uint64(3)] = second, third, fourth
-        ends[i_chunk] = at
-        i_chunk += np.uint64(ends_chunk & split & (at > begin))
-        at += np.uint64(length) if is_mark else np.uint64(not is_space)
+        is_mark = is_space and not (collapse and after_space)
+        if (
+            split
+            and size > begin
+            and (is_mark or (byte == first and not is_space and _stands_at(mark, values, i, stop)))
+        ):
+            ends[num_chunks] = size
+            num_chunks += 1
+        if is_mark:
+            out[size], out[size + 1], out[size + 2], out[size + 3] = first, second, third, fourth
+            size += length
+        elif not is_space:
+            out[size] = byte
+            size += 1
         after_space = is_space
-    return np.int64(at), np.int64(i_chunk)
+        i += 1
+    return size, num_chunks
 
 
 @njit(nogil=True, cache=True)

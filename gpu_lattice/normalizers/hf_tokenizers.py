@@ -205,7 +205,9 @@ class CompiledNormalizer:
         def work(start: int, stop: int) -> tuple[Any, ...]:
             return self._rules.pre_tokenize(texts.values, whole_documents(texts.offsets[start : stop + 1]))
 
-        values, offsets, chunk_offsets, hits = _join(map_ranges(work, byte_ranges(texts.offsets), threads))
+        # What one thread writes need not be put together again.
+        ranges = byte_ranges(texts.offsets) if threads > 1 else [(0, len(texts))]
+        values, offsets, chunk_offsets, hits = _join(map_ranges(work, ranges, threads))
         hits[:, 1] = self._rules.token_ids[hits[:, 1]]
         return NormalizedBatch(
             values, offsets, chunk_offsets, _chunk_ids(len(chunk_offsets) - 1, hits) if len(hits) else None
@@ -276,6 +278,9 @@ def _chunk_ids(num_chunks: int, hits: NDArray[np.int64]) -> NDArray[np.int32]:
 
 def _join(ranges: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     """What `Rules.pre_tokenize` says of ranges, as (values, offsets, chunk_offsets, hits) of all documents."""
+    if len(ranges) == 1:
+        values, offsets, ends, hits = ranges[0]
+        return values, offsets, np.concatenate([np.zeros(1, np.int64), ends]), hits
     values = np.concatenate([values for values, _, _, _ in ranges])
     bytes_before = np.cumsum([0, *(len(values) for values, _, _, _ in ranges)])
     chunks_before = np.cumsum([0, *(len(ends) for _, _, ends, _ in ranges)])

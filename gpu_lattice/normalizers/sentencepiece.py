@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
-from gpu_lattice.normalizers import NormalizedBatch
-from gpu_lattice.normalizers.charsmap import (
-    HAS_LEAF,
-    LABEL,
-    MAX_MATCHES,
-    VALUE,
-    CharsMap,
-    child_offset,
-    identity,
-    longest_match,
-    zero_byte,
+from gpu_lattice.kernels.cpu.cuts import code_point
+from gpu_lattice.kernels.cpu.words import (
+    HIGH_BITS,
+    bytes_equal,
+    bytes_outside,
+    load_eight,
+    store_eight,
+    trailing_zeros,
 )
+from gpu_lattice.normalizers import NormalizedBatch
+from gpu_lattice.normalizers.characters import (
+    BEGINS,
+    FOLLOWS,
+    LOOK_UP,
+    NOT_DIRECT,
+    REPLACED,
+    Characters,
+    characters_of,
+)
+from gpu_lattice.normalizers.charsmap import CharsMap, identity, longest_match, zero_byte
 from gpu_lattice.parallel import byte_ranges, map_ranges
 
 if TYPE_CHECKING:
@@ -28,25 +36,32 @@ if TYPE_CHECKING:
     from gpu_lattice.text_batch import TextBatch
 
 MAX_USER_DEFINED_MATCHES = 64
-NOT_DIRECT = 255
+SPACE = 0x20
+ESCAPED_SPACE = "\u2581".encode()
+# Bytes that may be written beyond the end of what is meant.
+SLACK = 8
 
 
-class Tables(NamedTuple):
-    """What the compiled functions read.
+class Symbols(NamedTuple):
+    """The user-defined symbols, sorted: symbol i is values[offsets[i]:offsets[i + 1]].
 
-    charsmap      the character map
-    direct        uint8 [256], the ASCII byte that an ASCII byte becomes when no byte above 127 follows it; NOT_DIRECT
-                  where the byte alone does not decide
-    user_values   uint8, the user-defined symbols, sorted, one after another
-    user_offsets  int64 [num_symbols + 1] into user_values
-    user_first    int64 [257], symbols user_first[b]..user_first[b + 1] begin with the byte b
+    Those that begin with the byte b are first[b]..first[b + 1].
+
+    values uint8, offsets int64 [num_symbols + 1], first int64 [257]
     """
 
+    values: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    first: NDArray[np.int64]
+
+
+class Rules(NamedTuple):
+    """What the compiled functions read. space: the bytes that are written for a space, as one word."""
+
+    characters: Characters
     charsmap: CharsMap
-    direct: NDArray[np.uint8]
-    user_values: NDArray[np.uint8]
-    user_offsets: NDArray[np.int64]
-    user_first: NDArray[np.int64]
+    symbols: Symbols
+    space: np.uint64
     dummy_prefix: bool
     dummy_suffix: bool
     remove_extra: bool
@@ -82,13 +97,17 @@ class SentencePieceNormalizer:
         symbols = sorted(set(user_defined))
         if b"" in symbols:
             raise ValueError("a user-defined symbol is empty; leave it out")
+        space = ESCAPED_SPACE if escape_whitespaces else b" "
         self.name = name
-        self.tables = Tables(
+        self.rules = Rules(
+            characters_of(charsmap, symbols),
             charsmap,
-            _direct_bytes(charsmap, symbols),
-            np.frombuffer(b"".join(symbols), np.uint8).copy(),
-            np.cumsum([0, *map(len, symbols)], dtype=np.int64),
-            np.searchsorted(np.array([symbol[0] for symbol in symbols], np.int64), np.arange(257)).astype(np.int64),
+            Symbols(
+                np.frombuffer(b"".join(symbols), np.uint8).copy(),
+                np.cumsum([0, *map(len, symbols)], dtype=np.int64),
+                np.searchsorted(np.array([symbol[0] for symbol in symbols], np.int64), np.arange(257)).astype(np.int64),
+            ),
+            np.frombuffer(space.ljust(8, b"\0"), np.uint64)[0],
             dummy_prefix=add_dummy_prefix and not treat_whitespace_as_suffix,
             dummy_suffix=add_dummy_prefix and treat_whitespace_as_suffix,
             remove_extra=remove_extra_whitespaces,
@@ -103,179 +122,226 @@ class SentencePieceNormalizer:
 
         def work(start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
             normalized: tuple[NDArray[np.uint8], NDArray[np.int64]]
-            normalized = normalize_range(self.tables, values, offsets, start, stop)
+            normalized = normalize_range(self.rules, values, offsets, start, stop)
             return normalized
 
-        return _join(map_ranges(work, byte_ranges(offsets), threads))
+        # What one thread writes need not be put together again.
+        ranges = byte_ranges(offsets) if threads > 1 else [(0, len(texts))]
+        return _join(map_ranges(work, ranges, threads), threads)
 
     def __repr__(self) -> str:
-        tables = self.tables
-        dummy = "prefix" if tables.dummy_prefix else "suffix" if tables.dummy_suffix else None
+        rules = self.rules
+        dummy = "prefix" if rules.dummy_prefix else "suffix" if rules.dummy_suffix else None
         return (
-            f"SentencePieceNormalizer(name={self.name!r}, charsmap={tables.charsmap.units.nbytes} bytes, "
-            f"user_defined={len(tables.user_offsets) - 1}, dummy_space={dummy!r}, "
-            f"remove_extra_whitespaces={tables.remove_extra}, escape_whitespaces={tables.escape}; compiled)"
+            f"SentencePieceNormalizer(name={self.name!r}, charsmap={rules.charsmap.units.nbytes} bytes, "
+            f"user_defined={len(rules.symbols.offsets) - 1}, dummy_space={dummy!r}, "
+            f"remove_extra_whitespaces={rules.remove_extra}, escape_whitespaces={rules.escape}; compiled)"
         )
 
 
-def _direct_bytes(charsmap: CharsMap, symbols: list[bytes]) -> NDArray[np.uint8]:
-    """The table Tables.direct, found by asking the map about every pair of ASCII bytes."""
-    direct = np.full(256, NOT_DIRECT, np.uint8)
-    symbol_starts = {symbol[0] for symbol in symbols}
-    for byte in range(128):
-        if byte in symbol_starts or _steps_to_ascii(charsmap.units, byte):
-            continue
-        length, at = longest_match(charsmap, np.array([byte], np.uint8), 0, 1)
-        if length == 0:
-            direct[byte] = byte
-        elif charsmap.replacements[at] in range(1, 128) and charsmap.replacements[at + 1] == 0:
-            direct[byte] = charsmap.replacements[at]
-    return direct
-
-
-def _steps_to_ascii(units: NDArray[np.uint32], byte: int) -> bool:
-    """Whether the array has a step by `byte` from its root, and from there a step by some ASCII byte."""
-    if len(units) == 0:
-        return False
-    node = child_offset(int(units[0])) ^ byte
-    unit = int(units[node])
-    if unit & LABEL != byte:
-        return False
-    next_bytes = np.arange(128)
-    return bool(np.any(units[node ^ child_offset(unit) ^ next_bytes] & LABEL == next_bytes))
-
-
-def _join(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> NormalizedBatch:
+def _join(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]], threads: int) -> NormalizedBatch:
     if not parts:
         return NormalizedBatch(np.zeros(0, np.uint8), np.zeros(1, np.int64))
     if len(parts) == 1:
         return NormalizedBatch(*parts[0])
     starts = np.cumsum([0, *(len(values) for values, _ in parts)])
+    joined = np.empty(starts[-1], np.uint8)
+
+    def copy(i: int, _: int) -> None:
+        joined[starts[i] : starts[i + 1]] = parts[i][0]
+
+    map_ranges(copy, [(i, i + 1) for i in range(len(parts))], threads)
     offsets = [part[:-1] + start for (_, part), start in zip(parts, starts, strict=False)]
-    return NormalizedBatch(np.concatenate([values for values, _ in parts]), np.concatenate([*offsets, starts[-1:]]))
+    return NormalizedBatch(joined, np.concatenate([*offsets, starts[-1:]]))
 
 
 @njit(nogil=True, cache=True)
-def normalize_range(tables, values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
+def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     """Documents i_start..i_stop normalized, as (values uint8, offsets int64 [i_stop - i_start + 1])."""
-    out = np.empty(_room(offsets[i_stop] - offsets[i_start]) + 6 * (i_stop - i_start), np.uint8)
-    out_offsets = np.empty(i_stop - i_start + 1, np.int64)
-    out_offsets[0] = 0
-    size = 0
-    for i_doc in range(i_start, i_stop):
-        i, stop, out_start = offsets[i_doc], offsets[i_doc + 1], size
-        out = _grow(out, size, _room(stop - i))
-        if tables.dummy_prefix and i < stop:
-            size = _put_space(out, size, tables.escape)
-        after_space = tables.remove_extra
-        while i < stop:
-            i, size, after_space, room = _write_units(tables, values, i, stop, out, size, after_space)
-            out = _grow(out, size, room)
-        if tables.remove_extra:
-            size = _drop_spaces(out, out_start, size, tables.escape)
-        if tables.dummy_suffix and (size > out_start or not _is_blank(tables, values, offsets[i_doc], stop)):
-            size = _put_space(out, size, tables.escape)
-        out_offsets[i_doc - i_start + 1] = size
-    return out[:size], out_offsets
+    out = np.empty(_room(offsets[i_stop] - offsets[i_start]) + _room(0) * (i_stop - i_start), np.uint8)
+    out_offsets = np.zeros(i_stop - i_start + 1, np.int64)
+    i_doc = write_documents(rules, values, offsets, i_start, i_start, i_stop, out, out_offsets)
+    while i_doc < i_stop:
+        size = out_offsets[i_doc - i_start]
+        larger = np.empty(2 * out.size + _room(offsets[i_doc + 1] - offsets[i_doc]), np.uint8)
+        # A loop, because a slice takes Numba seconds to compile.
+        for k in range(size):
+            larger[k] = out[k]
+        out = larger
+        i_doc = write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets)
+    return out[: out_offsets[-1]], out_offsets
 
 
 @njit(nogil=True, cache=True)
 def _room(num_bytes):  # type: ignore[no-untyped-def]
-    """The most that bytes without replacements become, dummy space included: U+2581 and U+FFFD have three bytes."""
-    return 3 * num_bytes + 6
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _grow(out, size, room):  # type: ignore[no-untyped-def]
-    """`out` with at least `room` bytes after `size`."""
-    if out.size - size >= room:
-        return out
-    larger = np.empty(2 * size + room, np.uint8)
-    # A loop, because a slice takes Numba seconds to compile.
-    for k in range(size):
-        larger[k] = out[k]
-    return larger
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _write_units(tables, values, i, stop, out, size, after_space):  # type: ignore[no-untyped-def]
-    """Write the units of values[i:stop] to out[size:]; returns the state reached and the room that `out` must have.
-
-    A unit is a user-defined symbol, a replacement, a character, or U+FFFD for a byte that is of none. Only a
-    replacement can need more room than `out` was given, and ends the call early.
-    The character map is read here and not by longest_match: a call that passes arrays costs more than a unit, as
-    Numba counts references to them.
-    """
-    direct, units, replacements = tables.direct, tables.charsmap.units, tables.charsmap.replacements
-    user_first, remove_extra = tables.user_first, tables.remove_extra
-    space, space_bytes = (0xE2, 3) if tables.escape else (0x20, 1)
-    root = child_offset(np.int64(units[0])) if units.size else 0
-    while i < stop:
-        byte = np.int64(values[i])
-        ascii_byte = np.int64(direct[byte])
-        if ascii_byte == NOT_DIRECT or (i + 1 < stop and values[i + 1] > 127):
-            if user_first[byte] < user_first[byte + 1]:
-                length = _longest_user_defined(tables, values, i, stop)
-                if length > 0:
-                    size, after_space = _put(tables, out, size, values, i, i + length, after_space)
-                    i += length
-                    continue
-            length, at, num_matches, node = 0, np.int64(0), 0, root
-            for k in range(i, stop if units.size else i):
-                key_byte = np.int64(values[k])
-                unit = np.int64(units[node ^ key_byte])
-                if unit & LABEL != key_byte or num_matches == MAX_MATCHES:
-                    break
-                node ^= key_byte ^ child_offset(unit)
-                if unit & HAS_LEAF:
-                    length, at = k + 1 - i, np.int64(units[node]) & VALUE
-                    num_matches += 1
-            if length > 0:
-                end = zero_byte(replacements, at)
-                room = 3 * (end - at) + _room(stop - i)
-                if out.size - size < room:
-                    return i, size, after_space, room
-                size, after_space = _put(tables, out, size, replacements, at, end, after_space)
-                i += length
-                continue
-            if byte > 127:
-                second = np.int64(values[i + 1]) if i + 1 < stop else 0
-                third = np.int64(values[i + 2]) if i + 2 < stop else 0
-                fourth = np.int64(values[i + 3]) if i + 3 < stop else 0
-                length = _character_length(byte, second, third, fourth)
-                if length > 0:
-                    out[size], out[size + 1], out[size + 2], out[size + 3] = byte, second, third, fourth
-                    size += length
-                else:
-                    out[size], out[size + 1], out[size + 2] = 0xEF, 0xBF, 0xBD
-                    size += 3
-                i += length if length > 0 else 1
-                after_space = False
-                continue
-            ascii_byte = byte
-        i += 1
-        if ascii_byte != 0x20:
-            out[size] = ascii_byte
-            size += 1
-            after_space = False
-        elif not after_space:
-            out[size], out[size + 1], out[size + 2] = space, 0x96, 0x81
-            size += space_bytes
-            after_space = remove_extra
-    return i, size, after_space, 0
+    """The most that a document without replacements takes, with its dummy space: U+2581 and U+FFFD have three bytes."""
+    return 3 * num_bytes + 6 + SLACK
 
 
 @njit(nogil=True, cache=True)
-def _is_blank(tables, values, i, stop):  # type: ignore[no-untyped-def]
+def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets):  # type: ignore[no-untyped-def]
+    """Write documents from i_doc on, and their ends, while `out` has room; returns the first that is not written.
+
+    Nearly every byte is handled here, without a call that passes arrays: such a call costs more than a word, as Numba
+    counts references to them. `settled` is where the units end that the map was asked about: what lies between it and
+    i was copied.
+    """
+    direct, kinds, short, stops = (
+        rules.characters.direct,
+        rules.characters.kinds,
+        rules.characters.short,
+        rules.characters.stops,
+    )
+    folds, by_words, remove_extra = rules.characters.folds, rules.characters.by_words, rules.remove_extra
+    space, space_bytes = rules.space, 3 if rules.escape else 1
+    last_word = values.size - 8
+    size = out_offsets[i_doc - i_start]
+    while i_doc < i_stop:
+        start, stop, first = offsets[i_doc], offsets[i_doc + 1], size
+        if out.size - size < _room(stop - start):
+            break
+        if rules.dummy_prefix and start < stop:
+            store_eight(out, size, space)
+            size += space_bytes
+        i = settled = start
+        after_space = settled_after_space = remove_extra
+        while i < stop:
+            byte = np.int64(values[i])
+            kind, length = np.int64(LOOK_UP), 1
+            if byte < 0x80:
+                if by_words and i <= last_word:
+                    word = load_eight(values, i)
+                    num_copied = min(_plain_bytes(word, stops), stop - i)
+                    store_eight(out, size, _folded(word) if folds else word)
+                    after_space = after_space and num_copied == 0
+                    i += num_copied
+                    size += num_copied
+                    if num_copied == 8 or i == stop:
+                        continue
+                    byte = np.int64(values[i])
+                    if byte >= 0x80:
+                        continue
+                becomes = np.int64(direct[byte])
+                if becomes == SPACE:
+                    if not after_space:
+                        store_eight(out, size, space)
+                        size += space_bytes
+                    after_space = remove_extra
+                    i += 1
+                    continue
+                if becomes != NOT_DIRECT:
+                    out[size] = becomes
+                    after_space = False
+                    size += 1
+                    i += 1
+                    continue
+            elif 0xC2 <= byte < 0xF0:
+                second = np.int64(values[i + 1]) if i + 1 < stop else np.int64(0)
+                third = np.int64(values[i + 2]) if i + 2 < stop else np.int64(0)
+                character = (byte & 0x1F) << 6 | second & 0x3F
+                length, is_whole = 2, second & 0xC0 == 0x80
+                if byte >= 0xE0:
+                    character = (character & 0x3FF) << 6 | third & 0x3F
+                    length, is_whole = 3, is_whole and third & 0xC0 == 0x80 and character >= 0x800
+                if is_whole:
+                    kind = np.int64(kinds[character])
+            if kind & FOLLOWS and settled < i:
+                before = i - 1
+                while values[before] & 0xC0 == 0x80:
+                    before -= 1
+                if kinds[code_point(values, before)[0]] & BEGINS:
+                    size -= i - before
+                    i = before
+                    after_space = (
+                        remove_extra and direct[values[i - 1]] == SPACE if settled < i else settled_after_space
+                    )
+                    kind = np.int64(LOOK_UP)
+            if kind & LOOK_UP:
+                i, size, after_space = _write_unit(
+                    rules.charsmap, rules.symbols, values, i, stop, out, size, after_space, remove_extra, rules.escape
+                )
+                if size < 0:
+                    return i_doc
+                settled, settled_after_space = i, after_space
+                continue
+            if kind & REPLACED:
+                store_eight(out, size, load_eight(short, 8 * character))
+                size += np.int64(short[8 * character + 7])
+            else:
+                out[size], out[size + 1], out[size + 2] = byte, second, third
+                size += length
+            after_space = False
+            i += length
+        if remove_extra:
+            size = _drop_spaces(out, first, size, rules.escape)
+        if rules.dummy_suffix and (size > first or not _is_blank(rules, values, start, stop)):
+            store_eight(out, size, space)
+            size += space_bytes
+        i_doc += 1
+        out_offsets[i_doc - i_start] = size
+    return i_doc
+
+
+@njit(nogil=True, cache=True)
+def _plain_bytes(word, stops):  # type: ignore[no-untyped-def]
+    """How many bytes of a word, from its first, are printable ASCII, no spaces and none of the stops."""
+    others = bytes_outside(word, 0x21, 0x7E)
+    for i_stop in range(stops.size):
+        others |= bytes_equal(word, stops[i_stop])
+    return trailing_zeros(others) >> 3
+
+
+@njit(nogil=True, cache=True)
+def _folded(word):  # type: ignore[no-untyped-def]
+    """The word with a to z for A to Z."""
+    return word | (bytes_outside(word, 0x41, 0x5A) ^ HIGH_BITS) >> np.uint64(2)
+
+
+@njit(nogil=True, cache=True)
+def _write_unit(charsmap, symbols, values, i, stop, out, size, after_space, remove_extra, escape):  # type: ignore[no-untyped-def]
+    """Write the unit at i to out[size:]; returns the state after it, with size -1 if there is too little room.
+
+    A unit is a user-defined symbol, a replacement, a character, or U+FFFD for a byte that is of none. Only a
+    replacement can need more room than `out` was given.
+    """
+    byte = np.int64(values[i])
+    if symbols.first[byte] < symbols.first[byte + 1]:
+        length = _longest_user_defined(symbols, values, i, stop)
+        if length > 0:
+            size, after_space = _put(values, i, i + length, out, size, after_space, remove_extra, escape)
+            return i + length, size, after_space
+    length, at = longest_match(charsmap, values, i, stop)
+    if length > 0:
+        end = zero_byte(charsmap.replacements, at)
+        if out.size - size < 3 * (end - at) + _room(stop - i):
+            return i, np.int64(-1), False
+        size, after_space = _put(charsmap.replacements, at, end, out, size, after_space, remove_extra, escape)
+        return i + length, size, after_space
+    if byte < 0x80:
+        size, after_space = _put(values, i, i + 1, out, size, after_space, remove_extra, escape)
+        return i + 1, size, after_space
+    second = np.int64(values[i + 1]) if i + 1 < stop else 0
+    third = np.int64(values[i + 2]) if i + 2 < stop else 0
+    fourth = np.int64(values[i + 3]) if i + 3 < stop else 0
+    length = _character_length(byte, second, third, fourth)
+    if length == 0:
+        out[size], out[size + 1], out[size + 2] = 0xEF, 0xBF, 0xBD
+        return i + 1, size + 3, False
+    out[size], out[size + 1], out[size + 2], out[size + 3] = byte, second, third, fourth
+    return i + length, size + length, False
+
+
+@njit(nogil=True, cache=True)
+def _is_blank(rules, values, i, stop):  # type: ignore[no-untyped-def]
     """Whether every unit of values[i:stop] is one space."""
-    replacements = tables.charsmap.replacements
+    replacements = rules.charsmap.replacements
     while i < stop:
-        length = _longest_user_defined(tables, values, i, stop)
-        is_space = length <= 1 and values[i] == 0x20
+        length = _longest_user_defined(rules.symbols, values, i, stop)
+        is_space = length <= 1 and values[i] == SPACE
         if length == 0:
-            length, at = longest_match(tables.charsmap, values, i, stop)
+            length, at = longest_match(rules.charsmap, values, i, stop)
             if length > 0:
-                is_space = replacements[at] == 0x20 and replacements[at + 1] == 0
+                is_space = replacements[at] == SPACE and replacements[at + 1] == 0
         if not is_space:
             return False
         i += length if length > 0 else 1
@@ -283,13 +349,13 @@ def _is_blank(tables, values, i, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _longest_user_defined(tables, values, i, stop):  # type: ignore[no-untyped-def]
+def _longest_user_defined(symbols, values, i, stop):  # type: ignore[no-untyped-def]
     """Length of the longest user-defined symbol at i, 0 for none; symbols low..high share the bytes read so far.
 
     Of more than 64 symbols that are prefixes of one another SentencePiece sees the 64 shortest.
     """
-    offsets = tables.user_offsets
-    low, high = tables.user_first[values[i]], tables.user_first[np.int64(values[i]) + 1]
+    offsets = symbols.offsets
+    low, high = symbols.first[values[i]], symbols.first[np.int64(values[i]) + 1]
     depth, length, num_matches = np.int64(1), np.int64(0), 0
     while low < high:
         if offsets[low + 1] - offsets[low] == depth:
@@ -299,18 +365,18 @@ def _longest_user_defined(tables, values, i, stop):  # type: ignore[no-untyped-d
         if i + depth == stop or num_matches == MAX_USER_DEFINED_MATCHES:
             break
         byte = np.int64(values[i + depth])
-        low = _first_symbol(tables, low, high, depth, byte)
-        high = _first_symbol(tables, low, high, depth, byte + 1)
+        low = _first_symbol(symbols, low, high, depth, byte)
+        high = _first_symbol(symbols, low, high, depth, byte + 1)
         depth += 1
     return length
 
 
 @njit(nogil=True, cache=True)
-def _first_symbol(tables, low, high, depth, byte):  # type: ignore[no-untyped-def]
+def _first_symbol(symbols, low, high, depth, byte):  # type: ignore[no-untyped-def]
     """The first of the sorted symbols low..high, all longer than depth, whose byte at depth is not below `byte`."""
     while low < high:
         middle = (low + high) // 2
-        if tables.user_values[tables.user_offsets[middle] + depth] < byte:
+        if symbols.values[symbols.offsets[middle] + depth] < byte:
             low = middle + 1
         else:
             high = middle
@@ -334,22 +400,22 @@ def _character_length(first, second, third, fourth):  # type: ignore[no-untyped-
 
 
 @njit(nogil=True, cache=True)
-def _put(tables, out, size, unit, start, stop, after_space):  # type: ignore[no-untyped-def]
+def _put(unit, start, stop, out, size, after_space, remove_extra, escape):  # type: ignore[no-untyped-def]
     """Write unit[start:stop] without its leading spaces if a space went before; returns (size, whether one did now).
 
     A unit of which nothing is left says nothing about what went before.
     """
-    while after_space and start < stop and unit[start] == 0x20:
+    while after_space and start < stop and unit[start] == SPACE:
         start += 1
     if start == stop:
         return size, after_space
     for k in range(start, stop):
-        if unit[k] == 0x20:
-            size = _put_space(out, size, tables.escape)
+        if unit[k] == SPACE:
+            size = _put_space(out, size, escape)
         else:
             out[size] = unit[k]
             size += 1
-    return size, tables.remove_extra and unit[stop - 1] == 0x20
+    return size, remove_extra and unit[stop - 1] == SPACE
 
 
 @njit(nogil=True, cache=True, inline="always")

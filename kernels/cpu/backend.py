@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -13,11 +13,11 @@ from gpu_lattice.cuts import build_cut_table
 from gpu_lattice.kernels.cpu.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.encode import encode_docs
 from gpu_lattice.kernels.cpu.lattice_build import CHUNK, CUT
-from gpu_lattice.kernels.cpu.launch import CpuLauncher
 from gpu_lattice.kernels.cpu.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.parts import PART_BYTES, plan_parts
 from gpu_lattice.kernels.cpu.sample import sample_parts
 from gpu_lattice.parallel import byte_ranges, map_ranges
+from gpu_lattice.text_batch import to_ragged
 from gpu_lattice.trie import build_trie
 from gpu_lattice.weights import arc_weights
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gpu_lattice.kernels.cpu.launch import CpuLauncher
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
 
@@ -104,26 +105,32 @@ class CpuBackend:
 
     def __init__(self, model: Model, threads: int) -> None:
         vocabulary = model.vocabulary
-        ids = np.flatnonzero(vocabulary.in_lattice).tolist()
+        ids = np.flatnonzero(vocabulary.in_lattice)
+        surfaces, offsets = to_ragged([vocabulary.surfaces[i] for i in ids.tolist()])
         self.threads = threads
         self.vocabulary = vocabulary
         self.before = np.array(model.prefix_ids, np.int32)
         self.after = np.array(model.suffix_ids, np.int32)
-        surfaces = [vocabulary.surfaces[i] for i in ids]
-        self._trie = build_trie(surfaces, ids)
-        self.cuts = build_cut_table(vocabulary)
+        self._trie = build_trie(surfaces, offsets, ids)
+        self.cuts = build_cut_table(surfaces, offsets, vocabulary.symbols == "bytes")
         self._unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
         self._byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
         # An unknown arc has up to 4 bytes.
-        self._longest = max(4, max(map(len, surfaces), default=0))
+        self._longest = max(4, int(np.diff(offsets).max(initial=0)))
         self.best_model = self._build_best_model()
         # Taken and put back by worker threads; pop and append of a deque are atomic.
         self._best_memos: deque[Memo] = deque()
         self._sample_memos: deque[tuple[float, Memo]] = deque()
         self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
-        self.launcher = CpuLauncher(threads)
         best = self.best_model
         self.trie_tables = (best.slots, best.piece_at, vocabulary.has_unknown_arcs, best.is_bytes)
+
+    @cached_property
+    def launcher(self) -> CpuLauncher:
+        """What runs the kernels of lattices, which are loaded for the first of them."""
+        from gpu_lattice.kernels.cpu.launch import CpuLauncher
+
+        return CpuLauncher(self.threads)
 
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without any id."""

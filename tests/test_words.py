@@ -1,0 +1,83 @@
+"""Functions on words of eight bytes, compiled and plain, against one byte at a time."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from gpu_lattice.kernels.cpu.words import (
+    LITTLE_ENDIAN,
+    ONES,
+    bytes_equal,
+    bytes_outside,
+    load_eight,
+    load_word,
+    store_eight,
+    trailing_zeros,
+)
+
+EIGHT = st.binary(min_size=8, max_size=8) | st.lists(
+    st.sampled_from(b" !@AZ[az~\x7f\x80\xff\0\x01"), min_size=8, max_size=8
+)
+
+
+def word_of(raw: bytes) -> np.uint64:
+    return np.frombuffer(bytes(raw), np.uint64)[0]
+
+
+@njit
+def compiled_trailing_zeros(word):
+    return trailing_zeros(word)
+
+
+@njit
+def compiled_move(source, i, out, at):
+    store_eight(out, at, load_eight(source, i))
+
+
+def plain_move(source, i, out, at):
+    store_eight(out, at, load_eight(source, i))
+
+
+@settings(deadline=None)
+@given(EIGHT, st.sampled_from([(0x21, 0x7E), (0x41, 0x5A), (1, 127), (5, 5)]))
+def test_bytes_outside_are_told_exactly(raw, bounds):
+    low, high = bounds
+    expected = bytes(0 if low <= byte <= high else 0x80 for byte in raw)
+    assert int(bytes_outside(word_of(raw), low, high)).to_bytes(8, sys.byteorder) == expected
+
+
+@pytest.mark.skipif(not LITTLE_ENDIAN, reason="what lies above the lowest byte is not exact")
+@settings(deadline=None)
+@given(EIGHT, st.sampled_from(b" !A\x80\xff\0\x01"))
+def test_the_first_equal_byte_is_found(raw, byte):
+    found = np.uint64(bytes_equal(word_of(raw), np.uint64(byte) * ONES))
+    first = bytes(raw).find(byte)
+    assert compiled_trailing_zeros(found) >> 3 == (8 if first < 0 else first)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**64 - 1) | st.integers(0, 63).map(lambda i: 1 << i))
+def test_zeros_are_counted_from_the_lowest_bit(word):
+    expected = (word & -word).bit_length() - 1 if word else 64
+    assert trailing_zeros(np.uint64(word)) == compiled_trailing_zeros(np.uint64(word)) == expected
+
+
+@pytest.mark.parametrize("move", [compiled_move, plain_move])
+def test_words_are_moved_from_anywhere_to_anywhere(move):
+    source = np.arange(30, dtype=np.uint8)
+    for i, at in ((0, 0), (3, 9), (22, 16), (7, 1)):
+        out = np.zeros(24, np.uint8)
+        move(source, i, out, at)
+        assert out.tolist() == [0] * at + list(range(i, i + 8)) + [0] * (16 - at)
+
+
+def test_a_word_ends_where_the_text_ends():
+    values = np.frombuffer(b"abcdefghij", np.uint8)
+    for start in range(11):
+        for stop in range(start, 11):
+            expected = values[start : min(stop, start + 8)].tobytes().ljust(8, b"\0")
+            assert int(load_word(values, start, stop)).to_bytes(8, "little") == expected
