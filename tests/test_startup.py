@@ -16,7 +16,7 @@ from gpu_lattice import Tokenizer
 
 ROOT = Path(gpu_lattice.__file__).parents[1]
 SMALL = Path(__file__).parent / "data" / "en_nmt_nfkc.model"
-ATTEMPTS = 4
+ATTEMPTS = 8
 NUM_PIECES = 250_000
 
 IMPORT = """
