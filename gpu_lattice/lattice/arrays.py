@@ -179,7 +179,7 @@ def find_arcs(backend: Any, values: Any, offsets: Any, chunk_offsets: Any, chunk
     )
     doc_positions = offsets + xp.arange(n_docs + 1)
     n_positions = n + n_docs
-    doc = xp.searchsorted(doc_positions, xp.arange(n_positions), side="right") - 1
+    doc = row_of(xp, doc_positions)
     into = xp.zeros(n_positions, xp.int32)
     into[xp.arange(n) + row_of(xp, offsets) + 1] = counts
     return LatticeArrays(

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from gpu_lattice.vocabulary import Vocabulary
 
 PADDING = -1
+# The alpha of draws, as Tokenizer.sample has it; sums have 1.
+DRAW_ALPHA = 0.1
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -413,7 +415,7 @@ class Lattice:
             True
         """
         draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
-        arc_weights = self._weights(0.1 if alpha is None and weights is None else alpha, weights)
+        arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
         self._check_fits(4 * num_samples * len(self._arrays.marks), f"{num_samples} samples")
         forward = self._forward(arc_weights)
         path = paths.draw(self._launcher, self._arrays, self._segments, arc_weights, forward, draw)
@@ -481,9 +483,7 @@ class Lattice:
         """
         n = checked_integer("n", n, 1, nbest.MOST_PATHS)
         draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
-        if alpha is not None and weights is not None:
-            raise ValueError(f"both alpha ({alpha!r}) and weights are given; weights stand for exp(alpha * score)")
-        chosen = checked_alpha(0.1 if alpha is None else alpha) if weights is None else 1.0
+        chosen = checked_alpha(_one_of(alpha, weights, DRAW_ALPHA))
         scores = self._scores(weights)
         counts = nbest.count(self._launcher, self._arrays, scores, n)
         paths.raise_if_broken(self._launcher, self._arrays, self._segments, counts[self._segments.stops] > 0)
@@ -521,7 +521,7 @@ class Lattice:
             ([[[0, 1], [2]], [[1]]], [0.377541, 0.622459, 1.0], [0.0, 0.0, 0.0])
         """
         draw = distinct.checked_draw(k, seed, doc_ids, len(self))
-        arc_weights = self._weights(0.1 if alpha is None and weights is None else alpha, weights)
+        arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
         drawn = distinct.draw(self._launcher, self._arrays, arc_weights, draw, self._check_fits)
         row_args = drawn.path, drawn.docs, drawn.firsts
         scores = paths.path_sums(self._launcher, self._arrays, *row_args, self._scores(weights))
@@ -560,9 +560,7 @@ class Lattice:
             [0.2, 0.2, 0.5]
         """
         draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
-        if alpha is not None and weights is not None:
-            raise ValueError(f"both alpha ({alpha!r}) and weights are given; weights stand for exp(alpha * score)")
-        chosen = duel.checked_duel_alpha(0.1 if alpha is None else alpha) if weights is None else 1.0
+        chosen = duel.checked_duel_alpha(_one_of(alpha, weights, DRAW_ALPHA))
         ranges, scores = self._segments, self._scores(weights)
         path = duel.draw(self._launcher, self._arrays, ranges, scores, chosen, draw, self._check_fits)
         return self._tokens(path, *self._sample_rows(num_samples))
@@ -660,15 +658,14 @@ class Lattice:
 
         return score.reading_sums(self._launcher, self._arrays, self._reading, rows, weights, fits)
 
-    def _weights(self, alpha: float | None, weights: Any) -> Any:
+    def _weights(self, alpha: float | None, weights: Any, default: float = 1.0) -> Any:
         """float64 [A] on the device: exp(alpha * score), or what the caller gives."""
+        chosen = _one_of(alpha, weights, default)
         if weights is not None:
-            if alpha is not None:
-                raise ValueError(f"both alpha ({alpha!r}) and weights are given; weights stand for exp(alpha * score)")
             return self._external(weights)
         if self._vocabulary is None:
             raise ValueError("this lattice has no scores; give weights=, for each id or for each arc")
-        return self._from_table(arc_weights(self._vocabulary, checked_alpha(1.0 if alpha is None else alpha)), 1.0)
+        return self._from_table(arc_weights(self._vocabulary, checked_alpha(chosen)), 1.0)
 
     def _scores(self, weights: Any) -> Any:
         """float64 [A] on the device: the scores, or the logs of the weights, the same everywhere, -inf for no arc."""
@@ -710,6 +707,15 @@ class Lattice:
 
     def _check_fits(self, size: int, what: str) -> None:
         check_fits(self._launcher, self._memory_limit, size, what)
+
+
+def _one_of(alpha: float | None, weights: Any, default: float) -> float:
+    """alpha, or the default; 1 for weights, whose logs are scores. ValueError for both alpha and weights."""
+    if weights is None:
+        return default if alpha is None else alpha
+    if alpha is not None:
+        raise ValueError(f"both alpha ({alpha!r}) and weights are given; weights stand for exp(alpha * score)")
+    return 1.0
 
 
 def check_fits(launcher: Any, memory_limit: int | None, size: int, what: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gpu_lattice.lattice.arrays import LatticeArrays, Ranges
+from gpu_lattice.lattice.ragged import row_of
 from gpu_lattice.token_batch import on_host
 from gpu_lattice.weights import fixed_log
 
@@ -113,9 +114,8 @@ def posteriors(launcher: Any, arrays: LatticeArrays, ranges: Ranges, weights: An
     is_dead = xp.zeros(len(arrays.doc_positions) - 1, bool)
     is_dead[ranges.docs[whole == 0]] = True
     if bool(is_dead.any()):
-        i_doc = xp.searchsorted(arrays.doc_positions, xp.arange(len(arrays.marks)), side="right") - 1
-        position = xp.searchsorted(arrays.arc_offsets, xp.arange(len(weights)), side="right") - 1
-        out[is_dead[i_doc[position]]] = 0.0
+        position = row_of(xp, arrays.arc_offsets)
+        out[is_dead[row_of(xp, arrays.doc_positions)[position]]] = 0.0
     return out
 
 

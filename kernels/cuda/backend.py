@@ -13,8 +13,7 @@ import numpy as np
 from gpu_lattice.kernels.cpu.assemble import log_probs
 from gpu_lattice.kernels.cpu.backend import CpuBackend, NoPathError, Rows, chunks_of
 from gpu_lattice.kernels.cpu.parts import PART_BYTES, plan_parts
-from gpu_lattice.kernels.cuda.launch import CudaLauncher
-from gpu_lattice.kernels.cuda.loader import define_options, kernel_files
+from gpu_lattice.kernels.cuda.launch import THREADS_PER_BLOCK, CudaLauncher, typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 # Bytes of text per thread, and the longest segment (or chunk) that a thread does.
 STRETCH = 256
 LONGEST = 512
-THREADS_PER_BLOCK = 128
 # Constants of the .cu and .cuh files.
 LANES = 32
 GROUP = 32
@@ -136,7 +134,7 @@ class CudaBackend:
         self._best_scale = FLOAT_SCALE if number == "float" and best.extreme < LARGEST_SCALED else 1.0
         self._constants = {"IS_BYTES": int(best.is_bytes), "STRETCH": STRETCH, "LONGEST": LONGEST, "NUMBER": number}
         self.launcher = CudaLauncher(device, self._constants)
-        self._kernel = lru_cache(maxsize=None)(self._find_kernel)
+        self._kernel = self.launcher.kernel
         self._best_nodes = lru_cache(maxsize=1)(self._build_best_nodes)
         self._sample_tables = lru_cache(maxsize=8)(self._build_sample_tables)
         self._streams = [device.new_stream(), device.new_stream()]
@@ -491,15 +489,11 @@ class CudaBackend:
         """Launch a kernel on (at least) n threads; nothing for none."""
         if n > 0:
             blocks = -(-int(n) // THREADS_PER_BLOCK)
-            self._kernel(kernel)((blocks,), (THREADS_PER_BLOCK,), _typed(args))
+            self._kernel(kernel)((blocks,), (THREADS_PER_BLOCK,), typed(args))
 
     def _warps(self, kernel: str, *args: Any) -> None:
         """Launch a kernel that takes whatever work is listed on a fixed number of warps."""
-        self._kernel(kernel)((self._n_warps,), (self._device.warp_threads,), _typed(args))
-
-    def _find_kernel(self, kernel: str) -> Any:
-        file = kernel_files()[kernel]
-        return self._device.kernel(file, kernel, define_options(file, self._constants))
+        self._kernel(kernel)((self._n_warps,), (self._device.warp_threads,), typed(args))
 
     def _build_best_nodes(self) -> Any:
         best = self._host.best_model
@@ -526,10 +520,3 @@ def most_arcs(slots: NDArray[np.int32], piece_at: NDArray[np.int32]) -> int:
         arcs += arcs[above]
         above = above[above]
     return int(arcs.max()) + 1
-
-
-def _typed(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Python's numbers as the kernels' i64 and double."""
-    return tuple(
-        np.int64(arg) if isinstance(arg, int) else np.float64(arg) if isinstance(arg, float) else arg for arg in args
-    )
