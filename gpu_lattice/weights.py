@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
     from gpu_lattice.vocabulary import Vocabulary
@@ -94,6 +96,11 @@ def arc_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
             f"the largest alpha for this model is {limit / extreme:.4g}"
         )
     return np.where(is_arc, fixed_exp(alpha * scores), 0.0)
+
+
+def inverse_of(weights: Any) -> Any:
+    """1 / weight, rounded once, and 1 for a weight of 0: what a draw goes on with below an arc. NumPy's or CuPy's."""
+    return 1.0 / (weights + (weights == 0))
 
 
 def checked_alpha(alpha: float) -> float:

@@ -20,6 +20,9 @@ from itertools import pairwise
 
 UNKNOWN = -1
 
+# How many bytes of a segment share a random number: 2**15 segmentations at most, each of which 53 bits serve well.
+DRAW_BYTES = 16
+
 # A number is a pair (mantissa, exponent) for mantissa * 2**exponent with mantissa in [0.5, 1), or (0.0, 0).
 # Every operation rounds once, to 53 bits, as float64 would if its exponent had no bounds. Kernels may use plain
 # float64, scaled by powers of two or not, wherever no exponent leaves the normal range: the mantissas are the same.
@@ -46,6 +49,14 @@ def add(a: Number, b: Number) -> Number:
         a, b = b, a
     shift = a[1] - b[1]
     return a if shift > 64 else number(a[0] + math.ldexp(b[0], -shift), a[1])
+
+
+def subtract(a: Number, b: Number) -> Number:
+    """a - b for b that is not greater than a."""
+    if b[0] == 0.0:
+        return a
+    shift = a[1] - b[1]
+    return a if shift > 64 else number(a[0] - math.ldexp(b[0], -shift), a[1])
 
 
 def greater(a: Number, b: Number) -> bool:
@@ -149,9 +160,12 @@ def sample(
 ) -> tuple[list[tuple[int, int]], Number]:
     """One perfect sample of a chunk that begins at byte `offset` of its document, and the product of the segments' Z.
 
-    The path is a list of (length, arc). The back-pointer at e is drawn from the counter (e, sample, document), so
-    drawing it at every e or only where the trace comes by is the same.
-    Source: Su Jianlin, https://kexue.fm/archives/9811 (perfect sampling of segmentations).
+    The path is a list of (length, arc). At a segment's end the target is u * Z[end], u drawn from the counter
+    (end, sample, document). The first arc whose running sum exceeds the target is taken; what the target has above the
+    arcs before it, divided by the arc's weight, is uniform below Z of the arc's start, and so is the target there. A
+    target carries 53 bits, so it is drawn anew for each DRAW_BYTES bytes, counted from the segment's end.
+    Source: Su Jianlin, https://kexue.fm/archives/9811 (perfect sampling of segmentations), one number for each token;
+    carrying what is left of a number is the decoding step of arithmetic codes (Rissanen and Langdon 1979).
     """
     path: list[tuple[int, int]] = []
     total = ONE
@@ -159,30 +173,39 @@ def sample(
         z = forward_scores(text, rules, weights, start, stop)
         total = multiply(total, z[-1])
         back = []
-        e = stop
+        e, i_stretch, target = stop, -1, ZERO
         while e > start:
-            u = uniform(seed, offset + e, i_sample, doc_id)
-            length, arc = _draw(text, e, start, rules, weights, z, u)
+            if (stop - e) // DRAW_BYTES > i_stretch:
+                i_stretch = (stop - e) // DRAW_BYTES
+                target = multiply(number(uniform(seed, offset + e, i_sample, doc_id)), z[e - start])
+            length, arc, target = _choose(text, e, start, rules, weights, z, target)
             back.append((length, arc))
             e -= length
         path += back[::-1]
     return path, total
 
 
-def _draw(
-    text: bytes, e: int, start: int, rules: Rules, weights: list[float], z: list[Number], u: float
-) -> tuple[int, int]:
-    """The first incoming arc, shortest first, whose running sum exceeds u * Z[e]; if none does, the last."""
-    target = multiply(number(u), z[e - start])
-    running = ZERO
-    arcs = rules.arcs_into(text, e, start)
-    if not arcs or z[e - start] == ZERO:
+def _choose(
+    text: bytes, e: int, start: int, rules: Rules, weights: list[float], z: list[Number], target: Number
+) -> tuple[int, int, Number]:
+    """The first incoming arc, shortest first, whose running sum exceeds the target; and the target where it starts.
+
+    If none does (rounding can take a target up to Z), the last arc that adds to the sum.
+    """
+    if z[e - start] == ZERO:
         raise ValueError(f"no segmentation reaches byte {e}")
-    for length, arc in arcs:
-        running = add(running, multiply(z[e - length - start], number(weight_of(arc, rules, weights))))
+    running = ZERO
+    for length, arc in rules.arcs_into(text, e, start):
+        weight = weight_of(arc, rules, weights)
+        term = multiply(z[e - length - start], number(weight))
+        if term == ZERO:
+            continue
+        chosen, before = (length, arc), running
+        inverse = number(1.0 / weight)
+        running = add(running, term)
         if greater(running, target):
             break
-    return length, arc
+    return *chosen, multiply(subtract(target, before), inverse)
 
 
 def uniform(seed: int, position: int, i_sample: int, doc_id: int) -> float:

@@ -167,7 +167,7 @@ def sample_nbest(
 def sample_without_replacement(lattice: Arcs, k: int, seed: int = 0, doc_id: int = 0) -> list[tuple[Path, Number]]:
     """k different paths, all if there are fewer, each with the summed weight of those that are not drawn after it.
 
-    A path is drawn from its end, by the draw of `sample` (reference.py) at every position, from the weight that is
+    A path is drawn from its end, at every position by a number of its own, from the weight that is
     left: at first z, later the sum of what is left through each arc, shortest first. The sample index is the number of
     paths drawn before. Source: Shi, Bieber and Sutton 2020 (arXiv 2002.09067).
     """

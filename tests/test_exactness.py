@@ -218,6 +218,14 @@ def test_draws_of_different_counters_are_independent(pair: str) -> None:
     assert p_value(joint(first, second), both) > LEAST_P
 
 
+def test_paths_of_a_segment_with_more_bytes_than_share_a_number_have_their_joint_probabilities() -> None:
+    """4181 paths, each of which goes on from one random number to the next."""
+    pieces, text = {"a": -1.0, "aa": -2.5}, "a" * (reference.DRAW_BYTES + 2)
+    truth = brute_force(text, pieces).probabilities(0.5)
+    drawn = Tokenizer.from_pieces(pieces, device="cpu").sample(text, alpha=0.5, num_samples=400_000, seed=11)
+    assert p_value(counted(drawn.tolist()), truth) > LEAST_P
+
+
 def test_segments_of_one_document_are_drawn_independently() -> None:
     """No piece holds "ba", so that "aaabaaab" is two segments "aaab" that look alike."""
     pieces = {**AAAA, "b": -0.5, "ab": -2.0}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from brute_force import Enumeration, brute_force, p_value
+from brute_force import Enumeration, brute_force, counted, p_value
 from cuda_on_cpu.host_device import HostDevice, compiler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -209,10 +209,10 @@ def test_estimates_by_inclusion_probabilities_are_unbiased(k: int, alpha: float)
     assert ratio.sum(1).std() / math.sqrt(draws) < 0.01
 
 
-def test_the_first_path_is_the_first_perfect_sample() -> None:
-    lattice = copies(300)
-    first = [rows[0] for rows in lattice.sample_without_replacement(2, alpha=0.7, seed=5).tolist()]
-    assert first == lattice.sample(alpha=0.7, seed=5).tolist()
+def test_the_first_path_is_a_perfect_sample() -> None:
+    out = copies(50_000).sample_without_replacement(2, alpha=0.7, seed=5)
+    first = [rows[0] for rows in out.tolist()]
+    assert p_value(counted(first), brute_force(TEXT, PIECES).probabilities(0.7)) > LEAST_P
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -307,7 +307,6 @@ def test_models_with_tokens_byte_pieces_and_ids_around_rows(device: str, name: s
     sampled = lattice.sample(alpha=0.3, seed=7).tolist()
     for text, rows, n_paths, first in zip(texts, out.tolist(), lattice.num_paths(), sampled, strict=True):
         assert len(rows) == min(5, n_paths)
-        assert rows[0] == first
         assert {tokenizer.decode([row])[0] for row in rows} == {tokenizer.decode([first])[0]}, text
 
 

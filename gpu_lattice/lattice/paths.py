@@ -10,6 +10,7 @@ from gpu_lattice.arguments import checked_doc_ids, checked_integer
 from gpu_lattice.lattice.arrays import LatticeArrays, Ranges, Reading
 from gpu_lattice.lattice.ragged import offsets_of
 from gpu_lattice.lattice.sums import Sums, row_sums
+from gpu_lattice.weights import inverse_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,8 +74,9 @@ def draw(launcher: Any, arrays: LatticeArrays, ranges: Ranges, weights: Any, z: 
     path = xp.full((what.num_samples, len(arrays.marks)), -1, xp.int32)
     launcher.run(
         "draw_paths", len(ranges.starts) * what.num_samples, ranges.starts, ranges.stops, len(ranges.starts),
-        ranges.docs, arrays.doc_positions, arrays.arc_offsets, arrays.lengths, weights, z.mantissas, z.exponents,
-        np.uint64(what.seed), launcher.upload(what.doc_ids), len(arrays.marks), path.reshape(-1),
+        ranges.docs, arrays.doc_positions, arrays.arc_offsets, arrays.lengths, weights, inverse_of(weights),
+        z.mantissas, z.exponents, np.uint64(what.seed), launcher.upload(what.doc_ids), len(arrays.marks),
+        path.reshape(-1),
     )  # fmt: skip
     return path
 

@@ -19,7 +19,7 @@ from gpu_lattice.kernels.cpu.sample import sample_parts
 from gpu_lattice.parallel import byte_ranges, map_ranges
 from gpu_lattice.text_batch import to_ragged
 from gpu_lattice.trie import build_trie
-from gpu_lattice.weights import arc_weights
+from gpu_lattice.weights import arc_weights, inverse_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,6 +59,8 @@ class SampleModel(NamedTuple):
     nodes: NDArray[np.int32]
     weights: NDArray[np.float64]
     unk_weight: float
+    inverses: NDArray[np.float64]
+    unk_inverse: float
     is_bytes: bool
     z_low: float
     z_high: float
@@ -247,6 +249,7 @@ class CpuBackend:
         nodes[0::4], nodes[1::4] = trie.slots[0::2], trie.slots[1::2]
         weight_of_node = nodes.view(np.float64)
         weight_of_node[1::2] = np.where(trie.piece >= 0, weights[trie.piece], 0.0)
+        inverses = inverse_of(weights)
         least, most = min(1.0, used.min(initial=1.0)), max(1.0, used.max(initial=1.0))
         return SampleModel(
             slots=trie.slots,
@@ -254,10 +257,13 @@ class CpuBackend:
             nodes=nodes,
             weights=weight_of_node,
             unk_weight=float(weights[-1]),
+            inverses=inverses[:-1],
+            unk_inverse=float(inverses[-1]),
             is_bytes=vocabulary.symbols == "bytes",
-            # Within these bounds no product with a weight, nor with the least u > 0, leaves the normal range.
-            z_low=2.0**-960 / least,
-            z_high=2.0**1000 / most,
+            # Within these bounds no product with a weight leaves the normal range, nor does a target: what is above 0
+            # of it at e is at least 2**-53 of the first arc into some later position, so 2**-653 of Z there and at e.
+            z_low=2.0**-300 / least,
+            z_high=2.0**300 / most,
             scores=vocabulary.scores,
             unk_score=float(vocabulary.unk_score),
             pairs=self.cuts.pairs,

@@ -26,8 +26,8 @@ def forward(values, start, stop, nodes, piece_at, weights, unk_weight, is_bytes,
 
     arena int64, sums float64, counts uint16: the same memory. counts[4 * base + i] is the number of arcs into positions
     up to i, for i from 0 to the segment's length; the arcs follow from `first_arc` on. An arc is two words: its length
-    (high 32 bits) and piece (low 32), and the sum up to it; the last sum of a position is its Z. z: scratch, one longer
-    than the segment. The caller sees to it that there is room.
+    (high 32 bits) and piece (low 32), and the sum up to it; the last sum of a position is its Z. Arcs from where no
+    path comes are left out. z: scratch, one longer than the segment. The caller sees to it that there is room.
     """
     z[0] = 1.0
     counts[4 * base] = 0
@@ -52,10 +52,13 @@ def forward(values, start, stop, nodes, piece_at, weights, unk_weight, is_bytes,
                     weight, piece = unk_weight, np.int64(UNKNOWN)
                 else:
                     continue
-                total += z[s - start] * weight
+                term = z[s - start] * weight
+                if term == 0.0:
+                    continue
+                total += term
                 arena[top], sums[top + 1] = (e - s) << 32 | piece & 0xFFFFFFFF, total
                 top += 2
-            if e - s < symbol:
+            if e - s < symbol and z[e - symbol - start] > 0.0:
                 total = z[e - symbol - start] * unk_weight
                 arena[top], sums[top + 1] = np.int64(symbol) << 32 | np.int64(UNKNOWN) & 0xFFFFFFFF, total
                 top += 2

@@ -29,7 +29,8 @@ def draw_distinct(low, high, doc_positions, arc_offsets, lengths, weights, z, z_
                   rest_exponents):  # fmt: skip
     """Draw the rows row_offsets[i] to row_offsets[i + 1] of documents low..high, whose cells begin at cell_offsets[i].
 
-    The draw at e is that of lattice_paths.py, from what is left; its sample is the row's number in the document.
+    The draw at e: the first arc, shortest first, whose running sum exceeds u times what is left; if none does, the last
+    that adds. u's counter has the row's number in the document as its sample.
     parents int32, branches int64: the owner of the node where each row leaves the tree, and its position.
     rest float64, with exponents: what is left of the whole document after each row.
     """

@@ -8,7 +8,8 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.philox import uniform
-from gpu_lattice.kernels.cpu.scaled import add, greater, scaled
+from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
+from gpu_lattice.kernels.cpu.trace import DRAW_BYTES
 
 
 @njit(nogil=True, cache=True)
@@ -40,22 +41,27 @@ def follow_back(low, high, starts, stops, arc_offsets, lengths, back, path):
 
 
 @njit(nogil=True, cache=True)
-def draw_paths(low, high, starts, stops, n_ranges, range_doc, doc_positions, arc_offsets, lengths, weights, z,
-               z_exponents, seed, doc_ids, n_positions, path):  # fmt: skip
+def draw_paths(low, high, starts, stops, n_ranges, range_doc, doc_positions, arc_offsets, lengths, weights, inverses,
+               z, z_exponents, seed, doc_ids, n_positions, path):  # fmt: skip
     """Mark perfect samples; unit i is range i % n_ranges of sample i // n_ranges, path int32 is flat
     [num_samples, n_positions].
 
-    The draw at e: the first arc, shortest first, whose running sum exceeds u * z[e]; if none does, the last that adds.
+    The choice at e: the first arc, shortest first, whose running sum exceeds the target; if none does, the last that
+    adds. Targets are those of reference.py's sample. inverses float64 [A]: 1 / weights.
     Source: Su Jianlin, https://kexue.fm/archives/9811.
     """
     for i in range(low, high):
         i_range, i_sample = i % n_ranges, i // n_ranges
         start, i_doc = starts[i_range], range_doc[i_range]
-        e = stops[i_range]
+        stop = e = stops[i_range]
+        drawn_at, target, target_exponent = stop + DRAW_BYTES, 0.0, np.int64(0)
         while e > start:
-            u = uniform(seed, e - doc_positions[i_doc], i_sample, doc_ids[i_doc])
-            target, target_exponent = scaled(u * z[e], z_exponents[e])
+            if (stop - e) // DRAW_BYTES > (stop - drawn_at) // DRAW_BYTES:
+                drawn_at = e
+                u = uniform(seed, e - doc_positions[i_doc], i_sample, doc_ids[i_doc])
+                target, target_exponent = scaled(u * z[e], z_exponents[e])
             running, exponent = 0.0, np.int64(0)
+            before, before_exponent = running, exponent
             rank = np.int64(0)
             for j in range(arc_offsets[e], arc_offsets[e + 1]):
                 s = e - lengths[j]
@@ -66,8 +72,12 @@ def draw_paths(low, high, starts, stops, n_ranges, range_doc, doc_positions, arc
                 if term == 0.0:
                     continue
                 rank = j - arc_offsets[e]
+                before, before_exponent = running, exponent
                 running, exponent = add(running, exponent, term, term_exponent)
                 if greater(running, exponent, target, target_exponent):
                     break
             path[i_sample * n_positions + e] = rank
-            e -= lengths[arc_offsets[e] + rank]
+            arc = arc_offsets[e] + rank
+            target, target_exponent = subtract(target, target_exponent, before, before_exponent)
+            target, target_exponent = scaled(target * inverses[arc], target_exponent)
+            e -= lengths[arc]

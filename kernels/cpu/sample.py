@@ -130,6 +130,7 @@ def _trace_group(values, segments, n_segments, part_offsets, part_doc, low, high
     """One path through parts low..high, at path_arc[first:last]; returns first."""
     nodes, piece_at, weights = model.nodes, model.piece_at, model.weights
     unk_weight, is_bytes = model.unk_weight, model.is_bytes
+    inverses, unk_inverse = model.inverses, model.unk_inverse
     arena, sums, counts = memo.arena, memo.sums, memo.counts
     i_path = last
     i = n_segments
@@ -140,8 +141,8 @@ def _trace_group(values, segments, n_segments, part_offsets, part_doc, low, high
         i_doc = part_doc[i_part]
         doc_id, doc_start = doc_ids[i_doc], doc_offsets[i_doc]
         while True:
-            i, i_path = trace_plain(segments, first, i, kinds, places, arena, sums, counts, seed, doc_id, doc_start,
-                                    i_sample, path_arc, path_start, i_path)  # fmt: skip
+            i, i_path = trace_plain(segments, first, i, kinds, places, arena, sums, counts, inverses, unk_inverse,
+                                    seed, doc_id, doc_start, i_sample, path_arc, path_start, i_path)  # fmt: skip
             if i == first:
                 break
             i -= 1
@@ -150,9 +151,9 @@ def _trace_group(values, segments, n_segments, part_offsets, part_doc, low, high
                 i_path -= 1
                 path_arc[i_path], path_start[i_path] = TOKEN_ARC, a
             else:
-                i_path = trace_scaled(values, a, b, nodes, piece_at, weights, unk_weight, is_bytes, z, z_exponent,
-                                      places[i], seed, doc_id, doc_start, i_sample, path_arc, path_start,
-                                      i_path)  # fmt: skip
+                i_path = trace_scaled(values, a, b, nodes, piece_at, weights, unk_weight, inverses, unk_inverse,
+                                      is_bytes, z, z_exponent, places[i], seed, doc_id, doc_start, i_sample, path_arc,
+                                      path_start, i_path)  # fmt: skip
     return i_path
 
 

@@ -35,6 +35,15 @@ def add(a, a_exponent, b, b_exponent):
 
 
 @njit(nogil=True, cache=True)
+def subtract(a, a_exponent, b, b_exponent):
+    """a - b for b that is not greater than a."""
+    shift = a_exponent - b_exponent
+    if b == 0.0 or shift > 64:
+        return a, a_exponent
+    return scaled(a - math.ldexp(b, np.int32(-shift)), a_exponent)
+
+
+@njit(nogil=True, cache=True)
 def greater(a, a_exponent, b, b_exponent):
     if a == 0.0 or b == 0.0:
         return a > b

@@ -53,6 +53,8 @@ class SampleTables(NamedTuple):
 
     nodes: Any
     unk_weight: float
+    inverses: Any
+    unk_inverse: float
     z_low: float
     z_high: float
 
@@ -369,6 +371,9 @@ class CudaBackend:
         starts, stops = stream.empty("long_starts", n, np.uint32), stream.empty("long_stops", n, np.uint32)
         self._threads("find_cuts", n + 1, job.values, job.marks, n, self._pairs, self._keys, len(self._keys), job.cuts)
         stretches = -(-n // STRETCH)
+        # One buffer for both kernels of warps: they follow each other in the stream.
+        arcs = (self._arcs(stream), self._max_arcs)
+        inverses = (tables.inverses, tables.unk_inverse)
         self._threads(
             "forward", stretches,
             job.values, job.cuts, n, tables.nodes, tables.unk_weight, tables.z_low, tables.z_high, job.z, starts,
@@ -377,19 +382,19 @@ class CudaBackend:
         self._warps(
             "forward_long",
             job.values, job.cuts, n, tables.nodes, tables.unk_weight, job.z, job.exponents, starts, stops, job.n_long,
-            self._arcs(stream), self._max_arcs, job.no_path,
+            *arcs, job.no_path,
         )  # fmt: skip
         draws = (
             job.doc_offsets, stream.upload("doc_ids", doc_ids), job.n_docs, np.uint64(seed), num_samples, job.path,
         )  # fmt: skip
         self._threads(
             "trace", stretches * num_samples,
-            job.values, job.cuts, n, tables.nodes, self._piece_at, tables.unk_weight, job.z, *draws,
+            job.values, job.cuts, n, tables.nodes, self._piece_at, tables.unk_weight, *inverses, job.z, *draws,
         )  # fmt: skip
         self._warps(
             "trace_long",
-            job.values, n, tables.nodes, self._piece_at, tables.unk_weight, job.z, job.exponents, starts, stops,
-            job.n_long, *draws,
+            job.values, n, tables.nodes, self._piece_at, tables.unk_weight, *inverses, job.z, job.exponents, starts,
+            stops, job.n_long, *arcs, *draws,
         )  # fmt: skip
 
     def _score(self, job: Job, batch: NormalizedBatch, alpha: float, num_samples: int) -> None:
@@ -502,7 +507,10 @@ class CudaBackend:
     def _build_sample_tables(self, alpha: float) -> SampleTables:
         model = self._host.sample_model(alpha)
         nodes = self._upload_nodes(model.slots, model.piece_at, model.weights[1::2])
-        return SampleTables(nodes, model.unk_weight, float(model.z_low), float(model.z_high))
+        inverses = self._device.upload(model.inverses)
+        return SampleTables(
+            nodes, model.unk_weight, inverses, model.unk_inverse, float(model.z_low), float(model.z_high)
+        )
 
     def _upload_nodes(self, slots: NDArray[np.int32], piece_at: NDArray[np.int32], values: NDArray[Any]) -> Any:
         nodes = np.empty(len(piece_at), NODE)

@@ -1,6 +1,8 @@
-// Perfect samples: forward scores of every segment, then back-pointers drawn where the trace comes by.
+// Perfect samples: forward scores of every segment, then from its end to its start arcs chosen by what is left of a
+// random number (reference.py, sample).
 //
-// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu); the trie with weights; unk_weight, 0 without an unknown arc.
+// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu); the trie with weights; unk_weight, 0 without an unknown arc; inverses
+//      f64 [V] and unk_inverse, 1 / weight of every piece and of the unknown arc.
 // Out: z f64 [n], Z[e] at e - 1, where Z[e] = the sum of Z[s] * weight over the arcs into e, shortest first, and 1 at a
 //      segment's start; path i32 [num_samples, n], the piece (or UNKNOWN) that begins at a byte, else untouched;
 //      no_path i64 [1], the least end of a segment that no path reaches.
@@ -11,7 +13,7 @@
 // does each of those, with exponents beside the mantissas.
 //
 // 8 bytes per byte of text, 24 with the exponents and lists that only listed segments touch, and 4 per sample.
-// Does not: emit ids (emit.cu); draw where no trace comes by, but for listed segments.
+// Does not: emit ids (emit.cu).
 // Source: Su Jianlin, https://kexue.fm/archives/9811.
 #include "philox.cuh"
 #include "scaled.cuh"
@@ -144,9 +146,9 @@ extern "C" __global__ void __launch_bounds__(LANES)
 // A thread per stretch and sample. doc_offsets i64 [n_docs + 1], doc_ids u64 [n_docs].
 extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
                                  const Node* __restrict__ nodes, const int* __restrict__ piece_at, double unk_weight,
-                                 const double* __restrict__ z, const i64* __restrict__ doc_offsets,
-                                 const u64* __restrict__ doc_ids, i64 n_docs, u64 seed, i64 num_samples,
-                                 int* __restrict__ path) {
+                                 const double* __restrict__ inverses, double unk_inverse, const double* __restrict__ z,
+                                 const i64* __restrict__ doc_offsets, const u64* __restrict__ doc_ids, i64 n_docs,
+                                 u64 seed, i64 num_samples, int* __restrict__ path) {
     const i64 n_stretches = (n + STRETCH - 1) / STRETCH;
     const i64 i_sample = thread_index() / n_stretches;
     if (i_sample >= num_samples) return;
@@ -156,9 +158,10 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
     int e = static_cast<int>(previous_mark(cuts, CUT, limit));
     if (e == 0) return;
     i64 i_doc = document_of(doc_offsets, n_docs, first + e);
-    // The walk from e has come to s; of the arcs so far, the last begins at arc_start and the weights' sum is running.
-    int s = 0, symbol = 0, arc_start = 0, arc_node = UNKNOWN;
-    double running = 0.0, target = 0.0;
+    // The walk from e has come to s; of the arcs so far that add to the sum, the last begins at arc_start; the sum is
+    // running with it and before without it. The target is drawn anew from the position `due` down.
+    int due = e, s = 0, symbol = 0, arc_start = 0, arc_node = UNKNOWN;
+    double running = 0.0, before = 0.0, target = 0.0;
     Walk walk;
     for (bool is_new = true;;) {
         if (is_new) {
@@ -167,92 +170,111 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
                 while (e > 0 && ((cuts[e - 1] & TOKEN) || (cuts[e] & LONG)))
                     e = static_cast<int>(previous_mark(cuts, CUT, e - 1));
                 if (e <= 0) return;
+                due = e;
             }
             while (first + e <= doc_offsets[i_doc]) --i_doc;
             symbol = symbol_into(values, e);
             s = e;
             arc_start = e - symbol;
             arc_node = UNKNOWN;
-            running = 0.0;
-            target = -1.0;
+            running = before = 0.0;
             walk = root(nodes);
             is_new = false;
         }
         double weight;
-        bool is_chosen = (s < e && (cuts[s] & CUT)) || !descend(nodes, walk, values[s - 1], weight);
-        if (!is_chosen) {
+        const bool has_ended = (s < e && (cuts[s] & CUT)) || !descend(nodes, walk, values[s - 1], weight);
+        if (!has_ended) {
             --s;
             const bool is_unknown = !is_piece(weight) && e - s == symbol;
-            if (is_unknown || is_piece(weight)) {
-                running += (cuts[s] & CUT ? 1.0 : z[s - 1]) * (is_unknown ? unk_weight : weight);
-                arc_start = s;
-                arc_node = is_unknown ? UNKNOWN : walk.node;
-                // u * Z is always less than Z, so that a sum that is all of Z needs no draw.
-                is_chosen = running == z[e - 1];
-                if (!is_chosen && target < 0.0)
-                    target = z[e - 1] * uniform(seed, static_cast<u32>(first + e - doc_offsets[i_doc]),
-                                                static_cast<u32>(i_sample), doc_ids[i_doc]);
-                is_chosen = is_chosen || running > target;
-            }
+            if (!is_unknown && !is_piece(weight)) continue;
+            const double term = (cuts[s] & CUT ? 1.0 : z[s - 1]) * (is_unknown ? unk_weight : weight);
+            if (term == 0.0) continue;
+            before = running;
+            running += term;
+            arc_start = s;
+            arc_node = is_unknown ? UNKNOWN : walk.node;
         }
-        if (is_chosen) {
-            path[arc_start] = arc_node == UNKNOWN ? UNKNOWN : piece_at[arc_node];
+        // An arc from the segment's start is the last one, whatever the target, and nothing goes on from there.
+        const bool is_first = cuts[arc_start] & CUT;
+        if (e <= due && !is_first) {
+            target = z[e - 1] * uniform(seed, static_cast<u32>(first + e - doc_offsets[i_doc]),
+                                        static_cast<u32>(i_sample), doc_ids[i_doc]);
+            do due -= DRAW_BYTES;
+            while (e <= due);
+        }
+        if (has_ended || is_first || running > target) {
+            const int piece = arc_node == UNKNOWN ? UNKNOWN : piece_at[arc_node];
+            path[arc_start] = piece;
+            if (!is_first) target = (target - before) * (piece == UNKNOWN ? unk_inverse : inverses[piece]);
             e = arc_start;
             is_new = true;
         }
     }
 }
 
-// The draw at e in a segment that begins at start, from scores with exponents.
-__device__ inline Arc draw(const u8* values, i64 start, i64 e, const Node* nodes, double unk_weight, const double* z,
-                           const i64* exponents, double u) {
-    const int symbol = symbol_into(values, e);
-    const Scaled target = scaled(u * z[e - 1], exponents[e - 1]);
-    Scaled running = {0.0, 0};
-    Arc last = {unk_weight, symbol, UNKNOWN};
-    double weight;
-    Walk walk = root(nodes);
-    for (i64 s = e; s > start && descend(nodes, walk, values[s - 1], weight);) {
-        --s;
-        const int length = static_cast<int>(e - s);
-        if (is_piece(weight)) last = {weight, length, walk.node};
-        else if (length == symbol) last = {unk_weight, length, UNKNOWN};
-        else continue;
-        const Scaled from = s == start ? scaled(1.0, 0) : Scaled{z[s - 1], exponents[s - 1]};
-        running = add(running, scaled(from.mantissa * last.value, from.exponent));
-        if (greater(running, target)) break;
-    }
-    return last;
-}
-
-// A warp per listed segment and sample: lanes draw at 32 positions at once, of which the trace visits some.
+// A warp per listed segment and sample. arcs: LANES * max_arcs for each block.
+// Lanes walk the trie from 32 positions at once; then, at each that the path comes by, they evaluate its arcs at once;
+// what remains in sequence is one addition and one comparison per arc, in order.
 extern "C" __global__ void __launch_bounds__(LANES)
     trace_long(const u8* __restrict__ values, i64 n, const Node* __restrict__ nodes, const int* __restrict__ piece_at,
-               double unk_weight, const double* __restrict__ z, const i64* __restrict__ exponents,
-               const u32* __restrict__ long_starts, const u32* __restrict__ long_stops, const u64* __restrict__ n_long,
+               double unk_weight, const double* __restrict__ inverses, double unk_inverse,
+               const double* __restrict__ z, const i64* __restrict__ exponents, const u32* __restrict__ long_starts,
+               const u32* __restrict__ long_stops, const u64* __restrict__ n_long, Arc* arcs, i64 max_arcs,
                const i64* __restrict__ doc_offsets, const u64* __restrict__ doc_ids, i64 n_docs, u64 seed,
                i64 num_samples, int* __restrict__ path) {
-    __shared__ Arc arcs[LANES];
+    __shared__ int n_arcs[LANES];
+    __shared__ Scaled terms[LANES];
+    arcs += blockIdx.x * LANES * max_arcs;
     for (u64 i = blockIdx.x; i < *n_long * num_samples; i += gridDim.x) {
-        const i64 start = long_starts[i / num_samples], i_sample = i % num_samples;
-        i64 e = long_stops[i / num_samples];
-        const i64 i_doc = document_of(doc_offsets, n_docs, e);
+        const i64 start = long_starts[i / num_samples], stop = long_stops[i / num_samples], i_sample = i % num_samples;
+        const i64 i_doc = document_of(doc_offsets, n_docs, stop);
         int* const my_path = path + i_sample * n;
-        while (e > start) {
-            each_lane([&](int lane) {
-                const i64 at = e - lane;
-                if (at <= start) return;
-                const bool is_boundary = lane == 0 || IS_BYTES || (values[at] & 0xC0) != 0x80;
-                if (!is_boundary) return;
-                const double u = uniform(seed, static_cast<u32>(at - doc_offsets[i_doc]), static_cast<u32>(i_sample),
-                                         doc_ids[i_doc]);
-                arcs[lane] = draw(values, start, at, nodes, unk_weight, z, exponents, u);
-            });
-            for (const i64 high = e; e > start && high - e < LANES;) {
-                const Arc arc = arcs[high - e];
-                e -= arc.length;
-                if (threadIdx.x == 0) my_path[e] = arc.node == UNKNOWN ? UNKNOWN : piece_at[arc.node];
+        Scaled target = {0.0, 0};
+        for (i64 e = stop, high = stop + LANES, due = stop; e > start;) {
+            if (high - e >= LANES) {
+                high = e;
+                each_lane([&](int lane) {
+                    const i64 at = high - lane;
+                    if (at <= start) return;
+                    const bool is_boundary = lane == 0 || IS_BYTES || (values[at] & 0xC0) != 0x80;
+                    if (!is_boundary) return;
+                    n_arcs[lane] = find_arcs(values, start, at, nodes, unk_weight, arcs + lane * max_arcs);
+                });
             }
+            if (e <= due) {
+                const double u = uniform(seed, static_cast<u32>(e - doc_offsets[i_doc]), static_cast<u32>(i_sample),
+                                         doc_ids[i_doc]);
+                target = scaled(u * z[e - 1], exponents[e - 1]);
+                do due -= DRAW_BYTES;
+                while (e <= due);
+            }
+            const Arc* const here = arcs + (high - e) * max_arcs;
+            const int n_here = n_arcs[high - e];
+            Scaled running = {0.0, 0}, before = running;
+            int i_arc = 0;
+            bool exceeds = false;
+            for (int k = 0; k < n_here && !exceeds; k += LANES) {
+                each_lane([&](int lane) {
+                    if (k + lane >= n_here) return;
+                    const Arc arc = here[k + lane];
+                    const i64 s = e - arc.length;
+                    const Scaled from = s == start ? scaled(1.0, 0) : Scaled{z[s - 1], exponents[s - 1]};
+                    terms[lane] = scaled(from.mantissa * arc.value, from.exponent);
+                });
+                for (int j = 0; j < LANES && k + j < n_here && !exceeds; ++j) {
+                    if (terms[j].mantissa == 0.0) continue;
+                    i_arc = k + j;
+                    before = running;
+                    running = add(running, terms[j]);
+                    exceeds = greater(running, target);
+                }
+            }
+            const Arc arc = here[i_arc];
+            const int piece = arc.node == UNKNOWN ? UNKNOWN : piece_at[arc.node];
+            e -= arc.length;
+            if (threadIdx.x == 0) my_path[e] = piece;
+            target = subtract(target, before);
+            target = scaled(target.mantissa * (piece == UNKNOWN ? unk_inverse : inverses[piece]), target.exponent);
         }
     }
 }

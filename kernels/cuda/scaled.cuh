@@ -35,6 +35,11 @@ __device__ __forceinline__ Scaled add(Scaled a, Scaled b) {
     return scaled(lowered(a.mantissa, a.exponent - exponent) + lowered(b.mantissa, b.exponent - exponent), exponent);
 }
 
+// a - b for b that is not greater than a.
+__device__ __forceinline__ Scaled subtract(Scaled a, Scaled b) {
+    return scaled(a.mantissa - lowered(b.mantissa, b.exponent - a.exponent), a.exponent);
+}
+
 __device__ __forceinline__ bool greater(Scaled a, Scaled b) {
     if (a.mantissa == 0.0 || b.mantissa == 0.0) return a.mantissa > b.mantissa;
     return a.exponent > b.exponent || (a.exponent == b.exponent && a.mantissa > b.mantissa);

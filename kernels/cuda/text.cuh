@@ -20,6 +20,9 @@ constexpr int UNKNOWN = -1;
 constexpr int NO_ARC = -2;
 constexpr int TOKEN_ARC = -3;
 
+// Bytes of a segment, counted from its end, that share a random number (reference.py, sample).
+constexpr int DRAW_BYTES = 16;
+
 __device__ __forceinline__ i64 thread_index() {
     return static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
