@@ -29,6 +29,15 @@ def symbol_length(values, e, is_bytes):
 
 
 @njit(nogil=True, cache=True, inline="always")
+def symbol_length_from(values, p, is_bytes):
+    """Bytes of the symbol that begins at p."""
+    byte = values[p]
+    if is_bytes or byte < 0x80:
+        return 1
+    return 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+
+
+@njit(nogil=True, cache=True, inline="always")
 def is_boundary(values, p, stop, is_bytes):
     """Whether p, at most stop, is the end of a symbol."""
     return is_bytes or p == stop or values[p] & 0xC0 != 0x80

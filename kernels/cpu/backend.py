@@ -71,6 +71,7 @@ class SampleModel(NamedTuple):
     unk_id: int
     byte_ids: NDArray[np.int32]
     look_up: bool
+    lengths: NDArray[np.int32]
     longest: int
 
 
@@ -97,6 +98,7 @@ class BestModel(NamedTuple):
     unk_id: int
     byte_ids: NDArray[np.int32]
     look_up: bool
+    lengths: NDArray[np.int32]
 
 
 class CpuBackend:
@@ -117,6 +119,8 @@ class CpuBackend:
         self.cuts = build_cut_table(surfaces, offsets, vocabulary.symbols == "bytes")
         self._unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
         self._byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
+        self._lengths = np.zeros(len(vocabulary), np.int32)
+        self._lengths[ids] = np.diff(offsets)
         # An unknown arc has up to 4 bytes.
         self._longest = max(4, int(np.diff(offsets).max(initial=0)))
         self.best_model = self._build_best_model()
@@ -271,6 +275,7 @@ class CpuBackend:
             unk_id=self._unk_id,
             byte_ids=self._byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
+            lengths=self._lengths,
             longest=self._longest,
         )
 
@@ -299,6 +304,7 @@ class CpuBackend:
             unk_id=self._unk_id,
             byte_ids=self._byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
+            lengths=self._lengths,
         )
 
 

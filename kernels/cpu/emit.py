@@ -1,4 +1,4 @@
-"""Paths to ids: a piece is its id, a run of unknown arcs is looked up, spelled in byte pieces, or one unknown id.
+"""Arcs to ids: a piece is its id, a run of unknown arcs is looked up, spelled in byte pieces, or one unknown id.
 
 unk_id is -1 for none, byte_ids int32 [256] is -1 where missing, look_up says whether a run may be a piece.
 Writes at most one id per byte of text.
@@ -7,53 +7,70 @@ Writes at most one id per byte of text.
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.arcs import UNKNOWN, find_piece
+from gpu_lattice.kernels.cpu.arcs import UNKNOWN, find_piece, symbol_length_from
 
 # The arc of a chunk that is one token as it stands.
 TOKEN_ARC = -2
 
 
 @njit(nogil=True, cache=True)
-def emit_parts(values, part_offsets, low, high, chunk_offsets, chunk_ids, i_chunk, slots, piece_at, unk_id, byte_ids,
-               look_up, path_arc, path_start, first, last, ids, n_ids, run_lengths):  # fmt: skip
-    """Append the ids of the path first..last through parts low..high, which begin in i_chunk; the new number of ids.
+def emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_ids, i_chunk, slots, piece_at, lengths,
+               is_bytes, unk_id, byte_ids, look_up, ids, first, n_ids, ends):  # fmt: skip
+    """Make ids of the arcs ids[first:n_ids] of a group of segments, the first of which lies in i_chunk; the end of ids.
 
-    A chunk that is a token gives that. The number of ids of each part goes to run_lengths.
+    odd int64 [n_odd]: the segments, in order, in which arcs may be other than known pieces. ends[i]: where the arcs of
+    segment i end; made where its ids end. A run of unknown arcs ends with its chunk, and counts to the last segment in
+    which it is. lengths int32 [V]: bytes of every piece.
     """
-    i = first
-    for i_part in range(low, high):
-        before = n_ids
-        stop = part_offsets[i_part + 1]
-        run = np.int64(-1)
-        while i < last and path_start[i] < stop:
-            arc, p = path_arc[i], path_start[i]
-            if p >= chunk_offsets[i_chunk + 1]:
-                n_ids = _emit_run(values, run, p, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids)
-                run = np.int64(-1)
-                while p >= chunk_offsets[i_chunk + 1]:
-                    i_chunk += 1
+    if n_odd == 0:
+        return n_ids
+    arcs = ids[first:n_ids].copy()
+    n_ids = first
+    i = k = np.int64(0)
+    run = np.int64(-1)
+    for i_odd in range(n_odd + 1):
+        following = odd[i_odd] if i_odd < n_odd else n_segments
+        p = segments[i]
+        if run >= 0 and (i < following or p >= chunk_offsets[i_chunk + 1]):
+            n_ids = _emit_run(values, run, p, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids)
+            ends[i - 1], run = n_ids, -1
+        if i < following:
+            shift = n_ids - k - first
+            n_known = ends[following - 1] - first - k
+            ids[n_ids : n_ids + n_known] = arcs[k : k + n_known]
+            ends[i:following] += shift
+            n_ids += n_known
+            k += n_known
+            i = following
+            p = segments[i]
+        if i == n_segments:
+            break
+        while p >= chunk_offsets[i_chunk + 1]:
+            i_chunk += 1
+        while k < ends[i] - first:
+            arc = arcs[k]
+            k += 1
             if arc == TOKEN_ARC:
                 arc = chunk_ids[i_chunk]
             elif arc == UNKNOWN or arc == unk_id:
                 run = p if run < 0 else run
-                i += 1
+                p += symbol_length_from(values, p, is_bytes) if arc == UNKNOWN else lengths[arc]
                 continue
-            if run >= 0:
-                n_ids = _emit_run(values, run, p, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids)
-                run = np.int64(-1)
+            else:
+                if run >= 0:
+                    n_ids = _emit_run(values, run, p, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids)
+                    run = -1
+                p += lengths[arc]
             ids[n_ids] = arc
             n_ids += 1
-            i += 1
-        n_ids = _emit_run(values, run, stop, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids)
-        run_lengths[i_part] = n_ids - before
+        ends[i] = n_ids
+        i += 1
     return n_ids
 
 
 @njit(nogil=True, cache=True)
 def _emit_run(values, start, stop, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids):
-    """Append what the unknown text start..stop becomes; nothing when start is -1."""
-    if start < 0:
-        return n_ids
+    """Append what the unknown text start..stop becomes."""
     if look_up:
         piece = find_piece(values, start, stop, slots, piece_at)
         if piece >= 0:
@@ -66,3 +83,15 @@ def _emit_run(values, start, stop, slots, piece_at, unk_id, byte_ids, look_up, i
     for p in range(start, stop):
         ids[n_ids + p - start] = byte_ids[values[p]]
     return n_ids + stop - start
+
+
+@njit(nogil=True, cache=True)
+def count_ids(segments, n_segments, ends, first, part_offsets, low, high, run_lengths):
+    """Write the number of ids of each of the parts low..high to run_lengths; the ids of the first begin at `first`."""
+    i = 0
+    for i_part in range(low, high):
+        before = first
+        while i < n_segments and segments[i] < part_offsets[i_part + 1]:
+            first = ends[i]
+            i += 1
+        run_lengths[i_part] = first - before

@@ -12,8 +12,9 @@ from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
-from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, emit_parts
-from gpu_lattice.kernels.cpu.memo import begin_group, keep, look_up, place
+from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
+from gpu_lattice.kernels.cpu.forward import HEAD
+from gpu_lattice.kernels.cpu.memo import begin_group, hash_segments, keep, look_up, place
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.segments import TOKEN, find_segments
 from gpu_lattice.kernels.cpu.viterbi import best_path, follow, viterbi
@@ -28,8 +29,8 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
     n_docs = len(doc_offsets) - 1
     longest = max(GROUP_BYTES, np.max(np.diff(doc_offsets))) if n_docs else np.int64(0)
     segments, kinds = np.empty(longest + 1, np.int64), np.empty(longest, np.uint8)
-    places = np.empty(longest, np.int64)
-    path_arc, path_start = np.empty(longest, np.int32), np.empty(longest, np.int64)
+    places, ends = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    odd, hashes = np.empty(longest, np.int64), np.empty(longest, np.int64)
     back_arc, back_start = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int64)
     best, subtracted = np.empty(longest + 1, model.best_at.dtype), np.empty(longest + 1, model.best_at.dtype)
     run_lengths = np.zeros((n_docs, 1), np.int64)
@@ -46,59 +47,69 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
             values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.pairs, model.keys, model.is_bytes, segments,
             kinds
         )  # fmt: skip
-        n_arcs, bad = _best_of_group(values, segments, n_segments, kinds, places, chunk_offsets, i_chunk, model, memo,
-                                     best, subtracted, back_arc, back_start, path_arc, path_start)  # fmt: skip
+        ids = grown(ids, n_ids, n_ids + stop - start)
+        first = n_ids
+        hash_segments(values, segments, n_segments, hashes)
+        n_ids, n_odd, bad = _best_of_group(
+            values, segments, n_segments, hashes, kinds, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
+            back_arc, back_start, ids, n_ids, ends, odd
+        )  # fmt: skip
         if bad >= 0:
             return ids, run_lengths, bad
-        ids = grown(ids, n_ids, n_ids + stop - start)
-        n_ids = emit_parts(values, doc_offsets, low, high, chunk_offsets, chunk_ids, i_chunk, model.slots,
-                           model.piece_at, model.unk_id, model.byte_ids, model.look_up, path_arc, path_start, 0, n_arcs,
-                           ids, n_ids, run_lengths[:, 0])  # fmt: skip
+        n_ids = emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_ids, i_chunk, model.slots,
+                           model.piece_at, model.lengths, model.is_bytes, model.unk_id, model.byte_ids, model.look_up,
+                           ids, first, n_ids, ends)  # fmt: skip
+        count_ids(segments, n_segments, ends, first, doc_offsets, low, high, run_lengths[:, 0])
         low = high
     return ids[:n_ids], run_lengths, np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
-def _best_of_group(values, segments, n_segments, kinds, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
-                   back_arc, back_start, path_arc, path_start):  # fmt: skip
-    """Write the best path of every chunk; (number of arcs, end of a segment without a path or -1)."""
+def _best_of_group(values, segments, n_segments, hashes, kinds, places, chunk_offsets, i_chunk, model, memo, best,
+                   subtracted, back_arc, back_start, arcs, n, ends, odd):  # fmt: skip
+    """Write the best path of every chunk to arcs[n:], with the end of every segment's.
+
+    Returns (the end of all, how many segments are odd, the end of a segment without a path or -1).
+    """
     slots, piece_at, best_at, piece_best = model.slots, model.piece_at, model.best_at, model.piece_best
     best_unk, lowest, reset, longest_arc = model.best_unk, model.lowest, model.reset, model.longest
     is_bytes, rounding, extreme = model.is_bytes, model.rounding, model.extreme
-    table, arena, sums, used = memo.slots, memo.arena, memo.sums, memo.used
+    table, arena, sums, cells, used = memo.slots, memo.arena, memo.sums, memo.cells, memo.used
     begin_group(table, used)
-    i = look_up(values, segments, 0, n_segments, kinds, table, arena, places)
+    i = look_up(values, segments, 0, n_segments, hashes, kinds, table, arena, places)
     while i < n_segments:
-        places[i] = _remember(values, segments[i], segments[i + 1], table, arena, sums, used, slots, piece_at, best_at,
-                              best_unk, is_bytes)  # fmt: skip
-        i = look_up(values, segments, i + 1, n_segments, kinds, table, arena, places)
-    i = n_arcs = 0
+        places[i] = _remember(values, segments[i], segments[i + 1], hashes[i], table, arena, sums, cells, used, slots,
+                              piece_at, best_at, best_unk, is_bytes, model.unk_id)  # fmt: skip
+        i = look_up(values, segments, i + 1, n_segments, hashes, kinds, table, arena, places)
+    i = n_odd = 0
     best[0] = 0
     total = best[0]
     while True:
-        i, i_chunk, n_arcs, total = add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, arena,
-                                                sums, piece_best, best_unk, reset, rounding, extreme, total, path_arc,
-                                                path_start, n_arcs)  # fmt: skip
+        i, i_chunk, n, n_odd, total = add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, arena,
+                                                  sums, cells, piece_best, best_unk, reset, rounding, extreme, total,
+                                                  arcs, n, ends, odd, n_odd)  # fmt: skip
         if i == n_segments:
-            return n_arcs, np.int64(-1)
+            return n, n_odd, np.int64(-1)
         a, b = segments[i], segments[i + 1]
         best[0] = total
         viterbi(values, a, b, slots, piece_at, best_at, best_unk, lowest, reset, longest_arc, is_bytes, best,
                 subtracted, back_arc, back_start)  # fmt: skip
         total = best[b - a]
         if total == lowest:
-            return n_arcs, b
-        n_arcs = follow(a, b, back_arc, back_start, path_arc, path_start, n_arcs)
+            return n, n_odd, b
+        n = follow(a, b, back_arc, back_start, arcs, n)
+        ends[i], odd[n_odd] = n, i
+        n_odd += 1
         i += 1
 
 
 @njit(nogil=True, cache=True)
-def add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, arena, sums, piece_best, best_unk,
-                reset, rounding, extreme, total, path_arc, path_start, n_arcs):  # fmt: skip
+def add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, arena, sums, cells, piece_best,
+                best_unk, reset, rounding, extreme, total, arcs, n, ends, odd, n_odd):  # fmt: skip
     """Take the remembered paths of segments i, i + 1, ... until one whose lead rounding could undo, or that has none.
 
     total: the tool's sum up to segment i, begun anew with every chunk. i_chunk: the next chunk to begin.
-    Returns (i, i_chunk, n_arcs, total).
+    Returns (i, i_chunk, the number of arcs, of odd segments, total).
     """
     zero = total - total
     while i < n_segments:
@@ -107,8 +118,10 @@ def add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, 
             i_chunk += 1
             total = zero
         if kinds[i] == TOKEN:
-            path_arc[n_arcs], path_start[n_arcs] = TOKEN_ARC, p
-            n_arcs += 1
+            arcs[n] = TOKEN_ARC
+            n += 1
+            ends[i], odd[n_odd] = n, i
+            n_odd += 1
             i += 1
             continue
         if abs(total) > reset:
@@ -117,28 +130,32 @@ def add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, 
         largest = abs(np.float64(total)) + (stop - p) * extreme
         if base < 0 or largest > reset or not sums[base] > (stop - p) * largest * rounding:
             break
-        for k in range(base + 2, base + 2 + arena[base + 1]):
-            arc = np.int32(arena[k])
-            path_arc[n_arcs], path_start[n_arcs] = arc, p
-            n_arcs += 1
-            p += arena[k] >> 32
+        if arena[base + 1] < 0:
+            odd[n_odd] = i
+            n_odd += 1
+        for k in range(2 * (base + HEAD), 2 * (base + HEAD) + abs(arena[base + 1])):
+            arc = cells[k]
+            arcs[n] = arc
+            n += 1
             total = total + (best_unk if arc == UNKNOWN else piece_best[arc])
+        ends[i] = n
         i += 1
-    return i, i_chunk, n_arcs, total
+    return i, i_chunk, n, n_odd, total
 
 
 @njit(nogil=True, cache=True)
-def _remember(values, start, stop, table, arena, sums, used, slots, piece_at, best_at, best_unk, is_bytes):
+def _remember(values, start, stop, hashed, table, arena, sums, cells, used, slots, piece_at, best_at, best_unk,
+              is_bytes, unk_id):  # fmt: skip
     """Work out and keep a segment's best path; its base, or -1 for want of room or of a path."""
     length = stop - start
-    base, lasts = place(length, length + 2, used)
+    base, lasts = place(length, HEAD + (length + 1) // 2, used)
     if base < 0:
         return base
     best, gaps = np.empty(length + 1), np.empty(length + 1)
     back_arc, back_start = np.empty(length + 1, np.int32), np.empty(length + 1, np.int64)
     top = best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes, best, gaps, back_arc, back_start,
-                    arena, sums, base)  # fmt: skip
+                    arena, sums, cells, base, unk_id)  # fmt: skip
     if top < 0:
         return top
-    keep(values, start, stop, base, top, lasts, table, arena, used)
+    keep(values, start, stop, hashed, base, top, lasts, table, arena, used)
     return base

@@ -14,21 +14,25 @@ from numba import njit
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, is_boundary, symbol_length
 from gpu_lattice.kernels.cpu.scaled import add, scaled
 
+# Words of a record before its arcs: Z, and a number of paths, 0 or -1 (sample.py).
+HEAD = 2
+
 # What uint16 can count.
 MOST_ARC_WORDS = 2 * 65535
 
 
 @njit(nogil=True, cache=True)
 def forward(values, start, stop, nodes, piece_at, weights, unk_weight, is_bytes, z_low, z_high, arena, sums, counts,
-            base, z):  # fmt: skip
-    """Write the segment's arcs to the arena from `base` on; returns the end of what was written, or -1 if a score left
-    z_low..z_high.
+            base, unk_id, z):  # fmt: skip
+    """Write the segment's arcs to the arena from `base` on; returns (the end of what was written, or -1 if a score left
+    z_low..z_high, Z, 0 where no path reaches the end, whether an arc stands for unknown text).
 
     arena int64, sums float64, counts uint16: the same memory. counts[4 * base + i] is the number of arcs into positions
     up to i, for i from 0 to the segment's length; the arcs follow from `first_arc` on. An arc is two words: its length
     (high 32 bits) and piece (low 32), and the sum up to it; the last sum of a position is its Z. Arcs from where no
     path comes are left out. z: scratch, one longer than the segment. The caller sees to it that there is room.
     """
+    has_unknown = False
     z[0] = 1.0
     counts[4 * base] = 0
     arcs = first_arc(base, stop - start)
@@ -48,8 +52,10 @@ def forward(values, start, stop, nodes, piece_at, weights, unk_weight, is_bytes,
                 weight = weights[2 * node + 1]
                 if weight != 0.0:
                     piece = np.int64(piece_at[node])
+                    has_unknown |= piece == unk_id
                 elif e - s == symbol:
                     weight, piece = unk_weight, np.int64(UNKNOWN)
+                    has_unknown = True
                 else:
                     continue
                 term = z[s - start] * weight
@@ -62,24 +68,18 @@ def forward(values, start, stop, nodes, piece_at, weights, unk_weight, is_bytes,
                 total = z[e - symbol - start] * unk_weight
                 arena[top], sums[top + 1] = np.int64(symbol) << 32 | np.int64(UNKNOWN) & 0xFFFFFFFF, total
                 top += 2
+                has_unknown = True
         z[e - start] = total
         counts[4 * base + e - start] = (top - arcs) >> 1
         if (not (z_low <= total <= z_high) and total != 0.0) or top - arcs > MOST_ARC_WORDS:
-            return np.int64(-1)
-    return top
+            return np.int64(-1), 0.0, has_unknown
+    return top, z[stop - start], has_unknown
 
 
 @njit(nogil=True, cache=True)
 def first_arc(base, length):
     """Where the arcs begin, after length + 1 counts of two bytes."""
     return base + (length + 4 >> 2)
-
-
-@njit(nogil=True, cache=True)
-def partition(sums, counts, base, length):
-    """Z at the end of a segment, from what `forward` wrote; 0 when no path reaches it."""
-    before, n_arcs = np.int64(counts[4 * base + length - 1]), np.int64(counts[4 * base + length])
-    return sums[first_arc(base, length) + 2 * n_arcs - 1] if n_arcs > before else 0.0
 
 
 @njit(nogil=True, cache=True)

@@ -7,9 +7,8 @@ those into that position, elsewhere -1. kernels/cuda/lattice_paths.cu does the s
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.philox import uniform
+from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, uniform
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
-from gpu_lattice.kernels.cpu.trace import DRAW_BYTES
 
 
 @njit(nogil=True, cache=True)

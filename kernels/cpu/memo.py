@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.segments import TOKEN
-from gpu_lattice.kernels.cpu.words import load_word
+from gpu_lattice.kernels.cpu.words import load_word, prefetch
 
 LASTING_BYTES = 64
 LONGEST_BYTES = 512
@@ -24,6 +24,9 @@ LONGEST_BYTES = 512
 SLOTS = 1 << 16
 LASTING_WORDS = 3 << 19
 TRANSIENT_WORDS = 1 << 18
+# After these, room for one short record that nobody keeps.
+SPARE = LASTING_WORDS + TRANSIENT_WORDS
+SPARE_WORDS = 1 << 10
 
 # Indices into Memo.used.
 ENTRIES, TOP, LONG_TOP, FULL = range(4)
@@ -33,23 +36,25 @@ class Memo(NamedTuple):
     """Tables of one memo; `new_memo` makes one.
 
     slots  int64 [SLOTS], an entry is the hash's high 32 bits and the record's base; 0 is empty
-    arena, sums, counts   the same memory as int64, float64 and uint16
+    arena, sums, cells, counts   the same memory as int64, float64, int32 and uint16
     used   int64 [4], how much of each region is in use
     """
 
     slots: np.ndarray
     arena: np.ndarray
     sums: np.ndarray
+    cells: np.ndarray
     counts: np.ndarray
     used: np.ndarray
 
 
 def new_memo() -> Memo:
-    arena = np.empty(LASTING_WORDS + TRANSIENT_WORDS, np.int64)
+    arena = np.empty(SPARE + SPARE_WORDS, np.int64)
     memo = Memo(
         slots=np.empty(SLOTS, np.int64),
         arena=arena,
         sums=arena.view(np.float64),
+        cells=arena.view(np.int32),
         counts=arena.view(np.uint16),
         used=np.empty(4, np.int64),
     )
@@ -72,20 +77,36 @@ def begin_group(slots, used):
 
 
 @njit(nogil=True, cache=True)
-def look_up(values, segments, i, n_segments, kinds, slots, arena, places):
+def hash_segments(values, segments, n_segments, hashes):
+    """A 63-bit hash of every segment's text, int64: eight bytes at a time into a multiplication and a fold."""
+    for i in range(n_segments):
+        start, stop = segments[i], segments[i + 1]
+        hashed = np.uint64(stop - start)
+        for p in range(start, stop, 8):
+            hashed = (hashed ^ load_word(values, p, stop)) * np.uint64(0x9E3779B97F4A7C15)
+            hashed ^= hashed >> np.uint64(29)
+        hashes[i] = np.int64(hashed * np.uint64(0xBF58476D1CE4E5B9) >> np.uint64(1))
+
+
+@njit(nogil=True, cache=True)
+def look_up(values, segments, i, n_segments, hashes, kinds, slots, arena, places):
     """Write the bases of the records of segments i, i + 1, ... to places; returns the first one that has no record.
 
-    n_segments if all have one. Segments of kind TOKEN are passed over.
+    n_segments if all have one. Segments of kind TOKEN are passed over. Hashes come first for all segments, so that a
+    processor can fetch the next slots and records while it compares.
     """
     while i < n_segments:
-        start, stop = segments[i], segments[i + 1]
-        length = stop - start
-        n_words = (length + 7) >> 3
-        hashed = text_hash(values, start, stop)
+        if i + 12 < n_segments:
+            prefetch(slots, hashes[i + 12] & (SLOTS - 1))
+            prefetch(arena, (slots[hashes[i + 6] & (SLOTS - 1)] & 0xFFFFFFFF) - 2)
+        hashed = hashes[i]
         slot = hashed & (SLOTS - 1)
         found = kinds[i] == TOKEN
         while slots[slot] != 0 and not found:
             if (slots[slot] ^ hashed) >> 32 == 0:
+                start, stop = segments[i], segments[i + 1]
+                length = stop - start
+                n_words = (length + 7) >> 3
                 base = slots[slot] & 0xFFFFFFFF
                 at = base - n_words
                 found = arena[at - 1] == length
@@ -111,13 +132,13 @@ def place(length, most, used):
         used[FULL] = 1
     lasts = lasts and not used[FULL]
     at = used[TOP] if lasts else used[LONG_TOP]
-    if length > LONGEST_BYTES or (not lasts and at + most > LASTING_WORDS + TRANSIENT_WORDS):
+    if length > LONGEST_BYTES or (not lasts and at + most > SPARE):
         return np.int64(-1), False
     return at + 1 + ((length + 7) >> 3), lasts
 
 
 @njit(nogil=True, cache=True)
-def keep(values, start, stop, base, top, lasts, slots, arena, used):
+def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
     """Keep the record that was written to base..top, under its text if it lasts."""
     if not lasts:
         used[LONG_TOP] = top
@@ -127,20 +148,9 @@ def keep(values, start, stop, base, top, lasts, slots, arena, used):
     arena[base - n_words - 1] = length
     for i in range(n_words):
         arena[base - n_words + i] = np.int64(load_word(values, start + 8 * i, stop))
-    hashed = text_hash(values, start, stop)
     slot = hashed & (SLOTS - 1)
     while slots[slot] != 0:
         slot = (slot + 1) & (SLOTS - 1)
     slots[slot] = hashed >> 32 << 32 | base
     used[ENTRIES] += 1
     used[TOP] = top
-
-
-@njit(nogil=True, cache=True)
-def text_hash(values, start, stop):
-    """A 63-bit hash: eight bytes at a time into a multiplication and a fold."""
-    hashed = np.uint64(stop - start)
-    for p in range(start, stop, 8):
-        hashed = (hashed ^ load_word(values, p, stop)) * np.uint64(0x9E3779B97F4A7C15)
-        hashed ^= hashed >> np.uint64(29)
-    return np.int64(hashed * np.uint64(0xBF58476D1CE4E5B9) >> np.uint64(1))

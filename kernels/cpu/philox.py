@@ -12,12 +12,26 @@ WEYL_0 = np.uint64(0x9E3779B9)
 WEYL_1 = np.uint64(0xBB67AE85)
 MASK = np.uint64(0xFFFFFFFF)
 SHIFT = np.uint64(32)
-DROP = np.uint64(11)
+# A number has so many of a counter's 128 bits, and serves so many bytes of a segment (reference.py, sample).
+DRAW_BITS = 53
+DRAW_BYTES = 16
+DROP = np.uint64(64 - DRAW_BITS)
 
 
 @njit(nogil=True, cache=True)
 def uniform(seed, position, i_sample, doc_id):
-    """key = the seed's two words, counter = (position, sample, document low, document high); seed, doc_id uint64."""
+    """A number in [0, 1): key = the seed's two words, counter = (position, sample, document low, document high)."""
+    return to_uniform(uniform_bits(seed, position, i_sample, doc_id))
+
+
+@njit(nogil=True, cache=True)
+def to_uniform(bits):
+    return np.float64(np.int64(bits)) * 2.0**-DRAW_BITS
+
+
+@njit(nogil=True, cache=True)
+def uniform_bits(seed, position, i_sample, doc_id):
+    """The DRAW_BITS bits of `uniform`; seed, doc_id uint64."""
     k0, k1 = seed & MASK, seed >> SHIFT
     c0, c1 = np.uint64(position) & MASK, np.uint64(i_sample) & MASK
     c2, c3 = doc_id & MASK, doc_id >> SHIFT
@@ -26,7 +40,14 @@ def uniform(seed, position, i_sample, doc_id):
         c0, c1 = (p1 >> SHIFT) ^ c1 ^ k0, p1 & MASK
         c2, c3 = (p0 >> SHIFT) ^ c3 ^ k1, p0 & MASK
         k0, k1 = (k0 + WEYL_0) & MASK, (k1 + WEYL_1) & MASK
-    return np.float64(np.int64((c0 << SHIFT | c1) >> DROP)) * 2.0**-53
+    return (c0 << SHIFT | c1) >> DROP
+
+
+@njit(nogil=True, cache=True)
+def numbers_at(seed, positions, low, high, origin, i_sample, doc_id, out):
+    """out[i] = `uniform_bits` of positions[i + 1] - origin, for i from low to high. A loop that compilers vectorize."""
+    for i in range(low, high):
+        out[i] = uniform_bits(seed, positions[i + 1] - origin, i_sample, doc_id)
 
 
 @njit(nogil=True, cache=True)

@@ -9,13 +9,15 @@ from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
-from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, emit_parts
-from gpu_lattice.kernels.cpu.forward import forward, forward_scaled, partition
-from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, begin_group, keep, look_up, place
+from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
+from gpu_lattice.kernels.cpu.forward import HEAD, forward, forward_scaled
+from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, SPARE, begin_group, hash_segments, keep, look_up, place
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
+from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
 from gpu_lattice.kernels.cpu.scaled import scaled
 from gpu_lattice.kernels.cpu.segments import PLAIN, SCALED, TOKEN, find_segments
-from gpu_lattice.kernels.cpu.trace import trace_plain, trace_scaled
+from gpu_lattice.kernels.cpu.table import SCRATCH_CELLS, TABLE_WORDS, tabulate
+from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain, trace_scaled
 
 
 @njit(nogil=True, cache=True)
@@ -39,9 +41,11 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     z_exponent = np.empty(2 * longest + 1, np.int64)
     segments = np.empty(longest + 1, np.int64)
     kinds = np.empty(longest, np.uint8)
-    places = np.empty(longest, np.int64)
-    path_arc = np.empty(longest, np.int32)
-    path_start = np.empty(longest, np.int64)
+    places, hashes = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    numbers = np.empty(longest, np.uint64)
+    segment_doc = np.empty(longest, np.int64)
+    ends = np.empty(longest, np.int64)
+    odd = np.empty(longest, np.int64)
     ids = np.empty(max(16, part_offsets[n_parts] - part_offsets[0]), np.int32)
     n_ids = np.int64(0)
     i_chunk = np.searchsorted(chunk_offsets, part_offsets[0], side="right") - 1
@@ -56,44 +60,52 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.pairs, model.keys, model.is_bytes, segments,
             kinds
         )  # fmt: skip
-        bad = _forward_group(values, segments, n_segments, model, memo, z, z_exponent, kinds, places)
+        hash_segments(values, segments, n_segments, hashes)
+        bad = _forward_group(values, segments, n_segments, hashes, model, memo, z, z_exponent, kinds, places)
         if bad >= 0:
             return ids, run_lengths, scores, part_z, part_z_exponent, bad
         for i_sample in range(num_samples):
-            first = _trace_group(values, segments, n_segments, part_offsets, part_doc, low, high, model, memo, z,
-                                 z_exponent, kinds, places, seed, doc_ids, doc_offsets, i_sample, path_arc, path_start,
-                                 stop - start)  # fmt: skip
-            ids = grown(ids, n_ids, n_ids + stop - start)
-            n_ids = emit_parts(values, part_offsets, low, high, chunk_offsets, chunk_ids, i_chunk, model.slots,
-                               model.piece_at, model.unk_id, model.byte_ids, model.look_up, path_arc, path_start, first,
-                               stop - start, ids, n_ids, run_lengths[:, i_sample])  # fmt: skip
+            _draw_numbers(segments, part_offsets, part_doc, low, high, doc_ids, doc_offsets, seed, i_sample, numbers,
+                          segment_doc)  # fmt: skip
+            ids = grown(ids, n_ids, n_ids + stop - start + MARGIN)
+            first = n_ids
+            n_ids, n_odd = _trace_group(
+                values, segments, n_segments, model, memo, z, z_exponent, kinds, places, numbers, seed, segment_doc,
+                doc_ids, doc_offsets, i_sample, ids, n_ids, ends, odd
+            )  # fmt: skip
             if scored:
-                _score_paths(path_arc, path_start, first, stop - start, part_offsets, low, high, model.scores,
+                _score_paths(segments, n_segments, ids, first, ends, part_offsets, low, high, model.scores,
                              model.unk_score, scores[:, i_sample])  # fmt: skip
+            n_ids = emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_ids, i_chunk, model.slots,
+                               model.piece_at, model.lengths, model.is_bytes, model.unk_id, model.byte_ids,
+                               model.look_up, ids, first, n_ids, ends)  # fmt: skip
+            count_ids(segments, n_segments, ends, first, part_offsets, low, high, run_lengths[:, i_sample])
         if scored:
-            _partitions(segments, n_segments, memo.sums, memo.counts, z, z_exponent, kinds, places, part_offsets, low,
-                        part_z, part_z_exponent)  # fmt: skip
+            _partitions(segments, n_segments, memo.sums, z, z_exponent, kinds, places, part_offsets, low, part_z,
+                        part_z_exponent)  # fmt: skip
         low = high
     return ids[:n_ids], run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
-def _forward_group(values, segments, n_segments, model, memo, z, z_exponent, kinds, places):
+def _forward_group(values, segments, n_segments, hashes, model, memo, z, z_exponent, kinds, places):
     """Forward scores of every segment; returns the end of one that no path reaches, or -1.
 
     places[i] is the base of the segment's record in the memo, or, for kind SCALED, where its scores begin in z.
     """
     nodes, piece_at, weights, unk_weight = model.nodes, model.piece_at, model.weights, model.unk_weight
     is_bytes, z_low, z_high, longest_arc = model.is_bytes, model.z_low, model.z_high, model.longest
-    table, arena, sums, counts, used = memo.slots, memo.arena, memo.sums, memo.counts, memo.used
-    scratch = np.empty(LONGEST_BYTES + 1)
+    unk_id = model.unk_id
+    table, arena, sums, cells, counts, used = memo.slots, memo.arena, memo.sums, memo.cells, memo.counts, memo.used
+    scratch, z_scratch = np.empty(SCRATCH_CELLS, np.int32), np.empty(LONGEST_BYTES + 1)
     begin_group(table, used)
     scaled_top = np.int64(0)
-    i = look_up(values, segments, 0, n_segments, kinds, table, arena, places)
+    i = look_up(values, segments, 0, n_segments, hashes, kinds, table, arena, places)
     while i < n_segments:
         a, b = segments[i], segments[i + 1]
-        base, total = _forward_new(values, a, b, table, arena, sums, counts, used, nodes, piece_at, weights,
-                                   unk_weight, is_bytes, z_low, z_high, longest_arc, scratch)  # fmt: skip
+        base, total = _forward_new(values, a, b, hashes[i], table, arena, sums, cells, counts, used, nodes, piece_at,
+                                   weights, unk_weight, is_bytes, z_low, z_high, longest_arc, unk_id, scratch,
+                                   z_scratch)  # fmt: skip
         if base < 0:
             kinds[i], base = SCALED, scaled_top
             forward_scaled(values, a, b, nodes, weights, unk_weight, is_bytes, z, z_exponent, base)
@@ -102,78 +114,110 @@ def _forward_group(values, segments, n_segments, model, memo, z, z_exponent, kin
         if total == 0.0:
             return b
         places[i] = base
-        i = look_up(values, segments, i + 1, n_segments, kinds, table, arena, places)
+        i = look_up(values, segments, i + 1, n_segments, hashes, kinds, table, arena, places)
     return np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
-def _forward_new(values, start, stop, table, arena, sums, counts, used, nodes, piece_at, weights, unk_weight,
-                 is_bytes, z_low, z_high, longest_arc, scratch):  # fmt: skip
-    """Do and keep a segment that is not in the memo: (its base, its Z); base is -1 if it needs exponents."""
+def _forward_new(values, start, stop, hashed, table, arena, sums, cells, counts, used, nodes, piece_at, weights,
+                 unk_weight, is_bytes, z_low, z_high, longest_arc, unk_id, scratch, z_scratch):  # fmt: skip
+    """Do and keep a segment that is not in the memo: (its base, its Z); base is -1 if it needs exponents.
+
+    A record: Z; the number of paths in its table, or 0, -1 where unknown arcs may be among its arcs; table or arcs.
+    """
     length = stop - start
-    base, lasts = place(length, length + 1 + 2 * length * min(length, longest_arc), used)
+    arc_words = length + 1 + 2 * length * min(length, longest_arc)
+    base, lasts = place(length, HEAD + max(arc_words, TABLE_WORDS), used)
     if base < 0:
         return base, 0.0
-    top = forward(values, start, stop, nodes, piece_at, weights, unk_weight, is_bytes, z_low, z_high, arena, sums,
-                  counts, base, scratch)  # fmt: skip
+    top, total, may_be_unknown = forward(values, start, stop, nodes, piece_at, weights, unk_weight, is_bytes, z_low,
+                                         z_high, arena, sums, counts, base + HEAD, unk_id, z_scratch)  # fmt: skip
     if top < 0:
         return top, 0.0
-    total = partition(sums, counts, base, length)
+    sums[base], arena[base + 1] = total, -1 if may_be_unknown else 0
     if total > 0.0:
-        keep(values, start, stop, base, top, lasts, table, arena, used)
+        if length <= DRAW_BYTES and not may_be_unknown:
+            end = tabulate(arena, sums, counts, cells, base, length, scratch, z_scratch)
+            top = end if end >= 0 else top
+        keep(values, start, stop, hashed, base, top, lasts, table, arena, used)
     return base, total
 
 
 @njit(nogil=True, cache=True)
-def _trace_group(values, segments, n_segments, part_offsets, part_doc, low, high, model, memo, z, z_exponent, kinds,
-                 places, seed, doc_ids, doc_offsets, i_sample, path_arc, path_start, last):  # fmt: skip
-    """One path through parts low..high, at path_arc[first:last]; returns first."""
-    nodes, piece_at, weights = model.nodes, model.piece_at, model.weights
-    unk_weight, is_bytes = model.unk_weight, model.is_bytes
-    inverses, unk_inverse = model.inverses, model.unk_inverse
-    arena, sums, counts = memo.arena, memo.sums, memo.counts
-    i_path = last
-    i = n_segments
-    for i_part in range(high - 1, low - 1, -1):
+def _draw_numbers(segments, part_offsets, part_doc, low, high, doc_ids, doc_offsets, seed, i_sample, numbers,
+                  segment_doc):  # fmt: skip
+    """A number for every segment of parts low..high, and the document in which it is."""
+    i = 0
+    for i_part in range(low, high):
         first = i
-        while first > 0 and segments[first - 1] >= part_offsets[i_part]:
-            first -= 1
         i_doc = part_doc[i_part]
-        doc_id, doc_start = doc_ids[i_doc], doc_offsets[i_doc]
-        while True:
-            i, i_path = trace_plain(segments, first, i, kinds, places, arena, sums, counts, inverses, unk_inverse,
-                                    seed, doc_id, doc_start, i_sample, path_arc, path_start, i_path)  # fmt: skip
-            if i == first:
-                break
-            i -= 1
-            a, b = segments[i], segments[i + 1]
-            if kinds[i] == TOKEN:
-                i_path -= 1
-                path_arc[i_path], path_start[i_path] = TOKEN_ARC, a
-            else:
-                i_path = trace_scaled(values, a, b, nodes, piece_at, weights, unk_weight, inverses, unk_inverse,
-                                      is_bytes, z, z_exponent, places[i], seed, doc_id, doc_start, i_sample, path_arc,
-                                      path_start, i_path)  # fmt: skip
-    return i_path
+        while segments[i] < part_offsets[i_part + 1]:
+            segment_doc[i] = i_doc
+            i += 1
+        numbers_at(seed, segments, first, i, doc_offsets[i_doc], i_sample, doc_ids[i_doc], numbers)
 
 
 @njit(nogil=True, cache=True)
-def _score_paths(path_arc, path_start, first, last, part_offsets, low, high, scores, unk_score, totals):
+def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds, places, numbers, seed, segment_doc,
+                 doc_ids, doc_offsets, i_sample, arcs, n, ends, odd):  # fmt: skip
+    """One path through the group, at arcs[n:]; returns (its end there, how many segments are odd)."""
+    nodes, piece_at, weights, unk_weight = model.nodes, model.piece_at, model.weights, model.unk_weight
+    is_bytes, inverses, unk_inverse = model.is_bytes, model.inverses, model.unk_inverse
+    arena, sums, cells, counts = memo.arena, memo.sums, memo.cells, memo.counts
+    i = n_odd = 0
+    while True:
+        i, n, n_odd = trace_plain(segments, i, n_segments, kinds, places, arena, sums, counts, cells, numbers, inverses,
+                                  unk_inverse, seed, segment_doc, doc_ids, doc_offsets, i_sample, arcs, n, ends, odd,
+                                  n_odd)  # fmt: skip
+        if i == n_segments:
+            return n, n_odd
+        a, b = segments[i], segments[i + 1]
+        if kinds[i] == PLAIN:
+            # The table does not tell, its segment's arcs do.
+            table = places[i]
+            _, sums[SPARE], _ = forward(values, a, b, nodes, piece_at, weights, unk_weight, is_bytes, model.z_low,
+                                        model.z_high, arena, sums, counts, SPARE + HEAD, model.unk_id,
+                                        np.empty(b - a + 1))  # fmt: skip
+            arena[SPARE + 1] = 0
+            places[i] = SPARE
+            i, n, n_odd = trace_plain(segments, i, i + 1, kinds, places, arena, sums, counts, cells, numbers, inverses,
+                                      unk_inverse, seed, segment_doc, doc_ids, doc_offsets, i_sample, arcs, n, ends,
+                                      odd, n_odd)  # fmt: skip
+            places[i - 1] = table
+            continue
+        if kinds[i] == TOKEN:
+            arcs[n] = TOKEN_ARC
+            n += 1
+        else:
+            i_doc = segment_doc[i]
+            n = trace_scaled(values, a, b, nodes, piece_at, weights, unk_weight, inverses, unk_inverse, is_bytes, z,
+                             z_exponent, places[i], seed, doc_ids[i_doc], doc_offsets[i_doc], i_sample, arcs,
+                             n)  # fmt: skip
+        odd[n_odd] = i
+        n_odd += 1
+        ends[i] = n
+        i += 1
+
+
+@njit(nogil=True, cache=True)
+def _score_paths(segments, n_segments, arcs, k, ends, part_offsets, low, high, scores, unk_score, totals):
     """Write the sum of the scores of each part's path, from its first arc to its last, to totals[low:high]."""
-    i = first
+    i = 0
     for i_part in range(low, high):
         total = 0.0
-        while i < last and path_start[i] < part_offsets[i_part + 1]:
-            if path_arc[i] >= 0:
-                total += scores[path_arc[i]]
-            elif path_arc[i] == UNKNOWN:
-                total += unk_score
+        while i < n_segments and segments[i] < part_offsets[i_part + 1]:
+            while k < ends[i]:
+                if arcs[k] >= 0:
+                    total += scores[arcs[k]]
+                elif arcs[k] == UNKNOWN:
+                    total += unk_score
+                k += 1
             i += 1
         totals[i_part] = total
 
 
 @njit(nogil=True, cache=True)
-def _partitions(segments, n_segments, sums, counts, z, z_exponent, kinds, places, part_offsets, low, part_z,
+def _partitions(segments, n_segments, sums, z, z_exponent, kinds, places, part_offsets, low, part_z,
                 part_z_exponent):  # fmt: skip
     """Multiply the segments' partitions, from the first to the last, into (mantissa, exponent) of their parts."""
     i_part = low
@@ -186,5 +230,5 @@ def _partitions(segments, n_segments, sums, counts, z, z_exponent, kinds, places
             total = z[places[i] + length]
             exponent += z_exponent[places[i] + length]
         elif kinds[i] == PLAIN:
-            total = partition(sums, counts, places[i], length)
+            total = sums[places[i]]
         part_z[i_part], part_z_exponent[i_part] = scaled(part_z[i_part] * total, exponent)

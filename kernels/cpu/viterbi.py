@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, is_boundary, symbol_length
+from gpu_lattice.kernels.cpu.forward import HEAD
 
 
 @njit(nogil=True, cache=True)
@@ -104,8 +105,8 @@ def _pull_across_resets(values, start, e, slots, piece_at, best_at, best_unk, lo
 
 
 @njit(nogil=True, cache=True)
-def follow(start, stop, back_arc, back_start, path_arc, path_start, i):
-    """Write the best path, in the order of the text, from path_arc[i] on; returns the index after it."""
+def follow(start, stop, back_arc, back_start, arcs, i):
+    """Write the best path, in the order of the text, from arcs[i] on; returns the index after it."""
     n = 0
     e = stop
     while e > start:
@@ -113,15 +114,16 @@ def follow(start, stop, back_arc, back_start, path_arc, path_start, i):
         n += 1
     e = stop
     for k in range(i + n - 1, i - 1, -1):
-        path_arc[k], path_start[k] = back_arc[e - start], back_start[e - start]
-        e = path_start[k]
+        arcs[k] = back_arc[e - start]
+        e = back_start[e - start]
     return i + n
 
 
 @njit(nogil=True, cache=True)
 def best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes, best, gaps, back_arc, back_start,
-              arena, sums, base):  # fmt: skip
-    """Write a segment's best path to the arena: its lead, its number of arcs, then each arc's length and piece.
+              arena, sums, cells, base, unk_id):  # fmt: skip
+    """Write a segment's best path to the arena: its lead, its number of arcs (less than 0 where unknown ones are among
+    them), then the arcs as int32 cells.
 
     The lead is the score by which the path beats every other, in float64: the least, over the positions on the path, of
     what the best arc into it is ahead of the next. Returns the end of what was written, -1 if there is no path.
@@ -160,14 +162,13 @@ def best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes,
         return np.int64(-1)
     lead = np.inf
     n = np.int64(0)
+    is_known = True
     e = np.int64(stop)
     while e > start:
         lead = min(lead, gaps[e - start])
+        is_known &= back_arc[e - start] != UNKNOWN and back_arc[e - start] != unk_id
         e = back_start[e - start]
         n += 1
-    sums[base], arena[base + 1] = lead, n
-    e = np.int64(stop)
-    for k in range(base + 1 + n, base + 1, -1):
-        arena[k] = (e - back_start[e - start]) << 32 | np.int64(back_arc[e - start]) & 0xFFFFFFFF
-        e = back_start[e - start]
-    return base + 2 + n
+    sums[base], arena[base + 1] = lead, n if is_known else -n
+    follow(start, stop, back_arc, back_start, cells, 2 * (base + HEAD))
+    return base + HEAD + ((n + 1) >> 1)

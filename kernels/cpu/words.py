@@ -30,6 +30,15 @@ def trailing_zeros(word: Any) -> Any:
     return (word & -word).bit_length() - 1 if word else 64
 
 
+def prefetch(array: Any, index: Any) -> None:
+    """Have the processor fetch the cache line of an item that is read soon. Any index will do."""
+
+
+@overload(prefetch)
+def _compiled_prefetch(array, index):
+    return lambda array, index: _prefetch(array, index)
+
+
 @overload(load_eight)
 def _compiled_load_eight(array, index):
     return lambda array, index: _load(array, index)
@@ -61,6 +70,21 @@ def _store(typing_context, array, index, word):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.uint64), generate
+
+
+@intrinsic
+def _prefetch(typing_context, array, index):
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [address.type, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", (address.type,), kind)
+        # To be read, soon and often, from the data cache.
+        builder.call(function, [address, word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
 
 
 @intrinsic
