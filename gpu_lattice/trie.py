@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from gpu_lattice.kernels.cpu.words import trailing_zeros
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -16,13 +18,16 @@ WINDOW = 64
 # From this slot on, a base is never negative.
 FIRST_TAIL = 256
 FEW_KEYS = 24
+# A slot that no tail could use is given up when tails are this far beyond it.
+LAG = 64
 
 
 class Trie(NamedTuple):
     """The trie's nodes are the used ones of N slots; the root is slot 0.
 
     slots  int32 [2 N]: base at 2 i, check at 2 i + 1. The child of node i by byte c is slot base[i] + c if the
-           check of that slot is i; base[i] + 255 always lies within the array.
+           check of that slot is i; base[i] + 255 always lies within the array, and no two nodes with children
+           have the same base.
     piece  int32 [N]: id of the piece that ends at the node, -1 where none does
     """
 
@@ -62,6 +67,7 @@ def _place(values, offsets, key_ids, capacity):
     slots, piece = np.empty(2 * capacity, np.int32), np.empty(capacity, np.int32)
     cleared = _clear(slots, piece, 0, 0)
     free = np.full(capacity // 64 + 1, ALL_FREE, np.uint64)
+    taken = np.zeros(capacity, np.bool_)
     slots[1] = -2
     free[0] -= np.uint64(1)
     order, scratch = np.arange(n_keys).astype(np.int32), np.empty(n_keys, np.int32)
@@ -81,7 +87,7 @@ def _place(values, offsets, key_ids, capacity):
                     order[k], order[low] = order[low], i_key
                     low += 1
             n_labels = _sort_by_byte(values, offsets, depth, order, scratch, low, high, labels, bounds)
-            start = _first_fit(free, end, labels, n_labels, capacity)
+            start = _first_fit(free, taken, end, labels, n_labels, capacity)
             if start < 0:
                 return np.empty(0, np.int32), piece
             if start + 256 > cleared:
@@ -102,7 +108,8 @@ def _place(values, offsets, key_ids, capacity):
         level, next_level = next_level, level
         n_nodes = n_next
         depth += 1
-    cleared = _place_tails(values, offsets, key_ids, tails, n_tails, slots, piece, free, cleared)
+    cleared = _place_tails(values, offsets, key_ids, tails, n_tails, slots, piece, free, taken, cleared)
+    cleared = max(cleared, 0)
     return slots[: 2 * cleared], piece[:cleared]
 
 
@@ -157,8 +164,10 @@ def _sort_many_by_byte(values, offsets, depth, order, scratch, low, high):
 
 
 @njit(nogil=True, cache=True)
-def _first_fit(free, end, labels, n_labels, capacity):
-    """The smallest base not before the window whose slots for all labels are free; 0 for no labels, -1 for no room.
+def _first_fit(free, taken, end, labels, n_labels, capacity):
+    """The smallest base not before the window, not taken, whose slots for all labels are free, and take it.
+
+    0 for no labels, -1 for no room.
 
     Bit b of free[w] is set when slot 64 w + b is free, so 64 slots for the first label are tried at once.
     """
@@ -181,40 +190,48 @@ def _first_fit(free, end, labels, n_labels, capacity):
             if shift > 0:
                 there |= free[i + 1] << (np.uint64(64) - shift)
             fits &= there
-        if fits != 0:
-            return 64 * word + _lowest_bit(fits) - first
+        while fits != 0:
+            start = 64 * word + trailing_zeros(fits) - first
+            if not taken[start]:
+                taken[start] = True
+                return start
+            fits &= fits - np.uint64(1)
         word += 1
         fits = free[word]
 
 
-@njit(nogil=True, cache=True)
-def _lowest_bit(word):
-    i = 0
-    while word & np.uint64(1) == 0:
-        word >>= np.uint64(1)
-        i += 1
-    return i
+@njit(nogil=True, cache=True, inline="always")
+def _is_free(free, slot):
+    return free[slot >> 6] >> np.uint64(slot & 63) & np.uint64(1) != 0
 
 
 @njit(nogil=True, cache=True)
-def _place_tails(values, offsets, key_ids, tails, n_tails, slots, piece, free, cleared):
-    """Place the rest of every key (key, bytes of it that are placed, slot) of tails; returns the number of slots.
-
-    There is a slot for every byte, and 256 after it, as there are 1024 more than bytes of keys.
+def _place_tails(values, offsets, key_ids, tails, n_tails, slots, piece, free, taken, cleared):
+    """Place the rest of every key (key, bytes of it that are placed, slot) of tails; returns the number of slots, -1
+    if they do not suffice.
     """
-    child = np.int64(FIRST_TAIL)
+    low = high = np.int64(FIRST_TAIL)
+    capacity = len(piece)
     for i_tail in range(n_tails):
         i_key, slot = np.int64(tails[i_tail, 0]), np.int64(tails[i_tail, 2])
         p = offsets[i_key + 1] - tails[i_tail, 1]
         while p > offsets[i_key]:
             p -= 1
-            while free[child >> 6] >> np.uint64(child & 63) & np.uint64(1) == 0:
+            byte = np.int64(values[p])
+            while low + LAG < high or not _is_free(free, low):
+                low += 1
+            child = low
+            while child + 256 < capacity and (not _is_free(free, child) or taken[child - byte]):
                 child += 1
+            if child + 256 >= capacity:
+                return np.int64(-1)
+            high = max(high, child)
+            taken[child - byte] = True
+            free[child >> 6] -= np.uint64(1) << np.uint64(child & 63)
             if child + 256 > cleared:
                 cleared = _clear(slots, piece, cleared, child + 256)
-            slots[2 * slot] = child - np.int64(values[p])
+            slots[2 * slot] = child - byte
             slots[2 * child + 1] = slot
             slot = child
-            child += 1
         piece[slot] = key_ids[i_key]
     return cleared

@@ -1,7 +1,6 @@
 """For every number, a table of paths picks what a trace through the segment's arcs picks, and reference.py with it."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,13 @@ from hypothesis import strategies as st
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels import reference
-from gpu_lattice.kernels.cpu.forward import HEAD, forward
-from gpu_lattice.kernels.cpu.memo import SPARE, new_memo
+from gpu_lattice.kernels.cpu.forward import forward
+from gpu_lattice.kernels.cpu.memo import HEAD, SPARE, new_memo
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES
-from gpu_lattice.kernels.cpu.sample import _forward_new
-from gpu_lattice.kernels.cpu.table import CELL_BITS, SCRATCH_CELLS, TABLE_BITS
+from gpu_lattice.kernels.cpu.sample import _forward_group
+from gpu_lattice.kernels.cpu.table import CELL_BITS, TABLE_BITS
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain
+from gpu_lattice.kernels.cpu.walk import find_lists
 from gpu_lattice.weights import arc_weights
 
 UNIT = 1 << (DRAW_BITS - TABLE_BITS)
@@ -25,19 +25,22 @@ LAST = 2**DRAW_BITS - 1
 
 
 class Segment:
-    """One segment of a vocabulary's, with its record in a memo: a table if it has few paths, else arcs."""
+    """One segment of a vocabulary's, with its record in a memo: a table if it has few paths, else scores and lists."""
 
     def __init__(self, tokenizer: Tokenizer, text: bytes, alpha: float) -> None:
         self.tokenizer, self.text, self.alpha = tokenizer, text, alpha
-        self.model = model = tokenizer._backend.sample_model(alpha)
-        self.memo = memo = new_memo()
-        memo.used[:] = 0
-        values = np.frombuffer(text, np.uint8)
-        args = (memo.slots, memo.arena, memo.sums, memo.cells, memo.counts, memo.used, model.nodes, model.piece_at,
-                model.weights, model.unk_weight, model.is_bytes, model.z_low, model.z_high, model.longest,
-                model.unk_id, np.empty(SCRATCH_CELLS, np.int32), np.empty(600))  # fmt: skip
-        memo.slots[:] = 0
-        self.base, self.z = _forward_new(values, 0, len(text), np.int64(0), *args)
+        self.model = tokenizer._backend.sample_model(alpha)
+        self.memo = new_memo()
+        self.places = np.zeros(1, np.int64)
+        self.values = np.frombuffer(text, np.uint8)
+        self.bounds_of_segment = np.array([0, len(text)])
+        hashes, kinds = np.zeros(1, np.int64), np.zeros(1, np.uint8)
+        scratch = np.empty(1, np.int64), np.empty(len(text), np.int32)
+        z = np.empty(len(text) + 1), np.empty(len(text) + 1, np.int64)
+        bad = _forward_group(self.values, self.bounds_of_segment, 1, hashes, self.model, self.memo, *z, kinds,
+                             self.places, *scratch)  # fmt: skip
+        self.has_path = bad < 0
+        self.base = int(self.places[0])
 
     @property
     def bounds(self) -> list[int]:
@@ -46,33 +49,34 @@ class Segment:
         cells = self.memo.cells[2 * (self.base + HEAD) :][: max(0, n_paths - 1)]
         return [int(cell) >> CELL_BITS for cell in cells]
 
-    def trace(self, base: int, numbers: Sequence[int]) -> list[Any]:
-        """The arcs that each number gives by the record at base; None where its table leaves a number undecided."""
+    def trace(self, numbers: Sequence[int], by_arcs: bool = False) -> list[list[int]]:
+        """The arcs that each number gives, by the segment's record or by its arcs; [] where its table cannot tell."""
         n, length = len(numbers), len(self.text)
         memo, model = self.memo, self.model
-        segments, zeros = np.arange(n + 1) * length, np.zeros(n, np.int64)
-        arcs, ends, odd = np.empty(n * length + MARGIN, np.int32), zeros.copy(), zeros.copy()
-        rows: list[Any] = []
-        while len(rows) < n:
-            i, _, _ = trace_plain(segments, len(rows), n, zeros.astype(np.uint8), zeros + base, memo.arena, memo.sums,
-                                  memo.counts, memo.cells, np.array(numbers, np.uint64), model.inverses,
-                                  model.unk_inverse, np.uint64(0), zeros, zeros.astype(np.uint64), zeros, 0, arcs, 0,
-                                  ends, odd, 0)  # fmt: skip
-            starts = [0, *ends[len(rows) : i].tolist()]
-            rows += [arcs[a:b].tolist() for a, b in pairwise(starts)]
-            rows += [None] * (len(rows) < n)
+        base = self._record_of_arcs() if by_arcs else self.base
+        zeros = np.zeros(n, np.int64)
+        arcs, ends, odd = np.empty(length + MARGIN, np.int32), np.zeros(1, np.int64), np.zeros(1, np.int64)
+        rows = []
+        for number in numbers:
+            _, n_arcs, _ = trace_plain(
+                self.values, self.bounds_of_segment, 0, 1, np.zeros(1, np.uint8), zeros[:1] + base, memo.arena,
+                memo.sums, memo.cells, np.array([number], np.uint64), model.count_bits, model.arc_lengths,
+                model.arc_pieces, model.arc_weights, model.inverses, model.unk_inverse, model.unk_id, model.is_bytes,
+                np.uint64(0), zeros[:1], np.zeros(1, np.uint64), zeros[:1], 0, arcs, 0, ends, odd, 0
+            )  # fmt: skip
+            rows.append(arcs[:n_arcs].tolist())
         return rows
 
-    def by_arcs(self, numbers: Sequence[int]) -> list[Any]:
-        """The same by the arcs, never by a table."""
-        memo, model = self.memo, self.model
-        values = np.frombuffer(self.text, np.uint8)
-        _, memo.sums[SPARE], _ = forward(values, 0, len(values), model.nodes, model.piece_at, model.weights,
-                                         model.unk_weight, model.is_bytes, model.z_low, model.z_high, memo.arena,
-                                         memo.sums, memo.counts, SPARE + HEAD, model.unk_id,
-                                         np.empty(600))  # fmt: skip
+    def _record_of_arcs(self) -> int:
+        memo, model, length = self.memo, self.model, len(self.text)
+        found = np.empty(length, np.int32)
+        find_lists(self.values, self.bounds_of_segment, np.zeros(1, np.int64), 1, model.states, model.lists, found)
+        memo.sums[SPARE] = forward(self.values, 0, length, found, 0, model.count_bits, model.arc_lengths,
+                                   model.arc_weights, model.unk_weight, model.is_bytes, model.z_low, model.z_high,
+                                   memo.sums, SPARE + HEAD)  # fmt: skip
         memo.arena[SPARE + 1] = 0
-        return self.trace(SPARE, numbers)
+        memo.cells[2 * (SPARE + HEAD + length + 1) :][:length] = found
+        return SPARE
 
 
 @st.composite
@@ -83,7 +87,7 @@ def segments(draw: Any) -> Segment:
     tokenizer = Tokenizer.from_pieces(dict(zip(pieces, scores, strict=True)), device="cpu")
     text = draw(st.text("ab", min_size=1, max_size=DRAW_BYTES)).encode()
     segment = Segment(tokenizer, text, draw(st.sampled_from([0.0, 0.1, 1.0, 3.0])))
-    assume(segment.z > 0)
+    assume(segment.has_path)
     return segment
 
 
@@ -93,9 +97,8 @@ def test_a_table_picks_what_the_trace_through_the_arcs_picks(segment: Segment, n
     steps = (-2 * UNIT, -UNIT - 1, -UNIT, -1, 0, 1, UNIT - 1, UNIT)
     close = [bound * UNIT + step for bound in segment.bounds for step in steps]
     numbers = [*numbers, 0, 1, LAST - 1, LAST, *(n for n in close if 0 <= n <= LAST)]
-    by_arcs = segment.by_arcs(numbers)
-    for number, by_table, expected in zip(numbers, segment.trace(segment.base, numbers), by_arcs, strict=True):
-        if by_table is None:
+    for number, by_table, expected in zip(numbers, segment.trace(numbers), segment.trace(numbers, True), strict=True):
+        if by_table == []:
             assert any(-1 <= number // UNIT - bound <= 0 for bound in segment.bounds)
         else:
             assert by_table == expected
@@ -110,4 +113,4 @@ def test_the_least_and_the_greatest_number_pick_the_path_of_the_definition(segme
         patch.setattr(reference, "uniform", lambda *counter: number * 2.0**-DRAW_BITS)
         weights = arc_weights(segment.tokenizer._model.vocabulary, segment.alpha).tolist()
         path, _ = reference.sample(segment.text, rules_of(segment.tokenizer), weights)
-    assert segment.by_arcs([number]) == [[arc for _, arc in path]]
+    assert segment.trace([number], True) == [[arc for _, arc in path]]

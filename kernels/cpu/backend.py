@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from gpu_lattice.automaton import Automaton, build_automaton
 from gpu_lattice.cuts import build_cut_table
 from gpu_lattice.kernels.cpu.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.encode import encode_docs
@@ -72,7 +73,12 @@ class SampleModel(NamedTuple):
     byte_ids: NDArray[np.int32]
     look_up: bool
     lengths: NDArray[np.int32]
-    longest: int
+    states: NDArray[np.uint64]
+    lists: NDArray[np.int32]
+    count_bits: np.uint64
+    arc_lengths: NDArray[np.unsignedinteger[Any]]
+    arc_pieces: NDArray[np.int32]
+    arc_weights: NDArray[np.float64]
 
 
 class BestModel(NamedTuple):
@@ -115,6 +121,7 @@ class CpuBackend:
         self.vocabulary = vocabulary
         self.before = np.array(model.prefix_ids, np.int32)
         self.after = np.array(model.suffix_ids, np.int32)
+        self._surfaces = surfaces, offsets, ids
         self._trie = build_trie(surfaces, offsets, ids)
         self.cuts = build_cut_table(surfaces, offsets, vocabulary.symbols == "bytes")
         self._unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
@@ -130,6 +137,12 @@ class CpuBackend:
         self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
         best = self.best_model
         self.trie_tables = (best.slots, best.piece_at, vocabulary.has_unknown_arcs, best.is_bytes)
+
+    @cached_property
+    def _automaton(self) -> Automaton:
+        """What finds arcs for samples; it is built for the first of them."""
+        vocabulary = self.vocabulary
+        return build_automaton(*self._surfaces, vocabulary.symbols == "bytes", vocabulary.has_unknown_arcs)
 
     @cached_property
     def launcher(self) -> CpuLauncher:
@@ -245,7 +258,7 @@ class CpuBackend:
         return Rows(out, offsets, None)
 
     def _build_sample_model(self, alpha: float) -> SampleModel:
-        vocabulary, trie = self.vocabulary, self._trie
+        vocabulary, trie, automaton = self.vocabulary, self._trie, self._automaton
         weights = arc_weights(vocabulary, alpha)
         used = weights[weights > 0]
         # A step through the trie reads base, check and weight: 16 bytes of one cache line.
@@ -270,13 +283,18 @@ class CpuBackend:
             z_high=2.0**300 / most,
             scores=vocabulary.scores,
             unk_score=float(vocabulary.unk_score),
-            pairs=self.cuts.pairs,
-            keys=self.cuts.keys,
+            pairs=self.cuts.cpu_pairs,
+            keys=self.cuts.cpu_keys,
             unk_id=self._unk_id,
             byte_ids=self._byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
             lengths=self._lengths,
-            longest=self._longest,
+            states=automaton.states,
+            lists=automaton.lists,
+            count_bits=automaton.count_bits,
+            arc_lengths=automaton.lengths,
+            arc_pieces=automaton.pieces,
+            arc_weights=weights[automaton.pieces],
         )
 
     def _build_best_model(self) -> BestModel:
@@ -299,8 +317,8 @@ class CpuBackend:
             rounding=float(np.finfo(dtype).eps) * 1.01 + 2.0**-49,
             extreme=float(np.abs(used).max(initial=0.0)),
             is_bytes=vocabulary.symbols == "bytes",
-            pairs=self.cuts.pairs,
-            keys=self.cuts.keys,
+            pairs=self.cuts.cpu_pairs,
+            keys=self.cuts.cpu_keys,
             unk_id=self._unk_id,
             byte_ids=self._byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",

@@ -1,14 +1,28 @@
 """Static cuts: positions that no arc can span, so that the text on either side is sampled on its own.
 
-Reads a cut table (gpu_lattice/cuts.py builds it) and at most two bytes, or one character, on either side of a position,
+Reads the tables that gpu_lattice/cuts.py builds and at most two bytes, or one character, on either side of a position,
 all within one chunk: chunk boundaries are cuts of their own.
+
+Whether a position is a cut cannot be foreseen, so nothing here branches on it. One sweep writes every position that may
+be a cut, judged by the two bytes next to it; further sweeps keep those whose context no piece has. Each position is
+written, and the count goes up only if it is to stay.
 """
 
 import numpy as np
 from numba import njit
 
-JOINED = 1
-PAIR_PIECE = 2
+from gpu_lattice.kernels.cpu.words import LITTLE_ENDIAN, load_word, trailing_zeros
+
+N_PAIRS = 1 << 16
+# Not a key: neither are these bytes UTF-8, nor has a context such sizes.
+NO_KEY = np.uint64((1 << 64) - 1)
+
+# Two multipliers without relation, so that keys of one bucket, whose hashes are close, may lie far apart.
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MIXER = np.uint64(0xBF58476D1CE4E5B9)
+
+# By the high half of a character's first byte: the bytes of a word that belong to it.
+_CHARACTER = np.array([0xFF] * 12 + [0xFFFF] * 2 + [0xFFFFFF, 0xFFFFFFFF], np.uint64)
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -29,94 +43,114 @@ def code_point(values, p):
     ), 4
 
 
-@njit(nogil=True, cache=True, inline="always")
-def character_key(x, y):
-    """The key of code points x then y; never 0."""
-    return np.uint64(1 << 42 | x << 21 | y)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def context_key(values, p, left, right):
-    """The key of `left` bytes before p and `right` bytes from p on, each 1 or 2; never 0."""
-    key = np.int64(1)
-    for i in range(p - left, p + right):
-        key = key << 8 | np.int64(values[i])
-    return np.uint64(key << 4 | left << 2 | right)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _slot(keys, key):
-    """Where a linear probe for the key begins (Fibonacci hashing)."""
-    mixed = key * np.uint64(0x9E3779B97F4A7C15)
-    return np.int64(mixed >> np.uint64(32)) & (len(keys) - 1)
+@njit(nogil=True, cache=True)
+def bytes_from(values, p):
+    """At least four bytes from p, the first one lowest, as a uint64; 0 stands for what lies beyond the end."""
+    return load_word(values, p, len(values) if LITTLE_ENDIAN else min(p + 4, len(values)))
 
 
 @njit(nogil=True, cache=True)
-def add_key(keys, key):
-    """Put the key into the set; 1 if it is new, else 0."""
-    i = _slot(keys, key)
-    while keys[i] != 0:
-        if keys[i] == key:
-            return 0
-        i = (i + 1) & (len(keys) - 1)
-    keys[i] = key
-    return 1
+def first_character(word):
+    """The bytes of the character that a word begins with."""
+    return word & _CHARACTER[(word & np.uint64(0xFF)) >> np.uint64(4)]
 
 
-@njit(nogil=True, cache=True, inline="always")
-def has_key(keys, key):
-    i = _slot(keys, key)
-    while keys[i] != 0:
-        if keys[i] == key:
-            return True
-        i = (i + 1) & (len(keys) - 1)
-    return False
+@njit(nogil=True, cache=True)
+def key_of_characters(x, y):
+    """The key of x then y, each the bytes of a character."""
+    return x | y << np.uint64(32)
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _is_cut_of_bytes(values, p, start, stop, pairs, keys):
-    pair = pairs[256 * np.int64(values[p - 1]) + np.int64(values[p])]
-    if pair == 0:
-        return True
-    if pair & PAIR_PIECE:
-        return False
-    more_left, more_right = p - 2 >= start, p + 2 <= stop
-    if more_left and has_key(keys, context_key(values, p, 2, 1)):
-        return False
-    if more_right and has_key(keys, context_key(values, p, 1, 2)):
-        return False
-    return not (more_left and more_right and has_key(keys, context_key(values, p, 2, 2)))
+@njit(nogil=True, cache=True)
+def key_of_bytes(word, left, right):
+    """The key of the first `left` + `right` bytes of a word, of which `left` come before the position."""
+    n_bits = np.uint64(8 * (left + right))
+    return word & ((np.uint64(1) << n_bits) - np.uint64(1)) | np.uint64(left << 2 | right) << np.uint64(32)
+
+
+@njit(nogil=True, cache=True)
+def index_shift(n):
+    """The right shift that makes of a 64-bit hash an index below n, a power of two from 2 on."""
+    return np.uint64(64 - trailing_zeros(np.uint64(n)))
+
+
+@njit(nogil=True, cache=True)
+def slot_of(key, pilot, shift):
+    """Where a key lies, by the pilot of its bucket; the bucket is key * GOLDEN, shifted."""
+    return key * ((np.uint64(2) * pilot + np.uint64(1)) * MIXER) >> shift
 
 
 @njit(nogil=True, cache=True)
 def find_cuts(values, p, limit, start, stop, pairs, keys, is_bytes, out):
     """Write the cuts after p to out, in order, until one is at or after limit or out is full; returns their number.
 
-    start, stop: the chunk, p a boundary of symbols in it; stop counts as a cut.
+    start, stop: the chunk, p a boundary of symbols in it; stop counts as a cut. pairs, keys: cpu_pairs and cpu_keys of
+    a CutTable. What follows the cuts in out is overwritten.
     """
-    n = 0
-    if is_bytes:
-        while n < len(out) and p < min(limit, stop):
-            p += 1
-            while p < stop and not _is_cut_of_bytes(values, p, start, stop, pairs, keys):
-                p += 1
-            out[n] = p
-            n += 1
-        return n
-    x, length = code_point(values, p)
-    p += length
-    while p < stop:
-        y, length = code_point(values, p)
-        if x < 128 and y < 128:
-            is_cut = pairs[256 * x + y] == 0
+    # With one way out Numba drops the reference counts of the arrays, which would cost more than a short chunk.
+    n = np.int64(0)
+    x = first_character(bytes_from(values, p))
+    more = len(out) > 0
+    while more:
+        low = p + 1
+        p = min(p + len(out) - n, max(limit, low), stop - 1)
+        last = _sweep_pairs(values, low, p + 1, pairs, out, n)
+        if is_bytes:
+            last = _sweep_bytes(values, start, stop, 2, 1, pairs, keys, out, n, last)
+            last = _sweep_bytes(values, start, stop, 1, 2, pairs, keys, out, n, last)
+            n = _sweep_bytes(values, start, stop, 2, 2, pairs, keys, out, n, last)
         else:
-            is_cut = not has_key(keys, character_key(x, y))
-        if is_cut:
-            out[n] = p
+            n, x = _sweep_characters(values, x, pairs, keys, out, n, last)
+        more = n < len(out) and (n == 0 or out[n - 1] < limit)
+        if more and p == stop - 1:
+            out[n] = stop
             n += 1
-            if p >= limit or n == len(out):
-                return n
+            more = False
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _sweep_pairs(values, low, high, pairs, out, n):
+    """Write those of low..high that may be cuts to out[n:]; returns where they end."""
+    # Unsigned indices, here and below, spare the check for negative ones.
+    n = np.uint64(n)
+    for p in range(np.uint64(low), np.uint64(high)):
+        out[n] = p
+        n += np.uint64(pairs[np.uint64(values[p - np.uint64(1)]) << np.uint64(8) | np.uint64(values[p])])
+    return np.int64(n)
+
+
+@njit(nogil=True, cache=True)
+def _sweep_characters(values, x, pairs, keys, out, first, last):
+    """Keep the cuts among out[first:last]; returns where they end, and the character that starts at the last position.
+
+    x: the character that starts before all of them. Every position next to a character beyond ASCII may be a cut, so
+    such a character, if it ends at one position, starts at the one before.
+    """
+    bucket_shift, slot_shift = index_shift(len(pairs) - N_PAIRS), index_shift(len(keys))
+    n = np.uint64(first)
+    for i in range(np.uint64(first), np.uint64(last)):
+        p = out[i]
+        before = np.uint64(values[np.uint64(p) - np.uint64(1)])
+        y = first_character(bytes_from(values, p))
+        key = key_of_characters(before if before < np.uint64(0x80) else x, y)
         x = y
-        p += length
-    out[n] = stop
-    return n + 1
+        pilot = np.uint64(pairs[np.uint64(N_PAIRS) + (key * GOLDEN >> bucket_shift)])
+        out[n] = p
+        n += np.uint64(keys[slot_of(key, pilot, slot_shift)] != key)
+    return np.int64(n), x
+
+
+@njit(nogil=True, cache=True)
+def _sweep_bytes(values, start, stop, left, right, pairs, keys, out, first, last):
+    """Keep those of out[first:last] that no piece spans with these `left` and `right` bytes; returns where they end."""
+    bucket_shift, slot_shift = index_shift(len(pairs) - N_PAIRS), index_shift(len(keys))
+    n = np.uint64(first)
+    for i in range(np.uint64(first), np.uint64(last)):
+        p = out[i]
+        is_outside = (p - left < start) | (p + right > stop)
+        key = key_of_bytes(bytes_from(values, max(p - left, start)), left, right)
+        pilot = np.uint64(pairs[np.uint64(N_PAIRS) + (key * GOLDEN >> bucket_shift)])
+        out[n] = p
+        n += np.uint64((keys[slot_of(key, pilot, slot_shift)] != key) | is_outside)
+    return np.int64(n)

@@ -13,8 +13,7 @@ from numba import njit
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
-from gpu_lattice.kernels.cpu.forward import HEAD
-from gpu_lattice.kernels.cpu.memo import begin_group, hash_segments, keep, look_up, place
+from gpu_lattice.kernels.cpu.memo import HEAD, begin_group, hash_segments, keep, look_up, place
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.segments import TOKEN, find_segments
 from gpu_lattice.kernels.cpu.viterbi import best_path, follow, viterbi

@@ -23,7 +23,7 @@ CUT = 4
 UNKNOWN = -1
 TOKEN_ARC = -3
 
-CUTS_AT_ONCE = 64
+CUTS_AT_ONCE = 512
 
 
 @njit(nogil=True, cache=True)

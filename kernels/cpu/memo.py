@@ -18,7 +18,7 @@ from gpu_lattice.kernels.cpu.segments import TOKEN
 from gpu_lattice.kernels.cpu.words import load_word, prefetch
 
 LASTING_BYTES = 64
-LONGEST_BYTES = 512
+LONGEST_BYTES = 4096
 
 # About 15 MB for each thread; 40,000 English words fit.
 SLOTS = 1 << 16
@@ -28,6 +28,9 @@ TRANSIENT_WORDS = 1 << 18
 SPARE = LASTING_WORDS + TRANSIENT_WORDS
 SPARE_WORDS = 1 << 10
 
+# Words of a record before what its stage writes: a number, and a count.
+HEAD = 2
+
 # Indices into Memo.used.
 ENTRIES, TOP, LONG_TOP, FULL = range(4)
 
@@ -36,7 +39,7 @@ class Memo(NamedTuple):
     """Tables of one memo; `new_memo` makes one.
 
     slots  int64 [SLOTS], an entry is the hash's high 32 bits and the record's base; 0 is empty
-    arena, sums, cells, counts   the same memory as int64, float64, int32 and uint16
+    arena, sums, cells   the same memory as int64, float64 and int32
     used   int64 [4], how much of each region is in use
     """
 
@@ -44,7 +47,6 @@ class Memo(NamedTuple):
     arena: np.ndarray
     sums: np.ndarray
     cells: np.ndarray
-    counts: np.ndarray
     used: np.ndarray
 
 
@@ -55,7 +57,6 @@ def new_memo() -> Memo:
         arena=arena,
         sums=arena.view(np.float64),
         cells=arena.view(np.int32),
-        counts=arena.view(np.uint16),
         used=np.empty(4, np.int64),
     )
     forget(memo)
@@ -118,6 +119,18 @@ def look_up(values, segments, i, n_segments, hashes, kinds, slots, arena, places
             return i
         i += 1
     return i
+
+
+@njit(nogil=True, cache=True)
+def look_up_all(values, segments, n_segments, hashes, kinds, slots, arena, places, missing):
+    """`look_up` of every segment; those without a record are listed in missing. Returns how many they are."""
+    n_missing = np.int64(0)
+    i = look_up(values, segments, 0, n_segments, hashes, kinds, slots, arena, places)
+    while i < n_segments:
+        missing[n_missing] = i
+        n_missing += 1
+        i = look_up(values, segments, i + 1, n_segments, hashes, kinds, slots, arena, places)
+    return n_missing
 
 
 @njit(nogil=True, cache=True)

@@ -10,14 +10,15 @@ from numba import njit
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
-from gpu_lattice.kernels.cpu.forward import HEAD, forward, forward_scaled
-from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, SPARE, begin_group, hash_segments, keep, look_up, place
+from gpu_lattice.kernels.cpu.forward import forward, forward_scaled
+from gpu_lattice.kernels.cpu.memo import HEAD, SPARE, begin_group, hash_segments, keep, look_up, look_up_all, place
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
 from gpu_lattice.kernels.cpu.scaled import scaled
 from gpu_lattice.kernels.cpu.segments import PLAIN, SCALED, TOKEN, find_segments
 from gpu_lattice.kernels.cpu.table import SCRATCH_CELLS, TABLE_WORDS, tabulate
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain, trace_scaled
+from gpu_lattice.kernels.cpu.walk import find_lists
 
 
 @njit(nogil=True, cache=True)
@@ -45,7 +46,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     numbers = np.empty(longest, np.uint64)
     segment_doc = np.empty(longest, np.int64)
     ends = np.empty(longest, np.int64)
-    odd = np.empty(longest, np.int64)
+    odd, found = np.empty(longest, np.int64), np.empty(longest, np.int32)
     ids = np.empty(max(16, part_offsets[n_parts] - part_offsets[0]), np.int32)
     n_ids = np.int64(0)
     i_chunk = np.searchsorted(chunk_offsets, part_offsets[0], side="right") - 1
@@ -61,7 +62,8 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             kinds
         )  # fmt: skip
         hash_segments(values, segments, n_segments, hashes)
-        bad = _forward_group(values, segments, n_segments, hashes, model, memo, z, z_exponent, kinds, places)
+        bad = _forward_group(values, segments, n_segments, hashes, model, memo, z, z_exponent, kinds, places, odd,
+                             found)  # fmt: skip
         if bad >= 0:
             return ids, run_lengths, scores, part_z, part_z_exponent, bad
         for i_sample in range(num_samples):
@@ -71,7 +73,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             first = n_ids
             n_ids, n_odd = _trace_group(
                 values, segments, n_segments, model, memo, z, z_exponent, kinds, places, numbers, seed, segment_doc,
-                doc_ids, doc_offsets, i_sample, ids, n_ids, ends, odd
+                doc_ids, doc_offsets, i_sample, ids, n_ids, ends, odd, found
             )  # fmt: skip
             if scored:
                 _score_paths(segments, n_segments, ids, first, ends, part_offsets, low, high, model.scores,
@@ -88,59 +90,84 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
 
 
 @njit(nogil=True, cache=True)
-def _forward_group(values, segments, n_segments, hashes, model, memo, z, z_exponent, kinds, places):
+def _forward_group(values, segments, n_segments, hashes, model, memo, z, z_exponent, kinds, places, missing, found):
     """Forward scores of every segment; returns the end of one that no path reaches, or -1.
 
     places[i] is the base of the segment's record in the memo, or, for kind SCALED, where its scores begin in z.
+    missing int64, found int32: scratch.
     """
-    nodes, piece_at, weights, unk_weight = model.nodes, model.piece_at, model.weights, model.unk_weight
-    is_bytes, z_low, z_high, longest_arc = model.is_bytes, model.z_low, model.z_high, model.longest
-    unk_id = model.unk_id
-    table, arena, sums, cells, counts, used = memo.slots, memo.arena, memo.sums, memo.cells, memo.counts, memo.used
-    scratch, z_scratch = np.empty(SCRATCH_CELLS, np.int32), np.empty(LONGEST_BYTES + 1)
+    table, arena, used = memo.slots, memo.arena, memo.used
     begin_group(table, used)
+    n_missing = look_up_all(values, segments, n_segments, hashes, kinds, table, arena, places, missing)
+    find_lists(values, segments, missing, n_missing, model.states, model.lists, found)
     scaled_top = np.int64(0)
-    i = look_up(values, segments, 0, n_segments, hashes, kinds, table, arena, places)
-    while i < n_segments:
+    n_done = np.int64(0)
+    while True:
+        n_done, bad = _forward_new(values, segments, n_segments, hashes, missing, n_done, n_missing, found, model, memo,
+                                   kinds, places)  # fmt: skip
+        if bad >= 0 or n_done == n_missing:
+            return bad
+        i = missing[n_done]
         a, b = segments[i], segments[i + 1]
-        base, total = _forward_new(values, a, b, hashes[i], table, arena, sums, cells, counts, used, nodes, piece_at,
-                                   weights, unk_weight, is_bytes, z_low, z_high, longest_arc, unk_id, scratch,
-                                   z_scratch)  # fmt: skip
-        if base < 0:
-            kinds[i], base = SCALED, scaled_top
-            forward_scaled(values, a, b, nodes, weights, unk_weight, is_bytes, z, z_exponent, base)
-            total = z[base + b - a]
-            scaled_top += b - a + 1
-        if total == 0.0:
+        forward_scaled(values, a, b, model.nodes, model.weights, model.unk_weight, model.is_bytes, z, z_exponent,
+                       scaled_top)  # fmt: skip
+        if z[scaled_top + b - a] == 0.0:
             return b
-        places[i] = base
-        i = look_up(values, segments, i + 1, n_segments, hashes, kinds, table, arena, places)
-    return np.int64(-1)
+        kinds[i], places[i] = SCALED, scaled_top
+        scaled_top += b - a + 1
+        n_done += 1
 
 
 @njit(nogil=True, cache=True)
-def _forward_new(values, start, stop, hashed, table, arena, sums, cells, counts, used, nodes, piece_at, weights,
-                 unk_weight, is_bytes, z_low, z_high, longest_arc, unk_id, scratch, z_scratch):  # fmt: skip
-    """Do and keep a segment that is not in the memo: (its base, its Z); base is -1 if it needs exponents.
+def _forward_new(values, segments, n_segments, hashes, missing, k, n_missing, found, model, memo, kinds,
+                 places):  # fmt: skip
+    """Do and keep the segments missing[k:n_missing], up to one that needs exponents.
 
-    A record: Z; the number of paths in its table, or 0, -1 where unknown arcs may be among its arcs; table or arcs.
+    A record: Z; the number of paths in its table; the table. Or: Z; 0; the scores; then, as cells, the lists of arcs.
+    Returns (the first that is not done, the end of one that no path reaches or -1).
     """
-    length = stop - start
-    arc_words = length + 1 + 2 * length * min(length, longest_arc)
-    base, lasts = place(length, HEAD + max(arc_words, TABLE_WORDS), used)
-    if base < 0:
-        return base, 0.0
-    top, total, may_be_unknown = forward(values, start, stop, nodes, piece_at, weights, unk_weight, is_bytes, z_low,
-                                         z_high, arena, sums, counts, base + HEAD, unk_id, z_scratch)  # fmt: skip
-    if top < 0:
-        return top, 0.0
-    sums[base], arena[base + 1] = total, -1 if may_be_unknown else 0
-    if total > 0.0:
-        if length <= DRAW_BYTES and not may_be_unknown:
-            end = tabulate(arena, sums, counts, cells, base, length, scratch, z_scratch)
-            top = end if end >= 0 else top
-        keep(values, start, stop, hashed, base, top, lasts, table, arena, used)
-    return base, total
+    table, arena, sums, cells, used = memo.slots, memo.arena, memo.sums, memo.cells, memo.used
+    arc_lengths, arc_pieces, arc_weights = model.arc_lengths, model.arc_pieces, model.arc_weights
+    count_bits, unk_weight, is_bytes, unk_id = model.count_bits, model.unk_weight, model.is_bytes, model.unk_id
+    z_low, z_high = model.z_low, model.z_high
+    scratch, masses = np.empty(SCRATCH_CELLS, np.int32), np.empty(DRAW_BYTES + 1)
+    origin = segments[0]
+    while k < n_missing:
+        i = missing[k]
+        # It may have come before in this group.
+        if k > 0 and look_up(values, segments, i, i + 1, hashes, kinds, table, arena, places) > i:
+            k += 1
+            continue
+        start, stop = segments[i], segments[i + 1]
+        length = stop - start
+        base, lasts = place(length, HEAD + max(2 * length + 1, TABLE_WORDS), used)
+        if base < 0:
+            break
+        total = forward(values, start, stop, found, origin, count_bits, arc_lengths, arc_weights, unk_weight, is_bytes,
+                        z_low, z_high, sums, base + HEAD)  # fmt: skip
+        if total < 0.0:
+            break
+        if total == 0.0:
+            return k, stop
+        sums[base], arena[base + 1] = total, 0
+        top = np.int64(-1)
+        if length <= DRAW_BYTES:
+            top = tabulate(arena, sums, cells, base, start, length, found, origin, count_bits, arc_lengths, arc_pieces,
+                           arc_weights, unk_id, scratch, masses)  # fmt: skip
+        if top < 0:
+            top = _keep_lists(cells, base + HEAD + length + 1, found, start - origin, length)
+        keep(values, start, stop, hashes[i], base, top, lasts, table, arena, used)
+        places[i] = base
+        k += 1
+    return k, np.int64(-1)
+
+
+@njit(nogil=True, cache=True)
+def _keep_lists(cells, at, found, first, length):
+    """Copy the lists found[first:first + length] to the cells of the words from `at` on; returns where they end."""
+    for j in range(length):
+        cells[2 * at + j] = found[first + j]
+    return at + ((length + 1) >> 1)
 
 
 @njit(nogil=True, cache=True)
@@ -159,15 +186,18 @@ def _draw_numbers(segments, part_offsets, part_doc, low, high, doc_ids, doc_offs
 
 @njit(nogil=True, cache=True)
 def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds, places, numbers, seed, segment_doc,
-                 doc_ids, doc_offsets, i_sample, arcs, n, ends, odd):  # fmt: skip
+                 doc_ids, doc_offsets, i_sample, arcs, n, ends, odd, found):  # fmt: skip
     """One path through the group, at arcs[n:]; returns (its end there, how many segments are odd)."""
     nodes, piece_at, weights, unk_weight = model.nodes, model.piece_at, model.weights, model.unk_weight
-    is_bytes, inverses, unk_inverse = model.is_bytes, model.inverses, model.unk_inverse
-    arena, sums, cells, counts = memo.arena, memo.sums, memo.cells, memo.counts
+    is_bytes, inverses, unk_inverse, unk_id = model.is_bytes, model.inverses, model.unk_inverse, model.unk_id
+    count_bits, arc_lengths, arc_pieces = model.count_bits, model.arc_lengths, model.arc_pieces
+    arc_weights = model.arc_weights
+    arena, sums, cells = memo.arena, memo.sums, memo.cells
     i = n_odd = 0
     while True:
-        i, n, n_odd = trace_plain(segments, i, n_segments, kinds, places, arena, sums, counts, cells, numbers, inverses,
-                                  unk_inverse, seed, segment_doc, doc_ids, doc_offsets, i_sample, arcs, n, ends, odd,
+        i, n, n_odd = trace_plain(values, segments, i, n_segments, kinds, places, arena, sums, cells, numbers,
+                                  count_bits, arc_lengths, arc_pieces, arc_weights, inverses, unk_inverse, unk_id,
+                                  is_bytes, seed, segment_doc, doc_ids, doc_offsets, i_sample, arcs, n, ends, odd,
                                   n_odd)  # fmt: skip
         if i == n_segments:
             return n, n_odd
@@ -175,14 +205,16 @@ def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds
         if kinds[i] == PLAIN:
             # The table does not tell, its segment's arcs do.
             table = places[i]
-            _, sums[SPARE], _ = forward(values, a, b, nodes, piece_at, weights, unk_weight, is_bytes, model.z_low,
-                                        model.z_high, arena, sums, counts, SPARE + HEAD, model.unk_id,
-                                        np.empty(b - a + 1))  # fmt: skip
+            find_lists(values, segments, np.array([i]), 1, model.states, model.lists, found)
+            sums[SPARE] = forward(values, a, b, found, segments[0], count_bits, arc_lengths, arc_weights, unk_weight,
+                                  is_bytes, model.z_low, model.z_high, sums, SPARE + HEAD)  # fmt: skip
+            _keep_lists(cells, SPARE + HEAD + b - a + 1, found, a - segments[0], b - a)
             arena[SPARE + 1] = 0
             places[i] = SPARE
-            i, n, n_odd = trace_plain(segments, i, i + 1, kinds, places, arena, sums, counts, cells, numbers, inverses,
-                                      unk_inverse, seed, segment_doc, doc_ids, doc_offsets, i_sample, arcs, n, ends,
-                                      odd, n_odd)  # fmt: skip
+            i, n, n_odd = trace_plain(values, segments, i, i + 1, kinds, places, arena, sums, cells, numbers,
+                                      count_bits, arc_lengths, arc_pieces, arc_weights, inverses, unk_inverse, unk_id,
+                                      is_bytes, seed, segment_doc, doc_ids, doc_offsets, i_sample, arcs, n, ends, odd,
+                                      n_odd)  # fmt: skip
             places[i - 1] = table
             continue
         if kinds[i] == TOKEN:

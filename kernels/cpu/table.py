@@ -12,50 +12,61 @@ the paths' arcs.
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.forward import HEAD, first_arc
+from gpu_lattice.kernels.cpu.arcs import UNKNOWN
+from gpu_lattice.kernels.cpu.memo import HEAD
 
 # A cell: TABLE_BITS of bound, 8 of first arc, 4 of number of arcs - 1.
 TABLE_BITS = 19
 CELL_BITS = 12
 MOST_PATHS = 64
 MOST_ARCS = 256
-SCRATCH_CELLS = MOST_PATHS + MOST_ARCS + 60
 TABLE_WORDS = (MOST_PATHS + MOST_ARCS) // 2
+# Where the scratch has the paths' arcs, and, of the path that is followed: ends, next arcs, arcs, one for each depth.
+ARCS = MOST_PATHS
+ENDS = ARCS + MOST_ARCS
+NEXT = ENDS + 20
+PATH = NEXT + 20
+SCRATCH_CELLS = PATH + 20
 
 
 @njit(nogil=True, cache=True)
-def tabulate(arena, sums, counts, cells, base, length, scratch, masses):
-    """Put the table of a segment in place of its arcs; returns the end of the record, or -1 where paths are too many.
+def tabulate(arena, sums, cells, base, start, length, found, origin, count_bits, arc_lengths, arc_pieces, arc_weights,
+             unk_id, scratch, masses):  # fmt: skip
+    """Put the table of a segment in place of its scores; returns the end of the record, or -1 for none.
 
-    base: of the record, with arcs from base + HEAD on, all of them known; at most DRAW_BYTES long.
+    There is none where the paths are too many, or an arc may be unknown. The segment has at most DRAW_BYTES; its record
+    has the scores from base + HEAD on. found: as in `forward`.
     scratch int32, masses float64: at least SCRATCH_CELLS and DRAW_BYTES + 1 long.
     """
-    arcs = base + HEAD
-    first = first_arc(arcs, length)
-    ends, following, path = MOST_PATHS + MOST_ARCS, MOST_PATHS + MOST_ARCS + 20, MOST_PATHS + MOST_ARCS + 40
+    z = base + HEAD
+    lists = start - origin - 1
     n_paths = n_arcs = depth = 0
     bound = 0.0
-    scratch[ends], scratch[following] = length, counts[4 * arcs + length - 1]
+    scratch[ENDS], scratch[NEXT] = length, 0
+    # What the arcs behind a position, divided by Z, weigh.
     masses[0] = 1.0 / sums[base]
     while depth >= 0:
-        e, k = np.int64(scratch[ends + depth]), np.int64(scratch[following + depth])
-        if k == counts[4 * arcs + e]:
+        e, k = np.int64(scratch[ENDS + depth]), np.int64(scratch[NEXT + depth])
+        listed = np.uint64(found[lists + e])
+        count = np.int64(listed & ((np.uint64(1) << count_bits) - np.uint64(1)))
+        if count == 0:
+            return np.int64(-1)
+        if k == count:
             depth -= 1
             continue
-        scratch[following + depth] = k + 1
-        arc = first + 2 * k
-        before = sums[arc - 1] if k > counts[4 * arcs + e - 1] else 0.0
-        # What the paths through this arc and the arcs after it have of all.
-        mass = (sums[arc + 1] - before) * masses[depth]
-        if mass == 0.0:
+        scratch[NEXT + depth] = k + 1
+        arc = np.int64(listed >> count_bits) + k
+        s = e - np.int64(arc_lengths[arc])
+        if sums[z + s] == 0.0:
             continue
-        scratch[path + depth] = np.int32(arena[arc])
-        s = e - (arena[arc] >> 32)
+        piece = arc_pieces[arc]
+        if piece == UNKNOWN or piece == unk_id:
+            return np.int64(-1)
+        scratch[PATH + depth] = piece
+        mass = masses[depth] * arc_weights[arc]
         depth += 1
         if s > 0:
-            before_s, upto_s = np.int64(counts[4 * arcs + s - 1]), np.int64(counts[4 * arcs + s])
-            scratch[ends + depth], scratch[following + depth] = s, before_s
-            masses[depth] = mass / sums[first + 2 * upto_s - 1]
+            scratch[ENDS + depth], scratch[NEXT + depth], masses[depth] = s, 0, mass
             continue
         if n_paths == MOST_PATHS or n_arcs + depth > MOST_ARCS:
             return np.int64(-1)
@@ -63,14 +74,14 @@ def tabulate(arena, sums, counts, cells, base, length, scratch, masses):
         kept = min(np.int64(bound * 2.0**TABLE_BITS + 0.5), (1 << TABLE_BITS) - 1)
         scratch[n_paths] = kept << CELL_BITS | n_arcs << 4 | depth - 1
         for j in range(depth):
-            scratch[MOST_PATHS + n_arcs + j] = scratch[path + depth - 1 - j]
+            scratch[ARCS + n_arcs + j] = scratch[PATH + depth - 1 - j]
         n_paths += 1
         n_arcs += depth
         depth -= 1
     arena[base + 1] = n_paths
-    cell = 2 * (base + HEAD)
+    cell = 2 * z
     for j in range(n_paths):
         cells[cell + j] = scratch[j]
     for j in range(n_arcs):
-        cells[cell + n_paths + j] = scratch[MOST_PATHS + j]
-    return base + HEAD + ((n_paths + n_arcs + 1) >> 1)
+        cells[cell + n_paths + j] = scratch[ARCS + j]
+    return z + ((n_paths + n_arcs + 1) >> 1)

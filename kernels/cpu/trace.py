@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
-from gpu_lattice.kernels.cpu.forward import HEAD, first_arc
+from gpu_lattice.kernels.cpu.memo import HEAD
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
 from gpu_lattice.kernels.cpu.segments import PLAIN
@@ -24,15 +24,17 @@ DROPPED = np.uint64(DRAW_BITS - TABLE_BITS)
 
 
 @njit(nogil=True, cache=True)
-def trace_plain(segments, i, high, kinds, places, arena, sums, counts, cells, numbers, inverses, unk_inverse, seed,
-                segment_doc, doc_ids, doc_offsets, i_sample, arcs, n, ends, odd, n_odd):  # fmt: skip
+def trace_plain(values, segments, i, high, kinds, places, arena, sums, cells, numbers, count_bits, arc_lengths,
+                arc_pieces, arc_weights, inverses, unk_inverse, unk_id, is_bytes, seed, segment_doc, doc_ids,
+                doc_offsets, i_sample, arcs, n, ends, odd, n_odd):  # fmt: skip
     """Trace segments i, i + 1, ... through their records, up to `high`, or to one that is not PLAIN or whose number is
     too close to a bound in its table.
 
-    Appends to arcs[n:], with the new number of arcs in ends[i], and to odd[n_odd:] the segments that may have unknown
-    arcs; arcs up to MARGIN after the last may be overwritten.
+    Appends to arcs[n:], with the new number of arcs in ends[i], and to odd[n_odd:] the segments with unknown arcs. Arcs
+    up to MARGIN after the last may be overwritten.
     Returns (the first segment not traced, the number of arcs, of odd segments).
     """
+    count_mask = (np.uint64(1) << count_bits) - np.uint64(1)
     while i < high and kinds[i] == PLAIN:
         if i + 4 < high:
             prefetch(arena, places[i + 4])
@@ -62,38 +64,49 @@ def trace_plain(segments, i, high, kinds, places, arena, sums, counts, cells, nu
                 arcs[n + j] = cells[at + j]
             n += n_arcs
         else:
-            if n_paths < 0:
-                odd[n_odd] = i
-                n_odd += 1
             start, stop = segments[i], segments[i + 1]
-            e = stop - start
-            base += HEAD
-            first = first_arc(base, e)
+            z = base + HEAD - start
+            lists = 2 * (base + HEAD + stop - start + 1) - start - 1
+            e = stop
+            top = k = n + stop - start
             i_stretch = np.int64(0)
-            number = numbers[i]
-            target = to_uniform(number) * sums[base - HEAD]
-            top = k = n + e
-            while e > 0:
-                low, last = np.int64(counts[4 * base + e - 1]), np.int64(counts[4 * base + e]) - 1
-                arc, last = first + 2 * low, first + 2 * last
-                if (stop - start - e) // DRAW_BYTES > i_stretch:
-                    i_stretch = (stop - start - e) // DRAW_BYTES
+            target = to_uniform(numbers[i]) * sums[base]
+            is_odd = False
+            while e > start:
+                if (stop - e) // DRAW_BYTES > i_stretch:
+                    i_stretch = (stop - e) // DRAW_BYTES
                     i_doc = segment_doc[i]
-                    number = uniform_bits(seed, start + e - doc_offsets[i_doc], i_sample, doc_ids[i_doc])
-                    target = to_uniform(number) * sums[last + 1]
-                before = 0.0
-                while arc < last and not sums[arc + 1] > target:
-                    before = sums[arc + 1]
-                    arc += 2
-                piece = np.int32(arena[arc])
+                    bits = uniform_bits(seed, e - doc_offsets[i_doc], i_sample, doc_ids[i_doc])
+                    target = to_uniform(bits) * sums[z + e]
+                listed = np.uint64(cells[lists + e])
+                arc = np.int64(listed >> count_bits)
+                last = arc + np.int64(listed & count_mask)
+                length = np.int64(0)
+                piece, running, before = np.int32(UNKNOWN), 0.0, 0.0
+                while arc < last:
+                    s = e - np.int64(arc_lengths[arc])
+                    term = sums[z + s] * arc_weights[arc]
+                    if term != 0.0:
+                        before = running
+                        running += term
+                        piece, length = arc_pieces[arc], e - s
+                        if running > target:
+                            break
+                    arc += 1
+                if length == 0:
+                    length = symbol_length(values, e, is_bytes)
                 target = (target - before) * (unk_inverse if piece == UNKNOWN else inverses[piece])
-                e -= arena[arc] >> 32
+                is_odd |= piece == UNKNOWN or piece == unk_id
+                e -= length
                 k -= 1
                 arcs[k] = piece
             while k < top:
                 arcs[n] = arcs[k]
                 n += 1
                 k += 1
+            if is_odd:
+                odd[n_odd] = i
+                n_odd += 1
         ends[i] = n
         i += 1
     return i, n, n_odd

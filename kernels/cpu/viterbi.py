@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, is_boundary, symbol_length
-from gpu_lattice.kernels.cpu.forward import HEAD
+from gpu_lattice.kernels.cpu.memo import HEAD
 
 
 @njit(nogil=True, cache=True)
