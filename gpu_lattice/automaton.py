@@ -57,7 +57,7 @@ def build_automaton(
     Raises ValueError for more pieces than 31 bits can list.
     """
     total = offsets[-1] if len(offsets) else 0
-    trie = build_trie(values[:total][::-1].copy(), total - offsets[::-1], ids[::-1])
+    trie = build_trie(values[:total][::-1].copy(), total - offsets[::-1], ids[::-1], distinct_bases=True)
     order, depths, fails = _link(values, offsets, trie.slots)
     first, counts, lengths, pieces = _make_lists(order, depths, fails, trie.slots, trie.piece, is_bytes, has_unknown)
     count_bits = int(counts.max(initial=1)).bit_length()

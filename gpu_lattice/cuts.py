@@ -69,7 +69,8 @@ def build_cut_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_by
     may_cut = (pairs < PAIR_PIECE).astype(np.uint8)
     if not is_bytes:
         may_cut.reshape(256, 256)[:, 0x80:0xC0] = 0
-    pilots, slots = _place_keys(cpu_keys[:used])
+    # Each once: two that are equal would have no slots of their own in a table of any size.
+    pilots, slots = _place_keys(np.unique(cpu_keys[:used]))
     return CutTable(pairs, keys, is_bytes, np.concatenate([may_cut, pilots]), slots)
 
 

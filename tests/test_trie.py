@@ -23,8 +23,8 @@ def nodes_of(trie: Trie) -> dict[bytes, int]:
     return found
 
 
-def assert_holds(surfaces: list[bytes], ids: list[int]) -> None:
-    trie = build_trie(*to_ragged(surfaces), np.array(ids, np.int64))
+def assert_holds(surfaces: list[bytes], ids: list[int], distinct_bases: bool = False) -> None:
+    trie = build_trie(*to_ragged(surfaces), np.array(ids, np.int64), distinct_bases)
     expected = {surface[i:]: -1 for surface in [b"", *surfaces] for i in range(len(surface) + 1)}
     expected |= dict(zip(surfaces, ids, strict=True))
     assert nodes_of(trie) == expected
@@ -34,6 +34,9 @@ def assert_holds(surfaces: list[bytes], ids: list[int]) -> None:
     assert base.max() + 255 < len(base)
     assert np.count_nonzero(check != -1) == len(expected), "no other slot is taken for a node"
     assert np.all(trie.piece[check == -1] == -1)
+    if distinct_bases:
+        parents = np.unique(check[check >= 0])
+        assert len(np.unique(base[parents])) == len(parents)
 
 
 @settings(deadline=None, max_examples=60)
@@ -45,14 +48,15 @@ def test_every_ending_of_every_piece_is_a_node(data):
     )
     piece = lengths.flatmap(lambda n: st.lists(alphabet, min_size=n, max_size=n)).map(bytes)
     surfaces = data.draw(st.lists(piece, unique=True, max_size=4 * FEW_KEYS))
-    assert_holds(surfaces, data.draw(st.permutations(range(len(surfaces)))))
+    assert_holds(surfaces, data.draw(st.permutations(range(len(surfaces)))), data.draw(st.booleans()))
 
 
+@pytest.mark.parametrize("distinct_bases", [False, True])
 @pytest.mark.parametrize("num_bytes", [1, FEW_KEYS, FEW_KEYS + 1, 256])
-def test_nodes_with_any_number_of_children_are_placed(num_bytes):
+def test_nodes_with_any_number_of_children_are_placed(num_bytes, distinct_bases):
     symbols = [bytes([byte]) for byte in range(256 - num_bytes, 256)]
     surfaces = symbols + [b"".join(pair) for pair in product(symbols, symbols)]
-    assert_holds(surfaces, list(range(len(surfaces))))
+    assert_holds(surfaces, list(range(len(surfaces))), distinct_bases)
 
 
 def test_children_far_apart_leave_no_room_unused():
