@@ -31,15 +31,13 @@ def plan_rows(run_lengths, part_doc, n_docs, n_around, is_null):
 
 
 @njit(nogil=True, cache=True)
-def place_runs(ids, run_lengths, starts, shift, out):
-    """Copy the runs of `ids`, one after another, to out[starts + shift]."""
-    n = 0
+def place_runs(ids, run_starts, run_lengths, starts, shift, out):
+    """Copy the runs of `ids` from run_starts to out[starts + shift]; all int64 [P, K]."""
     for i_part in range(run_lengths.shape[0]):
         for i_sample in range(run_lengths.shape[1]):
+            first, to = run_starts[i_part, i_sample], starts[i_part, i_sample] + shift
             length = run_lengths[i_part, i_sample]
-            to = starts[i_part, i_sample] + shift
-            out[to : to + length] = ids[n : n + length]
-            n += length
+            out[to : to + length] = ids[first : first + length]
 
 
 @njit(nogil=True, cache=True)

@@ -163,7 +163,7 @@ class CpuBackend:
 
         done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
-        return self._rows([r[0] for r in done], [r[1] for r in done], np.arange(len(batch)), is_null, 1)
+        return self._rows(done, np.arange(len(batch)), is_null, 1)
 
     def sample(
         self,
@@ -189,11 +189,11 @@ class CpuBackend:
 
         done = map_ranges(work, byte_ranges(part_offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
-        rows = self._rows([r[0] for r in done], [r[1] for r in done], part_doc, is_null, num_samples)
+        rows = self._rows(done, part_doc, is_null, num_samples)
         if not return_log_prob:
             return rows
-        scores = np.concatenate([np.empty((0, num_samples)), *(r[2] for r in done)])
-        log_z = np.concatenate([np.empty(0), *(np.log(r[3]) + r[4] * np.log(2.0) for r in done)])
+        scores = np.concatenate([np.empty((0, num_samples)), *(r[3] for r in done)])
+        log_z = np.concatenate([np.empty(0), *(np.log(r[4]) + r[5] * np.log(2.0) for r in done)])
         return rows._replace(log_prob=log_probs(scores, log_z, part_doc, len(batch), alpha))
 
     def mark_cuts(
@@ -235,24 +235,27 @@ class CpuBackend:
 
     def _rows(
         self,
-        ids: Sequence[NDArray[np.int32]],
-        run_lengths: Sequence[NDArray[np.int64]],
+        done: Sequence[Any],
         part_doc: NDArray[np.int64],
         is_null: NDArray[np.bool_],
         num_samples: int,
     ) -> Rows:
-        """Put the runs of all ranges of work into rows, with the ids that belong around them."""
+        """Put the runs of all ranges of work into rows, with the ids that belong around them.
+
+        done: of each range, (ids, run_starts, run_lengths, ...).
+        """
         n_around = len(self.before) + len(self.after)
-        lengths = np.concatenate([np.empty((0, num_samples), np.int64), *run_lengths])
+        lengths = np.concatenate([np.empty((0, num_samples), np.int64), *(r[2] for r in done)])
         offsets, starts = plan_rows(lengths, part_doc, len(is_null), n_around, is_null)
         out = np.empty(int(offsets[-1]), np.int32)
-        bounds = np.concatenate([[0], np.cumsum([len(run) for run in run_lengths])]).astype(np.int64)
+        bounds = np.concatenate([[0], np.cumsum([len(r[2]) for r in done])]).astype(np.int64)
 
         def work(start: int, stop: int) -> None:
             for i in range(start, stop):
-                place_runs(ids[i], run_lengths[i], starts[bounds[i] : bounds[i + 1]], len(self.before), out)
+                ids, run_starts, run_lengths = done[i][:3]
+                place_runs(ids, run_starts, run_lengths, starts[bounds[i] : bounds[i + 1]], len(self.before), out)
 
-        map_ranges(work, [(i, i + 1) for i in range(len(ids))], self.threads)
+        map_ranges(work, [(i, i + 1) for i in range(len(done))], self.threads)
         if n_around:
             place_around(offsets, self.before, self.after, out)
         return Rows(out, offsets, None)

@@ -86,11 +86,12 @@ def _emit_run(values, start, stop, slots, piece_at, unk_id, byte_ids, look_up, i
 
 
 @njit(nogil=True, cache=True)
-def count_ids(segments, n_segments, ends, first, part_offsets, low, high, run_lengths):
-    """Write the number of ids of each of the parts low..high to run_lengths; the ids of the first begin at `first`."""
+def count_ids(segments, n_segments, ends, first, part_offsets, low, high, run_starts, run_lengths):
+    """Write where the ids of each of the parts low..high begin, and how many they are; the first begin at `first`."""
     i = 0
     for i_part in range(low, high):
         before = first
+        run_starts[i_part] = before
         while i < n_segments and segments[i] < part_offsets[i_part + 1]:
             first = ends[i]
             i += 1

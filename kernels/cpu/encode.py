@@ -21,7 +21,8 @@ from gpu_lattice.kernels.cpu.viterbi import best_path, follow, viterbi
 
 @njit(nogil=True, cache=True)
 def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
-    """(ids int32, run_lengths int64 [D, 1], bad): bad is the end of a segment that no path reaches, or -1.
+    """(ids int32, run_starts, run_lengths int64 [D, 1], bad): where in ids each document's are; bad is the end of a
+    segment that no path reaches, or -1.
 
     doc_offsets int64 [D + 1]; every document boundary is a chunk boundary.
     """
@@ -32,7 +33,7 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
     odd, hashes = np.empty(longest, np.int64), np.empty(longest, np.int64)
     back_arc, back_start = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int64)
     best, subtracted = np.empty(longest + 1, model.best_at.dtype), np.empty(longest + 1, model.best_at.dtype)
-    run_lengths = np.zeros((n_docs, 1), np.int64)
+    run_starts, run_lengths = np.zeros((n_docs, 1), np.int64), np.zeros((n_docs, 1), np.int64)
     ids = np.empty(max(16, (doc_offsets[n_docs] - doc_offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
     i_chunk = np.searchsorted(chunk_offsets, doc_offsets[0])
@@ -54,13 +55,13 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
             back_arc, back_start, ids, n_ids, ends, odd
         )  # fmt: skip
         if bad >= 0:
-            return ids, run_lengths, bad
+            return ids, run_starts, run_lengths, bad
         n_ids = emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_ids, i_chunk, model.slots,
                            model.piece_at, model.lengths, model.is_bytes, model.unk_id, model.byte_ids, model.look_up,
                            ids, first, n_ids, ends)  # fmt: skip
-        count_ids(segments, n_segments, ends, first, doc_offsets, low, high, run_lengths[:, 0])
+        count_ids(segments, n_segments, ends, first, doc_offsets, low, high, run_starts[:, 0], run_lengths[:, 0])
         low = high
-    return ids[:n_ids], run_lengths, np.int64(-1)
+    return ids[:n_ids], run_starts, run_lengths, np.int64(-1)
 
 
 @njit(nogil=True, cache=True)

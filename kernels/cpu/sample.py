@@ -28,11 +28,13 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
 
     part_offsets int64 [P + 1], part_doc int64 [P], doc_offsets int64 [D + 1], doc_ids uint64 [D], seed uint64;
     scored: whether scores and partitions are wanted.
-    Returns (ids int32, run_lengths int64 [P, K], scores float64 [P, K]: sums of piece scores, z float64 [P] and
-    z_exponent int64 [P]: the part's partition z * 2**z_exponent, bad: the end of a segment without a path, or -1).
+    Returns (ids int32, run_starts, run_lengths int64 [P, K]: where in ids each part's are, scores float64 [P, K]: sums
+    of piece scores, z float64 [P] and z_exponent int64 [P]: the part's partition z * 2**z_exponent, bad: the end of a
+    segment without a path, or -1).
     """
     n_parts = len(part_doc)
     longest = max(GROUP_BYTES, np.max(np.diff(part_offsets))) if n_parts else np.int64(0)
+    run_starts = np.zeros((n_parts, num_samples), np.int64)
     run_lengths = np.zeros((n_parts, num_samples), np.int64)
     scores = np.zeros((n_parts, num_samples), np.float64)
     part_z = np.full(n_parts, 0.5)
@@ -52,8 +54,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     i_chunk = np.searchsorted(chunk_offsets, part_offsets[0], side="right") - 1
     low = 0
     while low < n_parts:
-        # The runs of one part must follow each other, so several samples are drawn part by part.
-        high = group_end(part_offsets, low) if num_samples == 1 else low + 1
+        high = group_end(part_offsets, low)
         start, stop = part_offsets[low], part_offsets[high]
         while chunk_offsets[i_chunk + 1] <= start:
             i_chunk += 1
@@ -65,7 +66,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
         bad = _forward_group(values, segments, n_segments, hashes, model, memo, z, z_exponent, kinds, places, odd,
                              found)  # fmt: skip
         if bad >= 0:
-            return ids, run_lengths, scores, part_z, part_z_exponent, bad
+            return ids, run_starts, run_lengths, scores, part_z, part_z_exponent, bad
         for i_sample in range(num_samples):
             _draw_numbers(segments, part_offsets, part_doc, low, high, doc_ids, doc_offsets, seed, i_sample, numbers,
                           segment_doc)  # fmt: skip
@@ -81,12 +82,13 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             n_ids = emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_ids, i_chunk, model.slots,
                                model.piece_at, model.lengths, model.is_bytes, model.unk_id, model.byte_ids,
                                model.look_up, ids, first, n_ids, ends)  # fmt: skip
-            count_ids(segments, n_segments, ends, first, part_offsets, low, high, run_lengths[:, i_sample])
+            count_ids(segments, n_segments, ends, first, part_offsets, low, high, run_starts[:, i_sample],
+                      run_lengths[:, i_sample])  # fmt: skip
         if scored:
             _partitions(segments, n_segments, memo.sums, z, z_exponent, kinds, places, part_offsets, low, part_z,
                         part_z_exponent)  # fmt: skip
         low = high
-    return ids[:n_ids], run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
+    return ids[:n_ids], run_starts, run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
