@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import numpy as np
 import pyarrow as pa
@@ -34,9 +37,10 @@ class ParquetRows:
         self._schema = pa.schema(
             [("id", id_type), ("sample", pa.int32()), ("input_ids", pa.list_(pa.int32())), ("num_tokens", pa.int32())]
         )
-        self._sink = pa.OSFile(str(self._temporary), "wb")
         try:
-            self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
+            with _uninterrupted():
+                self._sink = pa.OSFile(str(self._temporary), "wb")
+                self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
         except BaseException:
             self._discard()
             raise
@@ -49,7 +53,8 @@ class ParquetRows:
             part = _as_list(tokens[rows])
             num_tokens = pa.array(np.diff(offsets[start : stop + 1]).astype(np.int32))
             table = pa.table([ids[rows], samples[rows], part, num_tokens], schema=self._schema)
-            self._writer.write_table(table, row_group_size=max(1, len(part)))
+            with _uninterrupted():
+                self._writer.write_table(table, row_group_size=max(1, len(part)))
 
     def __enter__(self) -> ParquetRows:
         return self
@@ -57,11 +62,12 @@ class ParquetRows:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            self._discard()
+        with _uninterrupted():
+            try:
+                if kind is None:
+                    self._finish()
+            finally:
+                self._discard()
 
     def _finish(self) -> None:
         self._writer.close()
@@ -79,9 +85,32 @@ class ParquetRows:
                 writer.close()
         if writer is not None:
             writer.is_open = False
+        sink = getattr(self, "_sink", None)
         with contextlib.suppress(Exception):
-            self._sink.close()
-        self._temporary.unlink(missing_ok=True)
+            if sink is not None:
+                sink.close()
+        if sink is not None:
+            self._temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put an interrupt off to the end of the block: a writer that is cut short in a call cannot be closed safely.
+
+    Only the main thread receives interrupts. A handler that is not Python's is left alone.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    put_off: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: put_off.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if put_off:
+            handler(*put_off[0])
 
 
 def temporary_name(path: Path) -> Path:

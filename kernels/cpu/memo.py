@@ -1,4 +1,4 @@
-"""A bounded memory of what was worked out for a segment: its arcs and running sums, or its best path.
+"""A bounded memory of what was worked out for a segment: its paths, or its scores and lists of arcs, or its best path.
 
 Words repeat, so most segments of a text are found here. A memo belongs to one thread and to one alpha (or to `encode`).
 What it holds is a pure function of the segment's bytes, so finding, forgetting or bypassing an entry never changes a
@@ -20,7 +20,7 @@ from gpu_lattice.kernels.cpu.words import load_word, prefetch
 LASTING_BYTES = 64
 LONGEST_BYTES = 4096
 
-# About 15 MB for each thread; 40,000 English words fit.
+# About 15 MB for each thread; 30,000 English words fit.
 SLOTS = 1 << 16
 LASTING_WORDS = 3 << 19
 TRANSIENT_WORDS = 1 << 18
