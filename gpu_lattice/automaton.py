@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.arcs import UNKNOWN
+from gpu_lattice.kernels.cpu.arcs import UNKNOWN, bytes_of_character
 from gpu_lattice.kernels.cpu.walk import BASE_SHIFT, FAIL_SHIFT, NO_LABEL
 from gpu_lattice.trie import build_trie
 
@@ -120,7 +120,7 @@ def _make_lists(order, depths, fails, slots, piece, is_bytes, has_unknown):
         parent, fail = slots[2 * node + 1], fails[node]
         symbols[node], missing[node] = symbols[parent], missing[parent] - 1
         if missing[parent] == 0:
-            symbols[node] = 1 if is_bytes else _bytes_of_symbol(node - slots[2 * parent])
+            symbols[node] = 1 if is_bytes else bytes_of_character(node - slots[2 * parent])
             missing[node] = symbols[node] - 1
         if missing[node] > 0:
             continue
@@ -153,11 +153,6 @@ def _make_lists(order, depths, fails, slots, piece, is_bytes, has_unknown):
                 lengths[i_arc], pieces[i_arc] = symbols[shorter], UNKNOWN
             shorter = last[fails[shorter]]
     return np.maximum(first, 0), counts, lengths, pieces
-
-
-@njit(nogil=True, cache=True)
-def _bytes_of_symbol(lead):
-    return 1 + (lead >= 0xC0) + (lead >= 0xE0) + (lead >= 0xF0)
 
 
 @njit(nogil=True, cache=True)

@@ -28,13 +28,16 @@ def symbol_length(values, e, is_bytes):
     return length
 
 
+@njit(nogil=True, cache=True)
+def bytes_of_character(lead):
+    """By its first byte."""
+    return 1 + (lead >= 0xC0) + (lead >= 0xE0) + (lead >= 0xF0)
+
+
 @njit(nogil=True, cache=True, inline="always")
 def symbol_length_from(values, p, is_bytes):
     """Bytes of the symbol that begins at p."""
-    byte = values[p]
-    if is_bytes or byte < 0x80:
-        return 1
-    return 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+    return 1 if is_bytes else bytes_of_character(values[p])
 
 
 @njit(nogil=True, cache=True, inline="always")

@@ -105,8 +105,8 @@ def _forward_group(values, segments, n_segments, hashes, model, memo, z, z_expon
     scaled_top = np.int64(0)
     n_done = np.int64(0)
     while True:
-        n_done, bad = _forward_new(values, segments, n_segments, hashes, missing, n_done, n_missing, found, model, memo,
-                                   kinds, places)  # fmt: skip
+        n_done, bad = _forward_new(values, segments, hashes, missing, n_done, n_missing, found, model, memo, kinds,
+                                   places)  # fmt: skip
         if bad >= 0 or n_done == n_missing:
             return bad
         i = missing[n_done]
@@ -121,8 +121,7 @@ def _forward_group(values, segments, n_segments, hashes, model, memo, z, z_expon
 
 
 @njit(nogil=True, cache=True)
-def _forward_new(values, segments, n_segments, hashes, missing, k, n_missing, found, model, memo, kinds,
-                 places):  # fmt: skip
+def _forward_new(values, segments, hashes, missing, k, n_missing, found, model, memo, kinds, places):
     """Do and keep the segments missing[k:n_missing], up to one that needs exponents.
 
     A record: Z; the number of paths in its table; the table. Or: Z; 0; the scores; then, as cells, the lists of arcs.
