@@ -32,25 +32,40 @@ def main(argv: list[str] | None = None) -> int:
     0 done, 2 an error that one line on stderr explains, 130 interrupted, 141 the reader of the output went away.
     """
     try:
-        import pyarrow as pa
-
         options = _parser().parse_args(argv)
         options.run(options)
         sys.stdout.flush()
         return 0
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        # What is still buffered must not be tried again when the interpreter flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OUTPUT_CLOSED
-    except OSError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if _is_interrupt(error):
+            return _fail("interrupted", INTERRUPTED)
+        if isinstance(error, BrokenPipeError):
+            # What is still buffered must not be tried again when the interpreter flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OUTPUT_CLOSED
+        message = _explanation(error)
+        if message is None:
+            raise
+        return _fail(message, FAILED)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether an interrupt is what began it: compiled code that it stops raises SystemError in its place."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _explanation(error: BaseException) -> str | None:
+    """What to tell the user of an error that is not a defect; None for one that is."""
+    import pyarrow as pa
+
+    if isinstance(error, OSError):
         named = error.strerror and error.filename is not None
-        return _fail(f"{error.filename}: {error.strerror}" if named else str(error), FAILED)
-    except (ValueError, TypeError, ImportError, MemoryError) as error:
-        return _fail(str(error) or type(error).__name__, FAILED)
-    except pa.ArrowException as error:
-        return _fail(str(error), FAILED)
+        return f"{error.filename}: {error.strerror}" if named else str(error)
+    if isinstance(error, ValueError | TypeError | ImportError | MemoryError | pa.ArrowException):
+        return str(error) or type(error).__name__
+    return None
 
 
 def _fail(message: str, code: int) -> int:

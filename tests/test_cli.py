@@ -229,6 +229,29 @@ def test_an_interrupt_exits_with_130_and_leaves_no_file(tmp_path: Path) -> None:
     assert not list(out.iterdir())
 
 
+def test_an_interrupt_that_compiled_code_reports_as_a_fault_is_still_an_interrupt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as cause:
+            raise SystemError("a compiled function returned a result with an exception set") from cause
+
+    monkeypatch.setattr(Tokenizer, "encode", interrupted)
+    assert main(["encode", "some words"]) == 130
+    assert capsys.readouterr().err == "gpu-lattice: interrupted\n"
+
+
+def test_a_defect_is_not_passed_off_as_a_mistake_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(Tokenizer, "encode", broken)
+    with pytest.raises(KeyError, match="a defect"):
+        main(["encode", "some words"])
+
+
 def test_a_reader_that_goes_away_ends_encode_quietly() -> None:
     process = subprocess.Popen(
         command("encode"), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
