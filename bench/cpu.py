@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.resources
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -13,11 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tokenizers
 
 import gpu_lattice as gl
 from bench.machine import describe
+from gpu_lattice.models.sentencepiece import _parse
+from gpu_lattice.vocabulary import Kind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,23 +111,38 @@ def _peers(arguments: argparse.Namespace, lines: list[str]) -> dict[str, tuple[C
         path = model or str(importlib.resources.files("gpu_lattice.data") / "default.model")
         peer = sentencepiece.SentencePieceProcessor(model_file=path)
         options = {"enable_sampling": True, "nbest_size": -1, "alpha": alpha}
-        return {
+        return _tokenizers(lambda: _converted(Path(path)), few, few_size, alpha) | {
             "sentencepiece sample": (lambda: peer.encode(lines, num_threads=1, **options), size),
             "sentencepiece encode": (lambda: peer.encode(lines, num_threads=1), size),
             "sentencepiece encode to numpy": (lambda: peer.encode_as_numpy(lines, num_threads=1), size),
         }
     if model.endswith(".json"):
-        return _tokenizers(model, few, few_size, alpha)
+        return _tokenizers(lambda: tokenizers.Tokenizer.from_file(model), few, few_size, alpha)
     return _bytepiece(model, few, few_size, alpha)
 
 
-def _tokenizers(model: str, lines: list[str], size: int, alpha: float) -> dict[str, tuple[Callable[[], Any], int]]:
-    import os
+def _converted(path: Path) -> tokenizers.Tokenizer:
+    """A SentencePiece model as Hugging Face converts it: the same ids, but where a text spells a control piece."""
+    from tokenizers import Regex, models, normalizers, pre_tokenizers
 
+    proto = _parse(path.read_bytes())
+    vocabulary = [(piece.decode(), score) for piece, score in zip(proto.pieces, proto.scores.tolist(), strict=True)]
+    unk_id = int(np.flatnonzero(proto.kinds == Kind.UNKNOWN)[0])
+    charsmap = proto.normalizer.get(2)
+    tokenizer = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id, bool(proto.trainer.get(35, 0))))
+    tokenizer.normalizer = normalizers.Sequence(
+        ([normalizers.Precompiled(charsmap)] if charsmap else [])
+        + [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return tokenizer
+
+
+def _tokenizers(
+    load: Callable[[], tokenizers.Tokenizer], lines: list[str], size: int, alpha: float
+) -> dict[str, tuple[Callable[[], Any], int]]:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    import tokenizers
-
-    best, sampler = tokenizers.Tokenizer.from_file(model), tokenizers.Tokenizer.from_file(model)
+    best, sampler = load(), load()
     sampler.model.alpha = alpha
     return {
         "tokenizers sample": (lambda: sampler.encode_batch_fast(lines), size),
