@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels import reference
 from gpu_lattice.kernels.cpu.forward import forward
-from gpu_lattice.kernels.cpu.memo import HEAD, SPARE, new_memo
+from gpu_lattice.kernels.cpu.memo import HEAD, SPARE, hash_segments, new_memo
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES
 from gpu_lattice.kernels.cpu.sample import _forward_group
-from gpu_lattice.kernels.cpu.table import CELL_BITS, TABLE_BITS
+from gpu_lattice.kernels.cpu.table import TABLE_BITS
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain
 from gpu_lattice.kernels.cpu.walk import find_lists
 from gpu_lattice.weights import arc_weights
@@ -27,17 +27,18 @@ LAST = 2**DRAW_BITS - 1
 class Segment:
     """One segment of a vocabulary's, with its record in a memo: a table if it has few paths, else scores and lists."""
 
-    def __init__(self, tokenizer: Tokenizer, text: bytes, alpha: float) -> None:
+    def __init__(self, tokenizer: Tokenizer, text: bytes, alpha: float, n_ids: int = 0) -> None:
         self.tokenizer, self.text, self.alpha = tokenizer, text, alpha
         self.model = tokenizer._backend.sample_model(alpha)
-        self.memo = new_memo()
+        self.memo = new_memo(n_ids)
         self.places = np.zeros(1, np.int64)
         self.values = np.frombuffer(text, np.uint8)
         self.bounds_of_segment = np.array([0, len(text)])
-        hashes, kinds = np.zeros(1, np.int64), np.zeros(1, np.uint8)
+        hashes, words, kinds = np.zeros(1, np.int64), np.zeros(2, np.int64), np.zeros(1, np.uint8)
         scratch = np.empty(1, np.int64), np.empty(len(text), np.int32)
         z = np.empty(len(text) + 1), np.empty(len(text) + 1, np.int64)
-        bad = _forward_group(self.values, self.bounds_of_segment, 1, hashes, self.model, self.memo, *z, kinds,
+        hash_segments(self.values, self.bounds_of_segment, 1, hashes, words)
+        bad = _forward_group(self.values, self.bounds_of_segment, 1, hashes, words, self.model, self.memo, *z, kinds,
                              self.places, *scratch)  # fmt: skip
         self.has_path = bad < 0
         self.base = int(self.places[0])
@@ -46,8 +47,7 @@ class Segment:
     def bounds(self) -> list[int]:
         """Where the table's paths give way to each other, in units of its resolution."""
         n_paths = int(self.memo.arena[self.base + 1])
-        cells = self.memo.cells[2 * (self.base + HEAD) :][: max(0, n_paths - 1)]
-        return [int(cell) >> CELL_BITS for cell in cells]
+        return self.memo.halves[4 * (self.base + HEAD) :][: max(0, n_paths - 1)].tolist()
 
     def trace(self, numbers: Sequence[int], by_arcs: bool = False) -> list[list[int]]:
         """The arcs that each number gives, by the segment's record or by its arcs; [] where its table cannot tell."""
@@ -60,9 +60,9 @@ class Segment:
         for number in numbers:
             _, n_arcs, _ = trace_plain(
                 self.values, self.bounds_of_segment, 0, 1, np.zeros(1, np.uint8), zeros[:1] + base, memo.arena,
-                memo.sums, memo.cells, np.array([number], np.uint64), model.count_bits, model.arc_lengths,
-                model.arc_pieces, model.arc_weights, model.inverses, model.unk_inverse, model.unk_id, model.is_bytes,
-                np.uint64(0), zeros[:1], np.zeros(1, np.uint64), zeros[:1], 0, arcs, 0, ends, odd, 0
+                memo.sums, memo.cells, memo.halves, memo.narrow, np.array([number], np.uint64), model.count_bits,
+                model.arc_weights, model.arc_words, model.unk_inverse, model.unk_id, model.spells, model.byte_ids,
+                model.is_bytes, np.uint64(0), zeros[:1], np.zeros(1, np.uint64), zeros[:1], 0, arcs, 0, ends, odd, 0
             )  # fmt: skip
             rows.append(arcs[:n_arcs].tolist())
         return rows
@@ -71,8 +71,8 @@ class Segment:
         memo, model, length = self.memo, self.model, len(self.text)
         found = np.empty(length, np.int32)
         find_lists(self.values, self.bounds_of_segment, np.zeros(1, np.int64), 1, model.states, model.lists, found)
-        memo.sums[SPARE] = forward(self.values, 0, length, found, 0, model.count_bits, model.arc_lengths,
-                                   model.arc_weights, model.unk_weight, model.is_bytes, model.z_low, model.z_high,
+        memo.sums[SPARE] = forward(self.values, 0, length, found, 0, model.count_bits, model.arc_weights,
+                                   model.arc_words, model.unk_weight, model.is_bytes, model.z_low, model.z_high,
                                    memo.sums, SPARE + HEAD)  # fmt: skip
         memo.arena[SPARE + 1] = 0
         memo.cells[2 * (SPARE + HEAD + length + 1) :][:length] = found
@@ -86,7 +86,9 @@ def segments(draw: Any) -> Segment:
     scores = draw(st.lists(st.floats(-12, 2), min_size=len(pieces), max_size=len(pieces)))
     tokenizer = Tokenizer.from_pieces(dict(zip(pieces, scores, strict=True)), device="cpu")
     text = draw(st.text("ab", min_size=1, max_size=DRAW_BYTES)).encode()
-    segment = Segment(tokenizer, text, draw(st.sampled_from([0.0, 0.1, 1.0, 3.0])))
+    # As for a small vocabulary, or for one whose ids need more bits.
+    n_ids = draw(st.sampled_from([len(pieces), 1 << 20]))
+    segment = Segment(tokenizer, text, draw(st.sampled_from([0.0, 0.1, 1.0, 3.0])), n_ids)
     assume(segment.has_path)
     return segment
 

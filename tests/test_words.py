@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from numba import njit
 
 from gpu_lattice.kernels.cpu.words import (
+    LANES,
     LITTLE_ENDIAN,
     ONES,
+    at_most,
     bytes_equal,
     bytes_outside,
     load_eight,
@@ -75,9 +77,29 @@ def test_words_are_moved_from_anywhere_to_anywhere(move):
         assert out.tolist() == [0] * at + list(range(i, i + 8)) + [0] * (16 - at)
 
 
-def test_a_word_ends_where_the_text_ends():
-    values = np.frombuffer(b"abcdefghij", np.uint8)
-    for start in range(11):
-        for stop in range(start, 11):
-            expected = values[start : min(stop, start + 8)].tobytes().ljust(8, b"\0")
-            assert int(load_word(values, start, stop)).to_bytes(8, "little") == expected
+@njit
+def compiled_word(values, start, stop):
+    return load_word(values, start, stop)
+
+
+@pytest.mark.parametrize("word", [compiled_word, load_word])
+def test_a_word_ends_where_the_text_ends(word):
+    for values in (np.frombuffer(b"abcdefghijklmnop\xff", np.uint8), np.frombuffer(b"\xff\xfe\x00\xfd", np.uint8)):
+        for start in range(len(values) + 1):
+            for stop in range(start - 2, len(values) + 3):
+                expected = values[start : max(start, min(stop, start + 8))].tobytes().ljust(8, b"\0")
+                assert int(word(values, start, stop)).to_bytes(8, "little") == expected
+
+
+@njit
+def compiled_at_most(items, first, limit):
+    return at_most(items, first, limit)
+
+
+@pytest.mark.parametrize("mask", [compiled_at_most, at_most])
+def test_each_lane_is_compared_with_the_limit(mask):
+    items = np.random.default_rng(3).integers(0, 1 << 16, 4 * LANES).astype(np.uint16)
+    for first in (0, 1, LANES + 3, 3 * LANES):
+        for limit in (0, 1, 0x7FFF, 0x8000, 0xFFFF, *items[first : first + 3]):
+            expected = sum(int(items[first + i] <= limit) << i for i in range(LANES))
+            assert int(mask(items, first, np.uint16(limit))) == expected

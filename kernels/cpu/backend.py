@@ -53,7 +53,11 @@ class Rows(NamedTuple):
 
 
 class SampleModel(NamedTuple):
-    """A vocabulary at one alpha, as kernels.cpu.sample reads it. N trie slots, V ids."""
+    """A vocabulary at one alpha, as kernels.cpu.sample reads it. N trie slots, V ids.
+
+    spells: unknown arcs are always spelled in byte pieces. Then `scores` gives an unknown arc's score to the byte that
+            begins a character, and 0 to those that go on, so that the pieces of a path still sum up to its score.
+    """
 
     slots: NDArray[np.int32]
     piece_at: NDArray[np.int32]
@@ -67,6 +71,7 @@ class SampleModel(NamedTuple):
     z_high: float
     scores: NDArray[np.float64]
     unk_score: float
+    spells: bool
     pairs: NDArray[np.uint8]
     keys: NDArray[np.uint64]
     unk_id: int
@@ -76,16 +81,16 @@ class SampleModel(NamedTuple):
     states: NDArray[np.uint64]
     lists: NDArray[np.int32]
     count_bits: np.uint64
-    arc_lengths: NDArray[np.unsignedinteger[Any]]
-    arc_pieces: NDArray[np.int32]
     arc_weights: NDArray[np.float64]
+    arc_words: NDArray[np.int64]
 
 
 class BestModel(NamedTuple):
     """A vocabulary as kernels.cpu.encode reads it; best_at and piece_best have the dtype of the tool's sums.
 
-    rounding, extreme: n sums of terms up to `extreme`, from a start up to B, err by at most half of
-                       n (B + n extreme) rounding
+    spells     as in SampleModel, for piece_best
+    rounding, extreme   n sums of terms up to `extreme`, from a start up to B, err by at most half of
+               n (B + n extreme) rounding
     """
 
     slots: NDArray[np.int32]
@@ -98,6 +103,7 @@ class BestModel(NamedTuple):
     longest: int
     rounding: float
     extreme: float
+    spells: bool
     is_bytes: bool
     pairs: NDArray[np.uint8]
     keys: NDArray[np.uint64]
@@ -126,6 +132,11 @@ class CpuBackend:
         self.cuts = build_cut_table(surfaces, offsets, vocabulary.symbols == "bytes")
         self._unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
         self._byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
+        self._spells = bool(
+            np.all(self._byte_ids >= 0)
+            and vocabulary.unknown_runs == "merge"
+            and not (self._unk_id >= 0 and vocabulary.in_lattice[self._unk_id])
+        )
         self._lengths = np.zeros(len(vocabulary), np.int32)
         self._lengths[ids] = np.diff(offsets)
         # An unknown arc has up to 4 bytes.
@@ -225,7 +236,7 @@ class CpuBackend:
     @contextmanager
     def _sample_memo(self, alpha: float) -> Iterator[Memo]:
         """A memo of arcs and sums at this alpha that nobody else uses meanwhile."""
-        made_for, memo = _popped(self._sample_memos) or (alpha, new_memo())
+        made_for, memo = _popped(self._sample_memos) or (alpha, new_memo(len(self.vocabulary)))
         if made_for != alpha:
             forget(memo)
         try:
@@ -270,6 +281,10 @@ class CpuBackend:
         weight_of_node = nodes.view(np.float64)
         weight_of_node[1::2] = np.where(trie.piece >= 0, weights[trie.piece], 0.0)
         inverses = inverse_of(weights)
+        # An arc is its weight, its inverse, and a word of length and piece, side by side in a cache line or two.
+        by_arc = np.empty(3 * len(automaton.pieces))
+        by_arc[0::3], by_arc[1::3] = weights[automaton.pieces], inverses[automaton.pieces]
+        by_arc.view(np.int64)[2::3] = automaton.lengths.astype(np.int64) << 32 | automaton.pieces.view(np.uint32)
         least, most = min(1.0, used.min(initial=1.0)), max(1.0, used.max(initial=1.0))
         return SampleModel(
             slots=trie.slots,
@@ -284,8 +299,9 @@ class CpuBackend:
             # of it at e is at least 2**-53 of the first arc into some later position, so 2**-653 of Z there and at e.
             z_low=2.0**-300 / least,
             z_high=2.0**300 / most,
-            scores=vocabulary.scores,
+            scores=self._with_bytes(vocabulary.scores, vocabulary.unk_score),
             unk_score=float(vocabulary.unk_score),
+            spells=self._spells,
             pairs=self.cuts.cpu_pairs,
             keys=self.cuts.cpu_keys,
             unk_id=self._unk_id,
@@ -295,10 +311,17 @@ class CpuBackend:
             states=automaton.states,
             lists=automaton.lists,
             count_bits=automaton.count_bits,
-            arc_lengths=automaton.lengths,
-            arc_pieces=automaton.pieces,
-            arc_weights=weights[automaton.pieces],
+            arc_weights=by_arc,
+            arc_words=by_arc.view(np.int64),
         )
+
+    def _with_bytes(self, scores: NDArray[Any], unk_score: float) -> NDArray[Any]:
+        """Scores by id in which those of byte pieces sum up to the unknown arc's that they spell."""
+        if self._spells:
+            goes_on = np.arange(256) & 0xC0 == 0x80
+            scores = scores.copy()
+            scores[self._byte_ids] = np.where(goes_on, 0.0, unk_score)
+        return scores
 
     def _build_best_model(self) -> BestModel:
         vocabulary, trie = self.vocabulary, self._trie
@@ -311,7 +334,7 @@ class CpuBackend:
             slots=trie.slots,
             piece_at=trie.piece,
             best_at=np.where(trie.piece >= 0, vocabulary.best_scores[trie.piece], dtype(0)),
-            piece_best=vocabulary.best_scores,
+            piece_best=self._with_bytes(vocabulary.best_scores, vocabulary.best_unk_score),
             best_unk=dtype(vocabulary.best_unk_score) if vocabulary.has_unknown_arcs else lowest,
             lowest=lowest,
             reset=1e5 if dtype is np.float32 else np.inf,
@@ -319,6 +342,7 @@ class CpuBackend:
             # The unit in the last place, and a little for the leads, which are float64 sums themselves.
             rounding=float(np.finfo(dtype).eps) * 1.01 + 2.0**-49,
             extreme=float(np.abs(used).max(initial=0.0)),
+            spells=self._spells,
             is_bytes=vocabulary.symbols == "bytes",
             pairs=self.cuts.cpu_pairs,
             keys=self.cuts.cpu_keys,

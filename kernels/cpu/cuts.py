@@ -11,7 +11,7 @@ written, and the count goes up only if it is to stay.
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.words import LITTLE_ENDIAN, load_word, trailing_zeros
+from gpu_lattice.kernels.cpu.words import load_word, trailing_zeros
 
 N_PAIRS = 1 << 16
 # Not a key: neither are these bytes UTF-8, nor has a context such sizes.
@@ -46,7 +46,7 @@ def code_point(values, p):
 @njit(nogil=True, cache=True)
 def bytes_from(values, p):
     """At least four bytes from p, the first one lowest, as a uint64; 0 stands for what lies beyond the end."""
-    return load_word(values, p, len(values) if LITTLE_ENDIAN else min(p + 4, len(values)))
+    return load_word(values, p, p + 8)
 
 
 @njit(nogil=True, cache=True)

@@ -1,7 +1,8 @@
 """Arcs to ids: a piece is its id, a run of unknown arcs is looked up, spelled in byte pieces, or one unknown id.
 
 unk_id is -1 for none, byte_ids int32 [256] is -1 where missing, look_up says whether a run may be a piece.
-Writes at most one id per byte of text.
+Writes at most one id per byte of text. Where unknown text is always spelled in byte pieces, whatever is next to it, the
+stages before write those in place of unknown arcs (`spells`), and nothing is left to do here.
 """
 
 import numpy as np

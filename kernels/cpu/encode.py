@@ -30,7 +30,7 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
     longest = max(GROUP_BYTES, np.max(np.diff(doc_offsets))) if n_docs else np.int64(0)
     segments, kinds = np.empty(longest + 1, np.int64), np.empty(longest, np.uint8)
     places, ends = np.empty(longest, np.int64), np.empty(longest, np.int64)
-    odd, hashes = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    odd, hashes, words = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(2 * longest, np.int64)
     back_arc, back_start = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int64)
     best, subtracted = np.empty(longest + 1, model.best_at.dtype), np.empty(longest + 1, model.best_at.dtype)
     run_starts, run_lengths = np.zeros((n_docs, 1), np.int64), np.zeros((n_docs, 1), np.int64)
@@ -49,10 +49,10 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
         )  # fmt: skip
         ids = grown(ids, n_ids, n_ids + stop - start)
         first = n_ids
-        hash_segments(values, segments, n_segments, hashes)
+        hash_segments(values, segments, n_segments, hashes, words)
         n_ids, n_odd, bad = _best_of_group(
-            values, segments, n_segments, hashes, kinds, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
-            back_arc, back_start, ids, n_ids, ends, odd
+            values, segments, n_segments, hashes, words, kinds, places, chunk_offsets, i_chunk, model, memo, best,
+            subtracted, back_arc, back_start, ids, n_ids, ends, odd
         )  # fmt: skip
         if bad >= 0:
             return ids, run_starts, run_lengths, bad
@@ -65,8 +65,8 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
 
 
 @njit(nogil=True, cache=True)
-def _best_of_group(values, segments, n_segments, hashes, kinds, places, chunk_offsets, i_chunk, model, memo, best,
-                   subtracted, back_arc, back_start, arcs, n, ends, odd):  # fmt: skip
+def _best_of_group(values, segments, n_segments, hashes, words, kinds, places, chunk_offsets, i_chunk, model, memo,
+                   best, subtracted, back_arc, back_start, arcs, n, ends, odd):  # fmt: skip
     """Write the best path of every chunk to arcs[n:], with the end of every segment's.
 
     Returns (the end of all, how many segments are odd, the end of a segment without a path or -1).
@@ -76,11 +76,12 @@ def _best_of_group(values, segments, n_segments, hashes, kinds, places, chunk_of
     is_bytes, rounding, extreme = model.is_bytes, model.rounding, model.extreme
     table, arena, sums, cells, used = memo.slots, memo.arena, memo.sums, memo.cells, memo.used
     begin_group(table, used)
-    i = look_up(values, segments, 0, n_segments, hashes, kinds, table, arena, places)
+    i = look_up(values, segments, 0, n_segments, hashes, words, kinds, table, arena, places)
     while i < n_segments:
         places[i] = _remember(values, segments[i], segments[i + 1], hashes[i], table, arena, sums, cells, used, slots,
-                              piece_at, best_at, best_unk, is_bytes, model.unk_id)  # fmt: skip
-        i = look_up(values, segments, i + 1, n_segments, hashes, kinds, table, arena, places)
+                              piece_at, best_at, best_unk, is_bytes, model.unk_id, model.spells,
+                              model.byte_ids)  # fmt: skip
+        i = look_up(values, segments, i + 1, n_segments, hashes, words, kinds, table, arena, places)
     i = n_odd = 0
     best[0] = 0
     total = best[0]
@@ -97,7 +98,7 @@ def _best_of_group(values, segments, n_segments, hashes, kinds, places, chunk_of
         total = best[b - a]
         if total == lowest:
             return n, n_odd, b
-        n = follow(a, b, back_arc, back_start, arcs, n)
+        n = follow(values, a, b, back_arc, back_start, model.spells, model.byte_ids, arcs, n)
         ends[i], odd[n_odd] = n, i
         n_odd += 1
         i += 1
@@ -145,7 +146,7 @@ def add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, 
 
 @njit(nogil=True, cache=True)
 def _remember(values, start, stop, hashed, table, arena, sums, cells, used, slots, piece_at, best_at, best_unk,
-              is_bytes, unk_id):  # fmt: skip
+              is_bytes, unk_id, spells, byte_ids):  # fmt: skip
     """Work out and keep a segment's best path; its base, or -1 for want of room or of a path."""
     length = stop - start
     base, lasts = place(length, HEAD + (length + 1) // 2, used)
@@ -154,7 +155,7 @@ def _remember(values, start, stop, hashed, table, arena, sums, cells, used, slot
     best, gaps = np.empty(length + 1), np.empty(length + 1)
     back_arc, back_start = np.empty(length + 1, np.int32), np.empty(length + 1, np.int64)
     top = best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes, best, gaps, back_arc, back_start,
-                    arena, sums, cells, base, unk_id)  # fmt: skip
+                    arena, sums, cells, base, unk_id, spells, byte_ids)  # fmt: skip
     if top < 0:
         return top
     keep(values, start, stop, hashed, base, top, lasts, table, arena, used)

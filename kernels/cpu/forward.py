@@ -15,15 +15,19 @@ from gpu_lattice.kernels.cpu.arcs import is_boundary, symbol_length
 from gpu_lattice.kernels.cpu.scaled import add, scaled
 
 ONE = np.uint64(1)
+TWO = np.uint64(2)
+THREE = np.uint64(3)
+LENGTH_SHIFT = np.uint64(32)
 
 
 @njit(nogil=True, cache=True)
-def forward(values, start, stop, found, origin, count_bits, arc_lengths, arc_weights, unk_weight, is_bytes, z_low,
-            z_high, z, base):  # fmt: skip
+def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes, z_low, z_high,
+            z, base):  # fmt: skip
     """Write Z[start] to z[base], the rest after it; returns Z[stop], 0 where no path comes, or -1 if a score left
     z_low..z_high.
 
-    found int32: the list of arcs into p at found[p - 1 - origin]; arc_lengths, arc_weights of all arcs.
+    found int32: the list of arcs into p at found[p - 1 - origin]. arc_weights float64 and arc_words int64 are the same
+    memory: of arc i the weight at arc_weights[3 i], its inverse after it, length << 32 | piece at arc_words[3 i + 2].
     """
     count_mask = (ONE << count_bits) - ONE
     shift = np.uint64(base) - np.uint64(start)
@@ -37,7 +41,8 @@ def forward(values, start, stop, found, origin, count_bits, arc_lengths, arc_wei
         total = 0.0
         if i_arc < last:
             while i_arc < last:
-                total += z[at - np.uint64(arc_lengths[i_arc])] * arc_weights[i_arc]
+                length = np.uint64(arc_words[THREE * i_arc + TWO]) >> LENGTH_SHIFT
+                total += z[at - length] * arc_weights[THREE * i_arc]
                 i_arc += ONE
         elif is_boundary(values, np.int64(e), stop, is_bytes):
             total = z[at - np.uint64(symbol_length(values, np.int64(e), is_bytes))] * unk_weight

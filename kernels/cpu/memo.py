@@ -5,8 +5,8 @@ What it holds is a pure function of the segment's bytes, so finding, forgetting 
 result. Long segments go to a transient region, which is emptied before each group of parts; a full memo is emptied
 before the next group.
 
-A record is one stretch of the arena, so that reading it stays within a few cache lines: a word with the length of the
-text, the text in whole words, then from `base` on what the stage writes.
+A record is one stretch of the arena, so that reading it stays within a few cache lines: the words of the text after the
+second, then a word with the text's length, its first two words, and from `base` on what the stage writes.
 """
 
 from typing import NamedTuple
@@ -39,7 +39,8 @@ class Memo(NamedTuple):
     """Tables of one memo; `new_memo` makes one.
 
     slots  int64 [SLOTS], an entry is the hash's high 32 bits and the record's base; 0 is empty
-    arena, sums, cells   the same memory as int64, float64 and int32
+    arena, sums, cells, halves   the same memory as int64, float64, int32 and uint16
+    narrow   the same as uint16, or int32 for a vocabulary that needs it
     used   int64 [4], how much of each region is in use
     """
 
@@ -47,16 +48,21 @@ class Memo(NamedTuple):
     arena: np.ndarray
     sums: np.ndarray
     cells: np.ndarray
+    halves: np.ndarray
+    narrow: np.ndarray
     used: np.ndarray
 
 
-def new_memo() -> Memo:
+def new_memo(n_ids: int = 0) -> Memo:
+    """An empty memo. n_ids: the size of the vocabulary whose paths tables are to hold."""
     arena = np.empty(SPARE + SPARE_WORDS, np.int64)
     memo = Memo(
         slots=np.empty(SLOTS, np.int64),
         arena=arena,
         sums=arena.view(np.float64),
         cells=arena.view(np.int32),
+        halves=arena.view(np.uint16),
+        narrow=arena.view(np.uint16 if n_ids <= 1 << 16 else np.int32),
         used=np.empty(4, np.int64),
     )
     forget(memo)
@@ -78,19 +84,30 @@ def begin_group(slots, used):
 
 
 @njit(nogil=True, cache=True)
-def hash_segments(values, segments, n_segments, hashes):
-    """A 63-bit hash of every segment's text, int64: eight bytes at a time into a multiplication and a fold."""
+def hash_segments(values, segments, n_segments, hashes, words):
+    """A hash of every segment's text, int64, and its first two words, int64 [2 n_segments].
+
+    Eight bytes at a time go into a multiplication and a fold. Lengths cannot be foreseen, so nothing branches on those
+    up to 16 bytes.
+    """
     for i in range(n_segments):
         start, stop = segments[i], segments[i + 1]
-        hashed = np.uint64(stop - start)
-        for p in range(start, stop, 8):
-            hashed = (hashed ^ load_word(values, p, stop)) * np.uint64(0x9E3779B97F4A7C15)
-            hashed ^= hashed >> np.uint64(29)
-        hashes[i] = np.int64(hashed * np.uint64(0xBF58476D1CE4E5B9) >> np.uint64(1))
+        first, second = load_word(values, start, stop), load_word(values, start + 8, stop)
+        hashed = fold(fold(np.uint64(stop - start), first), second)
+        for p in range(start + 16, stop, 8):
+            hashed = fold(hashed, load_word(values, p, stop))
+        words[2 * i], words[2 * i + 1] = np.int64(first), np.int64(second)
+        hashes[i] = np.int64(hashed)
 
 
 @njit(nogil=True, cache=True)
-def look_up(values, segments, i, n_segments, hashes, kinds, slots, arena, places):
+def fold(hashed, word):
+    hashed = (hashed ^ word) * np.uint64(0x9E3779B97F4A7C15)
+    return hashed ^ hashed >> np.uint64(29)
+
+
+@njit(nogil=True, cache=True)
+def look_up(values, segments, i, n_segments, hashes, words, kinds, slots, arena, places):
     """Write the bases of the records of segments i, i + 1, ... to places; returns the first one that has no record.
 
     n_segments if all have one. Segments of kind TOKEN are passed over. Hashes come first for all segments, so that a
@@ -106,13 +123,16 @@ def look_up(values, segments, i, n_segments, hashes, kinds, slots, arena, places
         while slots[slot] != 0 and not found:
             if (slots[slot] ^ hashed) >> 32 == 0:
                 start, stop = segments[i], segments[i + 1]
-                length = stop - start
-                n_words = (length + 7) >> 3
                 base = slots[slot] & 0xFFFFFFFF
-                at = base - n_words
-                found = arena[at - 1] == length
-                for k in range(n_words):
-                    found &= arena[at + k] == np.int64(load_word(values, start + 8 * k, stop))
+                found = (
+                    (arena[base - 3] == stop - start)
+                    & (arena[base - 2] == words[2 * i])
+                    & (arena[base - 1] == words[2 * i + 1])
+                )
+                at = base - 4
+                for p in range(start + 16, stop if found else start, 8):
+                    found &= arena[at] == np.int64(load_word(values, p, stop))
+                    at -= 1
                 places[i] = base
             slot = (slot + 1) & (SLOTS - 1)
         if not found:
@@ -122,14 +142,14 @@ def look_up(values, segments, i, n_segments, hashes, kinds, slots, arena, places
 
 
 @njit(nogil=True, cache=True)
-def look_up_all(values, segments, n_segments, hashes, kinds, slots, arena, places, missing):
+def look_up_all(values, segments, n_segments, hashes, words, kinds, slots, arena, places, missing):
     """`look_up` of every segment; those without a record are listed in missing. Returns how many they are."""
     n_missing = np.int64(0)
-    i = look_up(values, segments, 0, n_segments, hashes, kinds, slots, arena, places)
+    i = look_up(values, segments, 0, n_segments, hashes, words, kinds, slots, arena, places)
     while i < n_segments:
         missing[n_missing] = i
         n_missing += 1
-        i = look_up(values, segments, i + 1, n_segments, hashes, kinds, slots, arena, places)
+        i = look_up(values, segments, i + 1, n_segments, hashes, words, kinds, slots, arena, places)
     return n_missing
 
 
@@ -139,7 +159,8 @@ def place(length, most, used):
 
     Returns (base, whether it lasts); base is -1 where there is no room, or the text is too long.
     """
-    most += 2 + (length >> 3)
+    n_before = words_before(length)
+    most += n_before
     lasts = length <= LASTING_BYTES
     if lasts and (used[TOP] + most > LASTING_WORDS or 2 * used[ENTRIES] >= SLOTS):
         used[FULL] = 1
@@ -147,7 +168,13 @@ def place(length, most, used):
     at = used[TOP] if lasts else used[LONG_TOP]
     if length > LONGEST_BYTES or (not lasts and at + most > SPARE):
         return np.int64(-1), False
-    return at + 1 + ((length + 7) >> 3), lasts
+    return at + n_before, lasts
+
+
+@njit(nogil=True, cache=True)
+def words_before(length):
+    """The words of a record before its base."""
+    return 3 + max(0, (length - 9) >> 3)
 
 
 @njit(nogil=True, cache=True)
@@ -156,11 +183,13 @@ def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
     if not lasts:
         used[LONG_TOP] = top
         return
-    length = stop - start
-    n_words = (length + 7) >> 3
-    arena[base - n_words - 1] = length
-    for i in range(n_words):
-        arena[base - n_words + i] = np.int64(load_word(values, start + 8 * i, stop))
+    arena[base - 3] = stop - start
+    arena[base - 2] = np.int64(load_word(values, start, stop))
+    arena[base - 1] = np.int64(load_word(values, start + 8, stop))
+    at = base - 4
+    for p in range(start + 16, stop, 8):
+        arena[at] = np.int64(load_word(values, p, stop))
+        at -= 1
     slot = hashed & (SLOTS - 1)
     while slots[slot] != 0:
         slot = (slot + 1) & (SLOTS - 1)

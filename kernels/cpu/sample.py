@@ -45,6 +45,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     segments = np.empty(longest + 1, np.int64)
     kinds = np.empty(longest, np.uint8)
     places, hashes = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    words = np.empty(2 * longest, np.int64)
     numbers = np.empty(longest, np.uint64)
     segment_doc = np.empty(longest, np.int64)
     ends = np.empty(longest, np.int64)
@@ -62,9 +63,9 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.pairs, model.keys, model.is_bytes, segments,
             kinds
         )  # fmt: skip
-        hash_segments(values, segments, n_segments, hashes)
-        bad = _forward_group(values, segments, n_segments, hashes, model, memo, z, z_exponent, kinds, places, odd,
-                             found)  # fmt: skip
+        hash_segments(values, segments, n_segments, hashes, words)
+        bad = _forward_group(values, segments, n_segments, hashes, words, model, memo, z, z_exponent, kinds, places,
+                             odd, found)  # fmt: skip
         if bad >= 0:
             return ids, run_starts, run_lengths, scores, part_z, part_z_exponent, bad
         for i_sample in range(num_samples):
@@ -92,7 +93,8 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
 
 
 @njit(nogil=True, cache=True)
-def _forward_group(values, segments, n_segments, hashes, model, memo, z, z_exponent, kinds, places, missing, found):
+def _forward_group(values, segments, n_segments, hashes, words, model, memo, z, z_exponent, kinds, places, missing,
+                   found):  # fmt: skip
     """Forward scores of every segment; returns the end of one that no path reaches, or -1.
 
     places[i] is the base of the segment's record in the memo, or, for kind SCALED, where its scores begin in z.
@@ -100,13 +102,13 @@ def _forward_group(values, segments, n_segments, hashes, model, memo, z, z_expon
     """
     table, arena, used = memo.slots, memo.arena, memo.used
     begin_group(table, used)
-    n_missing = look_up_all(values, segments, n_segments, hashes, kinds, table, arena, places, missing)
+    n_missing = look_up_all(values, segments, n_segments, hashes, words, kinds, table, arena, places, missing)
     find_lists(values, segments, missing, n_missing, model.states, model.lists, found)
     scaled_top = np.int64(0)
     n_done = np.int64(0)
     while True:
-        n_done, bad = _forward_new(values, segments, hashes, missing, n_done, n_missing, found, model, memo, kinds,
-                                   places)  # fmt: skip
+        n_done, bad = _forward_new(values, segments, hashes, words, missing, n_done, n_missing, found, model, memo,
+                                   kinds, places)  # fmt: skip
         if bad >= 0 or n_done == n_missing:
             return bad
         i = missing[n_done]
@@ -121,14 +123,14 @@ def _forward_group(values, segments, n_segments, hashes, model, memo, z, z_expon
 
 
 @njit(nogil=True, cache=True)
-def _forward_new(values, segments, hashes, missing, k, n_missing, found, model, memo, kinds, places):
+def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, model, memo, kinds, places):
     """Do and keep the segments missing[k:n_missing], up to one that needs exponents.
 
     A record: Z; the number of paths in its table; the table. Or: Z; 0; the scores; then, as cells, the lists of arcs.
     Returns (the first that is not done, the end of one that no path reaches or -1).
     """
     table, arena, sums, cells, used = memo.slots, memo.arena, memo.sums, memo.cells, memo.used
-    arc_lengths, arc_pieces, arc_weights = model.arc_lengths, model.arc_pieces, model.arc_weights
+    arc_weights, arc_words = model.arc_weights, model.arc_words
     count_bits, unk_weight, is_bytes, unk_id = model.count_bits, model.unk_weight, model.is_bytes, model.unk_id
     z_low, z_high = model.z_low, model.z_high
     scratch, masses = np.empty(SCRATCH_CELLS, np.int32), np.empty(DRAW_BYTES + 1)
@@ -136,7 +138,7 @@ def _forward_new(values, segments, hashes, missing, k, n_missing, found, model, 
     while k < n_missing:
         i = missing[k]
         # It may have come before in this group.
-        if k > 0 and look_up(values, segments, i, i + 1, hashes, kinds, table, arena, places) > i:
+        if k > 0 and look_up(values, segments, i, i + 1, hashes, words, kinds, table, arena, places) > i:
             k += 1
             continue
         start, stop = segments[i], segments[i + 1]
@@ -144,7 +146,7 @@ def _forward_new(values, segments, hashes, missing, k, n_missing, found, model, 
         base, lasts = place(length, HEAD + max(2 * length + 1, TABLE_WORDS), used)
         if base < 0:
             break
-        total = forward(values, start, stop, found, origin, count_bits, arc_lengths, arc_weights, unk_weight, is_bytes,
+        total = forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes,
                         z_low, z_high, sums, base + HEAD)  # fmt: skip
         if total < 0.0:
             break
@@ -153,8 +155,8 @@ def _forward_new(values, segments, hashes, missing, k, n_missing, found, model, 
         sums[base], arena[base + 1] = total, 0
         top = np.int64(-1)
         if length <= DRAW_BYTES:
-            top = tabulate(arena, sums, cells, base, start, length, found, origin, count_bits, arc_lengths, arc_pieces,
-                           arc_weights, unk_id, scratch, masses)  # fmt: skip
+            top = tabulate(arena, sums, memo.halves, memo.narrow, base, start, length, found, origin, count_bits,
+                           arc_weights, arc_words, unk_id, scratch, masses)  # fmt: skip
         if top < 0:
             top = _keep_lists(cells, base + HEAD + length + 1, found, start - origin, length)
         keep(values, start, stop, hashes[i], base, top, lasts, table, arena, used)
@@ -191,13 +193,13 @@ def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds
     """One path through the group, at arcs[n:]; returns (its end there, how many segments are odd)."""
     nodes, piece_at, weights, unk_weight = model.nodes, model.piece_at, model.weights, model.unk_weight
     is_bytes, inverses, unk_inverse, unk_id = model.is_bytes, model.inverses, model.unk_inverse, model.unk_id
-    count_bits, arc_lengths, arc_pieces = model.count_bits, model.arc_lengths, model.arc_pieces
-    arc_weights = model.arc_weights
-    arena, sums, cells = memo.arena, memo.sums, memo.cells
+    count_bits, arc_weights, arc_words = model.count_bits, model.arc_weights, model.arc_words
+    spells, byte_ids = model.spells, model.byte_ids
+    arena, sums, cells, halves, narrow = memo.arena, memo.sums, memo.cells, memo.halves, memo.narrow
     i = n_odd = 0
     while True:
-        i, n, n_odd = trace_plain(values, segments, i, n_segments, kinds, places, arena, sums, cells, numbers,
-                                  count_bits, arc_lengths, arc_pieces, arc_weights, inverses, unk_inverse, unk_id,
+        i, n, n_odd = trace_plain(values, segments, i, n_segments, kinds, places, arena, sums, cells, halves, narrow,
+                                  numbers, count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells, byte_ids,
                                   is_bytes, seed, segment_doc, doc_ids, doc_offsets, i_sample, arcs, n, ends, odd,
                                   n_odd)  # fmt: skip
         if i == n_segments:
@@ -207,15 +209,15 @@ def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds
             # The table does not tell, its segment's arcs do.
             table = places[i]
             find_lists(values, segments, np.array([i]), 1, model.states, model.lists, found)
-            sums[SPARE] = forward(values, a, b, found, segments[0], count_bits, arc_lengths, arc_weights, unk_weight,
+            sums[SPARE] = forward(values, a, b, found, segments[0], count_bits, arc_weights, arc_words, unk_weight,
                                   is_bytes, model.z_low, model.z_high, sums, SPARE + HEAD)  # fmt: skip
             _keep_lists(cells, SPARE + HEAD + b - a + 1, found, a - segments[0], b - a)
             arena[SPARE + 1] = 0
             places[i] = SPARE
-            i, n, n_odd = trace_plain(values, segments, i, i + 1, kinds, places, arena, sums, cells, numbers,
-                                      count_bits, arc_lengths, arc_pieces, arc_weights, inverses, unk_inverse, unk_id,
-                                      is_bytes, seed, segment_doc, doc_ids, doc_offsets, i_sample, arcs, n, ends, odd,
-                                      n_odd)  # fmt: skip
+            i, n, n_odd = trace_plain(values, segments, i, i + 1, kinds, places, arena, sums, cells, halves, narrow,
+                                      numbers, count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells,
+                                      byte_ids, is_bytes, seed, segment_doc, doc_ids, doc_offsets, i_sample, arcs, n,
+                                      ends, odd, n_odd)  # fmt: skip
             places[i - 1] = table
             continue
         if kinds[i] == TOKEN:
@@ -223,9 +225,9 @@ def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds
             n += 1
         else:
             i_doc = segment_doc[i]
-            n = trace_scaled(values, a, b, nodes, piece_at, weights, unk_weight, inverses, unk_inverse, is_bytes, z,
-                             z_exponent, places[i], seed, doc_ids[i_doc], doc_offsets[i_doc], i_sample, arcs,
-                             n)  # fmt: skip
+            n = trace_scaled(values, a, b, nodes, piece_at, weights, unk_weight, inverses, unk_inverse, spells,
+                             byte_ids, is_bytes, z, z_exponent, places[i], seed, doc_ids[i_doc], doc_offsets[i_doc],
+                             i_sample, arcs, n)  # fmt: skip
         odd[n_odd] = i
         n_odd += 1
         ends[i] = n

@@ -5,8 +5,9 @@ that takes the arcs into each position shortest first, from the end. A table hol
 to TABLE_BITS bits of u. The trace's own rounding moves such a bound by some 2**-50, so the search is as good as the
 trace unless u comes within half a unit of the bound as it is kept; then the trace decides.
 
-A table is int32 cells: for each path its upper bound (of the last it is not read), first arc and number of arcs; then
-the paths' arcs.
+A table is, in this order: for each path its upper bound, uint16 (of the last it is not read); for each path where its
+arcs begin among all paths' arcs, and from there its number of arcs - 1 in COUNT_BITS, uint16; the paths' arcs, in the
+narrowest type that holds every id (memo.py). The word before it has the number of paths.
 """
 
 import numpy as np
@@ -15,14 +16,14 @@ from numba import njit
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.memo import HEAD
 
-# A cell: TABLE_BITS of bound, 8 of first arc, 4 of number of arcs - 1.
-TABLE_BITS = 19
-CELL_BITS = 12
+TABLE_BITS = 16
+COUNT_BITS = 4
 MOST_PATHS = 64
-MOST_ARCS = 256
-TABLE_WORDS = (MOST_PATHS + MOST_ARCS) // 2
+MOST_ARCS = MOST_PATHS << COUNT_BITS
+TABLE_WORDS = (4 * MOST_PATHS + 4 * MOST_ARCS) // 8
 # Where the scratch has the paths' arcs, and, of the path that is followed: ends, next arcs, arcs, one for each depth.
-ARCS = MOST_PATHS
+SPANS = MOST_PATHS
+ARCS = SPANS + MOST_PATHS
 ENDS = ARCS + MOST_ARCS
 NEXT = ENDS + 20
 PATH = NEXT + 20
@@ -30,8 +31,8 @@ SCRATCH_CELLS = PATH + 20
 
 
 @njit(nogil=True, cache=True)
-def tabulate(arena, sums, cells, base, start, length, found, origin, count_bits, arc_lengths, arc_pieces, arc_weights,
-             unk_id, scratch, masses):  # fmt: skip
+def tabulate(arena, sums, halves, narrow, base, start, length, found, origin, count_bits, arc_weights,
+             arc_words, unk_id, scratch, masses):  # fmt: skip
     """Put the table of a segment in place of its scores; returns the end of the record, or -1 for none.
 
     There is none where the paths are too many, or an arc may be unknown. The segment has at most DRAW_BYTES; its record
@@ -40,6 +41,7 @@ def tabulate(arena, sums, cells, base, start, length, found, origin, count_bits,
     """
     z = base + HEAD
     lists = start - origin - 1
+    count_mask = (np.uint64(1) << count_bits) - np.uint64(1)
     n_paths = n_arcs = depth = 0
     bound = 0.0
     scratch[ENDS], scratch[NEXT] = length, 0
@@ -48,7 +50,7 @@ def tabulate(arena, sums, cells, base, start, length, found, origin, count_bits,
     while depth >= 0:
         e, k = np.int64(scratch[ENDS + depth]), np.int64(scratch[NEXT + depth])
         listed = np.uint64(found[lists + e])
-        count = np.int64(listed & ((np.uint64(1) << count_bits) - np.uint64(1)))
+        count = np.int64(listed & count_mask)
         if count == 0:
             return np.int64(-1)
         if k == count:
@@ -56,32 +58,33 @@ def tabulate(arena, sums, cells, base, start, length, found, origin, count_bits,
             continue
         scratch[NEXT + depth] = k + 1
         arc = np.int64(listed >> count_bits) + k
-        s = e - np.int64(arc_lengths[arc])
+        piece, s = np.int32(arc_words[3 * arc + 2]), e - (arc_words[3 * arc + 2] >> 32)
         if sums[z + s] == 0.0:
             continue
-        piece = arc_pieces[arc]
         if piece == UNKNOWN or piece == unk_id:
             return np.int64(-1)
         scratch[PATH + depth] = piece
-        mass = masses[depth] * arc_weights[arc]
+        mass = masses[depth] * arc_weights[3 * arc]
         depth += 1
         if s > 0:
             scratch[ENDS + depth], scratch[NEXT + depth], masses[depth] = s, 0, mass
             continue
-        if n_paths == MOST_PATHS or n_arcs + depth > MOST_ARCS:
+        if n_paths == MOST_PATHS:
             return np.int64(-1)
         bound += mass
-        kept = min(np.int64(bound * 2.0**TABLE_BITS + 0.5), (1 << TABLE_BITS) - 1)
-        scratch[n_paths] = kept << CELL_BITS | n_arcs << 4 | depth - 1
+        scratch[n_paths] = min(np.int64(bound * 2.0**TABLE_BITS + 0.5), (1 << TABLE_BITS) - 1)
+        scratch[SPANS + n_paths] = n_arcs << COUNT_BITS | depth - 1
         for j in range(depth):
             scratch[ARCS + n_arcs + j] = scratch[PATH + depth - 1 - j]
         n_paths += 1
         n_arcs += depth
         depth -= 1
     arena[base + 1] = n_paths
-    cell = 2 * z
+    at = 4 * z
     for j in range(n_paths):
-        cells[cell + j] = scratch[j]
+        halves[at + j], halves[at + n_paths + j] = scratch[j], scratch[SPANS + j]
+    per_word = 8 // narrow.itemsize
+    at = per_word * z + (n_paths * per_word >> 1)
     for j in range(n_arcs):
-        cells[cell + n_paths + j] = scratch[ARCS + j]
-    return z + ((n_paths + n_arcs + 1) >> 1)
+        narrow[at + j] = scratch[ARCS + j]
+    return (at + n_arcs + per_word - 1) // per_word

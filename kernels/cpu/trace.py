@@ -3,7 +3,8 @@
 The target at a segment's end is u * Z; below an arc that is chosen it is what it has above the arcs before, divided by
 the arc's weight. It is drawn anew for each DRAW_BYTES from the segment's end (reference.py, sample).
 
-Arcs (pieces or UNKNOWN) are written in the order of the text. Numbers are 53 bits of u, one for each segment.
+Arcs (pieces or UNKNOWN, or byte pieces where those always spell an unknown arc) are written in the order of the text.
+Numbers are 53 bits of u, one for each segment.
 Source: Su Jianlin, https://kexue.fm/archives/9811.
 """
 
@@ -11,21 +12,28 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
+from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, THREE, TWO
 from gpu_lattice.kernels.cpu.memo import HEAD
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
 from gpu_lattice.kernels.cpu.segments import PLAIN
-from gpu_lattice.kernels.cpu.table import CELL_BITS, TABLE_BITS
-from gpu_lattice.kernels.cpu.words import prefetch
+from gpu_lattice.kernels.cpu.table import COUNT_BITS, TABLE_BITS
+from gpu_lattice.kernels.cpu.words import LANES, at_most, prefetch, trailing_zeros
 
 # Items after a path's end that `trace_plain` may overwrite.
 MARGIN = 4
 DROPPED = np.uint64(DRAW_BITS - TABLE_BITS)
+LAST_BOUND = np.uint64((1 << TABLE_BITS) - 1)
+ALL_LANES = np.uint64(LANES)
+COUNT_SHIFT = np.uint64(COUNT_BITS)
+COUNT_MASK = np.uint64((1 << COUNT_BITS) - 1)
+FOUR = np.uint64(4)
+DRAW_SHIFT = np.uint64(DRAW_BYTES.bit_length() - 1)
 
 
 @njit(nogil=True, cache=True)
-def trace_plain(values, segments, i, high, kinds, places, arena, sums, cells, numbers, count_bits, arc_lengths,
-                arc_pieces, arc_weights, inverses, unk_inverse, unk_id, is_bytes, seed, segment_doc, doc_ids,
+def trace_plain(values, segments, i, high, kinds, places, arena, sums, cells, halves, narrow, numbers, count_bits,
+                arc_weights, arc_words, unk_inverse, unk_id, spells, byte_ids, is_bytes, seed, segment_doc, doc_ids,
                 doc_offsets, i_sample, arcs, n, ends, odd, n_odd):  # fmt: skip
     """Trace segments i, i + 1, ... through their records, up to `high`, or to one that is not PLAIN or whose number is
     too close to a bound in its table.
@@ -34,87 +42,94 @@ def trace_plain(values, segments, i, high, kinds, places, arena, sums, cells, nu
     up to MARGIN after the last may be overwritten.
     Returns (the first segment not traced, the number of arcs, of odd segments).
     """
-    count_mask = (np.uint64(1) << count_bits) - np.uint64(1)
+    count_mask = (ONE << count_bits) - ONE
+    # Unsigned indices spare the check for negative ones.
+    n, per_word = np.uint64(n), np.uint64(8 // narrow.itemsize)
     while i < high and kinds[i] == PLAIN:
         if i + 4 < high:
             prefetch(arena, places[i + 4])
             prefetch(arena, places[i + 4] + 16)
-        base = places[i]
-        n_paths = arena[base + 1]
-        if n_paths > 0:
+        record = np.uint64(places[i]) + np.uint64(HEAD)
+        n_paths = np.uint64(arena[record - ONE])
+        if n_paths > np.uint64(0):
             # The first path whose upper bound is clearly above the number; the last has none.
-            x = np.int64(numbers[i] >> DROPPED)
-            table = 2 * (base + HEAD)
-            least = (x + 2) << CELL_BITS
-            k = np.int64(0)
-            size = n_paths - 1
-            while size > 1:
-                half = size >> 1
-                k += half if cells[table + k + half - 1] < least else 0
-                size -= half
-            if size == 1:
-                k += 1 if cells[table + k] < least else 0
-            if k > 0 and cells[table + k - 1] >> CELL_BITS >= x:
+            x = numbers[i] >> DROPPED
+            bounds = FOUR * record
+            limit = np.uint16(min(x + ONE, LAST_BOUND))
+            k = below = np.uint64(trailing_zeros(~at_most(halves, bounds, limit)))
+            while below == ALL_LANES and k < n_paths:
+                below = np.uint64(trailing_zeros(~at_most(halves, bounds + k, limit)))
+                k += below
+            k = min(k, n_paths - ONE)
+            if k > np.uint64(0) and np.uint64(halves[bounds + k - ONE]) >= x:
                 break
-            cell = np.int64(cells[table + k])
-            n_arcs = (cell & 15) + 1
-            at = table + n_paths + (cell >> 4 & 255)
-            arcs[n], arcs[n + 1], arcs[n + 2], arcs[n + 3] = cells[at], cells[at + 1], cells[at + 2], cells[at + 3]
-            for j in range(4, n_arcs):
-                arcs[n + j] = cells[at + j]
+            span = np.uint64(halves[bounds + n_paths + k])
+            n_arcs = (span & COUNT_MASK) + ONE
+            at = per_word * record + (n_paths * per_word >> ONE) + (span >> COUNT_SHIFT)
+            arcs[n], arcs[n + ONE], arcs[n + TWO], arcs[n + THREE] = (
+                narrow[at], narrow[at + ONE], narrow[at + TWO], narrow[at + THREE]
+            )  # fmt: skip
+            for j in range(FOUR, n_arcs):
+                arcs[n + j] = narrow[at + j]
             n += n_arcs
         else:
-            start, stop = segments[i], segments[i + 1]
-            z = base + HEAD - start
-            lists = 2 * (base + HEAD + stop - start + 1) - start - 1
+            start, stop = np.uint64(segments[i]), np.uint64(segments[i + 1])
+            z = record - start
+            lists = TWO * (record + stop - start + ONE) - start - ONE
             e = stop
             top = k = n + stop - start
-            i_stretch = np.int64(0)
-            target = to_uniform(numbers[i]) * sums[base]
+            i_stretch = np.uint64(0)
+            target = to_uniform(numbers[i]) * sums[record - TWO]
             is_odd = False
             while e > start:
-                if (stop - e) // DRAW_BYTES > i_stretch:
-                    i_stretch = (stop - e) // DRAW_BYTES
+                if (stop - e) >> DRAW_SHIFT > i_stretch:
+                    i_stretch = (stop - e) >> DRAW_SHIFT
                     i_doc = segment_doc[i]
-                    bits = uniform_bits(seed, e - doc_offsets[i_doc], i_sample, doc_ids[i_doc])
+                    bits = uniform_bits(seed, np.int64(e) - doc_offsets[i_doc], i_sample, doc_ids[i_doc])
                     target = to_uniform(bits) * sums[z + e]
                 listed = np.uint64(cells[lists + e])
-                arc = np.int64(listed >> count_bits)
-                last = arc + np.int64(listed & count_mask)
-                length = np.int64(0)
-                piece, running, before = np.int32(UNKNOWN), 0.0, 0.0
+                arc = THREE * (listed >> count_bits)
+                last = arc + THREE * (listed & count_mask)
+                length = np.uint64(0)
+                piece, running, before, inverse = np.int32(UNKNOWN), 0.0, 0.0, unk_inverse
                 while arc < last:
-                    s = e - np.int64(arc_lengths[arc])
+                    word = arc_words[arc + TWO]
+                    s = e - (np.uint64(word) >> LENGTH_SHIFT)
                     term = sums[z + s] * arc_weights[arc]
                     if term != 0.0:
                         before = running
                         running += term
-                        piece, length = arc_pieces[arc], e - s
+                        piece, length, inverse = np.int32(word), e - s, arc_weights[arc + ONE]
                         if running > target:
                             break
-                    arc += 1
-                if length == 0:
-                    length = symbol_length(values, e, is_bytes)
-                target = (target - before) * (unk_inverse if piece == UNKNOWN else inverses[piece])
-                is_odd |= piece == UNKNOWN or piece == unk_id
+                    arc += THREE
+                if length == np.uint64(0):
+                    length = np.uint64(symbol_length(values, np.int64(e), is_bytes))
+                target = (target - before) * inverse
+                if piece == UNKNOWN and spells:
+                    for j in range(length):
+                        k -= ONE
+                        arcs[k] = byte_ids[values[e - ONE - j]]
+                else:
+                    is_odd |= piece == UNKNOWN or piece == unk_id
+                    k -= ONE
+                    arcs[k] = piece
                 e -= length
-                k -= 1
-                arcs[k] = piece
             while k < top:
                 arcs[n] = arcs[k]
-                n += 1
-                k += 1
+                n += ONE
+                k += ONE
             if is_odd:
                 odd[n_odd] = i
                 n_odd += 1
         ends[i] = n
         i += 1
-    return i, n, n_odd
+    return i, np.int64(n), n_odd
 
 
 @njit(nogil=True, cache=True)
-def trace_scaled(values, start, stop, nodes, piece_at, weights, unk_weight, inverses, unk_inverse, is_bytes, z,
-                 z_exponent, base, seed, doc_id, doc_start, i_sample, arcs, n):  # fmt: skip
+def trace_scaled(values, start, stop, nodes, piece_at, weights, unk_weight, inverses, unk_inverse, spells, byte_ids,
+                 is_bytes, z, z_exponent, base, seed, doc_id, doc_start, i_sample, arcs, n):  # fmt: skip
     """Trace one segment through the scores of `forward_scaled`, walking the trie again; the new number of arcs."""
     shift = base - start
     e = stop
@@ -153,8 +168,13 @@ def trace_scaled(values, start, stop, nodes, piece_at, weights, unk_weight, inve
         target, target_exponent = subtract(target, target_exponent, before, before_exponent)
         target, target_exponent = scaled(target * (unk_inverse if piece == UNKNOWN else inverses[piece]),
                                          target_exponent)  # fmt: skip
-        k -= 1
-        arcs[k] = piece
+        if piece == UNKNOWN and spells:
+            for p in range(e - 1, arc_start - 1, -1):
+                k -= 1
+                arcs[k] = byte_ids[values[p]]
+        else:
+            k -= 1
+            arcs[k] = piece
         e = arc_start
     while k < top:
         arcs[n] = arcs[k]

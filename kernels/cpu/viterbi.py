@@ -105,25 +105,35 @@ def _pull_across_resets(values, start, e, slots, piece_at, best_at, best_unk, lo
 
 
 @njit(nogil=True, cache=True)
-def follow(start, stop, back_arc, back_start, arcs, i):
-    """Write the best path, in the order of the text, from arcs[i] on; returns the index after it."""
-    n = 0
+def follow(values, start, stop, back_arc, back_start, spells, byte_ids, arcs, i):
+    """Write the best path, in the order of the text, from arcs[i] on; returns the index after it.
+
+    Where byte pieces always spell an unknown arc, they are written in its place.
+    """
     e = stop
+    top = k = i + stop - start
     while e > start:
-        e = back_start[e - start]
-        n += 1
-    e = stop
-    for k in range(i + n - 1, i - 1, -1):
-        arcs[k] = back_arc[e - start]
-        e = back_start[e - start]
-    return i + n
+        arc, arc_start = back_arc[e - start], back_start[e - start]
+        if arc == UNKNOWN and spells:
+            for p in range(e - 1, arc_start - 1, -1):
+                k -= 1
+                arcs[k] = byte_ids[values[p]]
+        else:
+            k -= 1
+            arcs[k] = arc
+        e = arc_start
+    while k < top:
+        arcs[i] = arcs[k]
+        i += 1
+        k += 1
+    return i
 
 
 @njit(nogil=True, cache=True)
 def best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes, best, gaps, back_arc, back_start,
-              arena, sums, cells, base, unk_id):  # fmt: skip
-    """Write a segment's best path to the arena: its lead, its number of arcs (less than 0 where unknown ones are among
-    them), then the arcs as int32 cells.
+              arena, sums, cells, base, unk_id, spells, byte_ids):  # fmt: skip
+    """Write a segment's best path to the arena: its lead, its number of arcs (less than 0 where some may become other
+    ids), then the arcs as int32 cells.
 
     The lead is the score by which the path beats every other, in float64: the least, over the positions on the path, of
     what the best arc into it is ahead of the next. Returns the end of what was written, -1 if there is no path.
@@ -161,14 +171,13 @@ def best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes,
     if best[stop - start] == -np.inf:
         return np.int64(-1)
     lead = np.inf
-    n = np.int64(0)
     is_known = True
     e = np.int64(stop)
     while e > start:
         lead = min(lead, gaps[e - start])
-        is_known &= back_arc[e - start] != UNKNOWN and back_arc[e - start] != unk_id
+        is_known &= (back_arc[e - start] != UNKNOWN or spells) and back_arc[e - start] != unk_id
         e = back_start[e - start]
-        n += 1
-    sums[base], arena[base + 1] = lead, n if is_known else -n
-    follow(start, stop, back_arc, back_start, cells, 2 * (base + HEAD))
-    return base + HEAD + ((n + 1) >> 1)
+    first = 2 * (base + HEAD)
+    last = follow(values, start, stop, back_arc, back_start, spells, byte_ids, cells, first)
+    sums[base], arena[base + 1] = lead, last - first if is_known else first - last
+    return (last + 1) >> 1

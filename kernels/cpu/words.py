@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 LITTLE_ENDIAN = sys.byteorder == "little"
+LANES = 32
 
 ONES = np.uint64(0x0101010101010101)
 HIGH_BITS = np.uint64(0x8080808080808080)
@@ -17,6 +19,14 @@ HIGH_BITS = np.uint64(0x8080808080808080)
 def load_eight(array: Any, index: Any) -> Any:
     """The eight bytes from `index` on as one uint64 in the machine's order; the caller sees to it that they exist."""
     return np.uint64(int.from_bytes(array[index : index + 8].tobytes(), sys.byteorder))
+
+
+def load_word(values: Any, start: Any, stop: Any) -> Any:
+    """Up to eight bytes from start, at most to stop, the first one lowest, as a uint64; what lies beyond them is 0.
+
+    A function of its own in LLVM's terms, since one that Numba calls, with an array, would cost more than it does.
+    """
+    return np.uint64(int.from_bytes(values[start : min(start + 8, max(start, stop))].tobytes(), "little"))
 
 
 def store_eight(array: Any, index: Any, word: Any) -> None:
@@ -30,8 +40,21 @@ def trailing_zeros(word: Any) -> Any:
     return (word & -word).bit_length() - 1 if word else 64
 
 
+def at_most(array: Any, index: Any, limit: Any) -> Any:
+    """A bit for each of the LANES uint16 items from `index` on, the first one lowest: whether it is at most limit.
+
+    The caller sees to it that there is memory under all of them.
+    """
+    return np.uint64(sum(int(array[index + i] <= limit) << i for i in range(LANES)))
+
+
 def prefetch(array: Any, index: Any) -> None:
     """Have the processor fetch the cache line of an item that is read soon. Any index will do."""
+
+
+@overload(at_most)
+def _compiled_at_most(array, index, limit):
+    return lambda array, index, limit: _at_most(array, index, limit)
 
 
 @overload(prefetch)
@@ -42,6 +65,11 @@ def _compiled_prefetch(array, index):
 @overload(load_eight)
 def _compiled_load_eight(array, index):
     return lambda array, index: _load(array, index)
+
+
+@overload(load_word)
+def _compiled_load_word(values, start, stop):
+    return lambda values, start, stop: _load_up_to(values, start, stop)
 
 
 @overload(store_eight)
@@ -64,12 +92,64 @@ def _load(typing_context, array, index):
 
 
 @intrinsic
+def _load_up_to(typing_context, values, start, stop):
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        start, stop = arguments[1:]
+        word, byte, zero, eight = ir.IntType(64), ir.IntType(8), ir.IntType(64)(0), ir.IntType(64)(8)
+
+        def least(x, y):
+            return builder.select(builder.icmp_signed("<", x, y), x, y)
+
+        def from_zero(x):
+            return builder.select(builder.icmp_signed("<", x, zero), zero, x)
+
+        source = builder.bitcast(builder.gep(array.data, [start]), byte.as_pointer())
+        room = builder.sub(array.nitems, start)
+        loaded = cgutils.alloca_once_value(builder, zero)
+        with builder.if_else(builder.icmp_signed(">=", room, eight), likely=True) as (within, near_the_end):
+            with within:
+                builder.store(builder.load(builder.bitcast(source, word.as_pointer()), align=1), loaded)
+            with near_the_end:
+                cgutils.raw_memcpy(builder, builder.bitcast(loaded, byte.as_pointer()), source, from_zero(room), 1)
+        bits = builder.load(loaded)
+        if not LITTLE_ENDIAN:
+            bits = builder.bswap(bits)
+        # In two steps, for a shift by 64 would be none.
+        half = builder.shl(from_zero(least(builder.sub(stop, start), eight)), word(2))
+        beyond = builder.shl(builder.shl(word(-1), half), half)
+        return builder.and_(bits, builder.not_(beyond))
+
+    return types.uint64(values, types.intp, types.intp), generate
+
+
+@intrinsic
 def _store(typing_context, array, index, word):
     def generate(context, builder, signature, arguments):
         builder.store(arguments[2], _address(context, builder, signature, arguments), align=1)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.uint64), generate
+
+
+@intrinsic
+def _at_most(typing_context, array, index, limit):
+    def generate(context, builder, signature, arguments):
+        # Not in one: a processor that does all lanes at once may do so at a lower clock.
+        items, half = ir.VectorType(ir.IntType(16), LANES // 2), ir.IntType(LANES // 2)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), items.as_pointer())
+        limits = builder.insert_element(items(ir.Undefined), arguments[2], ir.IntType(32)(0))
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES // 2), [0] * (LANES // 2))
+        limits = builder.shuffle_vector(limits, items(ir.Undefined), everywhere)
+        bits = []
+        for i in range(2):
+            loaded = builder.load(builder.gep(address, [ir.IntType(32)(i)]), align=2)
+            found = builder.bitcast(builder.icmp_unsigned("<=", loaded, limits), half)
+            bits.append(builder.zext(found, ir.IntType(64)))
+        return builder.or_(bits[0], builder.shl(bits[1], ir.IntType(64)(LANES // 2)))
+
+    return types.uint64(array, types.intp, types.uint16), generate
 
 
 @intrinsic
@@ -98,20 +178,6 @@ def _count(typing_context, word):
 def _address(context, builder, signature, arguments):
     data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
     return builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(64).as_pointer())
-
-
-@njit(nogil=True, cache=True)
-def load_word(values, start, stop):
-    """Up to eight bytes from start, at most to stop, as a uint64 in which what lies beyond them is 0."""
-    length = stop - start
-    if length >= 8:
-        return load_eight(values, start)
-    if start + 8 <= len(values) and LITTLE_ENDIAN:
-        return load_eight(values, start) & ((np.uint64(1) << np.uint64(8 * length)) - np.uint64(1))
-    word = np.uint64(0)
-    for i in range(length):
-        word |= np.uint64(values[start + i]) << np.uint64(8 * i)
-    return word
 
 
 @njit(nogil=True, cache=True)
