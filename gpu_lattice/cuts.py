@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
+from gpu_lattice.cache import kept
 from gpu_lattice.kernels.cpu.cuts import (
     GOLDEN,
     N_PAIRS,
@@ -55,8 +56,13 @@ def build_cut_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_by
     """Collect the contexts in which a piece, of values[offsets[i]:offsets[i + 1]], spans a position.
 
     Characters x|y: cut unless a piece holds x followed by y. Bytes wx|yz: cut unless some piece, laid over the position
-    with at least one byte on each side, agrees with up to two bytes on each side.
+    with at least one byte on each side, agrees with up to two bytes on each side. It is kept on disk if large.
     """
+    table = kept(CutTable, [values, offsets, is_bytes], lambda: _make_table(values, offsets, is_bytes))
+    return table._replace(is_bytes=is_bytes)
+
+
+def _make_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_bytes: bool) -> CutTable:
     fill = _fill_bytes if is_bytes else _fill_characters
     pairs = np.zeros(N_PAIRS, np.uint8)
     capacity = 1 << 10

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     Texts = "str | bytes | Sequence[str | bytes | None] | pa.Array | pa.ChunkedArray | TextBatch"
 
+# No end of it is a beginning of it: it is found where it was put and in a string that holds it, nowhere else.
+BETWEEN = b"\0\1"
+
 
 @dataclass(frozen=True, eq=False)
 class TextBatch:
@@ -90,6 +93,32 @@ def to_ragged(strings: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.i
     offsets = np.zeros(len(strings) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)), out=offsets[1:])
     return np.frombuffer(b"".join(strings), np.uint8), offsets
+
+
+def to_strings(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[bytes]:
+    """Ragged bytes as byte strings, by Arrow: of many in a fifth of the time that slices take.
+
+    Example:
+        >>> to_strings(*to_ragged([b"ab", b"", b"c"]))
+        [b'ab', b'', b'c']
+    """
+    import pyarrow as pa
+
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
+    array = pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+    strings: list[bytes] = array.to_numpy(zero_copy_only=False).tolist()
+    return strings
+
+
+def decoded(strings: Sequence[bytes], errors: str = "strict") -> list[str]:
+    """Each string as text: in one go, unless one of them holds what is put between them.
+
+    Example:
+        >>> decoded([b"a", b"", b"\\xc3\\xa9"])
+        ['a', '', 'é']
+    """
+    texts = BETWEEN.join(strings).decode(errors=errors).split(BETWEEN.decode())
+    return texts if len(texts) == len(strings) else [string.decode(errors=errors) for string in strings]
 
 
 def _sequence_to_arrow(texts: Any) -> pa.Array:

@@ -9,15 +9,20 @@ import lzma
 import re
 import zipfile
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gpu_lattice.cache import kept
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.models.json_text import load_json
 from gpu_lattice.normalizers.bytepiece import BytePieceNormalizer
+from gpu_lattice.text_batch import decoded, to_ragged, to_strings
 from gpu_lattice.vocabulary import Kind, Vocabulary
 from gpu_lattice.weights import fixed_log
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SPECIALS = ["<pad>", "<bos>", "<eos>"]
 MAX_UNZIPPED_BYTES = 1 << 30
@@ -47,22 +52,38 @@ def read(data: bytes, name: str) -> Model:
         >>> model.vocabulary.surfaces[-1]
         b'                                    '
     """
-    if data.startswith(_ZIP_MAGICS):
-        data = _unzip(data, name)
-    tokens, counts = _in_order_of_ids(_parse(data, name), name)
-    single_bytes = {token for token in tokens if len(token) == 1}
-    if len(single_bytes) < 256:
-        missing = next(byte for byte in range(256) if bytes([byte]) not in single_bytes)
+    parts = kept(BytePieceFile, [data], lambda: _parts(data, name))
+    tokens = to_strings(parts.values, parts.offsets)
+    starts = parts.offsets[:-1][np.diff(parts.offsets) == 1]
+    missing = np.flatnonzero(np.bincount(parts.values[starts], minlength=256) == 0)
+    if len(missing):
         raise ValueError(
-            f"{name}: {256 - len(single_bytes)} of the 256 single bytes have no token (the first is 0x{missing:02X}), "
+            f"{name}: {len(missing)} of the 256 single bytes have no token (the first is 0x{missing[0]:02X}), "
             "so some texts would have no segmentation; add the missing bytes and train or convert the model again"
         )
     return Model(
         kind="bytepiece",
-        vocabulary=_vocabulary(tokens, counts),
+        vocabulary=_vocabulary(tokens, parts.counts, parts.total),
         normalizer=BytePieceNormalizer(),
         decoder=Decoder(metaspace=False, strip=None, unknown="", errors="ignore"),
     )
+
+
+class BytePieceFile(NamedTuple):
+    """What a file holds: tokens values[offsets[i]:offsets[i + 1]] by ascending id, their counts, and the sum of all."""
+
+    values: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    counts: NDArray[np.float64]
+    total: NDArray[np.float64]
+
+
+def _parts(data: bytes, name: str) -> BytePieceFile:
+    if data.startswith(_ZIP_MAGICS):
+        data = _unzip(data, name)
+    tokens, counts = _in_order_of_ids(_parse(data, name), name)
+    # Exact integers are summed before the one rounding to a double, as the tool does.
+    return BytePieceFile(*to_ragged(tokens), np.array(counts, np.float64), np.array([sum(counts)], np.float64))
 
 
 def _unzip(data: bytes, name: str) -> bytes:
@@ -177,21 +198,19 @@ def _token(key: str, name: str) -> bytes:
     return token
 
 
-def _vocabulary(tokens: list[bytes], counts: list[float]) -> Vocabulary:
+def _vocabulary(tokens: list[bytes], counts: NDArray[np.float64], total: NDArray[np.float64]) -> Vocabulary:
     surfaces = [b""] * len(SPECIALS) + tokens
-    names = SPECIALS + [token.decode(errors="backslashreplace") for token in tokens]
+    names = SPECIALS + decoded(tokens, "backslashreplace")
     kinds = np.full(len(names), Kind.NORMAL, np.uint8)
     kinds[: len(SPECIALS)] = Kind.CONTROL
-    # Exact integers are summed before the one rounding to a double, as the tool does.
-    count, total = np.array(counts, np.float64), np.array([sum(counts)], np.float64)
     no_score = np.zeros(len(SPECIALS))
     return Vocabulary(
         names=names,
         surfaces=surfaces,
         kinds=kinds,
         in_lattice=kinds == Kind.NORMAL,
-        scores=np.concatenate([no_score, fixed_log(count) - fixed_log(total)]),
-        best_scores=np.concatenate([no_score, np.log(count) - np.log(total)]),
+        scores=np.concatenate([no_score, fixed_log(counts) - fixed_log(total)]),
+        best_scores=np.concatenate([no_score, np.log(counts) - np.log(total)]),
         symbols="bytes",
         unk_id=None,
         unk_score=0.0,

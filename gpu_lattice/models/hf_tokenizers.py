@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gpu_lattice.cache import kept
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.models.json_text import load_json
 from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer, metaspace_scheme
+from gpu_lattice.text_batch import decoded, to_ragged, to_strings
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
 if TYPE_CHECKING:
@@ -53,9 +56,10 @@ def read(data: bytes, name: str) -> Model:
         >>> model.normalizer
         HuggingFaceNormalizer(name='tokenizer.json', normalizer=[Precompiled, Strip, Replace], ...; compiled)
     """
-    file = _parse(data, name)
-    unigram = _unigram(file, name)
-    pieces, scores = _pieces(unigram.get("vocab"), name)
+    parts = kept(TokenizerJson, [data], lambda: _parts(data, name))
+    file, scores = load_json(parts.rest.tobytes().decode()), parts.scores
+    surfaces = to_strings(parts.values, parts.offsets)
+    unigram, pieces = file["model"], decoded(surfaces)
     id_of = dict(zip(pieces, range(len(pieces)), strict=True))
     added = _added_tokens(file.get("added_tokens", []), id_of, len(pieces), name)
     ignored = [key for key in ("truncation", "padding") if file.get(key) is not None]
@@ -64,12 +68,29 @@ def read(data: bytes, name: str) -> Model:
     prefix_ids, suffix_ids = _around(file.get("post_processor"), len(names), name)
     return Model(
         kind="huggingface",
-        vocabulary=_vocabulary(unigram, pieces, scores, id_of, added, names, name),
+        vocabulary=_vocabulary(unigram, surfaces, scores, id_of, added, names, name),
         normalizer=normalizer,
         decoder=_decoder(file.get("decoder"), unigram, names, name),
         prefix_ids=prefix_ids,
         suffix_ids=suffix_ids,
     )
+
+
+class TokenizerJson(NamedTuple):
+    """What a file holds: pieces values[offsets[i]:offsets[i + 1]] in UTF-8, their scores, and all else as JSON."""
+
+    values: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    rest: NDArray[np.uint8]
+
+
+def _parts(data: bytes, name: str) -> TokenizerJson:
+    file = _parse(data, name)
+    unigram = _unigram(file, name)
+    pieces, scores = _pieces(unigram.pop("vocab", None), name)
+    values, offsets = to_ragged([piece.encode() for piece in pieces])
+    return TokenizerJson(values, offsets, scores, np.frombuffer(json.dumps(file).encode(), np.uint8))
 
 
 def _parse(data: bytes, name: str) -> Component:
@@ -211,7 +232,7 @@ def _names(pieces: list[str], added: Sequence[AddedToken], normalize_str: Any) -
 
 def _vocabulary(
     unigram: Component,
-    pieces: list[str],
+    surfaces: list[bytes],
     scores: NDArray[np.float64],
     id_of: dict[str, int],
     added: Sequence[AddedToken],
@@ -219,20 +240,20 @@ def _vocabulary(
     name: str,
 ) -> Vocabulary:
     unk_id, byte_fallback = unigram.get("unk_id"), unigram.get("byte_fallback", False)
-    is_id = isinstance(unk_id, int) and not isinstance(unk_id, bool) and 0 <= unk_id < len(pieces)
+    is_id = isinstance(unk_id, int) and not isinstance(unk_id, bool) and 0 <= unk_id < len(surfaces)
     if unk_id is not None and not is_id:
-        raise ValueError(f"{name}: unk_id is {unk_id!r:.60}; it must be null or an id from 0 to {len(pieces) - 1}")
+        raise ValueError(f"{name}: unk_id is {unk_id!r:.60}; it must be null or an id from 0 to {len(surfaces) - 1}")
     if not isinstance(byte_fallback, bool):
         raise ValueError(f"{name}: byte_fallback is {byte_fallback!r:.60}, not true or false; get the file again")
     contents = {token.id: token.content for token in added}
-    extra = range(len(pieces), len(names))
+    extra = range(len(surfaces), len(names))
     all_scores = np.concatenate([scores, np.zeros(len(extra))])
     unk_score = float(scores.min()) - UNK_PENALTY
     in_lattice = np.zeros(len(names), np.bool_)
     in_lattice[list(id_of.values())] = True
     return Vocabulary(
         names=names,
-        surfaces=[piece.encode() for piece in pieces] + [contents[i].encode() for i in extra],
+        surfaces=surfaces + [contents[i].encode() for i in extra],
         kinds=_kinds(names, added, unk_id, byte_fallback),
         in_lattice=in_lattice,
         scores=all_scores,

@@ -12,6 +12,7 @@ from numba import njit
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.normalizers.charsmap import parse_charsmap
 from gpu_lattice.normalizers.sentencepiece import SentencePieceNormalizer
+from gpu_lattice.text_batch import decoded
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
 if TYPE_CHECKING:
@@ -310,10 +311,9 @@ def _checked_kinds(proto: _Proto, byte_fallback: bool) -> NDArray[np.uint8]:
 
 
 def _names(pieces: list[bytes]) -> list[str]:
-    """The pieces as text: in one go, unless that does not give as many or finds what is no text."""
+    """The pieces as text."""
     try:
-        names = b"\0".join(pieces).decode().split("\0")
-        return names if len(names) == len(pieces) else [piece.decode() for piece in pieces]
+        return decoded(pieces)
     except UnicodeDecodeError:
         pass
     try:
