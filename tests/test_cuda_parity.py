@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.text_batch import TextBatch, to_ragged
 from gpu_lattice.trie import build_trie
+from gpu_lattice.vocabulary import Kind, Vocabulary
 
 DATA = Path(__file__).parent / "data"
 MODELS = sorted({entry["model"] for entry in json.loads((DATA / "expected.json").read_text("utf-8"))})
@@ -100,13 +102,12 @@ def situations(draw: st.DrawFn) -> Situation:
     if draw(st.booleans()):
         changes["best_scores"] = vocabulary.best_scores.astype(np.float32)
         changes["best_unk_score"] = float(np.float32(vocabulary.best_unk_score))
+    known_bytes = set(range(256))
+    has_bytes = "none"
     if vocabulary.unk_id is not None:
-        has_byte = draw(st.sampled_from(["none", "all", "some"]))
-        if has_byte != "none":
-            ids = np.arange(256, dtype=np.int32) + len(vocabulary)
-            if has_byte == "some":
-                ids[draw(st.lists(st.sampled_from(list(b"?ab\xc3\xa9\xe6\x00")), max_size=4))] = -1
-            changes["byte_ids"] = ids
+        has_bytes = draw(st.sampled_from(["none", "all", "some"]))
+        if has_bytes == "some":
+            known_bytes -= set(draw(st.lists(st.sampled_from(list(b"?ab\xc3\xa9\xe6\x00")), max_size=4)))
         changes["unknown_runs"] = draw(st.sampled_from(["merge", "lookup"]))
         surface = draw(st.sampled_from(["b?", "?", "??", "é?"])).encode()
         if draw(st.booleans()) and surface not in vocabulary.surfaces:
@@ -114,9 +115,10 @@ def situations(draw: st.DrawFn) -> Situation:
             changes["surfaces"] = [*vocabulary.surfaces[:i], surface, *vocabulary.surfaces[i + 1 :]]
             changes["in_lattice"] = np.ones(len(vocabulary), np.bool_)
     around = st.lists(st.integers(0, 9), max_size=2).map(tuple)
+    vocabulary = dataclasses.replace(vocabulary, **changes)
     model = dataclasses.replace(
         model,
-        vocabulary=dataclasses.replace(vocabulary, **changes),
+        vocabulary=vocabulary if has_bytes == "none" else with_byte_pieces(vocabulary, known_bytes),
         prefix_ids=draw(around),
         suffix_ids=draw(around),
     )
@@ -126,6 +128,24 @@ def situations(draw: st.DrawFn) -> Situation:
         batch = draw(in_chunks(batch, vocabulary.symbols == "bytes"))
     doc_ids = np.array([draw(st.integers(0, 2**64 - 1)) for _ in case.texts], np.uint64)
     return Situation(model, batch, is_null, doc_ids)
+
+
+def with_byte_pieces(vocabulary: Vocabulary, known_bytes: Iterable[int]) -> Vocabulary:
+    """The vocabulary with pieces of these bytes after its own."""
+    known = sorted(known_bytes)
+    byte_ids = np.full(256, -1, np.int32)
+    byte_ids[known] = np.arange(len(known)) + len(vocabulary)
+    none = np.zeros(len(known))
+    return dataclasses.replace(
+        vocabulary,
+        names=[*vocabulary.names, *(f"<0x{byte:02X}>" for byte in known)],
+        surfaces=[*vocabulary.surfaces, *(bytes([byte]) for byte in known)],
+        kinds=np.append(vocabulary.kinds, np.full(len(known), Kind.BYTE, np.uint8)),
+        in_lattice=np.append(vocabulary.in_lattice, none.astype(np.bool_)),
+        scores=np.append(vocabulary.scores, none),
+        best_scores=np.append(vocabulary.best_scores, none.astype(vocabulary.best_scores.dtype)),
+        byte_ids=byte_ids,
+    )
 
 
 @st.composite
@@ -262,10 +282,9 @@ def test_runs_of_unknown_text_become_what_they_are_on_the_cpu(device: Any, bytes
     """Runs of the longest piece's length and of one symbol more, across groups and stretches, and from end to end."""
     pieces: dict[Any, float | None] = {"?": None, "a": 0.0, "漢漢漢": -1.0, "ば漢": 0.0}
     model = from_pieces(pieces, "?")
-    byte_ids = np.where(np.arange(256) < bytes_with_ids, np.arange(256, dtype=np.int32) + 4, np.int32(-1))
-    vocabulary = dataclasses.replace(
-        model.vocabulary, unknown_runs=rule, byte_ids=byte_ids.astype(np.int32) if bytes_with_ids else None
-    )
+    vocabulary = dataclasses.replace(model.vocabulary, unknown_runs=rule)
+    if bytes_with_ids:
+        vocabulary = with_byte_pieces(vocabulary, range(bytes_with_ids))
     cpu = Tokenizer(dataclasses.replace(model, vocabulary=vocabulary), device="cpu")
     cuda = on(device, cpu)
     runs = ["漢" * 3, "漢" * 4, "漢漢", "漢\x02", "ば漢漢漢", "?", "??漢漢漢?"]
@@ -284,8 +303,7 @@ def test_no_thread_walks_along_a_run_of_unknown_text(name: str) -> None:
         pytest.skip("g++ is older than 12, which is the first to count steps as is needed here")
     if name == "some bytes":
         model = from_pieces({"?": None, "a": -1.0, "􏿰": -1.0}, "?")
-        byte_ids = np.where(np.arange(256) < 255, np.arange(256, dtype=np.int32) + 3, -1).astype(np.int32)
-        vocabulary = dataclasses.replace(model.vocabulary, byte_ids=byte_ids, unknown_runs="lookup")
+        vocabulary = with_byte_pieces(dataclasses.replace(model.vocabulary, unknown_runs="lookup"), range(255))
         cpu = Tokenizer(dataclasses.replace(model, vocabulary=vocabulary), device="cpu")
     else:
         cpu = Tokenizer.from_file(DATA / name, device="cpu")

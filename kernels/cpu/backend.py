@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -122,7 +123,7 @@ class CpuBackend:
     def __init__(self, model: Model, threads: int) -> None:
         vocabulary = model.vocabulary
         ids = np.flatnonzero(vocabulary.in_lattice)
-        surfaces, offsets = to_ragged([vocabulary.surfaces[i] for i in ids.tolist()])
+        surfaces, offsets = to_ragged(list(compress(vocabulary.surfaces, vocabulary.in_lattice)))
         self.threads = threads
         self.vocabulary = vocabulary
         self.before = np.array(model.prefix_ids, np.int32)
