@@ -31,6 +31,26 @@ SCRATCH_CELLS = PATH + 20
 
 
 @njit(nogil=True, cache=True)
+def _has_few_known(sums, z, length, found, lists, count_bits, arc_words, unk_id, n_paths):
+    """Whether a segment has at most MOST_PATHS paths, and all their arcs are known pieces."""
+    count_mask = (np.uint64(1) << count_bits) - np.uint64(1)
+    n_paths[0] = 1
+    for e in range(1, length + 1):
+        n_paths[e] = 0
+        listed = np.uint64(found[lists + e])
+        first, count = np.int64(listed >> count_bits), np.int64(listed & count_mask)
+        if sums[z + e] != 0.0 and count == 0:
+            return False
+        for arc in range(first, first + count):
+            s = e - (arc_words[3 * arc + 2] >> 32)
+            piece = np.int32(arc_words[3 * arc + 2])
+            if sums[z + s] != 0.0 and (piece == UNKNOWN or piece == unk_id):
+                return False
+            n_paths[e] += n_paths[s]
+    return n_paths[length] <= MOST_PATHS
+
+
+@njit(nogil=True, cache=True)
 def tabulate(arena, sums, halves, narrow, base, start, length, found, origin, count_bits, arc_weights,
              arc_words, unk_id, scratch, masses):  # fmt: skip
     """Put the table of a segment in place of its scores; returns the end of the record, or -1 for none.
@@ -41,6 +61,8 @@ def tabulate(arena, sums, halves, narrow, base, start, length, found, origin, co
     """
     z = base + HEAD
     lists = start - origin - 1
+    if not _has_few_known(sums, z, length, found, lists, count_bits, arc_words, unk_id, scratch):
+        return np.int64(-1)
     count_mask = (np.uint64(1) << count_bits) - np.uint64(1)
     n_paths = n_arcs = depth = 0
     bound = 0.0
@@ -50,10 +72,7 @@ def tabulate(arena, sums, halves, narrow, base, start, length, found, origin, co
     while depth >= 0:
         e, k = np.int64(scratch[ENDS + depth]), np.int64(scratch[NEXT + depth])
         listed = np.uint64(found[lists + e])
-        count = np.int64(listed & count_mask)
-        if count == 0:
-            return np.int64(-1)
-        if k == count:
+        if k == np.int64(listed & count_mask):
             depth -= 1
             continue
         scratch[NEXT + depth] = k + 1
@@ -61,16 +80,12 @@ def tabulate(arena, sums, halves, narrow, base, start, length, found, origin, co
         piece, s = np.int32(arc_words[3 * arc + 2]), e - (arc_words[3 * arc + 2] >> 32)
         if sums[z + s] == 0.0:
             continue
-        if piece == UNKNOWN or piece == unk_id:
-            return np.int64(-1)
         scratch[PATH + depth] = piece
         mass = masses[depth] * arc_weights[3 * arc]
         depth += 1
         if s > 0:
             scratch[ENDS + depth], scratch[NEXT + depth], masses[depth] = s, 0, mass
             continue
-        if n_paths == MOST_PATHS:
-            return np.int64(-1)
         bound += mass
         scratch[n_paths] = min(np.int64(bound * 2.0**TABLE_BITS + 0.5), (1 << TABLE_BITS) - 1)
         scratch[SPANS + n_paths] = n_arcs << COUNT_BITS | depth - 1
