@@ -36,15 +36,16 @@ def plan_parts(values, offsets, chunk_offsets, chunk_ids, model, part_bytes):
         while p < stop:
             part_offsets[n], part_doc[n] = p, i_doc
             n += 1
-            p = _part_end(values, p, stop, chunk_offsets, chunk_ids, model, part_bytes)
+            # A call takes as long as some ten bytes of text.
+            p = stop if stop - p <= part_bytes else _part_end(
+                values, p, chunk_offsets, chunk_ids, model, part_bytes
+            )  # fmt: skip
     part_offsets[n] = offsets[n_docs]
     return part_offsets[: n + 1], part_doc[:n]
 
 
 @njit(nogil=True, cache=True)
-def _part_end(values, start, stop, chunk_offsets, chunk_ids, model, part_bytes):
-    if stop - start <= part_bytes:
-        return stop
+def _part_end(values, start, chunk_offsets, chunk_ids, model, part_bytes):
     p = start + part_bytes
     i_chunk = np.searchsorted(chunk_offsets, p, side="right") - 1
     chunk_start, chunk_stop = chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1]
