@@ -21,33 +21,14 @@ COUNT_BITS = 4
 MOST_PATHS = 64
 MOST_ARCS = MOST_PATHS << COUNT_BITS
 TABLE_WORDS = (4 * MOST_PATHS + 4 * MOST_ARCS) // 8
-# Where the scratch has the paths' arcs, and, of the path that is followed: ends, next arcs, arcs, one for each depth.
+# Where the scratch has, after the bounds, the spans of the paths and their arcs; and, of the path that is followed:
+# ends, next arcs, arcs, one for each depth.
 SPANS = MOST_PATHS
 ARCS = SPANS + MOST_PATHS
 ENDS = ARCS + MOST_ARCS
 NEXT = ENDS + 20
 PATH = NEXT + 20
 SCRATCH_CELLS = PATH + 20
-
-
-@njit(nogil=True, cache=True)
-def _has_few_known(sums, z, length, found, lists, count_bits, arc_words, unk_id, n_paths):
-    """Whether a segment has at most MOST_PATHS paths, and all their arcs are known pieces."""
-    count_mask = (np.uint64(1) << count_bits) - np.uint64(1)
-    n_paths[0] = 1
-    for e in range(1, length + 1):
-        n_paths[e] = 0
-        listed = np.uint64(found[lists + e])
-        first, count = np.int64(listed >> count_bits), np.int64(listed & count_mask)
-        if sums[z + e] != 0.0 and count == 0:
-            return False
-        for arc in range(first, first + count):
-            s = e - (arc_words[3 * arc + 2] >> 32)
-            piece = np.int32(arc_words[3 * arc + 2])
-            if sums[z + s] != 0.0 and (piece == UNKNOWN or piece == unk_id):
-                return False
-            n_paths[e] += n_paths[s]
-    return n_paths[length] <= MOST_PATHS
 
 
 @njit(nogil=True, cache=True)
@@ -61,7 +42,7 @@ def tabulate(arena, sums, halves, narrow, base, start, length, found, origin, co
     """
     z = base + HEAD
     lists = start - origin - 1
-    if not _has_few_known(sums, z, length, found, lists, count_bits, arc_words, unk_id, scratch):
+    if not _fits(sums, z, length, found, lists, count_bits, arc_words, unk_id, scratch):
         return np.int64(-1)
     count_mask = (np.uint64(1) << count_bits) - np.uint64(1)
     n_paths = n_arcs = depth = 0
@@ -103,3 +84,26 @@ def tabulate(arena, sums, halves, narrow, base, start, length, found, origin, co
     for j in range(n_arcs):
         narrow[at + j] = scratch[ARCS + j]
     return (at + n_arcs + per_word - 1) // per_word
+
+
+@njit(nogil=True, cache=True)
+def _fits(sums, z, length, found, lists, count_bits, arc_words, unk_id, n_paths):
+    """Whether a segment has at most MOST_PATHS paths, and all their arcs are known pieces.
+
+    n_paths int32: scratch for the number of paths to each position.
+    """
+    count_mask = (np.uint64(1) << count_bits) - np.uint64(1)
+    n_paths[0] = 1
+    for e in range(1, length + 1):
+        n_paths[e] = 0
+        listed = np.uint64(found[lists + e])
+        first, count = np.int64(listed >> count_bits), np.int64(listed & count_mask)
+        if sums[z + e] != 0.0 and count == 0:
+            return False
+        for arc in range(first, first + count):
+            s = e - (arc_words[3 * arc + 2] >> 32)
+            piece = np.int32(arc_words[3 * arc + 2])
+            if sums[z + s] != 0.0 and (piece == UNKNOWN or piece == unk_id):
+                return False
+            n_paths[e] += n_paths[s]
+    return n_paths[length] <= MOST_PATHS
