@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from gpu_lattice.cache import kept
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, bytes_of_character
 from gpu_lattice.kernels.cpu.walk import BASE_SHIFT, FAIL_SHIFT, NO_LABEL
-from gpu_lattice.trie import make_trie
+from gpu_lattice.trie import build_trie
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,14 +32,14 @@ class Automaton(NamedTuple):
     lists   int32 [N]: first << count_bits | count: the arcs into a position in this state, first to first + count,
             shortest first
     count_bits
-    lengths uint16 (or larger) [A], bytes of an arc
+    lengths int32 [A], bytes of an arc
     pieces  int32 [A], UNKNOWN for an unknown arc: -1 is also where its weight is, the last of `arc_weights`
     """
 
     states: NDArray[np.uint64]
     lists: NDArray[np.int32]
     count_bits: np.uint64
-    lengths: NDArray[np.unsignedinteger[Any]]
+    lengths: NDArray[np.int32]
     pieces: NDArray[np.int32]
 
 
@@ -54,22 +53,11 @@ def build_automaton(
     """The automaton of the pieces values[offsets[i]:offsets[i + 1]] with ids[i], distinct and not empty.
 
     is_bytes: symbols are bytes, not characters. has_unknown: a symbol without a piece is an unknown arc, the first of
-    its list; a list without any arc at a symbol's end stands for an unknown arc too. It is kept on disk if large.
+    its list; a list without any arc at a symbol's end stands for an unknown arc too.
     Raises ValueError for more pieces than 31 bits can list.
     """
-    inputs = (values, offsets, ids, is_bytes, has_unknown)
-    return kept(Automaton, inputs, lambda: _make_automaton(*inputs))
-
-
-def _make_automaton(
-    values: NDArray[np.uint8],
-    offsets: NDArray[np.int64],
-    ids: NDArray[np.integer[Any]],
-    is_bytes: bool,
-    has_unknown: bool,
-) -> Automaton:
     total = offsets[-1] if len(offsets) else 0
-    trie = make_trie(values[:total][::-1].copy(), total - offsets[::-1], ids[::-1], distinct_bases=True)
+    trie = build_trie(values[:total][::-1].copy(), total - offsets[::-1], ids[::-1], distinct_bases=True)
     order, depths, fails = _link(values, offsets, trie.slots)
     first, counts, lengths, pieces = _make_lists(order, depths, fails, trie.slots, trie.piece, is_bytes, has_unknown)
     count_bits = int(counts.max(initial=1)).bit_length()
@@ -79,7 +67,7 @@ def _make_automaton(
         states=_pack(order, fails, trie.slots),
         lists=(first << count_bits | counts).astype(np.int32),
         count_bits=np.uint64(count_bits),
-        lengths=lengths.astype(np.promote_types(np.uint16, np.min_scalar_type(lengths.max(initial=1)))),
+        lengths=lengths,
         pieces=pieces,
     )
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
-from gpu_lattice.cache import kept
 from gpu_lattice.kernels.cpu.cuts import (
     GOLDEN,
     N_PAIRS,
@@ -39,7 +38,6 @@ class CutTable(NamedTuple):
     pairs  uint8 [65536], at 256 x + y: JOINED when some piece holds byte (or ASCII character) x followed by y,
            plus PAIR_PIECE when no context can make a cut between them
     keys   uint64 [2^k], open-addressing set of the longer contexts; 0 is an empty slot
-    is_bytes  True when symbols are bytes
     cpu_pairs  uint8 [65536 + B], at 256 x + y: 1 when there may be a cut between bytes x and y, else 0; then the pilots
                of B buckets of keys
     cpu_keys   uint64 [2^k], each longer context at the one slot that its hash and its bucket's pilot give, else NO_KEY
@@ -47,7 +45,6 @@ class CutTable(NamedTuple):
 
     pairs: NDArray[np.uint8]
     keys: NDArray[np.uint64]
-    is_bytes: bool
     cpu_pairs: NDArray[np.uint8]
     cpu_keys: NDArray[np.uint64]
 
@@ -56,13 +53,8 @@ def build_cut_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_by
     """Collect the contexts in which a piece, of values[offsets[i]:offsets[i + 1]], spans a position.
 
     Characters x|y: cut unless a piece holds x followed by y. Bytes wx|yz: cut unless some piece, laid over the position
-    with at least one byte on each side, agrees with up to two bytes on each side. It is kept on disk if large.
+    with at least one byte on each side, agrees with up to two bytes on each side.
     """
-    table = kept(CutTable, [values, offsets, is_bytes], lambda: _make_table(values, offsets, is_bytes))
-    return table._replace(is_bytes=is_bytes)
-
-
-def _make_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_bytes: bool) -> CutTable:
     fill = _fill_bytes if is_bytes else _fill_characters
     pairs = np.zeros(N_PAIRS, np.uint8)
     capacity = 1 << 10
@@ -77,7 +69,7 @@ def _make_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_bytes:
         may_cut.reshape(256, 256)[:, 0x80:0xC0] = 0
     # Each once: two that are equal would have no slots of their own in a table of any size.
     pilots, slots = _place_keys(np.unique(cpu_keys[:used]))
-    return CutTable(pairs, keys, is_bytes, np.concatenate([may_cut, pilots]), slots)
+    return CutTable(pairs, keys, np.concatenate([may_cut, pilots]), slots)
 
 
 @njit(nogil=True, cache=True)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from gpu_lattice.cache import kept
 from gpu_lattice.kernels.cpu.words import trailing_zeros
 
 if TYPE_CHECKING:
@@ -35,12 +34,7 @@ class Trie(NamedTuple):
     piece: NDArray[np.int32]
 
 
-def build_trie(values: NDArray[np.uint8], offsets: NDArray[np.int64], ids: NDArray[np.integer[Any]]) -> Trie:
-    """`make_trie` of the strings, kept on disk if large."""
-    return kept(Trie, [values, offsets, ids], lambda: make_trie(values, offsets, ids))
-
-
-def make_trie(
+def build_trie(
     values: NDArray[np.uint8], offsets: NDArray[np.int64], ids: NDArray[np.integer[Any]], distinct_bases: bool = False
 ) -> Trie:
     """Build the trie of the byte strings values[offsets[i]:offsets[i + 1]], each read from its last byte to its first.
@@ -52,7 +46,7 @@ def make_trie(
     efficient digital search algorithm"); what is left of each string then goes into free slots one after another.
 
     Example:
-        >>> trie = make_trie(np.frombuffer(b"abb", np.uint8), np.array([0, 2, 3]), np.array([0, 1]))
+        >>> trie = build_trie(np.frombuffer(b"abb", np.uint8), np.array([0, 2, 3]), np.array([0, 1]))
         >>> after_b = trie.slots[0] + ord("b")
         >>> int(trie.piece[after_b])
         1

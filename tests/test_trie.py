@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_lattice.text_batch import to_ragged
-from gpu_lattice.trie import FEW_KEYS, Trie, make_trie
+from gpu_lattice.trie import FEW_KEYS, Trie, build_trie
 
 
 def nodes_of(trie: Trie) -> dict[bytes, int]:
@@ -24,7 +24,7 @@ def nodes_of(trie: Trie) -> dict[bytes, int]:
 
 
 def assert_holds(surfaces: list[bytes], ids: list[int], distinct_bases: bool = False) -> None:
-    trie = make_trie(*to_ragged(surfaces), np.array(ids, np.int64), distinct_bases)
+    trie = build_trie(*to_ragged(surfaces), np.array(ids, np.int64), distinct_bases)
     expected = {surface[i:]: -1 for surface in [b"", *surfaces] for i in range(len(surface) + 1)}
     expected |= dict(zip(surfaces, ids, strict=True))
     assert nodes_of(trie) == expected
@@ -64,6 +64,6 @@ def test_children_far_apart_leave_no_room_unused():
     surfaces = [bytes([last, 0, i]) for i in range(200) for last in (0, i + 1)] + [
         bytes([i]) * 300 for i in range(200, 256)
     ]
-    trie = make_trie(*to_ragged(surfaces), np.arange(len(surfaces)))
+    trie = build_trie(*to_ragged(surfaces), np.arange(len(surfaces)))
     assert_holds(surfaces, list(range(len(surfaces))))
     assert len(trie.piece) < 1.2 * np.count_nonzero(trie.slots[1::2] != -1)

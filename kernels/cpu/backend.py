@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from gpu_lattice.automaton import Automaton, build_automaton
-from gpu_lattice.cuts import build_cut_table
+from gpu_lattice.cache import kept
+from gpu_lattice.cuts import CutTable, build_cut_table
 from gpu_lattice.kernels.cpu.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.encode import encode_docs
 from gpu_lattice.kernels.cpu.lattice_build import CHUNK, CUT
@@ -20,11 +21,11 @@ from gpu_lattice.kernels.cpu.parts import PART_BYTES, plan_parts
 from gpu_lattice.kernels.cpu.sample import sample_parts
 from gpu_lattice.parallel import byte_ranges, map_ranges
 from gpu_lattice.text_batch import to_ragged
-from gpu_lattice.trie import build_trie
+from gpu_lattice.trie import Trie, build_trie
 from gpu_lattice.weights import arc_weights, inverse_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+K = TypeVar("K", bound=NamedTuple)
 
 
 class NoPathError(ValueError):
@@ -129,8 +131,8 @@ class CpuBackend:
         self.before = np.array(model.prefix_ids, np.int32)
         self.after = np.array(model.suffix_ids, np.int32)
         self._surfaces = surfaces, offsets, ids
-        self._trie = build_trie(surfaces, offsets, ids)
-        self.cuts = build_cut_table(surfaces, offsets, vocabulary.symbols == "bytes")
+        self._trie = _kept(Trie, build_trie, surfaces, offsets, ids)
+        self.cuts = _kept(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
         self._unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
         self._byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
         self._spells = bool(
@@ -154,7 +156,8 @@ class CpuBackend:
     def _automaton(self) -> Automaton:
         """What finds arcs for samples; it is built for the first of them."""
         vocabulary = self.vocabulary
-        return build_automaton(*self._surfaces, vocabulary.symbols == "bytes", vocabulary.has_unknown_arcs)
+        is_bytes = vocabulary.symbols == "bytes"
+        return _kept(Automaton, build_automaton, *self._surfaces, is_bytes, vocabulary.has_unknown_arcs)
 
     @cached_property
     def launcher(self) -> CpuLauncher:
@@ -352,6 +355,11 @@ class CpuBackend:
             look_up=vocabulary.unknown_runs == "lookup",
             lengths=self._lengths,
         )
+
+
+def _kept(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
+    """build(*inputs), kept on disk if large."""
+    return kept(kind, inputs, lambda: build(*inputs))
 
 
 def _popped(pool: deque[T]) -> T | None:
