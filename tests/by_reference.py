@@ -1,6 +1,7 @@
 """The tokenizer's two operations by kernels.reference: chunk by chunk, slowly, ids as the definition gives them."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from gpu_lattice import TextBatch, Tokenizer
 from gpu_lattice.kernels import reference
 from gpu_lattice.kernels.reference import Rules
+from gpu_lattice.vocabulary import Kind, Vocabulary
 from gpu_lattice.weights import arc_weights
 
 SENTENCEPIECE_RESET = 1e5
@@ -78,3 +80,21 @@ def _chunks(tokenizer: Tokenizer, texts: Any) -> Iterator[list[tuple[int, bytes,
     chunks = list(zip(bounds, bounds[1:], chunk_ids, strict=False))
     for start, stop in pairwise(docs):
         yield [(a - start, blob[a:b], chunk_id) for a, b, chunk_id in chunks if start <= a < b <= stop]
+
+
+def with_byte_pieces(vocabulary: Vocabulary, known_bytes: Iterable[int]) -> Vocabulary:
+    """The vocabulary with pieces of these bytes after its own."""
+    known = sorted(known_bytes)
+    byte_ids = np.full(256, -1, np.int32)
+    byte_ids[known] = np.arange(len(known)) + len(vocabulary)
+    none = np.zeros(len(known))
+    return dataclasses.replace(
+        vocabulary,
+        names=[*vocabulary.names, *(f"<0x{byte:02X}>" for byte in known)],
+        surfaces=[*vocabulary.surfaces, *(bytes([byte]) for byte in known)],
+        kinds=np.append(vocabulary.kinds, np.full(len(known), Kind.BYTE, np.uint8)),
+        in_lattice=np.append(vocabulary.in_lattice, none.astype(np.bool_)),
+        scores=np.append(vocabulary.scores, none),
+        best_scores=np.append(vocabulary.best_scores, none.astype(vocabulary.best_scores.dtype)),
+        byte_ids=byte_ids,
+    )

@@ -8,12 +8,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from by_reference import with_byte_pieces
 from cuda_on_cpu.host_device import HostDevice, compiler, gcc_version
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,7 +31,6 @@ from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.text_batch import TextBatch, to_ragged
 from gpu_lattice.trie import build_trie
-from gpu_lattice.vocabulary import Kind, Vocabulary
 
 DATA = Path(__file__).parent / "data"
 MODELS = sorted({entry["model"] for entry in json.loads((DATA / "expected.json").read_text("utf-8"))})
@@ -128,24 +127,6 @@ def situations(draw: st.DrawFn) -> Situation:
         batch = draw(in_chunks(batch, vocabulary.symbols == "bytes"))
     doc_ids = np.array([draw(st.integers(0, 2**64 - 1)) for _ in case.texts], np.uint64)
     return Situation(model, batch, is_null, doc_ids)
-
-
-def with_byte_pieces(vocabulary: Vocabulary, known_bytes: Iterable[int]) -> Vocabulary:
-    """The vocabulary with pieces of these bytes after its own."""
-    known = sorted(known_bytes)
-    byte_ids = np.full(256, -1, np.int32)
-    byte_ids[known] = np.arange(len(known)) + len(vocabulary)
-    none = np.zeros(len(known))
-    return dataclasses.replace(
-        vocabulary,
-        names=[*vocabulary.names, *(f"<0x{byte:02X}>" for byte in known)],
-        surfaces=[*vocabulary.surfaces, *(bytes([byte]) for byte in known)],
-        kinds=np.append(vocabulary.kinds, np.full(len(known), Kind.BYTE, np.uint8)),
-        in_lattice=np.append(vocabulary.in_lattice, none.astype(np.bool_)),
-        scores=np.append(vocabulary.scores, none),
-        best_scores=np.append(vocabulary.best_scores, none.astype(vocabulary.best_scores.dtype)),
-        byte_ids=byte_ids,
-    )
 
 
 @st.composite

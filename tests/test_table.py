@@ -1,11 +1,12 @@
 """For every number, a table of paths picks what a trace through the segment's arcs picks, and reference.py with it."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from by_reference import rules_of
+from by_reference import rules_of, with_byte_pieces
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from gpu_lattice.kernels.cpu.sample import _forward_group
 from gpu_lattice.kernels.cpu.table import TABLE_BITS
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain
 from gpu_lattice.kernels.cpu.walk import find_lists
+from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.weights import arc_weights
 
 UNIT = 1 << (DRAW_BITS - TABLE_BITS)
@@ -93,8 +95,26 @@ def segments(draw: Any) -> Segment:
     return segment
 
 
-@settings(deadline=None, max_examples=150)
-@given(segments(), st.lists(st.integers(0, LAST), max_size=50))
+@st.composite
+def spelled_segments(draw: Any) -> Segment:
+    """Of a vocabulary with all byte pieces, so that characters without a piece are spelled."""
+    pieces = {"?": 0.0, "a": -1.0, "aé": -2.0, "水a": -1.5, "a水": -2.5, "水水a": -3.0}
+    model = from_pieces(pieces, "?")
+    model = dataclasses.replace(model, vocabulary=with_byte_pieces(model.vocabulary, range(256)))
+    text = draw(st.text("aé水", min_size=1, max_size=5)).encode()
+    return Segment(Tokenizer(model, device="cpu"), text, draw(st.sampled_from([0.0, 0.1, 1.0])))
+
+
+@settings(deadline=None, max_examples=30)
+@given(spelled_segments())
+def test_a_table_holds_the_byte_pieces_of_unknown_characters(segment: Segment) -> None:
+    assert int(segment.memo.arena[segment.base + 1]) > 0
+    if b"a" not in segment.text:
+        assert segment.trace([0, LAST]) == [[6 + byte for byte in segment.text]] * 2
+
+
+@settings(deadline=None, max_examples=200)
+@given(segments() | spelled_segments(), st.lists(st.integers(0, LAST), max_size=50))
 def test_a_table_picks_what_the_trace_through_the_arcs_picks(segment: Segment, numbers: list[int]) -> None:
     steps = (-2 * UNIT, -UNIT - 1, -UNIT, -1, 0, 1, UNIT - 1, UNIT)
     close = [bound * UNIT + step for bound in segment.bounds for step in steps]

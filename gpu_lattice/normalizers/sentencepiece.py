@@ -158,7 +158,7 @@ def _join(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]], threads: int
 @njit(nogil=True, cache=True)
 def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     """Documents i_start..i_stop normalized, as (values uint8, offsets int64 [i_stop - i_start + 1])."""
-    out = np.empty(_room(offsets[i_stop] - offsets[i_start]) + _room(0) * (i_stop - i_start), np.uint8)
+    out = np.empty(3 * (offsets[i_stop] - offsets[i_start]) // 2 + _room(0) * (i_stop - i_start), np.uint8)
     out_offsets = np.zeros(i_stop - i_start + 1, np.int64)
     i_doc = write_documents(rules, values, offsets, i_start, i_start, i_stop, out, out_offsets)
     while i_doc < i_stop:

@@ -50,7 +50,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     segment_doc = np.empty(longest, np.int64)
     ends = np.empty(longest, np.int64)
     odd, found = np.empty(longest, np.int64), np.empty(longest, np.int32)
-    ids = np.empty(max(16, part_offsets[n_parts] - part_offsets[0]), np.int32)
+    ids = np.empty(max(16, (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
     i_chunk = np.searchsorted(chunk_offsets, part_offsets[0], side="right") - 1
     low = 0
@@ -155,8 +155,9 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
         sums[base], arena[base + 1] = total, 0
         top = np.int64(-1)
         if length <= DRAW_BYTES:
-            top = tabulate(arena, sums, memo.halves, memo.narrow, base, start, length, found, origin, count_bits,
-                           arc_weights, arc_words, unk_id, scratch, masses)  # fmt: skip
+            top = tabulate(values, start, length, found, origin, count_bits, arc_weights, arc_words, unk_weight,
+                           is_bytes, unk_id, model.spells, model.byte_ids, arena, sums, memo.halves, memo.narrow, base,
+                           scratch, masses)  # fmt: skip
         if top < 0:
             top = _keep_lists(cells, base + HEAD + length + 1, found, start - origin, length)
         keep(values, start, stop, hashes[i], base, top, lasts, table, arena, used)
