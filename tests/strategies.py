@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gpu_lattice import Tokenizer
 
-ALPHABETS = ("ab", "aé", "a漢é", "😀x", b"ab", b"\x00\xff", b"a\xe6\xbc")
+ALPHABETS = ("ab", "aé", "a漢é", "😀x", "▁ab", b"ab", b"\x00\xff", b"a\xe6\xbc")
 SCORES = st.one_of(st.floats(-8, 3), st.sampled_from([0.0, -1.0, -2.0]), st.none())
 
 
@@ -29,6 +29,9 @@ def cases(draw: st.DrawFn, longest_text: int = 10, always_spelled: bool = False)
     symbols = list(alphabet) if isinstance(alphabet, str) else [bytes([byte]) for byte in alphabet]
     some = st.lists(st.sampled_from(symbols), min_size=1, max_size=4).map(empty.join)
     pieces = draw(st.dictionaries(some, SCORES, min_size=1, max_size=9))
+    if alphabet == "▁ab" and draw(st.booleans()):
+        # As in most models, where words are apart.
+        pieces = {piece: score for piece, score in pieces.items() if "▁" not in piece[1:]} or {"▁": None}
     unk_piece = None
     kind = draw(st.sampled_from(["covered", "covered", "unknown", "unknown" if always_spelled else "any"]))
     if kind == "covered":

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,26 @@ def test_samples_of_random_vocabularies_are_those_of_the_definition(
 def test_best_segmentations_of_random_vocabularies_are_those_of_the_definition(case: Case) -> None:
     tokenizer = case.tokenizer()
     assert tokenizer.encode(case.texts).tolist() == encode_ids(tokenizer, case.texts)
+
+
+@settings(deadline=None, max_examples=250)
+@given(cases(longest_text=40, always_spelled=True), st.lists(st.integers(0, 40), min_size=2, max_size=6))
+def test_what_was_met_before_does_not_matter_be_it_the_same_text_or_around_it(case: Case, cuts: list[int]) -> None:
+    tokenizer = case.tokenizer()
+    bounds = [0, *sorted(cuts), 40]
+    parts = [text[a:b] for text in case.texts for a, b in pairwise(bounds)]
+    for texts in (case.texts, parts, case.texts):
+        assert tokenizer.sample(texts, alpha=0.3, seed=5).tolist() == sample_ids(tokenizer, texts, alpha=0.3, seed=5)
+        assert tokenizer.encode(texts).tolist() == encode_ids(tokenizer, texts)
+
+
+def test_a_text_of_bytes_is_divided_as_what_is_around_it_says() -> None:
+    """In "aabzy" no cut is known between "aa" and "b", for a piece may be there; a text that ends there has one."""
+    tokenizer = Tokenizer.from_pieces([b"a", b"b", b"z", b"y", b"aa", b"abzz"], device="cpu")
+    tokenizer.sample([b"aabzy"], seed=1, alpha=0)
+    assert tokenizer.sample([b"aab"] * 64, seed=1, alpha=0).tolist() == sample_ids(
+        tokenizer, [b"aab"] * 64, seed=1, alpha=0
+    )
 
 
 def some_lines(text: str) -> list[str]:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels import reference
 from gpu_lattice.kernels.cpu.forward import forward
-from gpu_lattice.kernels.cpu.memo import HEAD, SPARE, hash_segments, new_memo
+from gpu_lattice.kernels.cpu.memo import HEAD, SINGLE, SPARE, begin_group, hash_listed, new_memo, words_before
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES
-from gpu_lattice.kernels.cpu.sample import _forward_group
+from gpu_lattice.kernels.cpu.sample import _forward_listed
 from gpu_lattice.kernels.cpu.table import TABLE_BITS
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain
 from gpu_lattice.kernels.cpu.walk import find_lists
@@ -37,31 +37,33 @@ class Segment:
         self.values = np.frombuffer(text, np.uint8)
         self.bounds_of_segment = np.array([0, len(text)])
         hashes, words, kinds = np.zeros(1, np.int64), np.zeros(2, np.int64), np.zeros(1, np.uint8)
-        scratch = np.empty(1, np.int64), np.empty(len(text), np.int32)
         z = np.empty(len(text) + 1), np.empty(len(text) + 1, np.int64)
-        hash_segments(self.values, self.bounds_of_segment, 1, hashes, words)
-        bad = _forward_group(self.values, self.bounds_of_segment, 1, hashes, words, self.model, self.memo, *z, kinds,
-                             self.places, *scratch)  # fmt: skip
+        todo, found = np.zeros(1, np.int64), np.empty(len(text), np.int32)
+        begin_group(self.memo.slots, self.memo.near, self.memo.used)
+        hash_listed(self.values, self.bounds_of_segment, todo, 1, hashes, words)
+        bad = _forward_listed(self.values, self.bounds_of_segment, todo, 1, hashes, words, self.model, self.memo, *z,
+                              kinds, self.places, found)  # fmt: skip
         self.has_path = bad < 0
-        self.base = int(self.places[0])
+        # Where its record is, whatever its place: the first of a memo.
+        self.base = words_before(len(text))
 
     @property
     def bounds(self) -> list[int]:
         """Where the table's paths give way to each other, in units of its resolution."""
         n_paths = int(self.memo.arena[self.base + 1])
-        return self.memo.halves[4 * (self.base + HEAD) :][: max(0, n_paths - 1)].tolist()
+        return [] if n_paths >= SINGLE else self.memo.halves[4 * (self.base + HEAD) :][: max(0, n_paths - 1)].tolist()
 
     def trace(self, numbers: Sequence[int], by_arcs: bool = False) -> list[list[int]]:
         """The arcs that each number gives, by the segment's record or by its arcs; [] where its table cannot tell."""
         n, length = len(numbers), len(self.text)
         memo, model = self.memo, self.model
-        base = self._record_of_arcs() if by_arcs else self.base
+        place = self._record_of_arcs() if by_arcs else int(self.places[0])
         zeros = np.zeros(n, np.int64)
         arcs, ends, odd = np.empty(length + MARGIN, np.int32), np.zeros(1, np.int64), np.zeros(1, np.int64)
         rows = []
         for number in numbers:
             _, n_arcs, _ = trace_plain(
-                self.values, self.bounds_of_segment, 0, 1, np.zeros(1, np.uint8), zeros[:1] + base, memo.arena,
+                self.values, self.bounds_of_segment, 0, 1, np.zeros(1, np.uint8), zeros[:1] + place, memo.arena,
                 memo.sums, memo.cells, memo.halves, memo.narrow, np.array([number], np.uint64), model.count_bits,
                 model.arc_weights, model.arc_words, model.unk_inverse, model.unk_id, model.spells, model.byte_ids,
                 model.is_bytes, np.uint64(0), zeros[:1], np.zeros(1, np.uint64), zeros[:1], 0, arcs, 0, ends, odd, 0

@@ -17,6 +17,7 @@ from gpu_lattice.kernels.cpu.words import (
     bytes_outside,
     load_eight,
     load_word,
+    starts_of,
     store_eight,
     trailing_zeros,
 )
@@ -103,3 +104,17 @@ def test_each_lane_is_compared_with_the_limit(mask):
         for limit in (0, 1, 0x7FFF, 0x8000, 0xFFFF, *items[first : first + 3]):
             expected = sum(int(items[first + i] <= limit) << i for i in range(LANES))
             assert int(mask(items, first, np.uint16(limit))) == expected
+
+
+@njit
+def compiled_starts_of(values, first, character):
+    return starts_of(values, first, character)
+
+
+@pytest.mark.parametrize("mask", [compiled_starts_of, starts_of])
+def test_each_start_of_a_character_is_found(mask):
+    text = "▁a▁▁b\u2580\u2582 é▁cdefghijklmnopqrst▁u".encode() + b"\xe2\x96\xe2\x96\x81\x81" + "▁".encode() * 20
+    sought = "▁".encode()
+    for first in range(len(text) - LANES - 1):
+        expected = sum(text.startswith(sought, first + i) << i for i in range(LANES))
+        assert int(mask(np.frombuffer(text, np.uint8), first, np.uint64(int.from_bytes(sought, "little")))) == expected

@@ -37,7 +37,9 @@ def place_runs(ids, run_starts, run_lengths, starts, shift, out):
         for i_sample in range(run_lengths.shape[1]):
             first, to = run_starts[i_part, i_sample], starts[i_part, i_sample] + shift
             length = run_lengths[i_part, i_sample]
-            out[to : to + length] = ids[first : first + length]
+            # A loop, for an assignment of slices takes longer than the ids of a short document.
+            for k in range(length):
+                out[to + k] = ids[first + k]
 
 
 @njit(nogil=True, cache=True)

@@ -58,6 +58,7 @@ class Rows(NamedTuple):
 class SampleModel(NamedTuple):
     """A vocabulary at one alpha, as kernels.cpu.sample reads it. N trie slots, V ids.
 
+    by_words: no piece holds a "▁" but at its beginning
     spells: unknown arcs are always spelled in byte pieces. Then `scores` gives an unknown arc's score to the byte that
             begins a character, and 0 to those that go on, so that the pieces of a path still sum up to its score.
     """
@@ -67,6 +68,7 @@ class SampleModel(NamedTuple):
     nodes: NDArray[np.int32]
     weights: NDArray[np.float64]
     unk_weight: float
+    piece_weights: NDArray[np.float64]
     inverses: NDArray[np.float64]
     unk_inverse: float
     is_bytes: bool
@@ -75,6 +77,7 @@ class SampleModel(NamedTuple):
     scores: NDArray[np.float64]
     unk_score: float
     spells: bool
+    by_words: bool
     pairs: NDArray[np.uint8]
     keys: NDArray[np.uint64]
     unk_id: int
@@ -91,7 +94,7 @@ class SampleModel(NamedTuple):
 class BestModel(NamedTuple):
     """A vocabulary as kernels.cpu.encode reads it; best_at and piece_best have the dtype of the tool's sums.
 
-    spells     as in SampleModel, for piece_best
+    spells, by_words   as in SampleModel; `spells` for piece_best
     rounding, extreme   n sums of terms up to `extreme`, from a start up to B, err by at most half of
                n (B + n extreme) rounding
     """
@@ -108,6 +111,7 @@ class BestModel(NamedTuple):
     extreme: float
     spells: bool
     is_bytes: bool
+    by_words: bool
     pairs: NDArray[np.uint8]
     keys: NDArray[np.uint64]
     unk_id: int
@@ -140,6 +144,7 @@ class CpuBackend:
             and vocabulary.unknown_runs == "merge"
             and not (self._unk_id >= 0 and vocabulary.in_lattice[self._unk_id])
         )
+        self._by_words = vocabulary.symbols == "characters" and _begin_words(surfaces, offsets)
         self._lengths = np.zeros(len(vocabulary), np.int32)
         self._lengths[ids] = np.diff(offsets)
         # An unknown arc has up to 4 bytes.
@@ -296,6 +301,7 @@ class CpuBackend:
             nodes=nodes,
             weights=weight_of_node,
             unk_weight=float(weights[-1]),
+            piece_weights=weights[:-1],
             inverses=inverses[:-1],
             unk_inverse=float(inverses[-1]),
             is_bytes=vocabulary.symbols == "bytes",
@@ -306,6 +312,7 @@ class CpuBackend:
             scores=self._with_bytes(vocabulary.scores, vocabulary.unk_score),
             unk_score=float(vocabulary.unk_score),
             spells=self._spells,
+            by_words=self._by_words,
             pairs=self.cuts.cpu_pairs,
             keys=self.cuts.cpu_keys,
             unk_id=self._unk_id,
@@ -348,6 +355,7 @@ class CpuBackend:
             extreme=float(np.abs(used).max(initial=0.0)),
             spells=self._spells,
             is_bytes=vocabulary.symbols == "bytes",
+            by_words=self._by_words,
             pairs=self.cuts.cpu_pairs,
             keys=self.cuts.cpu_keys,
             unk_id=self._unk_id,
@@ -360,6 +368,13 @@ class CpuBackend:
 def _kept(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
     """build(*inputs), kept on disk if large."""
     return kept(kind, inputs, lambda: build(*inputs))
+
+
+def _begin_words(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:
+    """Whether "▁" is nowhere but at the beginning of the strings values[offsets[i]:offsets[i + 1]]."""
+    first, second, third = values[:-2], values[1:-1], values[2:]
+    found = np.flatnonzero((first == 0xE2) & (second == 0x96) & (third == 0x81))
+    return bool(np.all(offsets[np.searchsorted(offsets, found)] == found))
 
 
 def _popped(pool: deque[T]) -> T | None:

@@ -13,9 +13,9 @@ from numba import njit
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
-from gpu_lattice.kernels.cpu.memo import HEAD, begin_group, hash_segments, keep, look_up, place
+from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, SINGLE, keep, look_up, place, place_of
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
-from gpu_lattice.kernels.cpu.segments import TOKEN, find_segments
+from gpu_lattice.kernels.cpu.segments import TOKEN, find_segments, keep_divided
 from gpu_lattice.kernels.cpu.viterbi import best_path, follow, viterbi
 
 
@@ -28,9 +28,11 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
     """
     n_docs = len(doc_offsets) - 1
     longest = max(GROUP_BYTES, np.max(np.diff(doc_offsets))) if n_docs else np.int64(0)
-    segments, kinds = np.empty(longest + 1, np.int64), np.empty(longest, np.uint8)
-    places, ends = np.empty(longest, np.int64), np.empty(longest, np.int64)
-    odd, hashes, words = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(2 * longest, np.int64)
+    segments, units = np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int64)
+    kinds = np.empty(longest, np.uint8)
+    places, unit_places = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    hashes, words, todo = np.empty(longest, np.int64), np.empty(2 * longest, np.int64), np.empty(longest, np.int64)
+    ends, odd = np.empty(longest, np.int64), np.empty(longest, np.int64)
     back_arc, back_start = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int64)
     best, subtracted = np.empty(longest + 1, model.best_at.dtype), np.empty(longest + 1, model.best_at.dtype)
     run_starts, run_lengths = np.zeros((n_docs, 1), np.int64), np.zeros((n_docs, 1), np.int64)
@@ -43,16 +45,18 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
         start, stop = doc_offsets[low], doc_offsets[high]
         while i_chunk + 1 < len(chunk_offsets) and chunk_offsets[i_chunk + 1] <= start:
             i_chunk += 1
-        n_segments = find_segments(
-            values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.pairs, model.keys, model.is_bytes, segments,
-            kinds
+        n_segments, n_todo, n_units = find_segments(
+            values, start, stop, chunk_offsets, chunk_ids, i_chunk, model, memo, units, unit_places, hashes, words,
+            segments, kinds, places, todo
         )  # fmt: skip
         ids = grown(ids, n_ids, n_ids + stop - start)
         first = n_ids
-        hash_segments(values, segments, n_segments, hashes, words)
+        _remember_listed(values, segments, todo, n_todo, hashes, words, places, model, memo)
+        keep_divided(values, units, unit_places, n_units, model.is_bytes, segments, kinds, places, hashes, words, todo,
+                     memo)  # fmt: skip
         n_ids, n_odd, bad = _best_of_group(
-            values, segments, n_segments, hashes, words, kinds, places, chunk_offsets, i_chunk, model, memo, best,
-            subtracted, back_arc, back_start, ids, n_ids, ends, odd
+            values, segments, n_segments, kinds, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
+            back_arc, back_start, ids, n_ids, ends, odd
         )  # fmt: skip
         if bad >= 0:
             return ids, run_starts, run_lengths, bad
@@ -65,8 +69,21 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
 
 
 @njit(nogil=True, cache=True)
-def _best_of_group(values, segments, n_segments, hashes, words, kinds, places, chunk_offsets, i_chunk, model, memo,
-                   best, subtracted, back_arc, back_start, arcs, n, ends, odd):  # fmt: skip
+def _remember_listed(values, segments, missing, n_missing, hashes, words, places, model, memo):
+    """Have the best paths of the segments missing[:n_missing] remembered; places[i] is -1 where there is no room."""
+    table, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
+    for k in range(n_missing):
+        i = missing[k]
+        # It may have come before in this group.
+        if k == 0 or look_up(values, segments, missing, k, k + 1, hashes, words, table, near, arena, places) == k:
+            places[i] = _remember(values, segments[i], segments[i + 1], hashes[i], table, arena, sums, cells, used,
+                                  model.slots, model.piece_at, model.best_at, model.best_unk, model.is_bytes,
+                                  model.unk_id, model.spells, model.byte_ids)  # fmt: skip
+
+
+@njit(nogil=True, cache=True)
+def _best_of_group(values, segments, n_segments, kinds, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
+                   back_arc, back_start, arcs, n, ends, odd):  # fmt: skip
     """Write the best path of every chunk to arcs[n:], with the end of every segment's.
 
     Returns (the end of all, how many segments are odd, the end of a segment without a path or -1).
@@ -74,14 +91,7 @@ def _best_of_group(values, segments, n_segments, hashes, words, kinds, places, c
     slots, piece_at, best_at, piece_best = model.slots, model.piece_at, model.best_at, model.piece_best
     best_unk, lowest, reset, longest_arc = model.best_unk, model.lowest, model.reset, model.longest
     is_bytes, rounding, extreme = model.is_bytes, model.rounding, model.extreme
-    table, arena, sums, cells, used = memo.slots, memo.arena, memo.sums, memo.cells, memo.used
-    begin_group(table, used)
-    i = look_up(values, segments, 0, n_segments, hashes, words, kinds, table, arena, places)
-    while i < n_segments:
-        places[i] = _remember(values, segments[i], segments[i + 1], hashes[i], table, arena, sums, cells, used, slots,
-                              piece_at, best_at, best_unk, is_bytes, model.unk_id, model.spells,
-                              model.byte_ids)  # fmt: skip
-        i = look_up(values, segments, i + 1, n_segments, hashes, words, kinds, table, arena, places)
+    arena, sums, cells = memo.arena, memo.sums, memo.cells
     i = n_odd = 0
     best[0] = 0
     total = best[0]
@@ -129,7 +139,17 @@ def add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, 
             total = zero
         base = places[i]
         largest = abs(np.float64(total)) + (stop - p) * extreme
-        if base < 0 or largest > reset or not sums[base] > (stop - p) * largest * rounding:
+        if base < 0 or largest > reset:
+            break
+        if base >= DIRECT:
+            arc = np.int32(base - DIRECT)
+            arcs[n] = arc
+            n += 1
+            total = total + piece_best[arc]
+            ends[i] = n
+            i += 1
+            continue
+        if not sums[base] > (stop - p) * largest * rounding:
             break
         if arena[base + 1] < 0:
             odd[n_odd] = i
@@ -147,7 +167,7 @@ def add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, 
 @njit(nogil=True, cache=True)
 def _remember(values, start, stop, hashed, table, arena, sums, cells, used, slots, piece_at, best_at, best_unk,
               is_bytes, unk_id, spells, byte_ids):  # fmt: skip
-    """Work out and keep a segment's best path; its base, or -1 for want of room or of a path."""
+    """Work out and keep a segment's best path; its place, or -1 for want of room or of a path."""
     length = stop - start
     base, lasts = place(length, HEAD + (length + 1) // 2, used)
     if base < 0:
@@ -158,5 +178,8 @@ def _remember(values, start, stop, hashed, table, arena, sums, cells, used, slot
                     arena, sums, cells, base, unk_id, spells, byte_ids)  # fmt: skip
     if top < 0:
         return top
+    if arena[base + 1] == 1 and sums[base] == np.inf:
+        arena[base + 1] = SINGLE + cells[2 * (base + HEAD)]
+        top = base + HEAD
     keep(values, start, stop, hashed, base, top, lasts, table, arena, used)
-    return base
+    return place_of(base, arena[base + 1])

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.segments import TOKEN
 from gpu_lattice.kernels.cpu.words import load_word, prefetch
 
 LASTING_BYTES = 64
@@ -28,8 +27,20 @@ TRANSIENT_WORDS = 1 << 18
 SPARE = LASTING_WORDS + TRANSIENT_WORDS
 SPARE_WORDS = 1 << 10
 
-# Words of a record before what its stage writes: a number, and a count.
+# Entries of the table of short texts, with one more for what is none.
+NEAR = 1 << 13
+NEAR_SHIFT = np.uint64(64 - 13)
+NEAR_BYTES = 8
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+# Words of a record before what its stage writes: a number, and a count or one of these.
 HEAD = 2
+# SINGLE + id: the segment has one path, of one arc. DIVIDED + count: a text of so many segments (segments.py).
+SINGLE = 1 << 32
+DIVIDED = 1 << 33
+
+# A place is where a record begins, or DIRECT + id: of a single one nothing else is asked.
+DIRECT = 1 << 31
 
 # Indices into Memo.used.
 ENTRIES, TOP, LONG_TOP, FULL = range(4)
@@ -39,12 +50,15 @@ class Memo(NamedTuple):
     """Tables of one memo; `new_memo` makes one.
 
     slots  int64 [SLOTS], an entry is the hash's high 32 bits and the record's base; 0 is empty
+    near   int64 [2 (NEAR + 1)], a text of up to NEAR_BYTES, then its length << 32 | place; a text that was found is put
+           there in place of another of its hash, so that frequent ones are found without their records
     arena, sums, cells, halves   the same memory as int64, float64, int32 and uint16
     narrow   the same as uint16, or int32 for a vocabulary that needs it
     used   int64 [4], how much of each region is in use
     """
 
     slots: np.ndarray
+    near: np.ndarray
     arena: np.ndarray
     sums: np.ndarray
     cells: np.ndarray
@@ -58,6 +72,7 @@ def new_memo(n_ids: int = 0) -> Memo:
     arena = np.empty(SPARE + SPARE_WORDS, np.int64)
     memo = Memo(
         slots=np.empty(SLOTS, np.int64),
+        near=np.empty(2 * (NEAR + 1), np.int64),
         arena=arena,
         sums=arena.view(np.float64),
         cells=arena.view(np.int32),
@@ -75,26 +90,47 @@ def forget(memo: Memo) -> None:
 
 
 @njit(nogil=True, cache=True)
-def begin_group(slots, used):
+def begin_group(slots, near, used):
     """Empty the transient region, and the lasting one when it is full. Bases handed out before are void."""
     used[LONG_TOP] = LASTING_WORDS
     if used[FULL]:
         slots[:] = 0
+        near[:] = 0
         used[ENTRIES], used[TOP], used[FULL] = 0, 0, 0
 
 
 @njit(nogil=True, cache=True)
-def hash_segments(values, segments, n_segments, hashes, words):
-    """A hash of every segment's text, int64, and its first two words, int64 [2 n_segments].
+def find_near(values, segments, listed, n_listed, near, places):
+    """Write the places of the segments listed that are in `near`, -1 for the others; only these remain listed. Returns
+    how many they are.
+    """
+    n_far = np.uint64(0)
+    for k in range(n_listed):
+        i = listed[k]
+        start, stop = segments[i], segments[i + 1]
+        word = load_word(values, start, stop)
+        slot = np.uint64(2) * (word * MULTIPLIER >> NEAR_SHIFT)
+        entry = near[slot + np.uint64(1)]
+        found = (near[slot] == np.int64(word)) & (entry >> 32 == stop - start)
+        places[i] = entry & 0xFFFFFFFF if found else -1
+        listed[n_far] = i
+        n_far += np.uint64(not found)
+    return np.int64(n_far)
+
+
+@njit(nogil=True, cache=True)
+def hash_listed(values, segments, listed, n_listed, hashes, words):
+    """A hash of the text of every segment i that is listed, to hashes[i] int64, and its first two words to words[2 i].
 
     Eight bytes at a time go into a multiplication and a fold. Lengths cannot be foreseen, so nothing branches on those
     up to 16 bytes.
     """
-    for i in range(n_segments):
+    for k in range(n_listed):
+        i = listed[k]
         start, stop = segments[i], segments[i + 1]
         first, second = load_word(values, start, stop), load_word(values, start + 8, stop)
         hashed = fold(fold(np.uint64(stop - start), first), second)
-        for p in range(start + 16, stop, 8):
+        for p in range(start + 16, min(stop, start + LASTING_BYTES), 8):
             hashed = fold(hashed, load_word(values, p, stop))
         words[2 * i], words[2 * i + 1] = np.int64(first), np.int64(second)
         hashes[i] = np.int64(hashed)
@@ -102,24 +138,26 @@ def hash_segments(values, segments, n_segments, hashes, words):
 
 @njit(nogil=True, cache=True)
 def fold(hashed, word):
-    hashed = (hashed ^ word) * np.uint64(0x9E3779B97F4A7C15)
+    hashed = (hashed ^ word) * MULTIPLIER
     return hashed ^ hashed >> np.uint64(29)
 
 
 @njit(nogil=True, cache=True)
-def look_up(values, segments, i, n_segments, hashes, words, kinds, slots, arena, places):
-    """Write the bases of the records of segments i, i + 1, ... to places; returns the first one that has no record.
+def look_up(values, segments, listed, k, n_listed, hashes, words, slots, near, arena, places):
+    """Write the places of segments listed[k], listed[k + 1], ...; returns the first k that has no record, for which it
+    writes -1, or n_listed.
 
-    n_segments if all have one. Segments of kind TOKEN are passed over. Hashes come first for all segments, so that a
-    processor can fetch the next slots and records while it compares.
+    Hashes come first for all segments, so that a processor can fetch the next slots and records while it compares.
     """
-    while i < n_segments:
-        if i + 12 < n_segments:
-            prefetch(slots, hashes[i + 12] & (SLOTS - 1))
-            prefetch(arena, (slots[hashes[i + 6] & (SLOTS - 1)] & 0xFFFFFFFF) - 2)
+    while k < n_listed:
+        if k + 12 < n_listed:
+            prefetch(slots, hashes[listed[k + 12]] & (SLOTS - 1))
+            prefetch(arena, (slots[hashes[listed[k + 6]] & (SLOTS - 1)] & 0xFFFFFFFF) - 2)
+        i = listed[k]
         hashed = hashes[i]
         slot = hashed & (SLOTS - 1)
-        found = kinds[i] == TOKEN
+        found = False
+        base = np.int64(0)
         while slots[slot] != 0 and not found:
             if (slots[slot] ^ hashed) >> 32 == 0:
                 start, stop = segments[i], segments[i + 1]
@@ -133,24 +171,37 @@ def look_up(values, segments, i, n_segments, hashes, words, kinds, slots, arena,
                 for p in range(start + 16, stop if found else start, 8):
                     found &= arena[at] == np.int64(load_word(values, p, stop))
                     at -= 1
-                places[i] = base
             slot = (slot + 1) & (SLOTS - 1)
+        places[i] = place_of(base, arena[base + 1]) if found else -1
         if not found:
-            return i
-        i += 1
-    return i
+            return k
+        length = segments[i + 1] - segments[i]
+        slot = np.int64(np.uint64(words[2 * i]) * MULTIPLIER >> NEAR_SHIFT) if length <= NEAR_BYTES else NEAR
+        near[2 * slot], near[2 * slot + 1] = words[2 * i], length << 32 | places[i]
+        k += 1
+    return k
 
 
 @njit(nogil=True, cache=True)
-def look_up_all(values, segments, n_segments, hashes, words, kinds, slots, arena, places, missing):
-    """`look_up` of every segment; those without a record are listed in missing. Returns how many they are."""
+def look_up_all(values, segments, listed, n_listed, hashes, words, slots, near, arena, places):
+    """Write the places of the segments listed, -1 for those without a record; only these remain listed. Returns how
+    many they are.
+    """
     n_missing = np.int64(0)
-    i = look_up(values, segments, 0, n_segments, hashes, words, kinds, slots, arena, places)
-    while i < n_segments:
-        missing[n_missing] = i
+    n_listed = find_near(values, segments, listed, n_listed, near, places)
+    hash_listed(values, segments, listed, n_listed, hashes, words)
+    k = look_up(values, segments, listed, 0, n_listed, hashes, words, slots, near, arena, places)
+    while k < n_listed:
+        listed[n_missing] = listed[k]
         n_missing += 1
-        i = look_up(values, segments, i + 1, n_segments, hashes, words, kinds, slots, arena, places)
+        k = look_up(values, segments, listed, k + 1, n_listed, hashes, words, slots, near, arena, places)
     return n_missing
+
+
+@njit(nogil=True, cache=True)
+def place_of(base, count):
+    """The place of a record with this second word."""
+    return base if count >> 32 != 1 else DIRECT + (count & 0xFFFFFFFF)
 
 
 @njit(nogil=True, cache=True)

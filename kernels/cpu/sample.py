@@ -11,11 +11,11 @@ from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
 from gpu_lattice.kernels.cpu.forward import forward, forward_scaled
-from gpu_lattice.kernels.cpu.memo import HEAD, SPARE, begin_group, hash_segments, keep, look_up, look_up_all, place
+from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, SPARE, keep, look_up, place, place_of
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
 from gpu_lattice.kernels.cpu.scaled import scaled
-from gpu_lattice.kernels.cpu.segments import PLAIN, SCALED, TOKEN, find_segments
+from gpu_lattice.kernels.cpu.segments import PLAIN, SCALED, TOKEN, find_segments, keep_divided
 from gpu_lattice.kernels.cpu.table import SCRATCH_CELLS, TABLE_WORDS, tabulate
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain, trace_scaled
 from gpu_lattice.kernels.cpu.walk import find_lists
@@ -42,10 +42,10 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     # Scores of the segments that need exponents, one after another.
     z = np.empty(2 * longest + 1, np.float64)
     z_exponent = np.empty(2 * longest + 1, np.int64)
-    segments = np.empty(longest + 1, np.int64)
+    segments, units = np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int64)
     kinds = np.empty(longest, np.uint8)
-    places, hashes = np.empty(longest, np.int64), np.empty(longest, np.int64)
-    words = np.empty(2 * longest, np.int64)
+    places, unit_places = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    hashes, words, todo = np.empty(longest, np.int64), np.empty(2 * longest, np.int64), np.empty(longest, np.int64)
     numbers = np.empty(longest, np.uint64)
     segment_doc = np.empty(longest, np.int64)
     ends = np.empty(longest, np.int64)
@@ -59,15 +59,16 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
         start, stop = part_offsets[low], part_offsets[high]
         while chunk_offsets[i_chunk + 1] <= start:
             i_chunk += 1
-        n_segments = find_segments(
-            values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.pairs, model.keys, model.is_bytes, segments,
-            kinds
+        n_segments, n_todo, n_units = find_segments(
+            values, start, stop, chunk_offsets, chunk_ids, i_chunk, model, memo, units, unit_places, hashes, words,
+            segments, kinds, places, todo
         )  # fmt: skip
-        hash_segments(values, segments, n_segments, hashes, words)
-        bad = _forward_group(values, segments, n_segments, hashes, words, model, memo, z, z_exponent, kinds, places,
-                             odd, found)  # fmt: skip
+        bad = _forward_listed(values, segments, todo, n_todo, hashes, words, model, memo, z, z_exponent, kinds, places,
+                              found)  # fmt: skip
         if bad >= 0:
             return ids, run_starts, run_lengths, scores, part_z, part_z_exponent, bad
+        keep_divided(values, units, unit_places, n_units, model.is_bytes, segments, kinds, places, hashes, words, todo,
+                     memo)  # fmt: skip
         for i_sample in range(num_samples):
             _draw_numbers(segments, part_offsets, part_doc, low, high, doc_ids, doc_offsets, seed, i_sample, numbers,
                           segment_doc)  # fmt: skip
@@ -86,23 +87,20 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             count_ids(segments, n_segments, ends, first, part_offsets, low, high, run_starts[:, i_sample],
                       run_lengths[:, i_sample])  # fmt: skip
         if scored:
-            _partitions(segments, n_segments, memo.sums, z, z_exponent, kinds, places, part_offsets, low, part_z,
-                        part_z_exponent)  # fmt: skip
+            _partitions(segments, n_segments, memo.sums, z, z_exponent, kinds, places, model.piece_weights,
+                        part_offsets, low, part_z, part_z_exponent)  # fmt: skip
         low = high
     return ids[:n_ids], run_starts, run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
-def _forward_group(values, segments, n_segments, hashes, words, model, memo, z, z_exponent, kinds, places, missing,
-                   found):  # fmt: skip
-    """Forward scores of every segment; returns the end of one that no path reaches, or -1.
+def _forward_listed(values, segments, missing, n_missing, hashes, words, model, memo, z, z_exponent, kinds, places,
+                    found):  # fmt: skip
+    """Forward scores of the segments missing[:n_missing]; returns the end of one that no path reaches, or -1.
 
-    places[i] is the base of the segment's record in the memo, or, for kind SCALED, where its scores begin in z.
-    missing int64, found int32: scratch.
+    places[i] becomes the segment's place in the memo, or, for kind SCALED, where its scores begin in z.
+    found int32: scratch.
     """
-    table, arena, used = memo.slots, memo.arena, memo.used
-    begin_group(table, used)
-    n_missing = look_up_all(values, segments, n_segments, hashes, words, kinds, table, arena, places, missing)
     find_lists(values, segments, missing, n_missing, model.states, model.lists, found)
     scaled_top = np.int64(0)
     n_done = np.int64(0)
@@ -126,10 +124,11 @@ def _forward_group(values, segments, n_segments, hashes, words, model, memo, z, 
 def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, model, memo, kinds, places):
     """Do and keep the segments missing[k:n_missing], up to one that needs exponents.
 
-    A record: Z; the number of paths in its table; the table. Or: Z; 0; the scores; then, as cells, the lists of arcs.
+    A record: Z; the number of paths in its table; the table. Or: Z; SINGLE + id. Or: Z; 0; the scores; then, as cells,
+    the lists of arcs.
     Returns (the first that is not done, the end of one that no path reaches or -1).
     """
-    table, arena, sums, cells, used = memo.slots, memo.arena, memo.sums, memo.cells, memo.used
+    table, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
     arc_weights, arc_words = model.arc_weights, model.arc_words
     count_bits, unk_weight, is_bytes, unk_id = model.count_bits, model.unk_weight, model.is_bytes, model.unk_id
     z_low, z_high = model.z_low, model.z_high
@@ -138,7 +137,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
     while k < n_missing:
         i = missing[k]
         # It may have come before in this group.
-        if k > 0 and look_up(values, segments, i, i + 1, hashes, words, kinds, table, arena, places) > i:
+        if k > 0 and look_up(values, segments, missing, k, k + 1, hashes, words, table, near, arena, places) > k:
             k += 1
             continue
         start, stop = segments[i], segments[i + 1]
@@ -161,7 +160,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
         if top < 0:
             top = _keep_lists(cells, base + HEAD + length + 1, found, start - origin, length)
         keep(values, start, stop, hashes[i], base, top, lasts, table, arena, used)
-        places[i] = base
+        places[i] = place_of(base, arena[base + 1])
         k += 1
     return k, np.int64(-1)
 
@@ -253,7 +252,7 @@ def _score_paths(segments, n_segments, arcs, k, ends, part_offsets, low, high, s
 
 
 @njit(nogil=True, cache=True)
-def _partitions(segments, n_segments, sums, z, z_exponent, kinds, places, part_offsets, low, part_z,
+def _partitions(segments, n_segments, sums, z, z_exponent, kinds, places, piece_weights, part_offsets, low, part_z,
                 part_z_exponent):  # fmt: skip
     """Multiply the segments' partitions, from the first to the last, into (mantissa, exponent) of their parts."""
     i_part = low
@@ -265,6 +264,8 @@ def _partitions(segments, n_segments, sums, z, z_exponent, kinds, places, part_o
         if kinds[i] == SCALED:
             total = z[places[i] + length]
             exponent += z_exponent[places[i] + length]
+        elif kinds[i] == PLAIN and places[i] >= DIRECT:
+            total = piece_weights[places[i] - DIRECT]
         elif kinds[i] == PLAIN:
             total = sums[places[i]]
         part_z[i_part], part_z_exponent[i_part] = scaled(part_z[i_part] * total, exponent)

@@ -8,14 +8,14 @@ trace unless u comes within half a unit of the bound as it is kept; then the tra
 A table is, in this order: for each path its upper bound, uint16 (of the last it is not read); for each path where its
 arcs begin among all paths' arcs, and from there its number of arcs - 1 in COUNT_BITS, uint16; the paths' arcs, in the
 narrowest type that holds every id (memo.py). The word before it has the number of paths. An unknown arc is there as the
-byte pieces that spell it, so no path has more arcs than bytes.
+byte pieces that spell it, so no path has more arcs than bytes. Where the only path is one piece, there is no table.
 """
 
 import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
-from gpu_lattice.kernels.cpu.memo import HEAD
+from gpu_lattice.kernels.cpu.memo import HEAD, SINGLE
 
 TABLE_BITS = 16
 COUNT_BITS = 4
@@ -91,6 +91,9 @@ def tabulate(values, start, length, found, origin, count_bits, arc_weights, arc_
         scratch[SPANS + n_paths] = first << COUNT_BITS | n_arcs - first - 1
         n_paths += 1
         depth -= 1
+    if n_paths == 1 and n_arcs == 1 and scratch[PATH] != UNKNOWN:
+        arena[base + 1] = SINGLE + scratch[PATH]
+        return z
     arena[base + 1] = n_paths
     at = 4 * z
     for j in range(n_paths):

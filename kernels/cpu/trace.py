@@ -13,7 +13,7 @@ from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
 from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, THREE, TWO
-from gpu_lattice.kernels.cpu.memo import HEAD
+from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
 from gpu_lattice.kernels.cpu.segments import PLAIN
@@ -47,8 +47,15 @@ def trace_plain(values, segments, i, high, kinds, places, arena, sums, cells, ha
     n, per_word = np.uint64(n), np.uint64(8 // narrow.itemsize)
     while i < high and kinds[i] == PLAIN:
         if i + 4 < high:
-            prefetch(arena, places[i + 4])
-            prefetch(arena, places[i + 4] + 16)
+            following = places[i + 4] if places[i + 4] < DIRECT else 0
+            prefetch(arena, following)
+            prefetch(arena, following + 16)
+        if places[i] >= DIRECT:
+            arcs[n] = places[i] - DIRECT
+            n += ONE
+            ends[i] = n
+            i += 1
+            continue
         record = np.uint64(places[i]) + np.uint64(HEAD)
         n_paths = np.uint64(arena[record - ONE])
         if n_paths > np.uint64(0):

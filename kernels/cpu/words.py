@@ -48,6 +48,15 @@ def at_most(array: Any, index: Any, limit: Any) -> Any:
     return np.uint64(sum(int(array[index + i] <= limit) << i for i in range(LANES)))
 
 
+def starts_of(values: Any, index: Any, character: Any) -> Any:
+    """A bit for each of the LANES positions from `index` on, the first one lowest: whether the character begins there.
+
+    character: three bytes, the first one lowest, as a uint64. The caller sees to it that there are LANES + 2 bytes.
+    """
+    sought = int(character).to_bytes(8, "little")[:3]
+    return np.uint64(sum(int(values[index + i : index + i + 3].tobytes() == sought) << i for i in range(LANES)))
+
+
 def prefetch(array: Any, index: Any) -> None:
     """Have the processor fetch the cache line of an item that is read soon. Any index will do."""
 
@@ -55,6 +64,11 @@ def prefetch(array: Any, index: Any) -> None:
 @overload(at_most)
 def _compiled_at_most(array, index, limit):
     return lambda array, index, limit: _at_most(array, index, limit)
+
+
+@overload(starts_of)
+def _compiled_starts_of(values, index, character):
+    return lambda values, index, character: _starts_of(values, index, character)
 
 
 @overload(prefetch)
@@ -150,6 +164,26 @@ def _at_most(typing_context, array, index, limit):
         return builder.or_(bits[0], builder.shl(bits[1], ir.IntType(64)(LANES // 2)))
 
     return types.uint64(array, types.intp, types.uint16), generate
+
+
+@intrinsic
+def _starts_of(typing_context, values, index, character):
+    def generate(context, builder, signature, arguments):
+        byte, lanes = ir.IntType(8), ir.VectorType(ir.IntType(8), LANES)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        found = None
+        for i in range(3):
+            address = builder.gep(data, [builder.add(arguments[1], ir.IntType(64)(i))])
+            loaded = builder.load(builder.bitcast(address, lanes.as_pointer()), align=1)
+            sought = builder.trunc(builder.lshr(arguments[2], ir.IntType(64)(8 * i)), byte)
+            repeated = builder.insert_element(lanes(ir.Undefined), sought, ir.IntType(32)(0))
+            repeated = builder.shuffle_vector(repeated, lanes(ir.Undefined), everywhere)
+            equal = builder.icmp_unsigned("==", loaded, repeated)
+            found = equal if found is None else builder.and_(found, equal)
+        return builder.zext(builder.bitcast(found, ir.IntType(LANES)), ir.IntType(64))
+
+    return types.uint64(values, types.intp, types.uint64), generate
 
 
 @intrinsic
