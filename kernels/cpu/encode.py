@@ -179,7 +179,7 @@ def _remember(values, start, stop, hashed, table, arena, sums, cells, used, slot
     if top < 0:
         return top
     if arena[base + 1] == 1 and sums[base] == np.inf:
-        arena[base + 1] = SINGLE + cells[2 * (base + HEAD)]
+        arena[base + 1] = SINGLE + np.int64(cells[2 * (base + HEAD)])
         top = base + HEAD
     keep(values, start, stop, hashed, base, top, lasts, table, arena, used)
     return place_of(base, arena[base + 1])

@@ -92,7 +92,7 @@ def tabulate(values, start, length, found, origin, count_bits, arc_weights, arc_
         n_paths += 1
         depth -= 1
     if n_paths == 1 and n_arcs == 1 and scratch[PATH] != UNKNOWN:
-        arena[base + 1] = SINGLE + scratch[PATH]
+        arena[base + 1] = SINGLE + np.int64(scratch[PATH])
         return z
     arena[base + 1] = n_paths
     at = 4 * z
