@@ -1,9 +1,9 @@
 """A bounded memory of what was worked out for a segment: its paths, or its scores and lists of arcs, or its best path.
 
-Words repeat, so most segments of a text are found here. A memo belongs to one thread and to one alpha (or to `encode`).
-What it holds is a pure function of the segment's bytes, so finding, forgetting or bypassing an entry never changes a
-result. Long segments go to a transient region, which is emptied before each group of parts; a full memo is emptied
-before the next group.
+Words repeat, so most segments of a text are found here, and the segments of a word that has several (segments.py). A
+memo belongs to one thread and to one alpha (or to `encode`). What it holds is a pure function of the segment's bytes,
+so finding, forgetting or bypassing an entry never changes a result. Long segments go to a transient region, which is
+emptied before each group of parts; a full memo is emptied before the next group.
 
 A record is one stretch of the arena, so that reading it stays within a few cache lines: the words of the text after the
 second, then a word with the text's length, its first two words, and from `base` on what the stage writes.
