@@ -158,6 +158,8 @@ def _join(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]], threads: int
 @njit(nogil=True, cache=True)
 def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     """Documents i_start..i_stop normalized, as (values uint8, offsets int64 [i_stop - i_start + 1])."""
+    # Room for most texts, and more is made below: the allocator returns a larger buffer after every call, and its pages
+    # fault anew in the next.
     out = np.empty(3 * (offsets[i_stop] - offsets[i_start]) // 2 + _room(0) * (i_stop - i_start), np.uint8)
     out_offsets = np.zeros(i_stop - i_start + 1, np.int64)
     i_doc = write_documents(rules, values, offsets, i_start, i_start, i_stop, out, out_offsets)

@@ -372,8 +372,8 @@ def _kept(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
 
 def _begin_words(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:
     """Whether "▁" is nowhere but at the beginning of the strings values[offsets[i]:offsets[i + 1]]."""
-    first, second, third = values[:-2], values[1:-1], values[2:]
-    found = np.flatnonzero((first == 0xE2) & (second == 0x96) & (third == 0x81))
+    first, second, third = "▁".encode()
+    found = np.flatnonzero((values[:-2] == first) & (values[1:-1] == second) & (values[2:] == third))
     return bool(np.all(offsets[np.searchsorted(offsets, found)] == found))
 
 

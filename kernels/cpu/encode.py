@@ -52,8 +52,7 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
         ids = grown(ids, n_ids, n_ids + stop - start)
         first = n_ids
         _remember_listed(values, segments, todo, n_todo, hashes, words, places, model, memo)
-        keep_divided(values, units, unit_places, n_units, model.is_bytes, segments, kinds, places, hashes, words, todo,
-                     memo)  # fmt: skip
+        keep_divided(values, units, unit_places, n_units, segments, kinds, places, hashes, words, todo, memo)
         n_ids, n_odd, bad = _best_of_group(
             values, segments, n_segments, kinds, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
             back_arc, back_start, ids, n_ids, ends, odd

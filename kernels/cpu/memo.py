@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from gpu_lattice.kernels.cpu.cuts import GOLDEN
 from gpu_lattice.kernels.cpu.words import load_word, prefetch
 
 LASTING_BYTES = 64
@@ -29,9 +30,8 @@ SPARE_WORDS = 1 << 10
 
 # Entries of the table of short texts, with one more for what is none.
 NEAR = 1 << 13
-NEAR_SHIFT = np.uint64(64 - 13)
+NEAR_SHIFT = np.uint64(65 - NEAR.bit_length())
 NEAR_BYTES = 8
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 # Words of a record before what its stage writes: a number, and a count or one of these.
 HEAD = 2
@@ -41,6 +41,7 @@ DIVIDED = 1 << 33
 
 # A place is where a record begins, or DIRECT + id: of a single one nothing else is asked.
 DIRECT = 1 << 31
+NOWHERE = -1
 
 # Indices into Memo.used.
 ENTRIES, TOP, LONG_TOP, FULL = range(4)
@@ -101,21 +102,27 @@ def begin_group(slots, near, used):
 
 @njit(nogil=True, cache=True)
 def find_near(values, segments, listed, n_listed, near, places):
-    """Write the places of the segments listed that are in `near`, -1 for the others; only these remain listed. Returns
-    how many they are.
+    """Write the places of the segments listed that are in `near`, NOWHERE for the others; only these remain listed.
+    Returns how many they are.
     """
     n_far = np.uint64(0)
     for k in range(n_listed):
         i = listed[k]
         start, stop = segments[i], segments[i + 1]
         word = load_word(values, start, stop)
-        slot = np.uint64(2) * (word * MULTIPLIER >> NEAR_SHIFT)
+        slot = near_slot(word)
         entry = near[slot + np.uint64(1)]
         found = (near[slot] == np.int64(word)) & (entry >> 32 == stop - start)
-        places[i] = entry & 0xFFFFFFFF if found else -1
+        places[i] = entry & 0xFFFFFFFF if found else NOWHERE
         listed[n_far] = i
         n_far += np.uint64(not found)
     return np.int64(n_far)
+
+
+@njit(nogil=True, cache=True)
+def near_slot(word):
+    """Where in `near` a text of up to NEAR_BYTES is, if it is there."""
+    return np.uint64(2) * (word * GOLDEN >> NEAR_SHIFT)
 
 
 @njit(nogil=True, cache=True)
@@ -138,14 +145,14 @@ def hash_listed(values, segments, listed, n_listed, hashes, words):
 
 @njit(nogil=True, cache=True)
 def fold(hashed, word):
-    hashed = (hashed ^ word) * MULTIPLIER
+    hashed = (hashed ^ word) * GOLDEN
     return hashed ^ hashed >> np.uint64(29)
 
 
 @njit(nogil=True, cache=True)
 def look_up(values, segments, listed, k, n_listed, hashes, words, slots, near, arena, places):
     """Write the places of segments listed[k], listed[k + 1], ...; returns the first k that has no record, for which it
-    writes -1, or n_listed.
+    writes NOWHERE, or n_listed.
 
     Hashes come first for all segments, so that a processor can fetch the next slots and records while it compares.
     """
@@ -172,20 +179,20 @@ def look_up(values, segments, listed, k, n_listed, hashes, words, slots, near, a
                     found &= arena[at] == np.int64(load_word(values, p, stop))
                     at -= 1
             slot = (slot + 1) & (SLOTS - 1)
-        places[i] = place_of(base, arena[base + 1]) if found else -1
+        places[i] = place_of(base, arena[base + 1]) if found else NOWHERE
         if not found:
             return k
         length = segments[i + 1] - segments[i]
-        slot = np.int64(np.uint64(words[2 * i]) * MULTIPLIER >> NEAR_SHIFT) if length <= NEAR_BYTES else NEAR
-        near[2 * slot], near[2 * slot + 1] = words[2 * i], length << 32 | places[i]
+        at = near_slot(np.uint64(words[2 * i])) if length <= NEAR_BYTES else np.uint64(2 * NEAR)
+        near[at], near[at + np.uint64(1)] = words[2 * i], length << 32 | places[i]
         k += 1
     return k
 
 
 @njit(nogil=True, cache=True)
 def look_up_all(values, segments, listed, n_listed, hashes, words, slots, near, arena, places):
-    """Write the places of the segments listed, -1 for those without a record; only these remain listed. Returns how
-    many they are.
+    """Write the places of the segments listed, NOWHERE for those without a record; only these remain listed. Returns
+    how many they are.
     """
     n_missing = np.int64(0)
     n_listed = find_near(values, segments, listed, n_listed, near, places)

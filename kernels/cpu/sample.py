@@ -67,8 +67,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
                               found)  # fmt: skip
         if bad >= 0:
             return ids, run_starts, run_lengths, scores, part_z, part_z_exponent, bad
-        keep_divided(values, units, unit_places, n_units, model.is_bytes, segments, kinds, places, hashes, words, todo,
-                     memo)  # fmt: skip
+        keep_divided(values, units, unit_places, n_units, segments, kinds, places, hashes, words, todo, memo)
         for i_sample in range(num_samples):
             _draw_numbers(segments, part_offsets, part_doc, low, high, doc_ids, doc_offsets, seed, i_sample, numbers,
                           segment_doc)  # fmt: skip

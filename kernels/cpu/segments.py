@@ -14,6 +14,7 @@ from gpu_lattice.kernels.cpu.memo import (
     DIVIDED,
     HEAD,
     LASTING_WORDS,
+    NOWHERE,
     begin_group,
     hash_listed,
     keep,
@@ -21,14 +22,13 @@ from gpu_lattice.kernels.cpu.memo import (
     look_up_all,
     place,
 )
-from gpu_lattice.kernels.cpu.words import LANES, starts_of, trailing_zeros
+from gpu_lattice.kernels.cpu.words import LANES, load_word, starts_of, trailing_zeros
 
 PLAIN = 0
 SCALED = 1
 TOKEN = 2
 
-# Places of units without a record, and of those that are tokens.
-UNKNOWN_UNIT = -1
+# The place of a unit that is a token.
 TOKEN_UNIT = -2
 LONGEST_UNIT = 24
 WORD_START = np.uint64(0x8196E2)
@@ -46,8 +46,8 @@ def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model,
     i_chunk: the chunk that holds the first byte. segments int64: their boundaries, start and stop included. kinds
     uint8: PLAIN, or TOKEN for a chunk that is one (the forward stage makes SCALED of PLAIN where it must). places
     int64: where a segment's record is in the memo. hashes[i], words[2 i]: of the segments listed.
-    units, unit_places int64, as long as segments and places: boundaries of units, and UNKNOWN_UNIT where cuts were
-    looked for.
+    units, unit_places int64, as long as segments and places: boundaries of units, and NOWHERE where cuts were looked
+    for.
     """
     pairs, keys, is_bytes = model.pairs, model.keys, model.is_bytes
     slots, near, arena = memo.slots, memo.near, memo.arena
@@ -79,7 +79,7 @@ def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model,
 
 @njit(nogil=True, cache=True)
 def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words, is_bytes, units, places, todo):
-    """Write the boundaries of units, and UNKNOWN_UNIT or TOKEN_UNIT to places; todo lists those to be looked up.
+    """Write the boundaries of units, and NOWHERE or TOKEN_UNIT to places; todo lists those to be looked up.
 
     by_words: no arc spans the start of a word, so that units begin there too.
     Returns how many units there are, and how many are listed.
@@ -99,19 +99,18 @@ def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words,
                 bits = starts_of(values, last + 1, WORD_START)
             else:
                 for q in range(last + 1, len(values) - 2):
-                    is_start = (values[q] == 0xE2) & (values[q + 1] == 0x96) & (values[q + 2] == 0x81)
-                    bits |= np.uint64(is_start) << np.uint64(q - last - 1)
+                    bits |= np.uint64(load_word(values, q, q + 3) == WORD_START) << np.uint64(q - last - 1)
             if chunk_stop - last <= LANES:
                 bits &= ~(ALL_LANES << np.uint64(chunk_stop - last - 1))
             while bits != np.uint64(0):
                 q = last + 1 + trailing_zeros(bits)
                 bits &= bits - ONE
-                places[n], todo[n_todo] = UNKNOWN_UNIT, n
+                places[n], todo[n_todo] = NOWHERE, n
                 n_todo += np.uint64(q - p <= longest)
                 n += ONE
                 units[n] = p = q
             last += LANES
-        places[n], todo[n_todo] = TOKEN_UNIT if is_token else UNKNOWN_UNIT, n
+        places[n], todo[n_todo] = TOKEN_UNIT if is_token else NOWHERE, n
         n_todo += np.uint64((chunk_stop - p <= longest) & (not is_token))
         n += ONE
         units[n] = p = chunk_stop
@@ -154,17 +153,16 @@ def _append_new(n, found, kinds, todo, n_todo):
 
 
 @njit(nogil=True, cache=True)
-def keep_divided(values, units, unit_places, n_units, is_bytes, segments, kinds, places, hashes, words, todo,
-                 memo):  # fmt: skip
-    """Keep the segments of the units, of several each, that had no record, unless a segment has none that lasts."""
-    longest = 0 if is_bytes else LONGEST_UNIT
+def keep_divided(values, units, unit_places, n_units, segments, kinds, places, hashes, words, todo, memo):
+    """Keep the segments of the units, of several each, that had no record, unless a segment has none that lasts.
+
+    n_units: as `find_segments` says, 0 where no unit was looked up in vain.
+    """
     slots, near, arena, used = memo.slots, memo.near, memo.arena, memo.used
     n_todo = np.int64(0)
     for i in range(n_units):
         todo[n_todo] = i
-        n_todo += unit_places[i] == UNKNOWN_UNIT and units[i + 1] - units[i] <= longest
-    if n_todo == 0:
-        return
+        n_todo += unit_places[i] == NOWHERE and units[i + 1] - units[i] <= LONGEST_UNIT
     hash_listed(values, units, todo, n_todo, hashes, words)
     first = np.int64(0)
     for k in range(n_todo):
