@@ -115,6 +115,15 @@ def test_a_table_holds_the_byte_pieces_of_unknown_characters(segment: Segment) -
         assert segment.trace([0, LAST]) == [[6 + byte for byte in segment.text]] * 2
 
 
+def test_each_unknown_byte_of_a_vocabulary_of_bytes_is_an_arc_of_its_own() -> None:
+    """One that would go on with a character, were symbols characters, has an unknown arc's score too."""
+    model = from_pieces([b"?", b"a"], b"?")
+    model = dataclasses.replace(model, vocabulary=with_byte_pieces(model.vocabulary, range(256)))
+    out = Tokenizer(model, device="cpu").sample([b"\xbc"], alpha=0.2, return_log_prob=True)
+    assert out.tolist() == [[2 + 0xBC]]
+    assert out.log_prob == [0.0]
+
+
 @settings(deadline=None, max_examples=200)
 @given(segments() | spelled_segments(), st.lists(st.integers(0, LAST), max_size=50))
 def test_a_table_picks_what_the_trace_through_the_arcs_picks(segment: Segment, numbers: list[int]) -> None:

@@ -329,7 +329,7 @@ class CpuBackend:
     def _with_bytes(self, scores: NDArray[Any], unk_score: float) -> NDArray[Any]:
         """Scores by id in which those of byte pieces sum up to the unknown arc's that they spell."""
         if self._spells:
-            goes_on = np.arange(256) & 0xC0 == 0x80
+            goes_on = (np.arange(256) & 0xC0 == 0x80) & (self.vocabulary.symbols == "characters")
             scores = scores.copy()
             scores[self._byte_ids] = np.where(goes_on, 0.0, unk_score)
         return scores
