@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RANGE_BYTES = 1 << 18
+# The calls for a range take as long as some 10 KB of text.
+RANGE_BYTES = 1 << 20
+# Where there are too few such ranges for the threads, they are smaller, but not than that.
+RANGES_PER_THREAD = 4
+LEAST_BYTES = 1 << 14
 
 
 def default_threads() -> int:
@@ -24,30 +29,64 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def byte_ranges(offsets: NDArray[np.int64], range_bytes: int = RANGE_BYTES) -> list[tuple[int, int]]:
-    """Consecutive ranges of items of about range_bytes bytes each; an item is never divided.
+def byte_ranges(offsets: NDArray[np.int64], threads: int = 1) -> list[tuple[int, int]]:
+    """Consecutive ranges of items, of about as many bytes each; an item is never divided.
 
-    offsets: int64 [n + 1]. Returns (start, stop) pairs that cover 0..n.
+    offsets: int64 [n + 1]. threads: each of so many is to have some, even if that makes the ranges small.
+    Returns (start, stop) pairs that cover 0..n.
 
     Example:
-        >>> byte_ranges(np.array([0, 5, 6, 7, 12]), 6)
+        >>> byte_ranges(np.array([0, 5, 60_000, 70_000, 80_000]), threads=2)
         [(0, 2), (2, 4)]
     """
-    n = len(offsets) - 1
-    marks = np.arange(offsets[0] + range_bytes, offsets[-1], range_bytes)
-    stops = np.searchsorted(offsets, marks, side="left")
-    bounds = np.unique(np.concatenate([[0], stops, [n]]))
-    return [(int(a), int(b)) for a, b in pairwise(bounds)]
+    n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
+    n_ranges = max(size // RANGE_BYTES, min(size // LEAST_BYTES, RANGES_PER_THREAD * threads if threads > 1 else 1))
+    if n_ranges <= 1:
+        return [(0, n)] if n else []
+    stops = np.searchsorted(offsets, offsets[0] + size * np.arange(1, n_ranges) // n_ranges, side="left")
+    bounds = np.unique(np.concatenate([[0], stops, [n]])).tolist()
+    return list(pairwise(bounds))
 
 
 def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], threads: int) -> list[T]:
-    """work(start, stop) for every range, in order, on up to `threads` threads."""
+    """work(start, stop) for every range, in order, on up to `threads` threads, of which the caller's is one.
+
+    `work` may call map_ranges itself: whoever waits has found nothing left to do. Of several errors the first range's
+    is raised; ranges after one that fails may be left out.
+    """
     if threads <= 1 or len(ranges) <= 1:
         return [work(start, stop) for start, stop in ranges]
-    return list(_pool(threads, os.getpid()).map(lambda bounds: work(*bounds), ranges))
+    todo = deque(enumerate(ranges))
+    done: dict[int, T] = {}
+    errors: dict[int, BaseException] = {}
+
+    def take() -> None:
+        while todo:
+            try:
+                i, bounds = todo.popleft()
+            except IndexError:
+                return
+            try:
+                done[i] = work(*bounds)
+            except BaseException as error:
+                todo.clear()
+                errors[i] = error
+
+    pool = _pool(threads - 1, os.getpid())
+    helpers = [pool.submit(take) for _ in range(min(threads, len(ranges)) - 1)]
+    try:
+        take()
+    finally:
+        todo.clear()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+    if errors:
+        raise errors[min(errors)]
+    return [done[i] for i in range(len(ranges))]
 
 
 @lru_cache(maxsize=8)
-def _pool(threads: int, pid: int) -> ThreadPoolExecutor:
+def _pool(helpers: int, pid: int) -> ThreadPoolExecutor:
     """One pool per size and process: a forked child must not inherit dead threads."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="gpu-lattice")
+    return ThreadPoolExecutor(helpers, thread_name_prefix="gpu-lattice")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -88,6 +90,27 @@ class TokenBatch:
     def __arrow_array__(self, type: Any = None) -> pa.Array:
         array = self.to_arrow()
         return array if type is None else array.cast(type)
+
+
+def joined(parts: Sequence[TokenBatch]) -> TokenBatch:
+    """The rows of one batch after the other's; all on one device, and alike in what they have.
+
+    Example:
+        >>> one = TokenBatch(np.array([5, 6], np.int32), np.array([0, 2]))
+        >>> joined([one, one]).tolist()
+        [[5, 6], [5, 6]]
+    """
+    if len(parts) == 1:
+        return parts[0]
+    xp = _array_module(parts[0].ids)
+    offsets = xp.zeros(1 + sum(map(len, parts)), np.int64)
+    xp.cumsum(xp.concatenate([xp.diff(part.offsets) for part in parts]), out=offsets[1:])
+    return TokenBatch(
+        xp.concatenate([part.ids for part in parts]),
+        offsets,
+        None if parts[0].log_prob is None else xp.concatenate([part.log_prob for part in parts]),
+        None if parts[0].valid is None else np.concatenate([part.valid for part in parts]),
+    )
 
 
 def on_host(array: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -17,9 +17,9 @@ from gpu_lattice.kernels.cpu.backend import CpuBackend, NoPathError, Rows
 from gpu_lattice.kernels.cpu.verify import Spelling, first_misspelled
 from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.pieces import from_pieces
-from gpu_lattice.parallel import default_threads
+from gpu_lattice.parallel import default_threads, map_ranges
 from gpu_lattice.text_batch import TextBatch, to_ragged
-from gpu_lattice.token_batch import TokenBatch, on_host
+from gpu_lattice.token_batch import TokenBatch, joined, on_host
 from gpu_lattice.weights import checked_alpha
 
 if TYPE_CHECKING:
@@ -155,9 +155,7 @@ class Tokenizer:
             >>> Tokenizer.from_pieces({"a": -1.0, "aa": -1.5}).encode(["aaa"]).tolist()
             [[0, 1]]
         """
-        batch = TextBatch.from_texts(texts)
-        normalized = self._normalize(batch)
-        return self._run(batch, normalized, 1, lambda is_null: self._backend.encode(normalized, is_null))
+        return self._run(TextBatch.from_texts(texts), 1, lambda part, is_null, _: self._backend.encode(part, is_null))
 
     def sample(
         self,
@@ -203,13 +201,11 @@ class Tokenizer:
             from gpu_lattice.lattice.nbest import repeated
 
             return repeated(self._backend.launcher, self.encode(batch), num_samples, return_log_prob)
-        normalized = self._normalize(batch)
-        return self._run(
-            batch,
-            normalized,
-            num_samples,
-            lambda is_null: self._backend.sample(normalized, is_null, alpha, num_samples, seed, ids, return_log_prob),
-        )
+
+        def work(part: NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
+            return self._backend.sample(part, is_null, alpha, num_samples, seed, ids[docs], return_log_prob)
+
+        return self._run(batch, num_samples, work)
 
     def nbest(self, texts: Any, n: int) -> PathBatch:
         """The n best segmentations of each text with their scores, best first; all of them where there are fewer.
@@ -356,7 +352,6 @@ class Tokenizer:
     def _sample_nbest(
         self, batch: TextBatch, n: int, doc_ids: NDArray[np.uint64], options: dict[str, Any]
     ) -> TokenBatch:
-        from gpu_lattice.lattice.nbest import joined
         from gpu_lattice.lattice.paths import BrokenLatticeError
 
         normalized = self._normalize(batch)
@@ -366,8 +361,9 @@ class Tokenizer:
                 parts.append(lattice.sample_nbest(n, doc_ids=doc_ids[start : start + len(lattice)], **options))
             except BrokenLatticeError as error:
                 position = int(normalized.offsets[start + error.i_doc]) + error.position
-                raise self._no_path(normalized, position) from None
-        return joined(self._backend.launcher, parts)
+                raise self._no_path(normalized, position, 0) from None
+        with self._backend.launcher:
+            return joined(parts)
 
     def _lattices(
         self, batch: TextBatch, normalized: NormalizedBatch, n: int, num_samples: int
@@ -382,30 +378,44 @@ class Tokenizer:
             valid = None if batch.valid is None else batch.valid[start:stop]
             yield start, Lattice.of(self._model, self._backend, part, valid, limit)
 
-    def _normalize(self, batch: TextBatch) -> NormalizedBatch:
+    def _normalize(self, batch: TextBatch, first: int = 0) -> NormalizedBatch:
+        """first: the number that errors give the batch's first document."""
         normalized = self._model.normalizer(batch, self._threads)
-        longest = int(np.diff(normalized.offsets).max(initial=0))
-        if longest > LARGEST_TEXT:
-            i_doc = int(np.diff(normalized.offsets).argmax())
-            raise ValueError(f"document {i_doc} has {longest} normalized bytes; the limit is {LARGEST_TEXT}, split it")
+        if normalized.offsets[-1] > LARGEST_TEXT:
+            lengths = np.diff(normalized.offsets)
+            i_doc = int(lengths.argmax())
+            if lengths[i_doc] > LARGEST_TEXT:
+                raise ValueError(
+                    f"document {first + i_doc} has {lengths[i_doc]} normalized bytes; the limit is {LARGEST_TEXT}, "
+                    "split it"
+                )
         return normalized
 
-    def _run(self, batch: TextBatch, normalized: NormalizedBatch, num_samples: int, work: Any) -> TokenBatch:
-        try:
-            rows: Rows = work(_is_null(batch))
-        except NoPathError as error:
-            raise self._no_path(normalized, error.position) from None
-        valid = None if batch.valid is None else np.repeat(batch.valid, num_samples)
-        return TokenBatch(rows.ids, rows.offsets, rows.log_prob, valid)
+    def _run(
+        self, batch: TextBatch, num_samples: int, work: Callable[[NormalizedBatch, NDArray[np.bool_], slice], Rows]
+    ) -> TokenBatch:
+        """work(normalized, is_null, where in the batch they are) for the documents that the backend takes together."""
 
-    def _no_path(self, normalized: NormalizedBatch, position: int) -> ValueError:
+        def take(start: int, stop: int) -> TokenBatch:
+            part = batch.slice(start, stop)
+            normalized = self._normalize(part, start)
+            try:
+                rows = work(normalized, _is_null(part), slice(start, stop))
+            except NoPathError as error:
+                raise self._no_path(normalized, error.position, start) from None
+            valid = None if part.valid is None else np.repeat(part.valid, num_samples)
+            return TokenBatch(rows.ids, rows.offsets, rows.log_prob, valid)
+
+        return joined(map_ranges(take, self._backend.ranges(batch.offsets), self._threads))
+
+    def _no_path(self, normalized: NormalizedBatch, position: int, first: int) -> ValueError:
         i_doc = int(np.searchsorted(normalized.offsets, position, side="left")) - 1
         start = int(normalized.offsets[i_doc])
         at = position - start
         before = normalized.values[max(start, position - 20) : position].tobytes()
         return ValueError(
-            f"document {i_doc} cannot be spelled with this model's pieces: no segmentation reaches byte {at} of it, "
-            f"after {before!r}; add the missing symbols, or an unknown piece"
+            f"document {first + i_doc} cannot be spelled with this model's pieces: no segmentation reaches byte {at} "
+            f"of it, after {before!r}; add the missing symbols, or an unknown piece"
         )
 
 

@@ -13,7 +13,7 @@ from gpu_lattice.lattice.paths import Draw
 from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.lattice.sums import row_sums
 from gpu_lattice.normalizers import NormalizedBatch
-from gpu_lattice.token_batch import TokenBatch, on_host
+from gpu_lattice.token_batch import TokenBatch, joined, on_host
 from gpu_lattice.weights import fixed_exp, fixed_log
 
 # Ranks are int32.
@@ -147,26 +147,13 @@ def in_parts(
         start = stop
 
 
-def joined(launcher: Any, parts: Sequence[TokenBatch]) -> TokenBatch:
-    """The rows of one batch after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    with launcher:
-        xp = launcher.xp
-        ids = xp.concatenate([part.ids for part in parts])
-        offsets = offsets_of(xp, xp.concatenate([xp.diff(part.offsets) for part in parts]))
-        log_prob = None if parts[0].log_prob is None else xp.concatenate([part.log_prob for part in parts])
-        valid = None if parts[0].valid is None else np.concatenate([part.valid for part in parts])
-    return TokenBatch(ids, offsets, log_prob, valid)
-
-
 def joined_paths(launcher: Any, parts: Sequence[PathBatch]) -> PathBatch:
     """The documents of one batch after the other."""
     if len(parts) == 1:
         return parts[0]
-    tokens = joined(launcher, [part.tokens for part in parts])
     with launcher:
         xp = launcher.xp
+        tokens = joined([part.tokens for part in parts])
         doc_offsets = offsets_of(xp, xp.concatenate([xp.diff(part.doc_offsets) for part in parts]))
         return PathBatch(tokens, doc_offsets, xp.concatenate([part.scores for part in parts]))
 

@@ -17,7 +17,7 @@ from gpu_lattice.kernels.cpu.assemble import log_probs, place_around, place_runs
 from gpu_lattice.kernels.cpu.encode import encode_docs
 from gpu_lattice.kernels.cpu.lattice_build import CHUNK, CUT
 from gpu_lattice.kernels.cpu.memo import Memo, forget, new_memo
-from gpu_lattice.kernels.cpu.parts import PART_BYTES, plan_parts
+from gpu_lattice.kernels.cpu.parts import PART_BYTES, filled_documents, plan_parts
 from gpu_lattice.kernels.cpu.sample import sample_parts
 from gpu_lattice.parallel import byte_ranges, map_ranges
 from gpu_lattice.text_batch import to_ragged
@@ -171,6 +171,12 @@ class CpuBackend:
 
         return CpuLauncher(self.threads)
 
+    def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """The documents that a call of `encode` or `sample` is to have: few, so that each thread has its own, and what
+        was normalized is still in its cache.
+        """
+        return byte_ranges(offsets, self.threads) or [(0, 0)]
+
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without any id."""
         chunk_offsets, chunk_ids = chunks_of(batch)
@@ -212,8 +218,8 @@ class CpuBackend:
         rows = self._rows(done, part_doc, is_null, num_samples)
         if not return_log_prob:
             return rows
-        scores = np.concatenate([np.empty((0, num_samples)), *(r[3] for r in done)])
-        log_z = np.concatenate([np.empty(0), *(np.log(r[4]) + r[5] * np.log(2.0) for r in done)])
+        scores = _joined([r[3] for r in done], (0, num_samples), np.float64)
+        log_z = _joined([np.log(r[4]) + r[5] * np.log(2.0) for r in done], (0,), np.float64)
         return rows._replace(log_prob=log_probs(scores, log_z, part_doc, len(batch), alpha))
 
     def mark_cuts(
@@ -265,8 +271,10 @@ class CpuBackend:
         done: of each range, (ids, run_starts, run_lengths, ...).
         """
         n_around = len(self.before) + len(self.after)
-        lengths = np.concatenate([np.empty((0, num_samples), np.int64), *(r[2] for r in done)])
+        lengths = _joined([r[2] for r in done], (0, num_samples), np.int64)
         offsets, starts = plan_rows(lengths, part_doc, len(is_null), n_around, is_null)
+        if len(done) == 1 and np.array_equal(starts, done[0][1]) and not n_around:
+            return Rows(done[0][0], offsets, None)
         out = np.empty(int(offsets[-1]), np.int32)
         bounds = np.concatenate([[0], np.cumsum([len(r[2]) for r in done])]).astype(np.int64)
 
@@ -365,6 +373,11 @@ class CpuBackend:
         )
 
 
+def _joined(arrays: list[NDArray[Any]], shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+    """The arrays one after another; of this shape and type where there are none."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(shape, dtype), *arrays])
+
+
 def _kept(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
     """build(*inputs), kept on disk if large."""
     return kept(kind, inputs, lambda: build(*inputs))
@@ -389,8 +402,7 @@ def chunks_of(batch: NormalizedBatch) -> tuple[NDArray[np.int64], NDArray[np.int
     """Chunk offsets and ids, for a batch without chunks one chunk per document that is not empty."""
     chunk_offsets = batch.chunk_offsets
     if chunk_offsets is None:
-        keep = np.append(True, np.diff(batch.offsets) > 0)
-        chunk_offsets = batch.offsets[keep]
+        chunk_offsets = filled_documents(batch.offsets)
     chunk_ids = batch.chunk_ids
     if chunk_ids is None:
         chunk_ids = np.full(len(chunk_offsets) - 1, -1, np.int32)

@@ -12,3 +12,9 @@ def grown(buffer, used, needed):
     larger = np.empty(max(needed, 2 * len(buffer)), buffer.dtype)
     larger[:used] = buffer[:used]
     return larger
+
+
+@njit(nogil=True, cache=True)
+def filled(buffer, used):
+    """The first `used` items: a view, or a copy where the rest of the buffer would be a waste to keep."""
+    return buffer[:used] if 4 * used >= len(buffer) else buffer[:used].copy()

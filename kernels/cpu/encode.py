@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
-from gpu_lattice.kernels.cpu.buffers import grown
+from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
 from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, SINGLE, keep, look_up, place, place_of
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
@@ -64,7 +64,7 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
                            ids, first, n_ids, ends)  # fmt: skip
         count_ids(segments, n_segments, ends, first, doc_offsets, low, high, run_starts[:, 0], run_lengths[:, 0])
         low = high
-    return ids[:n_ids], run_starts, run_lengths, np.int64(-1)
+    return filled(ids, n_ids), run_starts, run_lengths, np.int64(-1)
 
 
 @njit(nogil=True, cache=True)

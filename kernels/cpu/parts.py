@@ -24,6 +24,18 @@ def group_end(part_offsets, low):
 
 
 @njit(nogil=True, cache=True)
+def filled_documents(offsets):
+    """The boundaries of the documents that are not empty: offsets, each once."""
+    bounds = np.empty(len(offsets), np.int64)
+    bounds[0] = offsets[0]
+    n = 1
+    for i in range(1, len(offsets)):
+        bounds[n] = offsets[i]
+        n += offsets[i] > offsets[i - 1]
+    return bounds[:n]
+
+
+@njit(nogil=True, cache=True)
 def plan_parts(values, offsets, chunk_offsets, chunk_ids, model, part_bytes):
     """(part_offsets int64 [n + 1], part_doc int64 [n]): the parts tile values[offsets[0]:offsets[-1]] in order."""
     n_docs = len(offsets) - 1

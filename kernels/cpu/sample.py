@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
-from gpu_lattice.kernels.cpu.buffers import grown
+from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
 from gpu_lattice.kernels.cpu.forward import forward, forward_scaled
 from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, SPARE, keep, look_up, place, place_of
@@ -89,7 +89,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             _partitions(segments, n_segments, memo.sums, z, z_exponent, kinds, places, model.piece_weights,
                         part_offsets, low, part_z, part_z_exponent)  # fmt: skip
         low = high
-    return ids[:n_ids], run_starts, run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
+    return filled(ids, n_ids), run_starts, run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
 
 
 @njit(nogil=True, cache=True)

@@ -141,6 +141,10 @@ class CudaBackend:
         self._sample_tables = lru_cache(maxsize=8)(self._build_sample_tables)
         self._streams = [device.new_stream(), device.new_stream()]
 
+    def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """The documents that a call of `encode` or `sample` is to have: all, since each call waits for the device."""
+        return [(0, len(offsets) - 1)]
+
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without any id."""
         try:
