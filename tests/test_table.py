@@ -66,7 +66,7 @@ class Segment:
                 self.values, self.bounds_of_segment, 0, 1, np.zeros(1, np.uint8), zeros[:1] + place, memo.arena,
                 memo.sums, memo.cells, memo.halves, memo.narrow, np.array([number], np.uint64), model.count_bits,
                 model.arc_weights, model.arc_words, model.unk_inverse, model.unk_id, model.spells, model.byte_ids,
-                model.is_bytes, np.uint64(0), zeros[:1], np.zeros(1, np.uint64), zeros[:1], 0, arcs, 0, ends, odd, 0
+                model.is_bytes, np.uint64(0), zeros[:1], np.zeros(1, np.uint64), 0, arcs, 0, ends, odd, 0
             )  # fmt: skip
             rows.append(arcs[:n_arcs].tolist())
         return rows

@@ -16,7 +16,6 @@ SHIFT = np.uint64(32)
 DRAW_BITS = 53
 DRAW_BYTES = 16
 DROP = np.uint64(64 - DRAW_BITS)
-ONE = np.uint64(1)
 
 
 @njit(nogil=True, cache=True)
@@ -57,14 +56,14 @@ def _two_rounds(c0, c1, c2, c3, k0, k1):
 
 
 @njit(nogil=True, cache=True)
-def numbers_at(seed, positions, low, high, origin, i_sample, doc_id, out):
-    """out[i] = `uniform_bits` of positions[i + 1] - origin, for i from low to high.
+def numbers_at(seed, positions, i_sample, doc_ids, n, out):
+    """out[i] = `uniform_bits` of positions[i] in the document with the id doc_ids[i], for the first n.
 
     A loop that compilers vectorize: 4 ns for a number in place of 10. Unsigned indices spare the check for negative
     ones, with which they would not.
     """
-    for i in range(np.uint64(low), np.uint64(high)):
-        out[i] = uniform_bits(seed, positions[i + ONE] - origin, i_sample, doc_id)
+    for i in range(np.uint64(n)):
+        out[i] = uniform_bits(seed, positions[i], i_sample, doc_ids[i])
 
 
 @njit(nogil=True, cache=True)

@@ -10,7 +10,7 @@ from numba import njit
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
-from gpu_lattice.kernels.cpu.forward import forward, forward_scaled
+from gpu_lattice.kernels.cpu.forward import ONE, forward, forward_scaled
 from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, SPARE, keep, look_up, place, place_of
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
@@ -46,8 +46,8 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     kinds = np.empty(longest, np.uint8)
     places, unit_places = np.empty(longest, np.int64), np.empty(longest, np.int64)
     hashes, words, todo = np.empty(longest, np.int64), np.empty(2 * longest, np.int64), np.empty(longest, np.int64)
+    positions, segment_ids = np.empty(longest, np.int64), np.empty(longest, np.uint64)
     numbers = np.empty(longest, np.uint64)
-    segment_doc = np.empty(longest, np.int64)
     ends = np.empty(longest, np.int64)
     odd, found = np.empty(longest, np.int64), np.empty(longest, np.int32)
     ids = np.empty(max(16, (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
@@ -68,14 +68,14 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
         if bad >= 0:
             return ids, run_starts, run_lengths, scores, part_z, part_z_exponent, bad
         keep_divided(values, units, unit_places, n_units, segments, kinds, places, hashes, words, todo, memo)
+        _find_documents(segments, part_offsets, part_doc, low, high, doc_ids, doc_offsets, positions, segment_ids)
         for i_sample in range(num_samples):
-            _draw_numbers(segments, part_offsets, part_doc, low, high, doc_ids, doc_offsets, seed, i_sample, numbers,
-                          segment_doc)  # fmt: skip
+            numbers_at(seed, positions, i_sample, segment_ids, n_segments, numbers)
             ids = grown(ids, n_ids, n_ids + stop - start + MARGIN)
             first = n_ids
             n_ids, n_odd = _trace_group(
-                values, segments, n_segments, model, memo, z, z_exponent, kinds, places, numbers, seed, segment_doc,
-                doc_ids, doc_offsets, i_sample, ids, n_ids, ends, odd, found
+                values, segments, n_segments, model, memo, z, z_exponent, kinds, places, numbers, seed, positions,
+                segment_ids, i_sample, ids, n_ids, ends, odd, found
             )  # fmt: skip
             if scored:
                 _score_paths(segments, n_segments, ids, first, ends, part_offsets, low, high, model.scores,
@@ -173,22 +173,22 @@ def _keep_lists(cells, at, found, first, length):
 
 
 @njit(nogil=True, cache=True)
-def _draw_numbers(segments, part_offsets, part_doc, low, high, doc_ids, doc_offsets, seed, i_sample, numbers,
-                  segment_doc):  # fmt: skip
-    """A number for every segment of parts low..high, and the document in which it is."""
-    i = 0
+def _find_documents(segments, part_offsets, part_doc, low, high, doc_ids, doc_offsets, positions, segment_ids):
+    """Where in its document every segment of parts low..high ends, and that document's id."""
+    i = np.uint64(0)
     for i_part in range(low, high):
-        first = i
         i_doc = part_doc[i_part]
-        while segments[i] < part_offsets[i_part + 1]:
-            segment_doc[i] = i_doc
-            i += 1
-        numbers_at(seed, segments, first, i, doc_offsets[i_doc], i_sample, doc_ids[i_doc], numbers)
+        start, doc_id, stop = doc_offsets[i_doc], doc_ids[i_doc], part_offsets[i_part + 1]
+        p = segments[i]
+        while p < stop:
+            p = segments[i + ONE]
+            positions[i], segment_ids[i] = p - start, doc_id
+            i += ONE
 
 
 @njit(nogil=True, cache=True)
-def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds, places, numbers, seed, segment_doc,
-                 doc_ids, doc_offsets, i_sample, arcs, n, ends, odd, found):  # fmt: skip
+def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds, places, numbers, seed, positions,
+                 segment_ids, i_sample, arcs, n, ends, odd, found):  # fmt: skip
     """One path through the group, at arcs[n:]; returns (its end there, how many segments are odd)."""
     nodes, piece_at, weights, unk_weight = model.nodes, model.piece_at, model.weights, model.unk_weight
     is_bytes, inverses, unk_inverse, unk_id = model.is_bytes, model.inverses, model.unk_inverse, model.unk_id
@@ -199,7 +199,7 @@ def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds
     while True:
         i, n, n_odd = trace_plain(values, segments, i, n_segments, kinds, places, arena, sums, cells, halves, narrow,
                                   numbers, count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells, byte_ids,
-                                  is_bytes, seed, segment_doc, doc_ids, doc_offsets, i_sample, arcs, n, ends, odd,
+                                  is_bytes, seed, positions, segment_ids, i_sample, arcs, n, ends, odd,
                                   n_odd)  # fmt: skip
         if i == n_segments:
             return n, n_odd
@@ -215,17 +215,16 @@ def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds
             places[i] = SPARE
             i, n, n_odd = trace_plain(values, segments, i, i + 1, kinds, places, arena, sums, cells, halves, narrow,
                                       numbers, count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells,
-                                      byte_ids, is_bytes, seed, segment_doc, doc_ids, doc_offsets, i_sample, arcs, n,
-                                      ends, odd, n_odd)  # fmt: skip
+                                      byte_ids, is_bytes, seed, positions, segment_ids, i_sample, arcs, n, ends, odd,
+                                      n_odd)  # fmt: skip
             places[i - 1] = table
             continue
         if kinds[i] == TOKEN:
             arcs[n] = TOKEN_ARC
             n += 1
         else:
-            i_doc = segment_doc[i]
             n = trace_scaled(values, a, b, nodes, piece_at, weights, unk_weight, inverses, unk_inverse, spells,
-                             byte_ids, is_bytes, z, z_exponent, places[i], seed, doc_ids[i_doc], doc_offsets[i_doc],
+                             byte_ids, is_bytes, z, z_exponent, places[i], seed, segment_ids[i], b - positions[i],
                              i_sample, arcs, n)  # fmt: skip
         odd[n_odd] = i
         n_odd += 1

@@ -4,7 +4,8 @@ The target at a segment's end is u * Z; below an arc that is chosen it is what i
 the arc's weight. It is drawn anew for each DRAW_BYTES from the segment's end (reference.py, sample).
 
 Arcs (pieces or UNKNOWN, or byte pieces where those always spell an unknown arc) are written in the order of the text.
-Numbers are 53 bits of u, one for each segment.
+Numbers are 53 bits of u, one for each segment; positions and segment_ids say where in its document each segment ends,
+and that document's id, for more of them.
 Source: Su Jianlin, https://kexue.fm/archives/9811.
 """
 
@@ -33,8 +34,8 @@ DRAW_SHIFT = np.uint64(DRAW_BYTES.bit_length() - 1)
 
 @njit(nogil=True, cache=True)
 def trace_plain(values, segments, i, high, kinds, places, arena, sums, cells, halves, narrow, numbers, count_bits,
-                arc_weights, arc_words, unk_inverse, unk_id, spells, byte_ids, is_bytes, seed, segment_doc, doc_ids,
-                doc_offsets, i_sample, arcs, n, ends, odd, n_odd):  # fmt: skip
+                arc_weights, arc_words, unk_inverse, unk_id, spells, byte_ids, is_bytes, seed, positions, segment_ids,
+                i_sample, arcs, n, ends, odd, n_odd):  # fmt: skip
     """Trace segments i, i + 1, ... through their records, up to `high`, or to one that is not PLAIN or whose number is
     too close to a bound in its table.
 
@@ -91,8 +92,7 @@ def trace_plain(values, segments, i, high, kinds, places, arena, sums, cells, ha
             while e > start:
                 if (stop - e) >> DRAW_SHIFT > i_stretch:
                     i_stretch = (stop - e) >> DRAW_SHIFT
-                    i_doc = segment_doc[i]
-                    bits = uniform_bits(seed, np.int64(e) - doc_offsets[i_doc], i_sample, doc_ids[i_doc])
+                    bits = uniform_bits(seed, positions[i] - np.int64(stop - e), i_sample, segment_ids[i])
                     target = to_uniform(bits) * sums[z + e]
                 listed = np.uint64(cells[lists + e])
                 arc = THREE * (listed >> count_bits)
