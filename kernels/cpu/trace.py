@@ -23,6 +23,8 @@ from gpu_lattice.kernels.cpu.words import LANES, at_most, prefetch, trailing_zer
 
 # Items after a path's end that `trace_plain` may overwrite.
 MARGIN = 4
+# Segments between the one whose record is fetched and the one that is traced.
+AHEAD = 4
 DROPPED = np.uint64(DRAW_BITS - TABLE_BITS)
 LAST_BOUND = np.uint64((1 << TABLE_BITS) - 1)
 ALL_LANES = np.uint64(LANES)
@@ -47,10 +49,11 @@ def trace_plain(values, segments, i, high, kinds, places, arena, sums, cells, ha
     # Unsigned indices spare the check for negative ones.
     n, per_word = np.uint64(n), np.uint64(8 // narrow.itemsize)
     while i < high and kinds[i] == PLAIN:
-        if i + 4 < high:
-            following = places[i + 4] if places[i + 4] < DIRECT else 0
-            prefetch(arena, following)
-            prefetch(arena, following + 16)
+        if i + AHEAD < high:
+            # Most of a record: which lines of it are read depends on a number.
+            following = places[i + AHEAD] if places[i + AHEAD] < DIRECT else 0
+            for line in range(0, 32, 8):
+                prefetch(arena, following + line)
         if places[i] >= DIRECT:
             arcs[n] = places[i] - DIRECT
             n += ONE
