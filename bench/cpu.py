@@ -11,6 +11,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import tokenizers
 import gpu_lattice as gl
 from bench.machine import describe
 from gpu_lattice.models.sentencepiece import _parse
+from gpu_lattice.parallel import default_threads
 from gpu_lattice.vocabulary import Kind
 
 LEAST_SECONDS = 0.3
@@ -97,6 +99,8 @@ def _ours(model: str | None, lines: list[str], alpha: float) -> dict[str, tuple[
         return gl.Tokenizer.from_file(model, device="cpu", threads=threads)
 
     one, cold, every = load(1), load(1), load(None)
+    apart = [load(1) for _ in range(default_threads())]
+    pool = ThreadPoolExecutor(len(apart))
 
     def first_time() -> None:
         cold._backend.forget()
@@ -108,6 +112,10 @@ def _ours(model: str | None, lines: list[str], alpha: float) -> dict[str, tuple[
         "sample, tables cold": (first_time, size),
         "sample, 16 per document": (lambda: one.sample(texts, alpha=alpha, num_samples=16), size),
         "sample, all threads": (lambda: every.sample(texts, alpha=alpha), size),
+        "sample, a tokenizer on each CPU": (
+            lambda: list(pool.map(lambda tokenizer: tokenizer.sample(texts, alpha=alpha), apart)),
+            size * len(apart),
+        ),
         "encode": (lambda: one.encode(texts), size),
         "encode, all threads": (lambda: every.encode(texts), size),
     }
@@ -188,6 +196,8 @@ def _ratios(rates: dict[str, float]) -> dict[str, float]:
     pairs["sample, tables cold / sample"] = (rates["sample, tables cold"], rates["sample"])
     pairs["time of 16 samples / time of 1"] = (rates["sample"], rates["sample, 16 per document"])
     pairs["sample, all threads / one"] = (rates["sample, all threads"], rates["sample"])
+    # What the CPUs give at the moment, to work of which no part waits for another.
+    pairs["sample, a tokenizer on each CPU / one"] = (rates["sample, a tokenizer on each CPU"], rates["sample"])
     pairs["encode, all threads / one"] = (rates["encode, all threads"], rates["encode"])
     return {name: over / under for name, (over, under) in pairs.items()}
 
