@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tokenizers
+from numpy.typing import NDArray
 
 import gpu_lattice as gl
 from bench.machine import describe
@@ -27,6 +28,7 @@ from gpu_lattice.parallel import default_threads
 from gpu_lattice.vocabulary import Kind
 
 LEAST_SECONDS = 0.3
+PEERS = ("sentencepiece", "tokenizers", "bytepiece")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     lines = _lines(arguments.text)
     cases = {**_ours(arguments.model, lines, arguments.alpha), **_peers(arguments, lines)}
+    cases = {name: cases[name] for name in sorted(cases, key=_turn)}
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for work, _ in cases.values():
         work()
@@ -58,11 +61,17 @@ def run(arguments: argparse.Namespace) -> None:
         "rounds": arguments.rounds,
         "median_mb_per_s": rates,
         "seconds": seconds,
-        "ratios": _ratios(rates),
+        "ratios": _ratios({name: cases[name][1] / np.array(seconds[name]) for name in cases}),
     }
     _show(result)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _turn(name: str) -> int:
+    """What is compared runs one after the other: the peers' sampling, our own, our encoding, the peers'."""
+    is_encoding, is_peer = "encode" in name, name.split(" ")[0] in PEERS
+    return 2 + is_peer if is_encoding else 1 - is_peer
 
 
 def _seconds(work: Callable[[], Any]) -> float:
@@ -186,12 +195,13 @@ def _bytepiece(model: str, lines: list[str], size: int, alpha: float) -> dict[st
     }
 
 
-def _ratios(rates: dict[str, float]) -> dict[str, float]:
+def _ratios(rates: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Medians of the ratios of every round: a shared machine's speed changes between rounds more than within one."""
     pairs = {
         f"{ours} / {peer}": (rates[ours], rates[peer])
         for peer in rates
         for ours in ("sample", "encode")
-        if peer.split(" ")[0] in ("sentencepiece", "tokenizers", "bytepiece") and peer.split(" ")[1] == ours
+        if peer.split(" ")[0] in PEERS and peer.split(" ")[1] == ours
     }
     pairs["sample, tables cold / sample"] = (rates["sample, tables cold"], rates["sample"])
     pairs["time of 16 samples / time of 1"] = (rates["sample"], rates["sample, 16 per document"])
@@ -199,7 +209,7 @@ def _ratios(rates: dict[str, float]) -> dict[str, float]:
     # What the CPUs give at the moment, to work of which no part waits for another.
     pairs["sample, a tokenizer on each CPU / one"] = (rates["sample, a tokenizer on each CPU"], rates["sample"])
     pairs["encode, all threads / one"] = (rates["encode, all threads"], rates["encode"])
-    return {name: over / under for name, (over, under) in pairs.items()}
+    return {name: float(np.median(over / under)) for name, (over, under) in pairs.items()}
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -210,7 +220,7 @@ def _show(result: dict[str, Any]) -> None:
         f"{result['model']} on {result['text']}: {result['documents']} documents, {result['bytes'] / 1e6:.2f} MB, ",
         end="",
     )
-    print(f"alpha {result['alpha']}, median of {result['rounds']}\n")
+    print(f"alpha {result['alpha']}, medians of {result['rounds']} rounds\n")
     for name, rate in result["median_mb_per_s"].items():
         print(f"  {name:32s} {rate:9.2f} MB/s")
     print()

@@ -35,10 +35,10 @@ def place_runs(ids, run_starts, run_lengths, starts, shift, out):
     """Copy the runs of `ids` from run_starts to out[starts + shift]; all int64 [P, K]."""
     for i_part in range(run_lengths.shape[0]):
         for i_sample in range(run_lengths.shape[1]):
-            first, to = run_starts[i_part, i_sample], starts[i_part, i_sample] + shift
-            length = run_lengths[i_part, i_sample]
-            # A loop, for an assignment of slices takes longer than the ids of a short document.
-            for k in range(length):
+            first, to = np.uint64(run_starts[i_part, i_sample]), np.uint64(starts[i_part, i_sample] + shift)
+            # A loop, for an assignment of slices takes longer than the ids of a short document; unsigned indices let it
+            # be vectorized.
+            for k in range(np.uint64(run_lengths[i_part, i_sample])):
                 out[to + k] = ids[first + k]
 
 
