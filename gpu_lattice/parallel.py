@@ -19,8 +19,7 @@ T = TypeVar("T")
 
 # The calls for a range take as long as some 10 KB of text.
 RANGE_BYTES = 1 << 20
-# Where there are too few such ranges for the threads, they are smaller, but not than that.
-RANGES_PER_THREAD = 4
+# Where there are fewer such ranges than threads, they are smaller, but not than that.
 LEAST_BYTES = 1 << 14
 
 
@@ -40,7 +39,7 @@ def byte_ranges(offsets: NDArray[np.int64], threads: int = 1) -> list[tuple[int,
         [(0, 2), (2, 4)]
     """
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
-    n_ranges = max(size // RANGE_BYTES, min(size // LEAST_BYTES, RANGES_PER_THREAD * threads if threads > 1 else 1))
+    n_ranges = max(size // RANGE_BYTES, min(size // LEAST_BYTES, threads))
     if n_ranges <= 1:
         return [(0, n)] if n else []
     stops = np.searchsorted(offsets, offsets[0] + size * np.arange(1, n_ranges) // n_ranges, side="left")
