@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels import reference
 from gpu_lattice.kernels.cpu.forward import forward
-from gpu_lattice.kernels.cpu.memo import HEAD, SINGLE, SPARE, begin_group, hash_listed, new_memo, words_before
+from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, SINGLE, SPARE, begin_group, hash_listed, new_memo, words_before
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES
 from gpu_lattice.kernels.cpu.sample import _forward_listed
 from gpu_lattice.kernels.cpu.table import TABLE_BITS
@@ -60,13 +60,17 @@ class Segment:
         place = self._record_of_arcs() if by_arcs else int(self.places[0])
         zeros = np.zeros(n, np.int64)
         arcs, ends, odd = np.empty(length + MARGIN, np.int32), np.zeros(1, np.int64), np.zeros(1, np.int64)
+        # The segment is drawn unless its place says all.
+        n_drawn = int(place < DIRECT)
+        drawn = np.array([1 - n_drawn, 1])
         rows = []
         for number in numbers:
-            _, n_arcs, _ = trace_plain(
-                self.values, self.bounds_of_segment, 0, 1, np.zeros(1, np.uint8), zeros[:1] + place, memo.arena,
-                memo.sums, memo.cells, memo.halves, memo.narrow, np.array([number], np.uint64), model.count_bits,
-                model.arc_weights, model.arc_words, model.unk_inverse, model.unk_id, model.spells, model.byte_ids,
-                model.is_bytes, np.uint64(0), zeros[:1], np.zeros(1, np.uint64), 0, arcs, 0, ends, odd, 0
+            *_, n_arcs, _ = trace_plain(
+                self.values, self.bounds_of_segment, 0, drawn, 0, n_drawn, np.zeros(1, np.uint8), zeros[:1] + place,
+                memo.arena, memo.sums, memo.cells, memo.halves, memo.narrow, np.array([number], np.uint64),
+                model.count_bits, model.arc_weights, model.arc_words, model.unk_inverse, model.unk_id, model.spells,
+                model.byte_ids, model.is_bytes, np.uint64(0), zeros[:1], np.zeros(1, np.uint64), 0, arcs, 0, ends, odd,
+                0
             )  # fmt: skip
             rows.append(arcs[:n_arcs].tolist())
         return rows

@@ -46,8 +46,8 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     kinds = np.empty(longest, np.uint8)
     places, unit_places = np.empty(longest, np.int64), np.empty(longest, np.int64)
     hashes, words, todo = np.empty(longest, np.int64), np.empty(2 * longest, np.int64), np.empty(longest, np.int64)
+    drawn, numbers = np.empty(longest + 1, np.int64), np.empty(longest, np.uint64)
     positions, segment_ids = np.empty(longest, np.int64), np.empty(longest, np.uint64)
-    numbers = np.empty(longest, np.uint64)
     ends = np.empty(longest, np.int64)
     odd, found = np.empty(longest, np.int64), np.empty(longest, np.int32)
     ids = np.empty(max(16, (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
@@ -68,14 +68,15 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
         if bad >= 0:
             return ids, run_starts, run_lengths, scores, part_z, part_z_exponent, bad
         keep_divided(values, units, unit_places, n_units, segments, kinds, places, hashes, words, todo, memo)
-        _find_documents(segments, part_offsets, part_doc, low, high, doc_ids, doc_offsets, positions, segment_ids)
+        n_drawn = _find_drawn(segments, kinds, places, part_offsets, part_doc, low, high, doc_ids, doc_offsets, drawn,
+                              positions, segment_ids)  # fmt: skip
         for i_sample in range(num_samples):
-            numbers_at(seed, positions, i_sample, segment_ids, n_segments, numbers)
+            numbers_at(seed, positions, i_sample, segment_ids, n_drawn, numbers)
             ids = grown(ids, n_ids, n_ids + stop - start + MARGIN)
             first = n_ids
             n_ids, n_odd = _trace_group(
-                values, segments, n_segments, model, memo, z, z_exponent, kinds, places, numbers, seed, positions,
-                segment_ids, i_sample, ids, n_ids, ends, odd, found
+                values, segments, n_segments, drawn, n_drawn, model, memo, z, z_exponent, kinds, places, numbers, seed,
+                positions, segment_ids, i_sample, ids, n_ids, ends, odd, found
             )  # fmt: skip
             if scored:
                 _score_paths(segments, n_segments, ids, first, ends, part_offsets, low, high, model.scores,
@@ -173,34 +174,40 @@ def _keep_lists(cells, at, found, first, length):
 
 
 @njit(nogil=True, cache=True)
-def _find_documents(segments, part_offsets, part_doc, low, high, doc_ids, doc_offsets, positions, segment_ids):
-    """Where in its document every segment of parts low..high ends, and that document's id."""
-    i = np.uint64(0)
+def _find_drawn(segments, kinds, places, part_offsets, part_doc, low, high, doc_ids, doc_offsets, drawn, positions,
+                segment_ids):  # fmt: skip
+    """List the segments of parts low..high but those of one path that is a piece: where in its document each of them
+    ends, and that document's id. Returns how many they are; behind them in the list is the number of all segments.
+    """
+    i = n = np.uint64(0)
     for i_part in range(low, high):
         i_doc = part_doc[i_part]
         start, doc_id, stop = doc_offsets[i_doc], doc_ids[i_doc], part_offsets[i_part + 1]
         p = segments[i]
         while p < stop:
             p = segments[i + ONE]
-            positions[i], segment_ids[i] = p - start, doc_id
+            drawn[n], positions[n], segment_ids[n] = i, p - start, doc_id
+            n += np.uint64((kinds[i] != PLAIN) | (places[i] < DIRECT))
             i += ONE
+    drawn[n] = i
+    return np.int64(n)
 
 
 @njit(nogil=True, cache=True)
-def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds, places, numbers, seed, positions,
-                 segment_ids, i_sample, arcs, n, ends, odd, found):  # fmt: skip
+def _trace_group(values, segments, n_segments, drawn, n_drawn, model, memo, z, z_exponent, kinds, places, numbers, seed,
+                 positions, segment_ids, i_sample, arcs, n, ends, odd, found):  # fmt: skip
     """One path through the group, at arcs[n:]; returns (its end there, how many segments are odd)."""
     nodes, piece_at, weights, unk_weight = model.nodes, model.piece_at, model.weights, model.unk_weight
     is_bytes, inverses, unk_inverse, unk_id = model.is_bytes, model.inverses, model.unk_inverse, model.unk_id
     count_bits, arc_weights, arc_words = model.count_bits, model.arc_weights, model.arc_words
     spells, byte_ids = model.spells, model.byte_ids
     arena, sums, cells, halves, narrow = memo.arena, memo.sums, memo.cells, memo.halves, memo.narrow
-    i = n_odd = 0
+    i = k = n_odd = 0
     while True:
-        i, n, n_odd = trace_plain(values, segments, i, n_segments, kinds, places, arena, sums, cells, halves, narrow,
-                                  numbers, count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells, byte_ids,
-                                  is_bytes, seed, positions, segment_ids, i_sample, arcs, n, ends, odd,
-                                  n_odd)  # fmt: skip
+        i, k, n, n_odd = trace_plain(values, segments, i, drawn, k, n_drawn, kinds, places, arena, sums, cells, halves,
+                                     narrow, numbers, count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells,
+                                     byte_ids, is_bytes, seed, positions, segment_ids, i_sample, arcs, n, ends, odd,
+                                     n_odd)  # fmt: skip
         if i == n_segments:
             return n, n_odd
         a, b = segments[i], segments[i + 1]
@@ -213,23 +220,25 @@ def _trace_group(values, segments, n_segments, model, memo, z, z_exponent, kinds
             _keep_lists(cells, SPARE + HEAD + b - a + 1, found, a - segments[0], b - a)
             arena[SPARE + 1] = 0
             places[i] = SPARE
-            i, n, n_odd = trace_plain(values, segments, i, i + 1, kinds, places, arena, sums, cells, halves, narrow,
-                                      numbers, count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells,
-                                      byte_ids, is_bytes, seed, positions, segment_ids, i_sample, arcs, n, ends, odd,
-                                      n_odd)  # fmt: skip
-            places[i - 1] = table
+            at = i
+            i, k, n, n_odd = trace_plain(values, segments, i, drawn, k, k + 1, kinds, places, arena, sums, cells,
+                                         halves, narrow, numbers, count_bits, arc_weights, arc_words, unk_inverse,
+                                         unk_id, spells, byte_ids, is_bytes, seed, positions, segment_ids, i_sample,
+                                         arcs, n, ends, odd, n_odd)  # fmt: skip
+            places[at] = table
             continue
         if kinds[i] == TOKEN:
             arcs[n] = TOKEN_ARC
             n += 1
         else:
             n = trace_scaled(values, a, b, nodes, piece_at, weights, unk_weight, inverses, unk_inverse, spells,
-                             byte_ids, is_bytes, z, z_exponent, places[i], seed, segment_ids[i], b - positions[i],
+                             byte_ids, is_bytes, z, z_exponent, places[i], seed, segment_ids[k], b - positions[k],
                              i_sample, arcs, n)  # fmt: skip
         odd[n_odd] = i
         n_odd += 1
         ends[i] = n
         i += 1
+        k += 1
 
 
 @njit(nogil=True, cache=True)

@@ -4,8 +4,8 @@ The target at a segment's end is u * Z; below an arc that is chosen it is what i
 the arc's weight. It is drawn anew for each DRAW_BYTES from the segment's end (reference.py, sample).
 
 Arcs (pieces or UNKNOWN, or byte pieces where those always spell an unknown arc) are written in the order of the text.
-Numbers are 53 bits of u, one for each segment; positions and segment_ids say where in its document each segment ends,
-and that document's id, for more of them.
+Segments that have more than one path are drawn: `drawn` lists them. Numbers are 53 bits of u, one for each of these;
+positions and segment_ids say where in its document it ends, and that document's id, for more of them.
 Source: Su Jianlin, https://kexue.fm/archives/9811.
 """
 
@@ -23,8 +23,8 @@ from gpu_lattice.kernels.cpu.words import LANES, at_most, prefetch, trailing_zer
 
 # Items after a path's end that `trace_plain` may overwrite.
 MARGIN = 4
-# Segments between the one whose record is fetched and the one that is traced.
-AHEAD = 4
+# Drawn segments between the one whose record is fetched and the one that is traced.
+AHEAD = np.uint64(3)
 DROPPED = np.uint64(DRAW_BITS - TABLE_BITS)
 LAST_BOUND = np.uint64((1 << TABLE_BITS) - 1)
 ALL_LANES = np.uint64(LANES)
@@ -35,36 +35,37 @@ DRAW_SHIFT = np.uint64(DRAW_BYTES.bit_length() - 1)
 
 
 @njit(nogil=True, cache=True)
-def trace_plain(values, segments, i, high, kinds, places, arena, sums, cells, halves, narrow, numbers, count_bits,
-                arc_weights, arc_words, unk_inverse, unk_id, spells, byte_ids, is_bytes, seed, positions, segment_ids,
-                i_sample, arcs, n, ends, odd, n_odd):  # fmt: skip
-    """Trace segments i, i + 1, ... through their records, up to `high`, or to one that is not PLAIN or whose number is
-    too close to a bound in its table.
+def trace_plain(values, segments, i, drawn, k_drawn, k_stop, kinds, places, arena, sums, cells, halves, narrow, numbers,
+                count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells, byte_ids, is_bytes, seed, positions,
+                segment_ids, i_sample, arcs, n, ends, odd, n_odd):  # fmt: skip
+    """Trace segments i, i + 1, ... through their records, up to drawn[k_stop], or to one that is not PLAIN or whose
+    number is too close to a bound in its table.
 
     Appends to arcs[n:], with the new number of arcs in ends[i], and to odd[n_odd:] the segments with unknown arcs. Arcs
-    up to MARGIN after the last may be overwritten.
-    Returns (the first segment not traced, the number of arcs, of odd segments).
+    up to MARGIN after the last may be overwritten. k_drawn: of the first drawn segment that is not before i.
+    Returns (the first segment not traced, its k_drawn, the number of arcs, of odd segments).
     """
     count_mask = (ONE << count_bits) - ONE
     # Unsigned indices spare the check for negative ones.
-    n, per_word = np.uint64(n), np.uint64(8 // narrow.itemsize)
+    i, n, per_word = np.uint64(i), np.uint64(n), np.uint64(8 // narrow.itemsize)
+    k_drawn, k_stop = np.uint64(k_drawn), np.uint64(k_stop)
+    high = np.uint64(drawn[k_stop])
     while i < high and kinds[i] == PLAIN:
-        if i + AHEAD < high:
-            # Most of a record: which lines of it are read depends on a number.
-            following = places[i + AHEAD] if places[i + AHEAD] < DIRECT else 0
-            for line in range(0, 32, 8):
-                prefetch(arena, following + line)
         if places[i] >= DIRECT:
             arcs[n] = places[i] - DIRECT
             n += ONE
             ends[i] = n
-            i += 1
+            i += ONE
             continue
+        if k_drawn + AHEAD < k_stop:
+            # Most of a record: which lines of it are read depends on a number.
+            for line in range(0, 32, 8):
+                prefetch(arena, places[drawn[k_drawn + AHEAD]] + line)
         record = np.uint64(places[i]) + np.uint64(HEAD)
         n_paths = np.uint64(arena[record - ONE])
         if n_paths > np.uint64(0):
             # The first path whose upper bound is clearly above the number; the last has none.
-            x = numbers[i] >> DROPPED
+            x = numbers[k_drawn] >> DROPPED
             bounds = FOUR * record
             limit = np.uint16(min(x + ONE, LAST_BOUND))
             k = below = np.uint64(trailing_zeros(~at_most(halves, bounds, limit)))
@@ -84,18 +85,18 @@ def trace_plain(values, segments, i, high, kinds, places, arena, sums, cells, ha
                 arcs[n + j] = narrow[at + j]
             n += n_arcs
         else:
-            start, stop = np.uint64(segments[i]), np.uint64(segments[i + 1])
+            start, stop = np.uint64(segments[i]), np.uint64(segments[i + ONE])
             z = record - start
             lists = TWO * (record + stop - start + ONE) - start - ONE
             e = stop
             top = k = n + stop - start
             i_stretch = np.uint64(0)
-            target = to_uniform(numbers[i]) * sums[record - TWO]
+            target = to_uniform(numbers[k_drawn]) * sums[record - TWO]
             is_odd = False
             while e > start:
                 if (stop - e) >> DRAW_SHIFT > i_stretch:
                     i_stretch = (stop - e) >> DRAW_SHIFT
-                    bits = uniform_bits(seed, positions[i] - np.int64(stop - e), i_sample, segment_ids[i])
+                    bits = uniform_bits(seed, positions[k_drawn] - np.int64(stop - e), i_sample, segment_ids[k_drawn])
                     target = to_uniform(bits) * sums[z + e]
                 listed = np.uint64(cells[lists + e])
                 arc = THREE * (listed >> count_bits)
@@ -133,8 +134,9 @@ def trace_plain(values, segments, i, high, kinds, places, arena, sums, cells, ha
                 odd[n_odd] = i
                 n_odd += 1
         ends[i] = n
-        i += 1
-    return i, np.int64(n), n_odd
+        i += ONE
+        k_drawn += ONE
+    return np.int64(i), np.int64(k_drawn), np.int64(n), n_odd
 
 
 @njit(nogil=True, cache=True)
