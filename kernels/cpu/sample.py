@@ -16,7 +16,7 @@ from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
 from gpu_lattice.kernels.cpu.scaled import scaled
 from gpu_lattice.kernels.cpu.segments import PLAIN, SCALED, TOKEN, find_segments, keep_divided
-from gpu_lattice.kernels.cpu.table import SCRATCH_CELLS, TABLE_WORDS, tabulate
+from gpu_lattice.kernels.cpu.table import SCRATCH_WORDS, TABLE_WORDS, tabulate
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain, trace_scaled
 from gpu_lattice.kernels.cpu.walk import find_lists
 
@@ -132,7 +132,8 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
     arc_weights, arc_words = model.arc_weights, model.arc_words
     count_bits, unk_weight, is_bytes, unk_id = model.count_bits, model.unk_weight, model.is_bytes, model.unk_id
     z_low, z_high = model.z_low, model.z_high
-    scratch, masses = np.empty(SCRATCH_CELLS, np.int32), np.empty(DRAW_BYTES + 1)
+    scratch = np.empty(SCRATCH_WORDS, np.int64)
+    masses = scratch.view(np.float64)
     origin = segments[0]
     while k < n_missing:
         i = missing[k]
