@@ -33,7 +33,9 @@ def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_wor
     shift = np.uint64(base) - np.uint64(start)
     z[base] = 1.0
     total = 1.0
-    for e in range(np.uint64(start) + ONE, np.uint64(stop) + ONE):
+    e = np.uint64(start) + ONE
+    # With one way out Numba drops the reference counts of the arrays.
+    while e <= np.uint64(stop) and total >= 0.0:
         listed = np.uint64(found[e - ONE - np.uint64(origin)])
         at = e + shift
         i_arc = listed >> count_bits
@@ -48,7 +50,8 @@ def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_wor
             total = z[at - np.uint64(symbol_length(values, np.int64(e), is_bytes))] * unk_weight
         z[at] = total
         if not (z_low <= total <= z_high) and total != 0.0:
-            return -1.0
+            total = -1.0
+        e += ONE
     return total
 
 

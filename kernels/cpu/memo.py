@@ -156,7 +156,9 @@ def look_up(values, segments, listed, k, n_listed, hashes, words, slots, near, a
 
     Hashes come first for all segments, so that a processor can fetch the next slots and records while it compares.
     """
-    while k < n_listed:
+    # With one way out Numba drops the reference counts of the arrays, here and in what is called for each segment.
+    found = True
+    while k < n_listed and found:
         if k + 12 < n_listed:
             prefetch(slots, hashes[listed[k + 12]] & (SLOTS - 1))
             prefetch(arena, (slots[hashes[listed[k + 6]] & (SLOTS - 1)] & 0xFFFFFFFF) - 2)
@@ -180,12 +182,11 @@ def look_up(values, segments, listed, k, n_listed, hashes, words, slots, near, a
                     at -= 1
             slot = (slot + 1) & (SLOTS - 1)
         places[i] = place_of(base, arena[base + 1]) if found else NOWHERE
-        if not found:
-            return k
-        length = segments[i + 1] - segments[i]
-        at = near_slot(np.uint64(words[2 * i])) if length <= NEAR_BYTES else np.uint64(2 * NEAR)
-        near[at], near[at + np.uint64(1)] = words[2 * i], length << 32 | places[i]
-        k += 1
+        if found:
+            length = segments[i + 1] - segments[i]
+            at = near_slot(np.uint64(words[2 * i])) if length <= NEAR_BYTES else np.uint64(2 * NEAR)
+            near[at], near[at + np.uint64(1)] = words[2 * i], length << 32 | places[i]
+            k += 1
     return k
 
 
@@ -224,9 +225,8 @@ def place(length, most, used):
         used[FULL] = 1
     lasts = lasts and not used[FULL]
     at = used[TOP] if lasts else used[LONG_TOP]
-    if length > LONGEST_BYTES or (not lasts and at + most > SPARE):
-        return np.int64(-1), False
-    return at + n_before, lasts
+    fits = length <= LONGEST_BYTES and (lasts or at + most <= SPARE)
+    return at + n_before if fits else np.int64(-1), lasts
 
 
 @njit(nogil=True, cache=True)
@@ -238,9 +238,6 @@ def words_before(length):
 @njit(nogil=True, cache=True)
 def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
     """Keep the record that was written to base..top, under its text if it lasts."""
-    if not lasts:
-        used[LONG_TOP] = top
-        return
     arena[base - 3] = stop - start
     arena[base - 2] = np.int64(load_word(values, start, stop))
     arena[base - 1] = np.int64(load_word(values, start + 8, stop))
@@ -249,8 +246,8 @@ def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
         arena[at] = np.int64(load_word(values, p, stop))
         at -= 1
     slot = hashed & (SLOTS - 1)
-    while slots[slot] != 0:
+    while lasts and slots[slot] != 0:
         slot = (slot + 1) & (SLOTS - 1)
-    slots[slot] = hashed >> 32 << 32 | base
-    used[ENTRIES] += 1
-    used[TOP] = top
+    slots[slot] = hashed >> 32 << 32 | base if lasts else slots[slot]
+    used[ENTRIES] += lasts
+    used[TOP if lasts else LONG_TOP] = top

@@ -16,7 +16,7 @@ from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
 from gpu_lattice.kernels.cpu.scaled import scaled
 from gpu_lattice.kernels.cpu.segments import PLAIN, SCALED, TOKEN, find_segments, keep_divided
-from gpu_lattice.kernels.cpu.table import SCRATCH_WORDS, TABLE_WORDS, tabulate
+from gpu_lattice.kernels.cpu.table import SCRATCH_WORDS, TABLE_BITS, TABLE_WORDS, count_paths, list_paths, write_table
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain, trace_scaled
 from gpu_lattice.kernels.cpu.walk import find_lists
 
@@ -131,7 +131,8 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
     table, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
     arc_weights, arc_words = model.arc_weights, model.arc_words
     count_bits, unk_weight, is_bytes, unk_id = model.count_bits, model.unk_weight, model.is_bytes, model.unk_id
-    z_low, z_high = model.z_low, model.z_high
+    z_low, z_high, spells, byte_ids = model.z_low, model.z_high, model.spells, model.byte_ids
+    halves, narrow = memo.halves, memo.narrow
     scratch = np.empty(SCRATCH_WORDS, np.int64)
     masses = scratch.view(np.float64)
     origin = segments[0]
@@ -153,13 +154,19 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
         if total == 0.0:
             return k, stop
         sums[base], arena[base + 1] = total, 0
-        top = np.int64(-1)
+        # What has calls with arrays counts references, unless they are calls like these, in which none is.
+        lists = start - origin - 1
+        n_paths = np.int64(0)
         if length <= DRAW_BYTES:
-            top = tabulate(values, start, length, found, origin, count_bits, arc_weights, arc_words, unk_weight,
-                           is_bytes, unk_id, model.spells, model.byte_ids, arena, sums, memo.halves, memo.narrow, base,
-                           scratch, masses)  # fmt: skip
-        if top < 0:
-            top = _keep_lists(cells, base + HEAD + length + 1, found, start - origin, length)
+            n_paths = count_paths(values, start, length, found, lists, count_bits, arc_words, is_bytes, unk_id, spells,
+                                  sums, base, scratch)  # fmt: skip
+        if n_paths > 0:
+            list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes,
+                       scratch, masses)  # fmt: skip
+            top = write_table(values, start, length, n_paths, byte_ids, arena, halves, narrow, base,
+                              2.0**TABLE_BITS / total, scratch, masses)  # fmt: skip
+        else:
+            top = _keep_lists(cells, base + HEAD + length + 1, found, lists + 1, length)
         keep(values, start, stop, hashes[i], base, top, lasts, table, arena, used)
         places[i] = place_of(base, arena[base + 1])
         k += 1

@@ -37,55 +37,41 @@ SCRATCH_WORDS = MASSES + DRAW_BYTES * MOST_PATHS + 1
 
 
 @njit(nogil=True, cache=True)
-def tabulate(values, start, length, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes, unk_id,
-             spells, byte_ids, arena, sums, halves, narrow, base, scratch, masses):  # fmt: skip
-    """Put the table of a segment in place of its scores; returns the end of the record, or -1 for none.
+def count_paths(values, start, length, found, lists, count_bits, arc_words, is_bytes, unk_id, spells, sums, base,
+                scratch):  # fmt: skip
+    """The number of paths through a segment of at most DRAW_BYTES; 0 where it is to have no table.
 
-    There is none where the paths are too many, or an arc may be unknown and byte pieces do not spell it. The segment
-    has at most DRAW_BYTES; its record has the scores from base + HEAD on. found: as in `forward`.
-    scratch int64 [SCRATCH_WORDS], masses: the same memory as float64.
+    There is none where the paths are more than MOST_PATHS, or an arc may be unknown and byte pieces do not spell it.
+    found int32: the list of arcs into the segment's position e at found[lists + e]. Its scores are in sums, from the
+    record's base + HEAD on. scratch int64 [SCRATCH_WORDS].
     """
     z = base + HEAD
-    lists = start - origin - 1
-    if not _fits(values, start, length, found, lists, count_bits, arc_words, is_bytes, unk_id, spells, sums, z,
-                 scratch):  # fmt: skip
-        return np.int64(-1)
-    _list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes, scratch,
-                masses)  # fmt: skip
-    n_paths, first = scratch[COUNTS + length], scratch[FIRSTS + length]
-    if n_paths == 1 and scratch[ENDS + first] == 1 << (length - 1) and scratch[PIECES + length - 1] != UNKNOWN:
-        arena[base + 1] = SINGLE + scratch[PIECES + length - 1]
-        return z
-    unit = 2.0**TABLE_BITS / sums[base]
-    per_word = 8 // narrow.itemsize
-    bounds, at = 4 * z, np.uint64(per_word * z + (n_paths * per_word >> 1))
-    arena[base + 1] = n_paths
-    bound = 0.5
-    n_arcs = np.uint64(0)
-    for k in range(n_paths):
-        bound += masses[MASSES + first + k] * unit
-        halves[bounds + k] = min(np.int64(bound), (1 << TABLE_BITS) - 1)
-        ends, s, before = np.uint64(scratch[ENDS + first + k]), np.uint64(0), n_arcs
-        while ends != np.uint64(0):
-            e = np.uint64(trailing_zeros(ends))
-            ends &= ends - ONE
-            piece = scratch[np.uint64(PIECES) + (s << np.uint64(COUNT_BITS) | e)]
-            if piece != UNKNOWN:
-                narrow[at + n_arcs] = piece
-                n_arcs += ONE
-            else:
-                for p in range(np.uint64(start) + s, np.uint64(start) + e + ONE):
-                    narrow[at + n_arcs] = byte_ids[values[p]]
-                    n_arcs += ONE
-            s = e + ONE
-        halves[bounds + n_paths + k] = before << np.uint64(COUNT_BITS) | (n_arcs - before - ONE)
-    return (np.int64(at + n_arcs) + per_word - 1) // per_word
+    count_mask = (ONE << count_bits) - ONE
+    known = True
+    scratch[COUNTS] = 1
+    for e in range(1, length + 1):
+        n = np.int64(0)
+        listed = np.uint64(found[lists + e])
+        first, count = np.int64(listed >> count_bits), np.int64(listed & count_mask)
+        if sums[z + e] != 0.0 and count == 0:
+            known &= spells
+            n = scratch[COUNTS + e - symbol_length(values, start + e, is_bytes)]
+        for arc in range(first, first + count):
+            s = e - (arc_words[3 * arc + 2] >> 32)
+            piece = np.int32(arc_words[3 * arc + 2])
+            known &= spells or sums[z + s] == 0.0 or (piece != UNKNOWN and piece != unk_id)
+            n += scratch[COUNTS + s]
+        scratch[COUNTS + e] = n
+    return scratch[COUNTS + length] if known and scratch[COUNTS + length] <= MOST_PATHS else np.int64(0)
 
 
 @njit(nogil=True, cache=True)
-def _list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes, scratch,
-                masses):  # fmt: skip
-    """List the paths to every position: those to where its arcs begin, shortest first, with these arcs behind them."""
+def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes, scratch,
+               masses):  # fmt: skip
+    """List the paths to every position: those to where its arcs begin, shortest first, with these arcs behind them.
+
+    scratch: what `count_paths` left there, to which the paths are added. masses: the same memory as float64.
+    """
     count_mask = (ONE << count_bits) - ONE
     scratch[FIRSTS], scratch[ENDS], masses[MASSES] = 0, 0, 1.0
     n = np.uint64(1)
@@ -115,26 +101,37 @@ def _list_paths(values, start, length, found, lists, count_bits, arc_weights, ar
 
 
 @njit(nogil=True, cache=True)
-def _fits(values, start, length, found, lists, count_bits, arc_words, is_bytes, unk_id, spells, sums, z,
-          n_paths):  # fmt: skip
-    """Whether a segment has at most MOST_PATHS paths, and all their arcs are known pieces or are spelled.
+def write_table(values, start, length, n_paths, byte_ids, arena, halves, narrow, base, unit, scratch, masses):
+    """Put the table of the paths listed, one or more, in place of the scores of the record at base; its end.
 
-    n_paths int64: becomes the number of paths to each position.
+    unit: how many units of a bound a mass of 1 is.
     """
-    count_mask = (ONE << count_bits) - ONE
-    n_paths[0] = 1
-    for e in range(1, length + 1):
-        n_paths[e] = 0
-        listed = np.uint64(found[lists + e])
-        first, count = np.int64(listed >> count_bits), np.int64(listed & count_mask)
-        if sums[z + e] != 0.0 and count == 0:
-            if not spells:
-                return False
-            n_paths[e] = n_paths[e - symbol_length(values, start + e, is_bytes)]
-        for arc in range(first, first + count):
-            s = e - (arc_words[3 * arc + 2] >> 32)
-            piece = np.int32(arc_words[3 * arc + 2])
-            if sums[z + s] != 0.0 and not spells and (piece == UNKNOWN or piece == unk_id):
-                return False
-            n_paths[e] += n_paths[s]
-    return n_paths[length] <= MOST_PATHS
+    z = base + HEAD
+    # No division: it has a way out of its own, for 0.
+    shift = 2 if narrow.itemsize == 2 else 1
+    first, bound = scratch[FIRSTS + length], 0.5
+    bounds, at, n_arcs = 4 * z, np.uint64((z << shift) + (n_paths << shift >> 1)), np.uint64(0)
+    for k in range(first, first + n_paths):
+        bound += masses[MASSES + k] * unit
+        ends, s, before = np.uint64(scratch[ENDS + k]), np.uint64(0), n_arcs
+        while ends != np.uint64(0):
+            e = np.uint64(trailing_zeros(ends))
+            ends &= ends - ONE
+            piece = scratch[np.uint64(PIECES) + (s << np.uint64(COUNT_BITS) | e)]
+            if piece != UNKNOWN:
+                narrow[at + n_arcs] = piece
+                n_arcs += ONE
+            else:
+                for p in range(np.uint64(start) + s, np.uint64(start) + e + ONE):
+                    narrow[at + n_arcs] = byte_ids[values[p]]
+                    n_arcs += ONE
+            s = e + ONE
+        halves[bounds] = min(np.int64(bound), (1 << TABLE_BITS) - 1)
+        halves[bounds + n_paths] = before << np.uint64(COUNT_BITS) | (n_arcs - before - ONE)
+        bounds += 1
+    arena[base + 1] = n_paths
+    top = (np.int64(at + n_arcs) + (1 << shift) - 1) >> shift
+    piece = scratch[PIECES + length - 1]
+    if n_paths == 1 and scratch[ENDS + first] == 1 << (length - 1) and piece != UNKNOWN:
+        arena[base + 1], top = SINGLE + piece, z
+    return top
