@@ -166,6 +166,18 @@ def test_every_code_point_is_as_in_sentencepiece(trained):
         assert_same(with_options(trained[rule]), [text])
 
 
+def test_every_three_bytes_between_characters_that_are_copied_are_as_in_sentencepiece(trained):
+    """Characters of three bytes are copied two at a time: these are the first of two, the second, and after three."""
+    copied = "水".encode()
+    units = [chr(point).encode("utf-8", "surrogatepass") for point in range(0x800, 0x10000)]
+    # Too short a character, one that is cut off, and continuations without a beginning.
+    units += [bytes([0xE0, 0x80 | high, 0x80]) for high in range(0x20)]
+    units += [b"\xe6\xb0a", b"\xe6aa", b"\xe6\xe6\x80", b"\xe6\xb0\xe6", b"\x80\x80\x80", b"\xf0\x9f\x98", b"a\x80\xe6"]
+    docs = [n * copied + unit + (2 + n) * copied for unit in units for n in (0, 1, 3)]
+    for rule in ("nmt_nfkc", "identity", "pairs"):
+        assert_same(with_options(trained[rule]), docs)
+
+
 def test_what_ends_a_run_of_letters_may_stand_anywhere_in_a_word_of_eight_bytes(trained):
     ends = [
         "",

@@ -11,6 +11,7 @@ from numba import njit
 from gpu_lattice.kernels.cpu.cuts import code_point
 from gpu_lattice.kernels.cpu.words import (
     HIGH_BITS,
+    LITTLE_ENDIAN,
     bytes_equal,
     bytes_outside,
     load_eight,
@@ -40,6 +41,11 @@ SPACE = 0x20
 ESCAPED_SPACE = "\u2581".encode()
 # Bytes that may be written beyond the end of what is meant.
 SLACK = 8
+# The bits of a word that tell whether it begins with two characters of three bytes, and what they are then.
+MARKS_OF_TWO, TWO_CHARACTERS = np.uint64(0xC0C0F0C0C0F0), np.uint64(0x8080E08080E0)
+THREE_BYTES = np.uint64(24)
+SHORTEST_OF_THREE = np.uint64(0x800)
+NOT_COPIED = np.uint8(LOOK_UP | REPLACED | FOLLOWS)
 
 
 class Symbols(NamedTuple):
@@ -211,16 +217,12 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
             byte = np.int64(values[i])
             kind, length = np.int64(LOOK_UP), 1
             if byte < 0x80:
-                if by_words and i <= last_word:
-                    word = load_eight(values, i)
-                    num_copied = min(_plain_bytes(word, stops), stop - i)
-                    store_eight(out, size, _folded(word) if folds else word)
-                    after_space = after_space and num_copied == 0
-                    i += num_copied
-                    size += num_copied
-                    if num_copied == 8 or i == stop:
-                        continue
-                    byte = np.int64(values[i])
+                if by_words:
+                    i, size, after_space = _copy_words(
+                        values, i, min(last_word, stop - 8), direct, stops, folds, space, space_bytes, remove_extra,
+                        out, size, after_space
+                    )  # fmt: skip
+                    byte = np.int64(values[i]) if i < stop else np.int64(0x80)
                     if byte >= 0x80:
                         continue
                 becomes = np.int64(direct[byte])
@@ -238,6 +240,12 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
                     i += 1
                     continue
             elif 0xC2 <= byte < 0xF0:
+                num_copied = _copy_pairs(values, i, min(last_word, stop - 6), kinds, out, size)
+                if num_copied > 0:
+                    after_space = False
+                    i += num_copied
+                    size += num_copied
+                    continue
                 second = np.int64(values[i + 1]) if i + 1 < stop else np.int64(0)
                 third = np.int64(values[i + 2]) if i + 2 < stop else np.int64(0)
                 character = (byte & 0x1F) << 6 | second & 0x3F
@@ -282,6 +290,62 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
         i_doc += 1
         out_offsets[i_doc - i_start] = size
     return i_doc
+
+
+@njit(nogil=True, cache=True)
+def _copy_words(values, i, last, direct, stops, folds, space, space_bytes, remove_extra, out, size, after_space):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Copy printable ASCII and spaces from i on, eight bytes at a time; returns the state after them.
+
+    last: where the last eight may begin.
+    """
+    is_plain = True
+    while is_plain and i <= last:
+        word = load_eight(values, i)
+        num_copied = _plain_bytes(word, stops)
+        store_eight(out, size, _folded(word) if folds else word)
+        after_space = after_space and num_copied == 0
+        i += num_copied
+        size += num_copied
+        is_plain = num_copied == 8
+        if not is_plain and direct[values[i]] == SPACE:
+            store_eight(out, size, space)
+            size += 0 if after_space else space_bytes
+            after_space = remove_extra
+            i += 1
+            is_plain = True
+    return i, size, after_space
+
+
+@njit(nogil=True, cache=True)
+def _copy_pairs(values, i, last, kinds, out, size):  # type: ignore[no-untyped-def]
+    """Copy characters of three bytes from i on, two at a time, while both are copied as they are; how many bytes.
+
+    last: where the last two may begin.
+    """
+    first = i
+    both = LITTLE_ENDIAN
+    while both and i <= last:
+        word = load_eight(values, i)
+        x, y = _code_point_of_three(word), _code_point_of_three(word >> THREE_BYTES)
+        both = (
+            (word & MARKS_OF_TWO == TWO_CHARACTERS)
+            & (min(x, y) >= SHORTEST_OF_THREE)
+            & ((kinds[x] | kinds[y]) & NOT_COPIED == 0)
+        )
+        store_eight(out, size, word)
+        i += 6 * both
+        size += 6 * both
+    return i - first
+
+
+@njit(nogil=True, cache=True)
+def _code_point_of_three(word):  # type: ignore[no-untyped-def]
+    """The code point of a character of three bytes that a word begins with."""
+    return (
+        (word & np.uint64(0x0F)) << np.uint64(12)
+        | (word & np.uint64(0x3F00)) >> np.uint64(2)
+        | (word >> np.uint64(16) & np.uint64(0x3F))
+    )
 
 
 @njit(nogil=True, cache=True)
