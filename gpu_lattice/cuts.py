@@ -38,8 +38,8 @@ class CutTable(NamedTuple):
     pairs  uint8 [65536], at 256 x + y: JOINED when some piece holds byte (or ASCII character) x followed by y,
            plus PAIR_PIECE when no context can make a cut between them
     keys   uint64 [2^k], open-addressing set of the longer contexts; 0 is an empty slot
-    cpu_pairs  uint8 [65536 + B], at 256 x + y: 1 when there may be a cut between bytes x and y, else 0; then the pilots
-               of B buckets of keys
+    cpu_pairs  uint8 [65536 + B], at 256 x + y: 1 when there may be a cut between bytes (or is one between ASCII
+               characters) x and y, else 0; then the pilots of B buckets of keys
     cpu_keys   uint64 [2^k], each longer context at the one slot that its hash and its bucket's pilot give, else NO_KEY
     """
 
@@ -65,8 +65,6 @@ def build_cut_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_by
             break
         capacity *= 4
     may_cut = (pairs < PAIR_PIECE).astype(np.uint8)
-    if not is_bytes:
-        may_cut.reshape(256, 256)[:, 0x80:0xC0] = 0
     # Each once: two that are equal would have no slots of their own in a table of any size.
     pilots, slots = _place_keys(np.unique(cpu_keys[:used]))
     return CutTable(pairs, keys, np.concatenate([may_cut, pilots]), slots)

@@ -47,7 +47,7 @@ def test_cuts_are_where_no_piece_agrees_with_the_symbols_around(data: Any, is_by
     expected = [e for e in [*expected, stop] if e > p]
     expected = expected[: 1 + sum(e < limit for e in expected)][:size]
     out = np.zeros(size, np.int64)
-    n = find_cuts(values, p, limit, start, stop, table.cpu_pairs, table.cpu_keys, is_bytes, out)
+    n = find_cuts(values, p, limit, start, stop, table.cpu_pairs, table.cpu_keys, is_bytes, out, 0)
     assert out[:n].tolist() == expected
 
 

@@ -3,17 +3,20 @@
 Reads the tables that gpu_lattice/cuts.py builds and at most two bytes, or one character, on either side of a position,
 all within one chunk: chunk boundaries are cuts of their own.
 
-Whether a position is a cut cannot be foreseen, so nothing here branches on it. One sweep writes every position that may
-be a cut, judged by the two bytes next to it; further sweeps keep those whose context no piece has. Each position is
-written, and the count goes up only if it is to stay.
+Whether a position is a cut cannot be foreseen, so nothing here branches on it: each position is written, and the count
+goes up only if it is to stay. In a text of characters one sweep judges where a character begins. In a text of bytes the
+first sweep keeps what may be a cut, judged by the two bytes next to it, and further ones that whose context no piece
+has.
 """
 
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.words import load_word, trailing_zeros
+from gpu_lattice.kernels.cpu.words import LANES, load_word, starts_of_characters, trailing_zeros
 
 N_PAIRS = 1 << 16
+ONE = np.uint64(1)
+ALL_LANES = np.uint64(LANES)
 # Not a key: neither are these bytes UTF-8, nor has a context such sizes.
 NO_KEY = np.uint64((1 << 64) - 1)
 
@@ -81,27 +84,28 @@ def slot_of(key, pilot, shift):
 
 
 @njit(nogil=True, cache=True)
-def find_cuts(values, p, limit, start, stop, pairs, keys, is_bytes, out):
-    """Write the cuts after p to out, in order, until one is at or after limit or out is full; returns their number.
+def find_cuts(values, p, limit, start, stop, pairs, keys, is_bytes, out, n):
+    """Append the cuts after p to out[n:], in order, until one is at or after limit or out is full; returns their end.
 
     start, stop: the chunk, p a boundary of symbols in it; stop counts as a cut. pairs, keys: cpu_pairs and cpu_keys of
     a CutTable. What follows the cuts in out is overwritten.
     """
-    # With one way out Numba drops the reference counts of the arrays, which would cost more than a short chunk.
-    n = np.int64(0)
+    # With one way out Numba drops the reference counts of the arrays, which would cost more than a short chunk. A slice
+    # for `out` would have one of its own.
+    first = n
     x = first_character(bytes_from(values, p))
-    more = len(out) > 0
+    more = n < len(out)
     while more:
         low = p + 1
         p = min(p + len(out) - n, max(limit, low), stop - 1)
-        last = _sweep_pairs(values, low, p + 1, pairs, out, n)
         if is_bytes:
+            last = _sweep_pairs(values, low, p + 1, pairs, out, n)
             last = _sweep_bytes(values, start, stop, 2, 1, pairs, keys, out, n, last)
             last = _sweep_bytes(values, start, stop, 1, 2, pairs, keys, out, n, last)
             n = _sweep_bytes(values, start, stop, 2, 2, pairs, keys, out, n, last)
         else:
-            n, x = _sweep_characters(values, x, pairs, keys, out, n, last)
-        more = n < len(out) and (n == 0 or out[n - 1] < limit)
+            n, x = _sweep_characters(values, low, p + 1, x, pairs, keys, out, n)
+        more = n < len(out) and (n == first or out[n - 1] < limit)
         if more and p == stop - 1:
             out[n] = stop
             n += 1
@@ -110,35 +114,50 @@ def find_cuts(values, p, limit, start, stop, pairs, keys, is_bytes, out):
 
 
 @njit(nogil=True, cache=True)
-def _sweep_pairs(values, low, high, pairs, out, n):
-    """Write those of low..high that may be cuts to out[n:]; returns where they end."""
+def _sweep_characters(values, low, high, x, pairs, keys, out, n):
+    """Append the cuts among low..high to out[n:]; returns where they end, and the character that begins last.
+
+    x: the character that begins before low.
+    """
+    bucket_shift, slot_shift = index_shift(len(pairs) - N_PAIRS), index_shift(len(keys))
     # Unsigned indices, here and below, spare the check for negative ones.
-    n = np.uint64(n)
-    for p in range(np.uint64(low), np.uint64(high)):
-        out[n] = p
-        n += np.uint64(pairs[np.uint64(values[p - np.uint64(1)]) << np.uint64(8) | np.uint64(values[p])])
-    return np.int64(n)
+    n, p, high = np.uint64(n), np.uint64(low), np.uint64(high)
+    while p < high:
+        starts = np.uint64(0)
+        if p + ALL_LANES <= np.uint64(len(values)):
+            starts = starts_of_characters(values, p)
+        else:
+            for q in range(p, high):
+                starts |= np.uint64(values[q] & 0xC0 != 0x80) << (q - p)
+        if high - p < ALL_LANES:
+            starts &= (ONE << (high - p)) - ONE
+        while starts != np.uint64(0):
+            q = p + np.uint64(trailing_zeros(starts))
+            starts &= starts - ONE
+            out[n] = q
+            before, at = np.uint64(values[q - ONE]), np.uint64(values[q])
+            # Runs of ASCII can be foreseen, and their table stays in the nearest cache.
+            if before | at < np.uint64(0x80):
+                n += np.uint64(pairs[before << np.uint64(8) | at])
+                x = at
+                continue
+            y = first_character(bytes_from(values, q))
+            key = key_of_characters(x, y)
+            x = y
+            pilot = np.uint64(pairs[np.uint64(N_PAIRS) + (key * GOLDEN >> bucket_shift)])
+            n += np.uint64(keys[slot_of(key, pilot, slot_shift)] != key)
+        p += ALL_LANES
+    return np.int64(n), x
 
 
 @njit(nogil=True, cache=True)
-def _sweep_characters(values, x, pairs, keys, out, first, last):
-    """Keep the cuts among out[first:last]; returns where they end, and the character that starts at the last position.
-
-    x: the character that starts before all of them. Every position next to a character beyond ASCII may be a cut, so
-    such a character, if it ends at one position, starts at the one before.
-    """
-    bucket_shift, slot_shift = index_shift(len(pairs) - N_PAIRS), index_shift(len(keys))
-    n = np.uint64(first)
-    for i in range(np.uint64(first), np.uint64(last)):
-        p = out[i]
-        before = np.uint64(values[np.uint64(p) - np.uint64(1)])
-        y = first_character(bytes_from(values, p))
-        key = key_of_characters(before if before < np.uint64(0x80) else x, y)
-        x = y
-        pilot = np.uint64(pairs[np.uint64(N_PAIRS) + (key * GOLDEN >> bucket_shift)])
+def _sweep_pairs(values, low, high, pairs, out, n):
+    """Append those of low..high that may be cuts, in a text of bytes, to out[n:]; returns where they end."""
+    n = np.uint64(n)
+    for p in range(np.uint64(low), np.uint64(high)):
         out[n] = p
-        n += np.uint64(keys[slot_of(key, pilot, slot_shift)] != key)
-    return np.int64(n), x
+        n += np.uint64(pairs[np.uint64(values[p - ONE]) << np.uint64(8) | np.uint64(values[p])])
+    return np.int64(n)
 
 
 @njit(nogil=True, cache=True)

@@ -39,7 +39,7 @@ def mark_cuts(low, high, values, chunk_offsets, chunk_ids, pairs, keys, is_bytes
         marks[start] = CHUNK | CUT
         p = start
         while p < stop:
-            n = find_cuts(values, p, stop, start, stop, pairs, keys, is_bytes, cuts)
+            n = find_cuts(values, p, stop, start, stop, pairs, keys, is_bytes, cuts, 0)
             for i in range(n):
                 p = cuts[i]
                 if p < stop:

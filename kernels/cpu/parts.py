@@ -69,7 +69,7 @@ def _part_end(values, start, chunk_offsets, chunk_ids, model, part_bytes):
         p += 1
     cut = np.empty(1, np.int64)
     while p < chunk_stop:
-        find_cuts(values, p, p + 1, chunk_start, chunk_stop, model.pairs, model.keys, model.is_bytes, cut)
+        find_cuts(values, p, p + 1, chunk_start, chunk_stop, model.pairs, model.keys, model.is_bytes, cut, 0)
         p = cut[0]
         if _ends_known(values, chunk_start, p, model.slots, model.piece_at, model.unk_id, model.is_bytes):
             return p

@@ -69,9 +69,9 @@ def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model,
         else:
             while chunk_offsets[i_chunk + 1] <= units[i]:
                 i_chunk += 1
-            found = find_cuts(values, units[i], units[i + 1], chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1],
-                              pairs, keys, is_bytes, segments[n + 1 :])  # fmt: skip
-            n, n_todo = _append_new(n, found, kinds, todo, n_todo)
+            end = find_cuts(values, units[i], units[i + 1], chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1],
+                            pairs, keys, is_bytes, segments, n + 1)  # fmt: skip
+            n, n_todo = _append_new(n, end - 1, kinds, todo, n_todo)
             i += 1
     n_todo = look_up_all(values, segments, todo, n_todo, hashes, words, slots, near, arena, places)
     return n, n_todo, n_units if n_new > 0 else np.int64(0)
@@ -144,12 +144,12 @@ def _append_known(units, unit_places, i, n_units, arena, segments, kinds, places
 
 
 @njit(nogil=True, cache=True)
-def _append_new(n, found, kinds, todo, n_todo):
-    """List `found` segments that are to be looked up; returns how many segments there are now, and are listed."""
-    for i in range(n, n + found):
+def _append_new(n, end, kinds, todo, n_todo):
+    """List segments n..end, which are to be looked up; returns how many segments there are now, and are listed."""
+    for i in range(n, end):
         kinds[i], todo[n_todo] = PLAIN, i
         n_todo += 1
-    return n + found, n_todo
+    return end, n_todo
 
 
 @njit(nogil=True, cache=True)

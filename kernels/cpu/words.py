@@ -57,6 +57,13 @@ def starts_of(values: Any, index: Any, character: Any) -> Any:
     return np.uint64(sum(int(values[index + i : index + i + 3].tobytes() == sought) << i for i in range(LANES)))
 
 
+def starts_of_characters(values: Any, index: Any) -> Any:
+    """A bit for each of the LANES positions from `index` on, the first one lowest: whether a character of UTF-8 begins
+    there. The caller sees to it that there are LANES bytes.
+    """
+    return np.uint64(sum(int(values[index + i] & 0xC0 != 0x80) << i for i in range(LANES)))
+
+
 def prefetch(array: Any, index: Any) -> None:
     """Have the processor fetch the cache line of an item that is read soon. Any index will do."""
 
@@ -69,6 +76,11 @@ def _compiled_at_most(array, index, limit):
 @overload(starts_of)
 def _compiled_starts_of(values, index, character):
     return lambda values, index, character: _starts_of(values, index, character)
+
+
+@overload(starts_of_characters)
+def _compiled_starts_of_characters(values, index):
+    return lambda values, index: _starts_of_characters(values, index)
 
 
 @overload(prefetch)
@@ -184,6 +196,20 @@ def _starts_of(typing_context, values, index, character):
         return builder.zext(builder.bitcast(found, ir.IntType(LANES)), ir.IntType(64))
 
     return types.uint64(values, types.intp, types.uint64), generate
+
+
+@intrinsic
+def _starts_of_characters(typing_context, values, index):
+    def generate(context, builder, signature, arguments):
+        byte, lanes = ir.IntType(8), ir.VectorType(ir.IntType(8), LANES)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), lanes.as_pointer())
+        # As signed numbers, 0x80 to 0xBF are those below -64.
+        lowest = ir.Constant(lanes, [byte(-64)] * LANES)
+        starts = builder.icmp_signed(">=", builder.load(address, align=1), lowest)
+        return builder.zext(builder.bitcast(starts, ir.IntType(LANES)), ir.IntType(64))
+
+    return types.uint64(values, types.intp), generate
 
 
 @intrinsic
