@@ -50,7 +50,8 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     positions, segment_ids = np.empty(longest, np.int64), np.empty(longest, np.uint64)
     ends = np.empty(longest, np.int64)
     odd, found = np.empty(longest, np.int64), np.empty(longest, np.int32)
-    ids = np.empty(max(16, (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
+    # Room for most texts: each growth would copy what there is. Pages that are never written take no memory.
+    ids = np.empty(max(16, num_samples * (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
     i_chunk = np.searchsorted(chunk_offsets, part_offsets[0], side="right") - 1
     low = 0
