@@ -39,12 +39,9 @@ def byte_ranges(offsets: NDArray[np.int64], threads: int = 1) -> list[tuple[int,
         [(0, 2), (2, 4)]
     """
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
-    n_ranges = max(size // RANGE_BYTES, min(size // LEAST_BYTES, threads))
-    if n_ranges <= 1:
-        return [(0, n)] if n else []
-    stops = np.searchsorted(offsets, offsets[0] + size * np.arange(1, n_ranges) // n_ranges, side="left")
-    bounds = np.unique(np.concatenate([[0], stops, [n]])).tolist()
-    return list(pairwise(bounds))
+    n_ranges = max(1, size // RANGE_BYTES, min(size // LEAST_BYTES, threads))
+    starts = np.searchsorted(offsets, offsets[0] + size * np.arange(1, n_ranges) // n_ranges).tolist()
+    return [(start, stop) for start, stop in pairwise([0, *starts, n]) if start < stop]
 
 
 def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], threads: int) -> list[T]:
