@@ -155,7 +155,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
         if total == 0.0:
             return k, stop
         sums[base], arena[base + 1] = total, 0
-        # What has calls with arrays counts references, unless they are calls like these, in which none is.
+        # Three calls and no function around them: Numba would count references to the arrays there for every segment.
         lists = start - origin - 1
         n_paths = np.int64(0)
         if length <= DRAW_BYTES:

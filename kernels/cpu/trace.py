@@ -4,8 +4,8 @@ The target at a segment's end is u * Z; below an arc that is chosen it is what i
 the arc's weight. It is drawn anew for each DRAW_BYTES from the segment's end (reference.py, sample).
 
 Arcs (pieces or UNKNOWN, or byte pieces where those always spell an unknown arc) are written in the order of the text.
-Segments that have more than one path are drawn: `drawn` lists them. Numbers are 53 bits of u, one for each of these;
-positions and segment_ids say where in its document it ends, and that document's id, for more of them.
+A segment of one path that is a piece is not drawn; `drawn` lists all others. Numbers are 53 bits of u, one for each of
+these; positions and segment_ids say where in its document it ends, and that document's id, for more of them.
 Source: Su Jianlin, https://kexue.fm/archives/9811.
 """
 
