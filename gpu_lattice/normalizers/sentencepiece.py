@@ -219,8 +219,7 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
             if byte < 0x80:
                 if by_words:
                     i, size, after_space = _copy_words(
-                        values, i, min(last_word, stop - 8), direct, stops, folds, space, space_bytes, remove_extra,
-                        out, size, after_space
+                        values, i, stop, direct, stops, folds, space, space_bytes, remove_extra, out, size, after_space
                     )  # fmt: skip
                     byte = np.int64(values[i]) if i < stop else np.int64(0x80)
                     if byte >= 0x80:
@@ -293,21 +292,22 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
 
 
 @njit(nogil=True, cache=True)
-def _copy_words(values, i, last, direct, stops, folds, space, space_bytes, remove_extra, out, size, after_space):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Copy printable ASCII and spaces from i on, eight bytes at a time; returns the state after them.
+def _copy_words(values, i, stop, direct, stops, folds, space, space_bytes, remove_extra, out, size, after_space):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Copy printable ASCII and spaces from i on, at most to stop, eight bytes at a time; returns the state after them.
 
-    last: where the last eight may begin.
+    What lies less than eight bytes before the end of all values is left.
     """
+    last = min(stop - 1, values.size - 8)
     is_plain = True
     while is_plain and i <= last:
         word = load_eight(values, i)
-        num_copied = _plain_bytes(word, stops)
+        num_copied = min(_plain_bytes(word, stops), stop - i)
         store_eight(out, size, _folded(word) if folds else word)
         after_space = after_space and num_copied == 0
         i += num_copied
         size += num_copied
         is_plain = num_copied == 8
-        if not is_plain and direct[values[i]] == SPACE:
+        if not is_plain and i < stop and direct[values[i]] == SPACE:
             store_eight(out, size, space)
             size += 0 if after_space else space_bytes
             after_space = remove_extra
