@@ -12,11 +12,10 @@ has.
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.words import LANES, load_word, starts_of_characters, trailing_zeros
+from gpu_lattice.kernels.cpu.words import N_LANES, load_word, starts_of_characters, trailing_zeros
 
 N_PAIRS = 1 << 16
 ONE = np.uint64(1)
-ALL_LANES = np.uint64(LANES)
 # Not a key: neither are these bytes UTF-8, nor has a context such sizes.
 NO_KEY = np.uint64((1 << 64) - 1)
 
@@ -124,12 +123,12 @@ def _sweep_characters(values, low, high, x, pairs, keys, out, n):
     n, p, high = np.uint64(n), np.uint64(low), np.uint64(high)
     while p < high:
         starts = np.uint64(0)
-        if p + ALL_LANES <= np.uint64(len(values)):
+        if p + N_LANES <= np.uint64(len(values)):
             starts = starts_of_characters(values, p)
         else:
             for q in range(p, high):
                 starts |= np.uint64(values[q] & 0xC0 != 0x80) << (q - p)
-        if high - p < ALL_LANES:
+        if high - p < N_LANES:
             starts &= (ONE << (high - p)) - ONE
         while starts != np.uint64(0):
             q = p + np.uint64(trailing_zeros(starts))
@@ -146,7 +145,7 @@ def _sweep_characters(values, low, high, x, pairs, keys, out, n):
             x = y
             pilot = np.uint64(pairs[np.uint64(N_PAIRS) + (key * GOLDEN >> bucket_shift)])
             n += np.uint64(keys[slot_of(key, pilot, slot_shift)] != key)
-        p += ALL_LANES
+        p += N_LANES
     return np.int64(n), x
 
 

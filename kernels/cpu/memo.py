@@ -242,7 +242,7 @@ def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
     arena[base - 2] = np.int64(load_word(values, start, stop))
     arena[base - 1] = np.int64(load_word(values, start + 8, stop))
     at = base - 4
-    for p in range(start + 16, stop, 8):
+    for p in range(start + 16, stop if lasts else start, 8):
         arena[at] = np.int64(load_word(values, p, stop))
         at -= 1
     slot = hashed & (SLOTS - 1)

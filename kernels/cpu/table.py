@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
+from gpu_lattice.kernels.cpu.forward import ONE, THREE, TWO
 from gpu_lattice.kernels.cpu.memo import HEAD, SINGLE
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES
 from gpu_lattice.kernels.cpu.words import trailing_zeros
@@ -24,8 +25,6 @@ COUNT_BITS = 4
 MOST_PATHS = 64
 MOST_ARCS = MOST_PATHS << COUNT_BITS
 TABLE_WORDS = (4 * MOST_PATHS + 4 * MOST_ARCS) // 8
-ONE = np.uint64(1)
-TWO = np.uint64(2)
 # Where the scratch has, for each position, how many paths there are to it, and where they begin; the piece of each arc
 # by its start and end; the arcs of each path, a bit for each end; and from MASSES on what each path weighs.
 COUNTS = 0
@@ -83,14 +82,14 @@ def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc
         if scratch[COUNTS + e] == 0:
             continue
         listed = np.uint64(found[lists + e])
-        arc, n_listed = np.uint64(3) * (listed >> count_bits), listed & count_mask
+        arc, n_listed = THREE * (listed >> count_bits), listed & count_mask
         # A list of none stands for an unknown arc.
         for _ in range(max(n_listed, ONE)):
             if n_listed > np.uint64(0):
                 piece, s, weight = np.int32(arc_words[arc + TWO]), e - (arc_words[arc + TWO] >> 32), arc_weights[arc]
             else:
                 piece, s, weight = np.int32(UNKNOWN), e - symbol_length(values, start + e, is_bytes), unk_weight
-            arc += np.uint64(3)
+            arc += THREE
             scratch[PIECES + (s << COUNT_BITS | e - 1)] = piece
             k = np.uint64(scratch[FIRSTS + s])
             for _ in range(np.uint64(scratch[COUNTS + s])):

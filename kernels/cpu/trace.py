@@ -19,7 +19,7 @@ from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES, to_uniform, un
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
 from gpu_lattice.kernels.cpu.segments import PLAIN
 from gpu_lattice.kernels.cpu.table import COUNT_BITS, TABLE_BITS
-from gpu_lattice.kernels.cpu.words import LANES, at_most, prefetch, trailing_zeros
+from gpu_lattice.kernels.cpu.words import N_LANES, at_most, prefetch, trailing_zeros
 
 # Items after a path's end that `trace_plain` may overwrite.
 MARGIN = 4
@@ -27,7 +27,6 @@ MARGIN = 4
 AHEAD = np.uint64(3)
 DROPPED = np.uint64(DRAW_BITS - TABLE_BITS)
 LAST_BOUND = np.uint64((1 << TABLE_BITS) - 1)
-ALL_LANES = np.uint64(LANES)
 COUNT_SHIFT = np.uint64(COUNT_BITS)
 COUNT_MASK = np.uint64((1 << COUNT_BITS) - 1)
 FOUR = np.uint64(4)
@@ -69,7 +68,7 @@ def trace_plain(values, segments, i, drawn, k_drawn, k_stop, kinds, places, aren
             bounds = FOUR * record
             limit = np.uint16(min(x + ONE, LAST_BOUND))
             k = below = np.uint64(trailing_zeros(~at_most(halves, bounds, limit)))
-            while below == ALL_LANES and k < n_paths:
+            while below == N_LANES and k < n_paths:
                 below = np.uint64(trailing_zeros(~at_most(halves, bounds + k, limit)))
                 k += below
             k = min(k, n_paths - ONE)

@@ -11,6 +11,7 @@ from numba.extending import intrinsic, overload
 
 LITTLE_ENDIAN = sys.byteorder == "little"
 LANES = 32
+N_LANES = np.uint64(LANES)
 
 ONES = np.uint64(0x0101010101010101)
 HIGH_BITS = np.uint64(0x8080808080808080)
