@@ -112,7 +112,7 @@ def find_cuts(values, p, limit, start, stop, pairs, keys, is_bytes, out, n):
     return n
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _sweep_characters(values, low, high, x, pairs, keys, out, n):
     """Append the cuts among low..high to out[n:]; returns where they end, and the character that begins last.
 
