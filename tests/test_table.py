@@ -36,13 +36,13 @@ class Segment:
         self.places = np.zeros(1, np.int64)
         self.values = np.frombuffer(text, np.uint8)
         self.bounds_of_segment = np.array([0, len(text)])
-        hashes, words, kinds = np.zeros(1, np.int64), np.zeros(2, np.int64), np.zeros(1, np.uint8)
+        hashes, words = np.zeros(1, np.int64), np.zeros(2, np.int64)
         z = np.empty(len(text) + 1), np.empty(len(text) + 1, np.int64)
         todo, found = np.zeros(1, np.int64), np.empty(len(text), np.int32)
         begin_group(self.memo.slots, self.memo.near, self.memo.used)
         hash_listed(self.values, self.bounds_of_segment, todo, 1, hashes, words)
         bad = _forward_listed(self.values, self.bounds_of_segment, todo, 1, hashes, words, self.model, self.memo, *z,
-                              kinds, self.places, found)  # fmt: skip
+                              self.places, found)  # fmt: skip
         self.has_path = bad < 0
         # Where its record is, whatever its place: the first of a memo.
         self.base = words_before(len(text))
@@ -66,7 +66,7 @@ class Segment:
         rows = []
         for number in numbers:
             *_, n_arcs, _ = trace_plain(
-                self.values, self.bounds_of_segment, 0, drawn, 0, n_drawn, np.zeros(1, np.uint8), zeros[:1] + place,
+                self.values, self.bounds_of_segment, 0, drawn, 0, n_drawn, zeros[:1] + place,
                 memo.arena, memo.sums, memo.cells, memo.halves, memo.narrow, np.array([number], np.uint64),
                 model.count_bits, model.arc_weights, model.arc_words, model.unk_inverse, model.unk_id, model.spells,
                 model.byte_ids, model.is_bytes, np.uint64(0), zeros[:1], np.zeros(1, np.uint64), 0, arcs, 0, ends, odd,

@@ -87,13 +87,14 @@ def _emit_run(values, start, stop, slots, piece_at, unk_id, byte_ids, look_up, i
 
 
 @njit(nogil=True, cache=True)
-def count_ids(segments, n_segments, ends, first, part_offsets, low, high, run_starts, run_lengths):
-    """Write where the ids of each of the parts low..high begin, and how many they are; the first begin at `first`."""
-    i = 0
+def count_ids(part_ends, ends, first, low, high, run_starts, run_lengths):
+    """Write where the ids of each of the parts low..high begin, and how many they are; the first begin at `first`.
+
+    part_ends: as `find_ends` (segments.py) writes it. ends[i]: where the ids of segment i end.
+    """
+    before = np.int64(0)
     for i_part in range(low, high):
-        before = first
-        run_starts[i_part] = before
-        while i < n_segments and segments[i] < part_offsets[i_part + 1]:
-            first = ends[i]
-            i += 1
-        run_lengths[i_part] = first - before
+        i = part_ends[i_part - low]
+        end = ends[i - 1] if i > before else first
+        run_starts[i_part], run_lengths[i_part] = first, end - first
+        first, before = end, i

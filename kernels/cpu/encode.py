@@ -15,7 +15,7 @@ from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
 from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, SINGLE, keep, look_up, place, place_of
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
-from gpu_lattice.kernels.cpu.segments import TOKEN, find_segments, keep_divided
+from gpu_lattice.kernels.cpu.segments import TOKEN, find_ends, find_segments, keep_divided
 from gpu_lattice.kernels.cpu.viterbi import best_path, follow, viterbi
 
 
@@ -29,10 +29,9 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
     n_docs = len(doc_offsets) - 1
     longest = max(GROUP_BYTES, np.max(np.diff(doc_offsets))) if n_docs else np.int64(0)
     segments, units = np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int64)
-    kinds = np.empty(longest, np.uint8)
     places, unit_places = np.empty(longest, np.int64), np.empty(longest, np.int64)
     hashes, words, todo = np.empty(longest, np.int64), np.empty(2 * longest, np.int64), np.empty(longest, np.int64)
-    ends, odd = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    ends, odd, doc_ends = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(n_docs, np.int64)
     back_arc, back_start = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int64)
     best, subtracted = np.empty(longest + 1, model.best_at.dtype), np.empty(longest + 1, model.best_at.dtype)
     run_starts, run_lengths = np.zeros((n_docs, 1), np.int64), np.zeros((n_docs, 1), np.int64)
@@ -47,14 +46,14 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
             i_chunk += 1
         n_segments, n_todo, n_units = find_segments(
             values, start, stop, chunk_offsets, chunk_ids, i_chunk, model, memo, units, unit_places, hashes, words,
-            segments, kinds, places, todo
+            segments, places, todo
         )  # fmt: skip
         ids = grown(ids, n_ids, n_ids + stop - start)
         first = n_ids
         _remember_listed(values, segments, todo, n_todo, hashes, words, places, model, memo)
-        keep_divided(values, units, unit_places, n_units, segments, kinds, places, hashes, words, todo, memo)
+        keep_divided(values, units, unit_places, n_units, segments, places, hashes, words, todo, memo)
         n_ids, n_odd, bad = _best_of_group(
-            values, segments, n_segments, kinds, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
+            values, segments, n_segments, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
             back_arc, back_start, ids, n_ids, ends, odd
         )  # fmt: skip
         if bad >= 0:
@@ -62,7 +61,8 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
         n_ids = emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_ids, i_chunk, model.slots,
                            model.piece_at, model.lengths, model.is_bytes, model.unk_id, model.byte_ids, model.look_up,
                            ids, first, n_ids, ends)  # fmt: skip
-        count_ids(segments, n_segments, ends, first, doc_offsets, low, high, run_starts[:, 0], run_lengths[:, 0])
+        find_ends(segments, doc_offsets, low, high, doc_ends)
+        count_ids(doc_ends, ends, first, low, high, run_starts[:, 0], run_lengths[:, 0])
         low = high
     return filled(ids, n_ids), run_starts, run_lengths, np.int64(-1)
 
@@ -81,7 +81,7 @@ def _remember_listed(values, segments, missing, n_missing, hashes, words, places
 
 
 @njit(nogil=True, cache=True)
-def _best_of_group(values, segments, n_segments, kinds, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
+def _best_of_group(values, segments, n_segments, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
                    back_arc, back_start, arcs, n, ends, odd):  # fmt: skip
     """Write the best path of every chunk to arcs[n:], with the end of every segment's.
 
@@ -95,7 +95,7 @@ def _best_of_group(values, segments, n_segments, kinds, places, chunk_offsets, i
     best[0] = 0
     total = best[0]
     while True:
-        i, i_chunk, n, n_odd, total = add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, arena,
+        i, i_chunk, n, n_odd, total = add_leading(segments, i, n_segments, chunk_offsets, i_chunk, places, arena,
                                                   sums, cells, piece_best, best_unk, reset, rounding, extreme, total,
                                                   arcs, n, ends, odd, n_odd)  # fmt: skip
         if i == n_segments:
@@ -114,7 +114,7 @@ def _best_of_group(values, segments, n_segments, kinds, places, chunk_offsets, i
 
 
 @njit(nogil=True, cache=True)
-def add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, arena, sums, cells, piece_best,
+def add_leading(segments, i, n_segments, chunk_offsets, i_chunk, places, arena, sums, cells, piece_best,
                 best_unk, reset, rounding, extreme, total, arcs, n, ends, odd, n_odd):  # fmt: skip
     """Take the remembered paths of segments i, i + 1, ... until one whose lead rounding could undo, or that has none.
 
@@ -127,7 +127,7 @@ def add_leading(segments, i, n_segments, kinds, chunk_offsets, i_chunk, places, 
         if p == chunk_offsets[i_chunk]:
             i_chunk += 1
             total = zero
-        if kinds[i] == TOKEN:
+        if places[i] == TOKEN:
             arcs[n] = TOKEN_ARC
             n += 1
             ends[i], odd[n_odd] = n, i

@@ -101,22 +101,24 @@ def begin_group(slots, near, used):
 
 
 @njit(nogil=True, cache=True)
-def find_near(values, segments, listed, n_listed, near, places):
-    """Write the places of the segments listed that are in `near`, NOWHERE for the others; only these remain listed.
-    Returns how many they are.
+def find_near(values, segments, i, n, longest, near, places, listed, n_listed):
+    """Write the places of segments i..n that are in `near` and not longer than `longest`, NOWHERE for the others, and
+    list those of the others that are not longer. Returns how many are listed.
     """
-    n_far = np.uint64(0)
-    for k in range(n_listed):
-        i = listed[k]
-        start, stop = segments[i], segments[i + 1]
+    # Unsigned indices spare the check for negative ones.
+    n_listed, stop = np.uint64(n_listed), segments[i]
+    for k in range(np.uint64(i), np.uint64(n)):
+        start, stop = stop, segments[k + np.uint64(1)]
+        length = stop - start
         word = load_word(values, start, stop)
         slot = near_slot(word)
         entry = near[slot + np.uint64(1)]
-        found = (near[slot] == np.int64(word)) & (entry >> 32 == stop - start)
-        places[i] = entry & 0xFFFFFFFF if found else NOWHERE
-        listed[n_far] = i
-        n_far += np.uint64(not found)
-    return np.int64(n_far)
+        fits = length <= longest
+        found = (near[slot] == np.int64(word)) & (entry >> 32 == length) & fits
+        places[k] = entry & 0xFFFFFFFF if found else NOWHERE
+        listed[n_listed] = k
+        n_listed += np.uint64(fits & (not found))
+    return np.int64(n_listed)
 
 
 @njit(nogil=True, cache=True)
@@ -196,7 +198,6 @@ def look_up_all(values, segments, listed, n_listed, hashes, words, slots, near, 
     how many they are.
     """
     n_missing = np.int64(0)
-    n_listed = find_near(values, segments, listed, n_listed, near, places)
     hash_listed(values, segments, listed, n_listed, hashes, words)
     k = look_up(values, segments, listed, 0, n_listed, hashes, words, slots, near, arena, places)
     while k < n_listed:

@@ -15,7 +15,7 @@ from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, SPARE, keep, look_up, pla
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
 from gpu_lattice.kernels.cpu.scaled import scaled
-from gpu_lattice.kernels.cpu.segments import PLAIN, SCALED, TOKEN, find_segments, keep_divided
+from gpu_lattice.kernels.cpu.segments import SCALED, TOKEN, find_ends, find_segments, keep_divided
 from gpu_lattice.kernels.cpu.table import SCRATCH_WORDS, TABLE_BITS, TABLE_WORDS, count_paths, list_paths, write_table
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain, trace_scaled
 from gpu_lattice.kernels.cpu.walk import find_lists
@@ -43,9 +43,9 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     z = np.empty(2 * longest + 1, np.float64)
     z_exponent = np.empty(2 * longest + 1, np.int64)
     segments, units = np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int64)
-    kinds = np.empty(longest, np.uint8)
     places, unit_places = np.empty(longest, np.int64), np.empty(longest, np.int64)
     hashes, words, todo = np.empty(longest, np.int64), np.empty(2 * longest, np.int64), np.empty(longest, np.int64)
+    part_ends = np.empty(n_parts, np.int64)
     drawn, numbers = np.empty(longest + 1, np.int64), np.empty(longest, np.uint64)
     positions, segment_ids = np.empty(longest, np.int64), np.empty(longest, np.uint64)
     ends = np.empty(longest, np.int64)
@@ -62,44 +62,45 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             i_chunk += 1
         n_segments, n_todo, n_units = find_segments(
             values, start, stop, chunk_offsets, chunk_ids, i_chunk, model, memo, units, unit_places, hashes, words,
-            segments, kinds, places, todo
+            segments, places, todo
         )  # fmt: skip
-        bad = _forward_listed(values, segments, todo, n_todo, hashes, words, model, memo, z, z_exponent, kinds, places,
+        bad = _forward_listed(values, segments, todo, n_todo, hashes, words, model, memo, z, z_exponent, places,
                               found)  # fmt: skip
         if bad >= 0:
             return ids, run_starts, run_lengths, scores, part_z, part_z_exponent, bad
-        keep_divided(values, units, unit_places, n_units, segments, kinds, places, hashes, words, todo, memo)
-        n_drawn = _find_drawn(segments, kinds, places, part_offsets, part_doc, low, high, doc_ids, doc_offsets, drawn,
-                              positions, segment_ids)  # fmt: skip
+        keep_divided(values, units, unit_places, n_units, segments, places, hashes, words, todo, memo)
+        find_ends(segments, part_offsets, low, high, part_ends)
+        n_drawn = _find_drawn(places, n_segments, drawn)
+        _find_positions(segments, drawn, n_drawn, part_ends, part_doc, low, high, doc_ids, doc_offsets, positions,
+                        segment_ids)  # fmt: skip
         for i_sample in range(num_samples):
             numbers_at(seed, positions, i_sample, segment_ids, n_drawn, numbers)
             ids = grown(ids, n_ids, n_ids + stop - start + MARGIN)
             first = n_ids
             n_ids, n_odd = _trace_group(
-                values, segments, n_segments, drawn, n_drawn, model, memo, z, z_exponent, kinds, places, numbers, seed,
+                values, segments, n_segments, drawn, n_drawn, model, memo, z, z_exponent, places, numbers, seed,
                 positions, segment_ids, i_sample, ids, n_ids, ends, odd, found
             )  # fmt: skip
             if scored:
-                _score_paths(segments, n_segments, ids, first, ends, part_offsets, low, high, model.scores,
-                             model.unk_score, scores[:, i_sample])  # fmt: skip
+                _score_paths(ids, first, ends, part_ends, low, high, model.scores, model.unk_score,
+                             scores[:, i_sample])  # fmt: skip
             n_ids = emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_ids, i_chunk, model.slots,
                                model.piece_at, model.lengths, model.is_bytes, model.unk_id, model.byte_ids,
                                model.look_up, ids, first, n_ids, ends)  # fmt: skip
-            count_ids(segments, n_segments, ends, first, part_offsets, low, high, run_starts[:, i_sample],
-                      run_lengths[:, i_sample])  # fmt: skip
+            count_ids(part_ends, ends, first, low, high, run_starts[:, i_sample], run_lengths[:, i_sample])
         if scored:
-            _partitions(segments, n_segments, memo.sums, z, z_exponent, kinds, places, model.piece_weights,
-                        part_offsets, low, part_z, part_z_exponent)  # fmt: skip
+            _partitions(segments, part_ends, memo.sums, z, z_exponent, places, model.piece_weights, low, high, part_z,
+                        part_z_exponent)  # fmt: skip
         low = high
     return filled(ids, n_ids), run_starts, run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
-def _forward_listed(values, segments, missing, n_missing, hashes, words, model, memo, z, z_exponent, kinds, places,
+def _forward_listed(values, segments, missing, n_missing, hashes, words, model, memo, z, z_exponent, places,
                     found):  # fmt: skip
     """Forward scores of the segments missing[:n_missing]; returns the end of one that no path reaches, or -1.
 
-    places[i] becomes the segment's place in the memo, or, for kind SCALED, where its scores begin in z.
+    places[i] becomes the segment's place in the memo, or SCALED - base where its scores are in z, from base on.
     found int32: scratch.
     """
     find_lists(values, segments, missing, n_missing, model.states, model.lists, found)
@@ -107,7 +108,7 @@ def _forward_listed(values, segments, missing, n_missing, hashes, words, model, 
     n_done = np.int64(0)
     while True:
         n_done, bad = _forward_new(values, segments, hashes, words, missing, n_done, n_missing, found, model, memo,
-                                   kinds, places)  # fmt: skip
+                                   places)  # fmt: skip
         if bad >= 0 or n_done == n_missing:
             return bad
         i = missing[n_done]
@@ -116,13 +117,13 @@ def _forward_listed(values, segments, missing, n_missing, hashes, words, model, 
                        scaled_top)  # fmt: skip
         if z[scaled_top + b - a] == 0.0:
             return b
-        kinds[i], places[i] = SCALED, scaled_top
+        places[i] = SCALED - scaled_top
         scaled_top += b - a + 1
         n_done += 1
 
 
 @njit(nogil=True, cache=True)
-def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, model, memo, kinds, places):
+def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, model, memo, places):
     """Do and keep the segments missing[k:n_missing], up to one that needs exponents.
 
     A record: Z; the number of paths in its table; the table. Or: Z; SINGLE + id. Or: Z; 0; the scores; then, as cells,
@@ -183,27 +184,33 @@ def _keep_lists(cells, at, found, first, length):
 
 
 @njit(nogil=True, cache=True)
-def _find_drawn(segments, kinds, places, part_offsets, part_doc, low, high, doc_ids, doc_offsets, drawn, positions,
-                segment_ids):  # fmt: skip
-    """List the segments of parts low..high but those of one path that is a piece: where in its document each of them
-    ends, and that document's id. Returns how many they are; behind them in the list is the number of all segments.
+def _find_drawn(places, n_segments, drawn):
+    """List the segments but those of one path that is a piece. Returns how many they are; behind them in the list is
+    the number of all segments.
     """
-    i = n = np.uint64(0)
-    for i_part in range(low, high):
-        i_doc = part_doc[i_part]
-        start, doc_id, stop = doc_offsets[i_doc], doc_ids[i_doc], part_offsets[i_part + 1]
-        p = segments[i]
-        while p < stop:
-            p = segments[i + ONE]
-            drawn[n], positions[n], segment_ids[n] = i, p - start, doc_id
-            n += np.uint64((kinds[i] != PLAIN) | (places[i] < DIRECT))
-            i += ONE
-    drawn[n] = i
+    n = np.uint64(0)
+    for i in range(np.uint64(n_segments)):
+        drawn[n] = i
+        n += np.uint64(places[i] < DIRECT)
+    drawn[n] = n_segments
     return np.int64(n)
 
 
 @njit(nogil=True, cache=True)
-def _trace_group(values, segments, n_segments, drawn, n_drawn, model, memo, z, z_exponent, kinds, places, numbers, seed,
+def _find_positions(segments, drawn, n_drawn, part_ends, part_doc, low, high, doc_ids, doc_offsets, positions,
+                    segment_ids):  # fmt: skip
+    """Write where in its document each of the segments listed ends, and that document's id."""
+    k = np.uint64(0)
+    for i_part in range(low, high):
+        i_doc = part_doc[i_part]
+        start, doc_id, end = doc_offsets[i_doc], doc_ids[i_doc], part_ends[i_part - low]
+        while k < np.uint64(n_drawn) and drawn[k] < end:
+            positions[k], segment_ids[k] = segments[drawn[k] + 1] - start, doc_id
+            k += ONE
+
+
+@njit(nogil=True, cache=True)
+def _trace_group(values, segments, n_segments, drawn, n_drawn, model, memo, z, z_exponent, places, numbers, seed,
                  positions, segment_ids, i_sample, arcs, n, ends, odd, found):  # fmt: skip
     """One path through the group, at arcs[n:]; returns (its end there, how many segments are odd)."""
     nodes, piece_at, weights, unk_weight = model.nodes, model.piece_at, model.weights, model.unk_weight
@@ -213,14 +220,14 @@ def _trace_group(values, segments, n_segments, drawn, n_drawn, model, memo, z, z
     arena, sums, cells, halves, narrow = memo.arena, memo.sums, memo.cells, memo.halves, memo.narrow
     i = k = n_odd = 0
     while True:
-        i, k, n, n_odd = trace_plain(values, segments, i, drawn, k, n_drawn, kinds, places, arena, sums, cells, halves,
+        i, k, n, n_odd = trace_plain(values, segments, i, drawn, k, n_drawn, places, arena, sums, cells, halves,
                                      narrow, numbers, count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells,
                                      byte_ids, is_bytes, seed, positions, segment_ids, i_sample, arcs, n, ends, odd,
                                      n_odd)  # fmt: skip
         if i == n_segments:
             return n, n_odd
         a, b = segments[i], segments[i + 1]
-        if kinds[i] == PLAIN:
+        if places[i] >= 0:
             # The table does not tell, its segment's arcs do.
             table = places[i]
             find_lists(values, segments, np.array([i]), 1, model.states, model.lists, found)
@@ -230,19 +237,19 @@ def _trace_group(values, segments, n_segments, drawn, n_drawn, model, memo, z, z
             arena[SPARE + 1] = 0
             places[i] = SPARE
             at = i
-            i, k, n, n_odd = trace_plain(values, segments, i, drawn, k, k + 1, kinds, places, arena, sums, cells,
+            i, k, n, n_odd = trace_plain(values, segments, i, drawn, k, k + 1, places, arena, sums, cells,
                                          halves, narrow, numbers, count_bits, arc_weights, arc_words, unk_inverse,
                                          unk_id, spells, byte_ids, is_bytes, seed, positions, segment_ids, i_sample,
                                          arcs, n, ends, odd, n_odd)  # fmt: skip
             places[at] = table
             continue
-        if kinds[i] == TOKEN:
+        if places[i] == TOKEN:
             arcs[n] = TOKEN_ARC
             n += 1
         else:
             n = trace_scaled(values, a, b, nodes, piece_at, weights, unk_weight, inverses, unk_inverse, spells,
-                             byte_ids, is_bytes, z, z_exponent, places[i], seed, segment_ids[k], b - positions[k],
-                             i_sample, arcs, n)  # fmt: skip
+                             byte_ids, is_bytes, z, z_exponent, SCALED - places[i], seed, segment_ids[k],
+                             b - positions[k], i_sample, arcs, n)  # fmt: skip
         odd[n_odd] = i
         n_odd += 1
         ends[i] = n
@@ -251,37 +258,33 @@ def _trace_group(values, segments, n_segments, drawn, n_drawn, model, memo, z, z
 
 
 @njit(nogil=True, cache=True)
-def _score_paths(segments, n_segments, arcs, k, ends, part_offsets, low, high, scores, unk_score, totals):
+def _score_paths(arcs, k, ends, part_ends, low, high, scores, unk_score, totals):
     """Write the sum of the scores of each part's path, from its first arc to its last, to totals[low:high]."""
-    i = 0
     for i_part in range(low, high):
         total = 0.0
-        while i < n_segments and segments[i] < part_offsets[i_part + 1]:
-            while k < ends[i]:
-                if arcs[k] >= 0:
-                    total += scores[arcs[k]]
-                elif arcs[k] == UNKNOWN:
-                    total += unk_score
-                k += 1
-            i += 1
+        while k < ends[part_ends[i_part - low] - 1]:
+            if arcs[k] >= 0:
+                total += scores[arcs[k]]
+            elif arcs[k] == UNKNOWN:
+                total += unk_score
+            k += 1
         totals[i_part] = total
 
 
 @njit(nogil=True, cache=True)
-def _partitions(segments, n_segments, sums, z, z_exponent, kinds, places, piece_weights, part_offsets, low, part_z,
-                part_z_exponent):  # fmt: skip
+def _partitions(segments, part_ends, sums, z, z_exponent, places, piece_weights, low, high, part_z, part_z_exponent):
     """Multiply the segments' partitions, from the first to the last, into (mantissa, exponent) of their parts."""
-    i_part = low
-    for i in range(n_segments):
-        while segments[i] >= part_offsets[i_part + 1]:
-            i_part += 1
-        length = segments[i + 1] - segments[i]
-        total, exponent = 1.0, part_z_exponent[i_part]
-        if kinds[i] == SCALED:
-            total = z[places[i] + length]
-            exponent += z_exponent[places[i] + length]
-        elif kinds[i] == PLAIN and places[i] >= DIRECT:
-            total = piece_weights[places[i] - DIRECT]
-        elif kinds[i] == PLAIN:
-            total = sums[places[i]]
-        part_z[i_part], part_z_exponent[i_part] = scaled(part_z[i_part] * total, exponent)
+    i = 0
+    for i_part in range(low, high):
+        while i < part_ends[i_part - low]:
+            at, total, exponent = places[i], 1.0, part_z_exponent[i_part]
+            if at >= DIRECT:
+                total = piece_weights[at - DIRECT]
+            elif at >= 0:
+                total = sums[at]
+            elif at != TOKEN:
+                end = SCALED - at + segments[i + 1] - segments[i]
+                total = z[end]
+                exponent += z_exponent[end]
+            part_z[i_part], part_z_exponent[i_part] = scaled(part_z[i_part] * total, exponent)
+            i += 1

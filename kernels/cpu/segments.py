@@ -16,6 +16,7 @@ from gpu_lattice.kernels.cpu.memo import (
     LASTING_WORDS,
     NOWHERE,
     begin_group,
+    find_near,
     hash_listed,
     keep,
     look_up,
@@ -24,13 +25,12 @@ from gpu_lattice.kernels.cpu.memo import (
 )
 from gpu_lattice.kernels.cpu.words import LANES, load_word, starts_of, trailing_zeros
 
-PLAIN = 0
-SCALED = 1
-TOKEN = 2
+# Places of what has no record: a chunk that is a token; SCALED - base, of scores with exponents (sample.py).
+TOKEN = -2
+SCALED = -3
 
-# The place of a unit that is a token.
-TOKEN_UNIT = -2
 LONGEST_UNIT = 24
+ANY_LENGTH = np.iinfo(np.int64).max
 WORD_START = np.uint64(0x8196E2)
 ONE = np.uint64(1)
 ALL_LANES = np.uint64((1 << LANES) - 1)
@@ -38,55 +38,56 @@ ALL_LANES = np.uint64((1 << LANES) - 1)
 
 @njit(nogil=True, cache=True)
 def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model, memo, units, unit_places, hashes,
-                  words, segments, kinds, places, todo):  # fmt: skip
+                  words, segments, places, todo):  # fmt: skip
     """Divide start..stop, boundaries of parts, into segments and look these up. Bases handed out before are void.
 
     Returns how many segments there are, how many of them have no record (todo lists those), and how many units there
     are, 0 if none of them is for `keep_divided`.
-    i_chunk: the chunk that holds the first byte. segments int64: their boundaries, start and stop included. kinds
-    uint8: PLAIN, or TOKEN for a chunk that is one (the forward stage makes SCALED of PLAIN where it must). places
-    int64: where a segment's record is in the memo. hashes[i], words[2 i]: of the segments listed.
-    units, unit_places int64, as long as segments and places: boundaries of units, and NOWHERE where cuts were looked
-    for.
+    i_chunk: the chunk that holds the first byte. segments int64: their boundaries, start and stop included. places
+    int64: of a segment, in the memo; NOWHERE, or TOKEN for a chunk that is one. hashes[i], words[2 i]: of the segments
+    listed. units, unit_places int64, as long as segments and places: boundaries of units, and NOWHERE where cuts were
+    looked for.
     """
     pairs, keys, is_bytes = model.pairs, model.keys, model.is_bytes
     slots, near, arena = memo.slots, memo.near, memo.arena
     begin_group(slots, near, memo.used)
-    n_units, n_todo = find_units(
-        values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.by_words, is_bytes, units, unit_places, todo
-    )  # fmt: skip
+    tokens, by_words = segments, model.by_words
+    n_units, n_tokens = find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words, units, tokens)
+    n_todo = find_near(values, units, 0, n_units, 0 if is_bytes else LONGEST_UNIT, near, unit_places, todo, 0)
     n_new = look_up_all(values, units, todo, n_todo, hashes, words, slots, near, arena, unit_places)
+    for k in range(n_tokens):
+        unit_places[tokens[k]] = TOKEN
     n = n_todo = i = np.int64(0)
     segments[0] = start
     while i < n_units:
         if unit_places[i] >= 0:
-            i, n = _append_known(units, unit_places, i, n_units, arena, segments, kinds, places, n)
-        elif unit_places[i] == TOKEN_UNIT:
-            kinds[n] = TOKEN
+            i, n = _append_known(units, unit_places, i, n_units, arena, segments, places, n)
+        elif unit_places[i] == TOKEN:
+            places[n] = TOKEN
             n += 1
             segments[n] = units[i + 1]
             i += 1
         else:
-            while chunk_offsets[i_chunk + 1] <= units[i]:
-                i_chunk += 1
-            end = find_cuts(values, units[i], units[i + 1], chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1],
-                            pairs, keys, is_bytes, segments, n + 1)  # fmt: skip
-            n, n_todo = _append_new(n, end - 1, kinds, todo, n_todo)
-            i += 1
+            first = n
+            while i < n_units and unit_places[i] == NOWHERE:
+                while chunk_offsets[i_chunk + 1] <= units[i]:
+                    i_chunk += 1
+                n = find_cuts(values, units[i], units[i + 1], chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1],
+                              pairs, keys, is_bytes, segments, n + 1) - 1  # fmt: skip
+                i += 1
+            n_todo = find_near(values, segments, first, n, ANY_LENGTH, near, places, todo, n_todo)
     n_todo = look_up_all(values, segments, todo, n_todo, hashes, words, slots, near, arena, places)
     return n, n_todo, n_units if n_new > 0 else np.int64(0)
 
 
 @njit(nogil=True, cache=True)
-def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words, is_bytes, units, places, todo):
-    """Write the boundaries of units, and NOWHERE or TOKEN_UNIT to places; todo lists those to be looked up.
+def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words, units, tokens):
+    """Write the boundaries of units, and list in tokens those that are one. Returns how many there are of each.
 
     by_words: no arc spans the start of a word, so that units begin there too.
-    Returns how many units there are, and how many are listed.
     """
-    longest = 0 if is_bytes else LONGEST_UNIT
     units[0] = start
-    n = n_todo = np.uint64(0)
+    n = n_tokens = np.uint64(0)
     p = start
     while p < stop:
         chunk_stop = min(chunk_offsets[i_chunk + 1], stop)
@@ -105,21 +106,19 @@ def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words,
             while bits != np.uint64(0):
                 q = last + 1 + trailing_zeros(bits)
                 bits &= bits - ONE
-                places[n], todo[n_todo] = NOWHERE, n
-                n_todo += np.uint64(q - p <= longest)
                 n += ONE
-                units[n] = p = q
+                units[n] = q
             last += LANES
-        places[n], todo[n_todo] = TOKEN_UNIT if is_token else NOWHERE, n
-        n_todo += np.uint64((chunk_stop - p <= longest) & (not is_token))
+        tokens[n_tokens] = n
+        n_tokens += np.uint64(is_token)
         n += ONE
         units[n] = p = chunk_stop
         i_chunk += 1
-    return np.int64(n), np.int64(n_todo)
+    return np.int64(n), np.int64(n_tokens)
 
 
 @njit(nogil=True, cache=True)
-def _append_known(units, unit_places, i, n_units, arena, segments, kinds, places, n):
+def _append_known(units, unit_places, i, n_units, arena, segments, places, n):
     """Append the segments of units i, i + 1, ... up to one without a record; returns that unit, and how many segments
     there are now."""
     p = segments[n]
@@ -130,12 +129,12 @@ def _append_known(units, unit_places, i, n_units, arena, segments, kinds, places
         base = np.uint64(at if at < DIRECT else 0)
         count = arena[base + ONE] - DIVIDED
         if count < 0 or base == np.uint64(0):
-            kinds[n], places[n] = PLAIN, at
+            places[n] = at
             n += ONE
             segments[n] = p = units[i + 1]
         else:
             for k in range(base + np.uint64(HEAD), base + np.uint64(HEAD) + np.uint64(count)):
-                kinds[n], places[n] = PLAIN, arena[k] & 0xFFFFFFFF
+                places[n] = arena[k] & 0xFFFFFFFF
                 n += ONE
                 p += arena[k] >> 32
                 segments[n] = p
@@ -144,16 +143,18 @@ def _append_known(units, unit_places, i, n_units, arena, segments, kinds, places
 
 
 @njit(nogil=True, cache=True)
-def _append_new(n, end, kinds, todo, n_todo):
-    """List segments n..end, which are to be looked up; returns how many segments there are now, and are listed."""
-    for i in range(n, end):
-        kinds[i], todo[n_todo] = PLAIN, i
-        n_todo += 1
-    return end, n_todo
+def find_ends(segments, part_offsets, low, high, part_ends):
+    """Write, from part_ends[0] on, the number of segments up to the end of each of the parts low..high."""
+    i = np.uint64(0)
+    for i_part in range(low, high):
+        stop = part_offsets[i_part + 1]
+        while segments[i] < stop:
+            i += ONE
+        part_ends[i_part - low] = i
 
 
 @njit(nogil=True, cache=True)
-def keep_divided(values, units, unit_places, n_units, segments, kinds, places, hashes, words, todo, memo):
+def keep_divided(values, units, unit_places, n_units, segments, places, hashes, words, todo, memo):
     """Keep the segments of the units, of several each, that had no record, unless a segment has none that lasts.
 
     n_units: as `find_segments` says, 0 where no unit was looked up in vain.
@@ -172,7 +173,7 @@ def keep_divided(values, units, unit_places, n_units, segments, kinds, places, h
         last = first
         lasts = True
         while segments[last] < units[i + 1]:
-            lasts &= kinds[last] == PLAIN and places[last] >= 0 and not LASTING_WORDS <= places[last] < DIRECT
+            lasts &= places[last] >= 0 and not LASTING_WORDS <= places[last] < DIRECT
             last += 1
         if not lasts or last == first + 1:
             continue

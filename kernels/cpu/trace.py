@@ -17,7 +17,6 @@ from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, THREE, TWO
 from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
-from gpu_lattice.kernels.cpu.segments import PLAIN
 from gpu_lattice.kernels.cpu.table import COUNT_BITS, TABLE_BITS
 from gpu_lattice.kernels.cpu.words import N_LANES, at_most, prefetch, trailing_zeros
 
@@ -34,11 +33,11 @@ DRAW_SHIFT = np.uint64(DRAW_BYTES.bit_length() - 1)
 
 
 @njit(nogil=True, cache=True)
-def trace_plain(values, segments, i, drawn, k_drawn, k_stop, kinds, places, arena, sums, cells, halves, narrow, numbers,
+def trace_plain(values, segments, i, drawn, k_drawn, k_stop, places, arena, sums, cells, halves, narrow, numbers,
                 count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells, byte_ids, is_bytes, seed, positions,
                 segment_ids, i_sample, arcs, n, ends, odd, n_odd):  # fmt: skip
-    """Trace segments i, i + 1, ... through their records, up to drawn[k_stop], or to one that is not PLAIN or whose
-    number is too close to a bound in its table.
+    """Trace segments i, i + 1, ... through their records, up to drawn[k_stop], or to one that has none or whose number
+    is too close to a bound in its table.
 
     Appends to arcs[n:], with the new number of arcs in ends[i], and to odd[n_odd:] the segments with unknown arcs. Arcs
     up to MARGIN after the last may be overwritten. k_drawn: of the first drawn segment that is not before i.
@@ -49,7 +48,7 @@ def trace_plain(values, segments, i, drawn, k_drawn, k_stop, kinds, places, aren
     i, n, per_word = np.uint64(i), np.uint64(n), np.uint64(8 // narrow.itemsize)
     k_drawn, k_stop = np.uint64(k_drawn), np.uint64(k_stop)
     high = np.uint64(drawn[k_stop])
-    while i < high and kinds[i] == PLAIN:
+    while i < high and places[i] >= 0:
         if places[i] >= DIRECT:
             arcs[n] = places[i] - DIRECT
             n += ONE
