@@ -134,13 +134,14 @@ def _sweep_characters(values, low, high, x, pairs, keys, out, n):
             q = p + np.uint64(trailing_zeros(starts))
             starts &= starts - ONE
             out[n] = q
-            before, at = np.uint64(values[q - ONE]), np.uint64(values[q])
+            word = bytes_from(values, q)
+            at = word & np.uint64(0xFF)
             # Runs of ASCII can be foreseen, and their table stays in the nearest cache.
-            if before | at < np.uint64(0x80):
-                n += np.uint64(pairs[before << np.uint64(8) | at])
+            if x | at < np.uint64(0x80):
+                n += np.uint64(pairs[x << np.uint64(8) | at])
                 x = at
                 continue
-            y = first_character(bytes_from(values, q))
+            y = first_character(word)
             key = key_of_characters(x, y)
             x = y
             pilot = np.uint64(pairs[np.uint64(N_PAIRS) + (key * GOLDEN >> bucket_shift)])
