@@ -118,6 +118,7 @@ def _sweep_characters(values, low, high, x, pairs, keys, out, n):
 
     x: the character that begins before low.
     """
+    # Inlined, for a call to it would have `find_cuts` count references.
     bucket_shift, slot_shift = index_shift(len(pairs) - N_PAIRS), index_shift(len(keys))
     # Unsigned indices, here and below, spare the check for negative ones.
     n, p, high = np.uint64(n), np.uint64(low), np.uint64(high)

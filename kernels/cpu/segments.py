@@ -51,6 +51,7 @@ def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model,
     pairs, keys, is_bytes = model.pairs, model.keys, model.is_bytes
     slots, near, arena = memo.slots, memo.near, memo.arena
     begin_group(slots, near, memo.used)
+    # Tokens are listed where segments are written after them.
     tokens, by_words = segments, model.by_words
     n_units, n_tokens = find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words, units, tokens)
     n_todo = find_near(values, units, 0, n_units, 0 if is_bytes else LONGEST_UNIT, near, unit_places, todo, 0)
