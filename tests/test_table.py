@@ -1,4 +1,4 @@
-"""For every number, a table of paths picks what a trace through the segment's arcs picks, and reference.py with it."""
+"""For every number, a table of paths picks what a trace through the segment's nodes picks, and reference.py with it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels import reference
 from gpu_lattice.kernels.cpu.forward import forward
-from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, SINGLE, SPARE, begin_group, hash_listed, new_memo, words_before
+from gpu_lattice.kernels.cpu.memo import (
+    DIRECT,
+    HEAD,
+    NODES,
+    SINGLE,
+    SPARE,
+    begin_group,
+    hash_listed,
+    new_memo,
+    words_before,
+)
+from gpu_lattice.kernels.cpu.nodes import trace_nodes, write_nodes
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES
 from gpu_lattice.kernels.cpu.sample import _forward_listed
 from gpu_lattice.kernels.cpu.table import TABLE_BITS
@@ -27,7 +38,7 @@ LAST = 2**DRAW_BITS - 1
 
 
 class Segment:
-    """One segment of a vocabulary's, with its record in a memo: a table if it has few paths, else scores and lists."""
+    """One segment of a vocabulary's, with its record in a memo: a table if it has few paths, else nodes."""
 
     def __init__(self, tokenizer: Tokenizer, text: bytes, alpha: float, n_ids: int = 0) -> None:
         self.tokenizer, self.text, self.alpha = tokenizer, text, alpha
@@ -53,38 +64,42 @@ class Segment:
         n_paths = int(self.memo.arena[self.base + 1])
         return [] if n_paths >= SINGLE else self.memo.halves[4 * (self.base + HEAD) :][: max(0, n_paths - 1)].tolist()
 
-    def trace(self, numbers: Sequence[int], by_arcs: bool = False) -> list[list[int]]:
-        """The arcs that each number gives, by the segment's record or by its arcs; [] where its table cannot tell."""
-        n, length = len(numbers), len(self.text)
+    def trace(self, numbers: Sequence[int], by_nodes: bool = False) -> list[list[int]]:
+        """The arcs that each number gives, by the segment's record or by its nodes; [] where its table cannot tell."""
+        length = len(self.text)
         memo, model = self.memo, self.model
-        place = self._record_of_arcs() if by_arcs else int(self.places[0])
-        zeros = np.zeros(n, np.int64)
+        place = self._record_of_nodes() if by_nodes else int(self.places[0])
+        zeros = np.zeros(1, np.int64)
         arcs, ends, odd = np.empty(length + MARGIN, np.int32), np.zeros(1, np.int64), np.zeros(1, np.int64)
+        paths = np.empty(length + MARGIN, np.int32)
         # The segment is drawn unless its place says all.
         n_drawn = int(place < DIRECT)
         drawn = np.array([1 - n_drawn, 1])
         rows = []
         for number in numbers:
+            bits = np.array([number], np.uint64)
+            trace_nodes(
+                self.values, self.bounds_of_segment, drawn, zeros, int(NODES <= place < DIRECT), zeros + place,
+                memo.arena, memo.sums, bits, model.inverses, model.unk_inverse, model.unk_id, model.spells,
+                model.byte_ids, np.uint64(0), zeros, np.zeros(1, np.uint64), 0, paths, ends
+            )  # fmt: skip
             *_, n_arcs, _ = trace_plain(
-                self.values, self.bounds_of_segment, 0, drawn, 0, n_drawn, zeros[:1] + place,
-                memo.arena, memo.sums, memo.cells, memo.halves, memo.narrow, np.array([number], np.uint64),
-                model.count_bits, model.arc_weights, model.arc_words, model.unk_inverse, model.unk_id, model.spells,
-                model.byte_ids, model.is_bytes, np.uint64(0), zeros[:1], np.zeros(1, np.uint64), 0, arcs, 0, ends, odd,
-                0
+                self.bounds_of_segment, 0, drawn, 0, n_drawn, zeros + place, memo.arena, memo.halves, memo.narrow,
+                bits, paths, arcs, 0, ends, odd, 0
             )  # fmt: skip
             rows.append(arcs[:n_arcs].tolist())
         return rows
 
-    def _record_of_arcs(self) -> int:
+    def _record_of_nodes(self) -> int:
         memo, model, length = self.memo, self.model, len(self.text)
         found = np.empty(length, np.int32)
         find_lists(self.values, self.bounds_of_segment, np.zeros(1, np.int64), 1, model.states, model.lists, found)
         memo.sums[SPARE] = forward(self.values, 0, length, found, 0, model.count_bits, model.arc_weights,
                                    model.arc_words, model.unk_weight, model.is_bytes, model.z_low, model.z_high,
                                    memo.sums, SPARE + HEAD)  # fmt: skip
-        memo.arena[SPARE + 1] = 0
-        memo.cells[2 * (SPARE + HEAD + length + 1) :][:length] = found
-        return SPARE
+        write_nodes(self.values, 0, length, found, -1, model.count_bits, model.arc_weights, model.arc_words,
+                    model.is_bytes, memo.arena, memo.sums, memo.cells, SPARE)  # fmt: skip
+        return NODES + SPARE
 
 
 @st.composite
@@ -130,7 +145,7 @@ def test_each_unknown_byte_of_a_vocabulary_of_bytes_is_an_arc_of_its_own() -> No
 
 @settings(deadline=None, max_examples=200)
 @given(segments() | spelled_segments(), st.lists(st.integers(0, LAST), max_size=50))
-def test_a_table_picks_what_the_trace_through_the_arcs_picks(segment: Segment, numbers: list[int]) -> None:
+def test_a_table_picks_what_the_trace_through_the_nodes_picks(segment: Segment, numbers: list[int]) -> None:
     steps = (-2 * UNIT, -UNIT - 1, -UNIT, -1, 0, 1, UNIT - 1, UNIT)
     close = [bound * UNIT + step for bound in segment.bounds for step in steps]
     numbers = [*numbers, 0, 1, LAST - 1, LAST, *(n for n in close if 0 <= n <= LAST)]

@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 from numba import njit
 
 from gpu_lattice.kernels.cpu.words import (
+    BOUNDS,
+    ITEMS,
     LANES,
+    SUMS,
+    above,
     LITTLE_ENDIAN,
     ONES,
     at_most,
+    copy_items,
     bytes_equal,
     bytes_outside,
     load_eight,
@@ -99,11 +104,42 @@ def compiled_at_most(items, first, limit):
 
 @pytest.mark.parametrize("mask", [compiled_at_most, at_most])
 def test_each_lane_is_compared_with_the_limit(mask):
-    items = np.random.default_rng(3).integers(0, 1 << 16, 4 * LANES).astype(np.uint16)
-    for first in (0, 1, LANES + 3, 3 * LANES):
+    items = np.random.default_rng(3).integers(0, 1 << 16, 4 * BOUNDS).astype(np.uint16)
+    for first in (0, 1, BOUNDS + 3, 3 * BOUNDS):
         for limit in (0, 1, 0x7FFF, 0x8000, 0xFFFF, *items[first : first + 3]):
-            expected = sum(int(items[first + i] <= limit) << i for i in range(LANES))
+            expected = sum(int(items[first + i] <= limit) << i for i in range(BOUNDS))
             assert int(mask(items, first, np.uint16(limit))) == expected
+
+
+@njit
+def compiled_above(items, first, limit):
+    return above(items, first, limit)
+
+
+@pytest.mark.parametrize("mask", [compiled_above, above])
+def test_each_sum_is_compared_with_the_limit(mask):
+    items = np.sort(np.random.default_rng(4).random(4 * SUMS))
+    for first in (0, 1, SUMS + 3, 3 * SUMS):
+        for limit in (-1.0, 0.0, 2.0, *items[first : first + SUMS], *np.nextafter(items[first : first + SUMS], 0)):
+            expected = sum(int(items[first + i] > limit) << i for i in range(SUMS))
+            assert int(mask(items, first, limit)) == expected
+
+
+@njit
+def compiled_copy_items(source, index, target, at):
+    copy_items(source, index, target, at)
+
+
+@pytest.mark.parametrize("copy", [compiled_copy_items, copy_items])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_items_are_copied_and_none_beside_them(copy, dtype):
+    source = np.random.default_rng(5).integers(0, 1 << 16, 4 * ITEMS).astype(dtype)
+    for index in (0, 3, 3 * ITEMS):
+        target = np.full(3 * ITEMS, -1, np.int32)
+        copy(source, index, target, ITEMS - 1)
+        expected = np.full(3 * ITEMS, -1)
+        expected[ITEMS - 1 : 2 * ITEMS - 1] = source[index : index + ITEMS]
+        assert target.tolist() == expected.tolist()
 
 
 @njit

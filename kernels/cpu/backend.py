@@ -17,6 +17,7 @@ from gpu_lattice.kernels.cpu.assemble import log_probs, place_around, place_runs
 from gpu_lattice.kernels.cpu.encode import encode_docs
 from gpu_lattice.kernels.cpu.lattice_build import CHUNK, CUT
 from gpu_lattice.kernels.cpu.memo import Memo, forget, new_memo
+from gpu_lattice.kernels.cpu.nodes import MOST_IDS
 from gpu_lattice.kernels.cpu.parts import PART_BYTES, filled_documents, plan_parts
 from gpu_lattice.kernels.cpu.sample import sample_parts
 from gpu_lattice.parallel import byte_ranges, map_ranges
@@ -290,6 +291,8 @@ class CpuBackend:
 
     def _build_sample_model(self, alpha: float) -> SampleModel:
         vocabulary, trie, automaton = self.vocabulary, self._trie, self._automaton
+        if len(vocabulary) > MOST_IDS:
+            raise ValueError(f"a vocabulary of {len(vocabulary):,} ids: samples on the CPU take at most {MOST_IDS:,}")
         weights = arc_weights(vocabulary, alpha)
         used = weights[weights > 0]
         # A step through the trie reads base, check and weight: 16 bytes of one cache line.

@@ -33,13 +33,20 @@ NEAR = 1 << 13
 NEAR_SHIFT = np.uint64(65 - NEAR.bit_length())
 NEAR_BYTES = 8
 
+# Words of a cache line.
+LINE = 8
+
 # Words of a record before what its stage writes: a number, and a count or one of these.
 HEAD = 2
-# SINGLE + id: the segment has one path, of one arc. DIVIDED + count: a text of so many segments (segments.py).
+# SINGLE + id: the segment has one path, of one arc. DIVIDED + count: a text of so many segments (segments.py). NODED +
+# count: nodes.py.
 SINGLE = 1 << 32
 DIVIDED = 1 << 33
+NODED = 1 << 34
 
-# A place is where a record begins, or DIRECT + id: of a single one nothing else is asked.
+# A place is where a record begins; or NODES + that, for a noded one; or DIRECT + id: of a single one nothing else is
+# asked.
+NODES = 1 << 30
 DIRECT = 1 << 31
 NOWHERE = -1
 
@@ -70,7 +77,7 @@ class Memo(NamedTuple):
 
 def new_memo(n_ids: int = 0) -> Memo:
     """An empty memo. n_ids: the size of the vocabulary whose paths tables are to hold."""
-    arena = np.empty(SPARE + SPARE_WORDS, np.int64)
+    arena = _at_a_line(SPARE + SPARE_WORDS)
     memo = Memo(
         slots=np.empty(SLOTS, np.int64),
         near=np.empty(2 * (NEAR + 1), np.int64),
@@ -83,6 +90,13 @@ def new_memo(n_ids: int = 0) -> Memo:
     )
     forget(memo)
     return memo
+
+
+def _at_a_line(n: int) -> np.ndarray:
+    """An empty int64 array that begins with a cache line."""
+    array = np.empty(n + LINE, np.int64)
+    first = -(array.ctypes.data >> 3) % LINE
+    return array[first : first + n]
 
 
 def forget(memo: Memo) -> None:
@@ -161,9 +175,9 @@ def look_up(values, segments, listed, k, n_listed, hashes, words, slots, near, a
     # With one way out Numba drops the reference counts of the arrays, here and in what is called for each segment.
     found = True
     while k < n_listed and found:
-        if k + 12 < n_listed:
-            prefetch(slots, hashes[listed[k + 12]] & (SLOTS - 1))
-            prefetch(arena, (slots[hashes[listed[k + 6]] & (SLOTS - 1)] & 0xFFFFFFFF) - 2)
+        if k + 20 < n_listed:
+            prefetch(slots, hashes[listed[k + 20]] & (SLOTS - 1))
+            prefetch(arena, (slots[hashes[listed[k + 10]] & (SLOTS - 1)] & 0xFFFFFFFF) - 2)
         i = listed[k]
         hashed = hashes[i]
         slot = hashed & (SLOTS - 1)
@@ -210,7 +224,8 @@ def look_up_all(values, segments, listed, n_listed, hashes, words, slots, near, 
 @njit(nogil=True, cache=True)
 def place_of(base, count):
     """The place of a record with this second word."""
-    return base if count >> 32 != 1 else DIRECT + (count & 0xFFFFFFFF)
+    of_record = base if count < NODED else NODES + base
+    return of_record if count >> 32 != 1 else DIRECT + (count & 0xFFFFFFFF)
 
 
 @njit(nogil=True, cache=True)
@@ -220,12 +235,14 @@ def place(length, most, used):
     Returns (base, whether it lasts); base is -1 where there is no room, or the text is too long.
     """
     n_before = words_before(length)
-    most += n_before
+    most += n_before + LINE
     lasts = length <= LASTING_BYTES
     if lasts and (used[TOP] + most > LASTING_WORDS or 2 * used[ENTRIES] >= SLOTS):
         used[FULL] = 1
     lasts = lasts and not used[FULL]
     at = used[TOP] if lasts else used[LONG_TOP]
+    # What a look-up reads, up to the second word, is within one line.
+    at += -at % LINE if at % LINE + n_before + HEAD > LINE else 0
     fits = length <= LONGEST_BYTES and (lasts or at + most <= SPARE)
     return at + n_before if fits else np.int64(-1), lasts
 

@@ -11,7 +11,8 @@ from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
 from gpu_lattice.kernels.cpu.forward import ONE, forward, forward_scaled
-from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, SPARE, keep, look_up, place, place_of
+from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, NODES, SPARE, keep, look_up, place, place_of
+from gpu_lattice.kernels.cpu.nodes import trace_nodes, room_for_nodes, write_nodes
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
 from gpu_lattice.kernels.cpu.scaled import scaled
@@ -50,6 +51,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     positions, segment_ids = np.empty(longest, np.int64), np.empty(longest, np.uint64)
     ends = np.empty(longest, np.int64)
     odd, found = np.empty(longest, np.int64), np.empty(longest, np.int32)
+    traced, paths = np.empty(longest, np.int64), np.empty(longest + MARGIN, np.int32)
     # Room for most texts: each growth would copy what there is. Pages that are never written take no memory.
     ids = np.empty(max(16, num_samples * (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
@@ -70,7 +72,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             return ids, run_starts, run_lengths, scores, part_z, part_z_exponent, bad
         keep_divided(values, units, unit_places, n_units, segments, places, hashes, words, todo, memo)
         find_ends(segments, part_offsets, low, high, part_ends)
-        n_drawn = _find_drawn(places, n_segments, drawn)
+        n_drawn, n_traced = _find_drawn(places, n_segments, drawn, traced)
         _find_positions(segments, drawn, n_drawn, part_ends, part_doc, low, high, doc_ids, doc_offsets, positions,
                         segment_ids)  # fmt: skip
         for i_sample in range(num_samples):
@@ -78,8 +80,8 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             ids = grown(ids, n_ids, n_ids + stop - start + MARGIN)
             first = n_ids
             n_ids, n_odd = _trace_group(
-                values, segments, n_segments, drawn, n_drawn, model, memo, z, z_exponent, places, numbers, seed,
-                positions, segment_ids, i_sample, ids, n_ids, ends, odd, found
+                values, segments, n_segments, drawn, n_drawn, traced, n_traced, model, memo, z, z_exponent, places,
+                numbers, seed, positions, segment_ids, i_sample, ids, n_ids, ends, odd, found, paths
             )  # fmt: skip
             if scored:
                 _score_paths(ids, first, ends, part_ends, low, high, model.scores, model.unk_score,
@@ -126,8 +128,7 @@ def _forward_listed(values, segments, missing, n_missing, hashes, words, model, 
 def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, model, memo, places):
     """Do and keep the segments missing[k:n_missing], up to one that needs exponents.
 
-    A record: Z; the number of paths in its table; the table. Or: Z; SINGLE + id. Or: Z; 0; the scores; then, as cells,
-    the lists of arcs.
+    A record: Z; the number of paths in its table; the table. Or: Z; SINGLE + id. Or: Z; NODED + a number; nodes.
     Returns (the first that is not done, the end of one that no path reaches or -1).
     """
     table, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
@@ -146,7 +147,9 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
             continue
         start, stop = segments[i], segments[i + 1]
         length = stop - start
-        base, lasts = place(length, HEAD + max(2 * length + 1, TABLE_WORDS), used)
+        lists = start - origin - 1
+        most = max(HEAD + TABLE_WORDS, room_for_nodes(found, lists, length, count_bits))
+        base, lasts = place(length, most, used)
         if base < 0:
             break
         total = forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes,
@@ -156,8 +159,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
         if total == 0.0:
             return k, stop
         sums[base], arena[base + 1] = total, 0
-        # Three calls and no function around them: Numba would count references to the arrays there for every segment.
-        lists = start - origin - 1
+        # Calls and no function around them: Numba would count references to the arrays there for every segment.
         n_paths = np.int64(0)
         if length <= DRAW_BYTES:
             n_paths = count_paths(values, start, length, found, lists, count_bits, arc_words, is_bytes, unk_id, spells,
@@ -168,7 +170,10 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
             top = write_table(values, start, length, n_paths, byte_ids, arena, halves, narrow, base,
                               2.0**TABLE_BITS / total, scratch, masses)  # fmt: skip
         else:
-            top = _keep_lists(cells, base + HEAD + length + 1, found, lists + 1, length)
+            top = write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena,
+                              sums, cells, base)  # fmt: skip
+            if top < 0:
+                break
         keep(values, start, stop, hashes[i], base, top, lasts, table, arena, used)
         places[i] = place_of(base, arena[base + 1])
         k += 1
@@ -176,24 +181,19 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
 
 
 @njit(nogil=True, cache=True)
-def _keep_lists(cells, at, found, first, length):
-    """Copy the lists found[first:first + length] to the cells of the words from `at` on; returns where they end."""
-    for j in range(length):
-        cells[2 * at + j] = found[first + j]
-    return at + ((length + 1) >> 1)
-
-
-@njit(nogil=True, cache=True)
-def _find_drawn(places, n_segments, drawn):
-    """List the segments but those of one path that is a piece. Returns how many they are; behind them in the list is
-    the number of all segments.
+def _find_drawn(places, n_segments, drawn, traced):
+    """List the segments but those of one path that is a piece, and in traced which of these have nodes. Returns how
+    many they are; behind them in the first list is the number of all segments.
     """
-    n = np.uint64(0)
+    n = n_traced = np.uint64(0)
     for i in range(np.uint64(n_segments)):
         drawn[n] = i
         n += np.uint64(places[i] < DIRECT)
     drawn[n] = n_segments
-    return np.int64(n)
+    for k in range(n):
+        traced[n_traced] = k
+        n_traced += np.uint64(places[drawn[k]] >= NODES)
+    return np.int64(n), np.int64(n_traced)
 
 
 @njit(nogil=True, cache=True)
@@ -210,20 +210,21 @@ def _find_positions(segments, drawn, n_drawn, part_ends, part_doc, low, high, do
 
 
 @njit(nogil=True, cache=True)
-def _trace_group(values, segments, n_segments, drawn, n_drawn, model, memo, z, z_exponent, places, numbers, seed,
-                 positions, segment_ids, i_sample, arcs, n, ends, odd, found):  # fmt: skip
+def _trace_group(values, segments, n_segments, drawn, n_drawn, traced, n_traced, model, memo, z, z_exponent, places,
+                 numbers, seed, positions, segment_ids, i_sample, arcs, n, ends, odd, found, paths):  # fmt: skip
     """One path through the group, at arcs[n:]; returns (its end there, how many segments are odd)."""
     nodes, piece_at, weights, unk_weight = model.nodes, model.piece_at, model.weights, model.unk_weight
     is_bytes, inverses, unk_inverse, unk_id = model.is_bytes, model.inverses, model.unk_inverse, model.unk_id
     count_bits, arc_weights, arc_words = model.count_bits, model.arc_weights, model.arc_words
     spells, byte_ids = model.spells, model.byte_ids
     arena, sums, cells, halves, narrow = memo.arena, memo.sums, memo.cells, memo.halves, memo.narrow
+    trace_nodes(values, segments, drawn, traced, n_traced, places, arena, sums, numbers, inverses,
+                unk_inverse, unk_id, spells, byte_ids, seed, positions, segment_ids, i_sample, paths,
+                ends)  # fmt: skip
     i = k = n_odd = 0
     while True:
-        i, k, n, n_odd = trace_plain(values, segments, i, drawn, k, n_drawn, places, arena, sums, cells, halves,
-                                     narrow, numbers, count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells,
-                                     byte_ids, is_bytes, seed, positions, segment_ids, i_sample, arcs, n, ends, odd,
-                                     n_odd)  # fmt: skip
+        i, k, n, n_odd = trace_plain(segments, i, drawn, k, n_drawn, places, arena, halves, narrow, numbers, paths,
+                                     arcs, n, ends, odd, n_odd)  # fmt: skip
         if i == n_segments:
             return n, n_odd
         a, b = segments[i], segments[i + 1]
@@ -233,13 +234,14 @@ def _trace_group(values, segments, n_segments, drawn, n_drawn, model, memo, z, z
             find_lists(values, segments, np.array([i]), 1, model.states, model.lists, found)
             sums[SPARE] = forward(values, a, b, found, segments[0], count_bits, arc_weights, arc_words, unk_weight,
                                   is_bytes, model.z_low, model.z_high, sums, SPARE + HEAD)  # fmt: skip
-            _keep_lists(cells, SPARE + HEAD + b - a + 1, found, a - segments[0], b - a)
-            arena[SPARE + 1] = 0
-            places[i] = SPARE
+            write_nodes(values, a, b - a, found, a - segments[0] - 1, count_bits, arc_weights, arc_words, is_bytes,
+                        arena, sums, cells, SPARE)  # fmt: skip
+            places[i] = NODES + SPARE
+            trace_nodes(values, segments, drawn, np.array([k]), 1, places, arena, sums, numbers,
+                        inverses, unk_inverse, unk_id, spells, byte_ids, seed, positions, segment_ids,
+                        i_sample, paths, ends)  # fmt: skip
             at = i
-            i, k, n, n_odd = trace_plain(values, segments, i, drawn, k, k + 1, places, arena, sums, cells,
-                                         halves, narrow, numbers, count_bits, arc_weights, arc_words, unk_inverse,
-                                         unk_id, spells, byte_ids, is_bytes, seed, positions, segment_ids, i_sample,
+            i, k, n, n_odd = trace_plain(segments, i, drawn, k, k + 1, places, arena, halves, narrow, numbers, paths,
                                          arcs, n, ends, odd, n_odd)  # fmt: skip
             places[at] = table
             continue
@@ -281,7 +283,7 @@ def _partitions(segments, part_ends, sums, z, z_exponent, places, piece_weights,
             if at >= DIRECT:
                 total = piece_weights[at - DIRECT]
             elif at >= 0:
-                total = sums[at]
+                total = sums[at & (NODES - 1)]
             elif at != TOKEN:
                 end = SCALED - at + segments[i + 1] - segments[i]
                 total = z[end]

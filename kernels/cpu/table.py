@@ -18,11 +18,11 @@ from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
 from gpu_lattice.kernels.cpu.forward import ONE, THREE, TWO
 from gpu_lattice.kernels.cpu.memo import HEAD, SINGLE
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES
-from gpu_lattice.kernels.cpu.words import trailing_zeros
+from gpu_lattice.kernels.cpu.words import BOUNDS, trailing_zeros
 
 TABLE_BITS = 16
 COUNT_BITS = 4
-MOST_PATHS = 64
+MOST_PATHS = BOUNDS
 MOST_ARCS = MOST_PATHS << COUNT_BITS
 TABLE_WORDS = (4 * MOST_PATHS + 4 * MOST_ARCS) // 8
 # Where the scratch has, for each position, how many paths there are to it, and where they begin; the piece of each arc

@@ -13,37 +13,34 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
-from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, THREE, TWO
-from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD
+from gpu_lattice.kernels.cpu.forward import ONE
+from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, NODES
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
 from gpu_lattice.kernels.cpu.table import COUNT_BITS, TABLE_BITS
-from gpu_lattice.kernels.cpu.words import N_LANES, at_most, prefetch, trailing_zeros
+from gpu_lattice.kernels.cpu.words import ITEMS, N_ITEMS, at_most, copy_items, prefetch, trailing_zeros
 
 # Items after a path's end that `trace_plain` may overwrite.
-MARGIN = 4
+MARGIN = ITEMS
 # Drawn segments between the one whose record is fetched and the one that is traced.
-AHEAD = np.uint64(3)
+AHEAD = np.uint64(8)
 DROPPED = np.uint64(DRAW_BITS - TABLE_BITS)
 LAST_BOUND = np.uint64((1 << TABLE_BITS) - 1)
 COUNT_SHIFT = np.uint64(COUNT_BITS)
 COUNT_MASK = np.uint64((1 << COUNT_BITS) - 1)
 FOUR = np.uint64(4)
-DRAW_SHIFT = np.uint64(DRAW_BYTES.bit_length() - 1)
 
 
 @njit(nogil=True, cache=True)
-def trace_plain(values, segments, i, drawn, k_drawn, k_stop, places, arena, sums, cells, halves, narrow, numbers,
-                count_bits, arc_weights, arc_words, unk_inverse, unk_id, spells, byte_ids, is_bytes, seed, positions,
-                segment_ids, i_sample, arcs, n, ends, odd, n_odd):  # fmt: skip
-    """Trace segments i, i + 1, ... through their records, up to drawn[k_stop], or to one that has none or whose number
-    is too close to a bound in its table.
+def trace_plain(segments, i, drawn, k_drawn, k_stop, places, arena, halves, narrow, numbers, paths, arcs, n, ends, odd,
+                n_odd):  # fmt: skip
+    """Trace segments i, i + 1, ... by their places and tables, or to the path that `trace_nodes` has left in paths and
+    ends[i], up to drawn[k_stop], or to one that has none of these or whose number is too close to a bound in its table.
 
     Appends to arcs[n:], with the new number of arcs in ends[i], and to odd[n_odd:] the segments with unknown arcs. Arcs
     up to MARGIN after the last may be overwritten. k_drawn: of the first drawn segment that is not before i.
     Returns (the first segment not traced, its k_drawn, the number of arcs, of odd segments).
     """
-    count_mask = (ONE << count_bits) - ONE
     # Unsigned indices spare the check for negative ones.
     i, n, per_word = np.uint64(i), np.uint64(n), np.uint64(8 // narrow.itemsize)
     k_drawn, k_stop = np.uint64(k_drawn), np.uint64(k_stop)
@@ -58,79 +55,34 @@ def trace_plain(values, segments, i, drawn, k_drawn, k_stop, places, arena, sums
         if k_drawn + AHEAD < k_stop:
             # Most of a record: which lines of it are read depends on a number.
             for line in range(0, 32, 8):
-                prefetch(arena, places[drawn[k_drawn + AHEAD]] + line)
-        record = np.uint64(places[i]) + np.uint64(HEAD)
-        n_paths = np.uint64(arena[record - ONE])
-        if n_paths > np.uint64(0):
+                prefetch(arena, (places[drawn[k_drawn + AHEAD]] & (NODES - 1)) + line)
+        if places[i] < NODES:
+            record = np.uint64(places[i]) + np.uint64(HEAD)
+            n_paths = np.uint64(arena[record - ONE])
             # The first path whose upper bound is clearly above the number; the last has none.
             x = numbers[k_drawn] >> DROPPED
             bounds = FOUR * record
             limit = np.uint16(min(x + ONE, LAST_BOUND))
-            k = below = np.uint64(trailing_zeros(~at_most(halves, bounds, limit)))
-            while below == N_LANES and k < n_paths:
-                below = np.uint64(trailing_zeros(~at_most(halves, bounds + k, limit)))
-                k += below
-            k = min(k, n_paths - ONE)
-            if k > np.uint64(0) and np.uint64(halves[bounds + k - ONE]) >= x:
+            k = min(np.uint64(trailing_zeros(~at_most(halves, bounds, limit))), n_paths - ONE)
+            # One condition, for whether k is 0 cannot be foreseen.
+            if (k > np.uint64(0)) & (np.uint64(halves[bounds + k - ONE]) >= x):
                 break
             span = np.uint64(halves[bounds + n_paths + k])
             n_arcs = (span & COUNT_MASK) + ONE
             at = per_word * record + (n_paths * per_word >> ONE) + (span >> COUNT_SHIFT)
-            arcs[n], arcs[n + ONE], arcs[n + TWO], arcs[n + THREE] = (
-                narrow[at], narrow[at + ONE], narrow[at + TWO], narrow[at + THREE]
-            )  # fmt: skip
-            for j in range(FOUR, n_arcs):
+            copy_items(narrow, at, arcs, n)
+            for j in range(N_ITEMS, n_arcs):
                 arcs[n + j] = narrow[at + j]
-            n += n_arcs
         else:
-            start, stop = np.uint64(segments[i]), np.uint64(segments[i + ONE])
-            z = record - start
-            lists = TWO * (record + stop - start + ONE) - start - ONE
-            e = stop
-            top = k = n + stop - start
-            i_stretch = np.uint64(0)
-            target = to_uniform(numbers[k_drawn]) * sums[record - TWO]
-            is_odd = False
-            while e > start:
-                if (stop - e) >> DRAW_SHIFT > i_stretch:
-                    i_stretch = (stop - e) >> DRAW_SHIFT
-                    bits = uniform_bits(seed, positions[k_drawn] - np.int64(stop - e), i_sample, segment_ids[k_drawn])
-                    target = to_uniform(bits) * sums[z + e]
-                listed = np.uint64(cells[lists + e])
-                arc = THREE * (listed >> count_bits)
-                last = arc + THREE * (listed & count_mask)
-                length = np.uint64(0)
-                piece, running, before, inverse = np.int32(UNKNOWN), 0.0, 0.0, unk_inverse
-                while arc < last:
-                    word = arc_words[arc + TWO]
-                    s = e - (np.uint64(word) >> LENGTH_SHIFT)
-                    term = sums[z + s] * arc_weights[arc]
-                    if term != 0.0:
-                        before = running
-                        running += term
-                        piece, length, inverse = np.int32(word), e - s, arc_weights[arc + ONE]
-                        if running > target:
-                            break
-                    arc += THREE
-                if length == np.uint64(0):
-                    length = np.uint64(symbol_length(values, np.int64(e), is_bytes))
-                target = (target - before) * inverse
-                if piece == UNKNOWN and spells:
-                    for j in range(length):
-                        k -= ONE
-                        arcs[k] = byte_ids[values[e - ONE - j]]
-                else:
-                    is_odd |= piece == UNKNOWN or piece == unk_id
-                    k -= ONE
-                    arcs[k] = piece
-                e -= length
-            while k < top:
-                arcs[n] = arcs[k]
-                n += ONE
-                k += ONE
-            if is_odd:
+            n_arcs = np.uint64(ends[i]) >> ONE
+            at = np.uint64(segments[i + ONE] - segments[0]) - n_arcs
+            if ends[i] & 1:
                 odd[n_odd] = i
                 n_odd += 1
+            copy_items(paths, at, arcs, n)
+            for j in range(N_ITEMS, n_arcs):
+                arcs[n + j] = paths[at + j]
+        n += n_arcs
         ends[i] = n
         i += ONE
         k_drawn += ONE

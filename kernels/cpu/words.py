@@ -12,6 +12,11 @@ from numba.extending import intrinsic, overload
 LITTLE_ENDIAN = sys.byteorder == "little"
 LANES = 32
 N_LANES = np.uint64(LANES)
+BOUNDS = 64
+SUMS = 8
+N_SUMS = np.uint64(SUMS)
+ITEMS = 8
+N_ITEMS = np.uint64(ITEMS)
 
 ONES = np.uint64(0x0101010101010101)
 HIGH_BITS = np.uint64(0x8080808080808080)
@@ -42,11 +47,19 @@ def trailing_zeros(word: Any) -> Any:
 
 
 def at_most(array: Any, index: Any, limit: Any) -> Any:
-    """A bit for each of the LANES uint16 items from `index` on, the first one lowest: whether it is at most limit.
+    """A bit for each of the BOUNDS uint16 items from `index` on, the first one lowest: whether it is at most limit.
 
     The caller sees to it that there is memory under all of them.
     """
-    return np.uint64(sum(int(array[index + i] <= limit) << i for i in range(LANES)))
+    return np.uint64(sum(int(array[index + i] <= limit) << i for i in range(BOUNDS)))
+
+
+def above(array: Any, index: Any, limit: Any) -> Any:
+    """A bit for each of the SUMS float64 items from `index` on, the first one lowest: whether it is greater than limit.
+
+    The caller sees to it that there is memory under all of them.
+    """
+    return np.uint64(sum(int(array[index + i] > limit) << i for i in range(SUMS)))
 
 
 def starts_of(values: Any, index: Any, character: Any) -> Any:
@@ -65,6 +78,11 @@ def starts_of_characters(values: Any, index: Any) -> Any:
     return np.uint64(sum(int(values[index + i] & 0xC0 != 0x80) << i for i in range(LANES)))
 
 
+def copy_items(source: Any, index: Any, target: Any, at: Any) -> None:
+    """Write ITEMS items of an array of integers, from `index` on, to an int32 one, from `at` on; memory must be there."""
+    target[at : at + ITEMS] = source[index : index + ITEMS]
+
+
 def prefetch(array: Any, index: Any) -> None:
     """Have the processor fetch the cache line of an item that is read soon. Any index will do."""
 
@@ -72,6 +90,11 @@ def prefetch(array: Any, index: Any) -> None:
 @overload(at_most)
 def _compiled_at_most(array, index, limit):
     return lambda array, index, limit: _at_most(array, index, limit)
+
+
+@overload(above)
+def _compiled_above(array, index, limit):
+    return lambda array, index, limit: _above(array, index, limit)
 
 
 @overload(starts_of)
@@ -82,6 +105,11 @@ def _compiled_starts_of(values, index, character):
 @overload(starts_of_characters)
 def _compiled_starts_of_characters(values, index):
     return lambda values, index: _starts_of_characters(values, index)
+
+
+@overload(copy_items)
+def _compiled_copy_items(source, index, target, at):
+    return lambda source, index, target, at: _copy_items(source, index, target, at)
 
 
 @overload(prefetch)
@@ -162,21 +190,29 @@ def _store(typing_context, array, index, word):
 @intrinsic
 def _at_most(typing_context, array, index, limit):
     def generate(context, builder, signature, arguments):
-        # Not in one: a processor that does all lanes at once may do so at a lower clock.
-        items, half = ir.VectorType(ir.IntType(16), LANES // 2), ir.IntType(LANES // 2)
+        items, everywhere = ir.VectorType(ir.IntType(16), BOUNDS), ir.VectorType(ir.IntType(32), BOUNDS)
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         address = builder.bitcast(builder.gep(data, [arguments[1]]), items.as_pointer())
         limits = builder.insert_element(items(ir.Undefined), arguments[2], ir.IntType(32)(0))
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES // 2), [0] * (LANES // 2))
-        limits = builder.shuffle_vector(limits, items(ir.Undefined), everywhere)
-        bits = []
-        for i in range(2):
-            loaded = builder.load(builder.gep(address, [ir.IntType(32)(i)]), align=2)
-            found = builder.bitcast(builder.icmp_unsigned("<=", loaded, limits), half)
-            bits.append(builder.zext(found, ir.IntType(64)))
-        return builder.or_(bits[0], builder.shl(bits[1], ir.IntType(64)(LANES // 2)))
+        limits = builder.shuffle_vector(limits, items(ir.Undefined), ir.Constant(everywhere, [0] * BOUNDS))
+        found = builder.icmp_unsigned("<=", builder.load(address, align=2), limits)
+        return builder.bitcast(found, ir.IntType(BOUNDS))
 
     return types.uint64(array, types.intp, types.uint16), generate
+
+
+@intrinsic
+def _above(typing_context, array, index, limit):
+    def generate(context, builder, signature, arguments):
+        items, everywhere = ir.VectorType(ir.DoubleType(), SUMS), ir.VectorType(ir.IntType(32), SUMS)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), items.as_pointer())
+        limits = builder.insert_element(items(ir.Undefined), arguments[2], ir.IntType(32)(0))
+        limits = builder.shuffle_vector(limits, items(ir.Undefined), ir.Constant(everywhere, [0] * SUMS))
+        found = builder.fcmp_ordered(">", builder.load(address, align=8), limits)
+        return builder.zext(builder.bitcast(found, ir.IntType(SUMS)), ir.IntType(64))
+
+    return types.uint64(array, types.intp, types.float64), generate
 
 
 @intrinsic
@@ -211,6 +247,24 @@ def _starts_of_characters(typing_context, values, index):
         return builder.zext(builder.bitcast(starts, ir.IntType(LANES)), ir.IntType(64))
 
     return types.uint64(values, types.intp), generate
+
+
+@intrinsic
+def _copy_items(typing_context, source, index, target, at):
+    def generate(context, builder, signature, arguments):
+        def address(i, width):
+            data = context.make_array(signature.args[i])(context, builder, arguments[i]).data
+            items = ir.VectorType(ir.IntType(width), ITEMS)
+            return builder.bitcast(builder.gep(data, [arguments[i + 1]]), items.as_pointer())
+
+        width = source.dtype.bitwidth
+        items = builder.load(address(0, width), align=width // 8)
+        if width < 32:
+            items = builder.zext(items, ir.VectorType(ir.IntType(32), ITEMS))
+        builder.store(items, address(2, 32), align=4)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp), generate
 
 
 @intrinsic

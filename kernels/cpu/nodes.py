@@ -1,0 +1,201 @@
+"""Segments that are to have no table (table.py): their arcs as the trace reads them, and that trace.
+
+A node has of the n arcs into a position, shortest first and up to the last that adds to the sum, the running sums of what
+arrives through them, then a word for each: its piece, its length, and of the node where it begins how many arcs that has
+and how many words after the record's base it is. Nodes lie in the order in which a trace comes by, the segment's end
+first, and the record's second word is NODED + the number of that one's arcs. A position that no path reaches has none.
+
+A trace reads a few lines of memory that have not been read for long, one after another, so several segments are traced in
+turn, and what they will need is fetched before.
+"""
+
+import numpy as np
+from numba import njit
+
+from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
+from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, THREE, TWO
+from gpu_lattice.kernels.cpu.memo import HEAD, LINE, LONGEST_BYTES, NODED, NODES, TRANSIENT_WORDS
+from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, to_uniform, uniform_bits
+from gpu_lattice.kernels.cpu.words import N_SUMS, above, prefetch, trailing_zeros
+
+ZERO = np.uint64(0)
+# A word: a piece, or NO_PIECE for an unknown arc; from these bits on the length, the next node's arcs, where that is.
+LENGTH_BIT, COUNT_BIT, NODE_BIT = np.uint64(24), np.uint64(37), np.uint64(46)
+NO_PIECE = (ONE << LENGTH_BIT) - ONE
+MOST_IDS = (1 << 24) - 1
+MOST_LENGTH = (ONE << (COUNT_BIT - LENGTH_BIT)) - ONE
+MOST_COUNT = (ONE << (NODE_BIT - COUNT_BIT)) - ONE
+assert LONGEST_BYTES <= MOST_LENGTH
+assert TRANSIENT_WORDS <= ONE << (np.uint64(64) - NODE_BIT)
+
+# Segments that are traced in turn, and what is known of each: its place in the list of drawn ones; how many bytes are
+# left and how many are behind; how many are behind where a number is due; its record; the node and its number of arcs;
+# where its path begins so far, and whether that has unknown arcs.
+LANES = 4
+DRAWN, LEFT, BEHIND, DUE, RECORD, NODE, COUNT, TOP, ODD = range(9)
+# Segments between the one whose record is fetched and the one that is begun, and words that are fetched.
+AHEAD = np.uint64(8)
+FETCHED = 5 * LINE
+DRAW_STEP = np.uint64(DRAW_BYTES)
+
+
+@njit(nogil=True, cache=True)
+def room_for_nodes(found, lists, length, count_bits):
+    """The words that `write_nodes` may use from a record's base on."""
+    count_mask = (ONE << count_bits) - ONE
+    n_arcs = ZERO
+    for e in range(1, length + 1):
+        n_arcs += np.uint64(found[lists + e]) & count_mask
+    return HEAD + 4 * (length + 1) + 2 * np.int64(n_arcs)
+
+
+@njit(nogil=True, cache=True)
+def write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena, sums, cells,
+                base):  # fmt: skip
+    """Put the nodes of a segment in place of its scores, which are in sums from base + HEAD on; returns their end.
+
+    That is -1, and the scores are left, where a position has more arcs than a word can say.
+    found int32: the list of arcs into the segment's position e at found[lists + e].
+    """
+    count_mask = (ONE << count_bits) - ONE
+    z = np.uint64(base + HEAD)
+    length = np.uint64(length)
+    # Of every position, behind the scores: how many arcs its node has, and where that is.
+    counts, nodes = TWO * (z + length + ONE), TWO * (z + length + ONE) + length + ONE
+    cells[counts], cells[nodes] = 0, 0
+    fits = True
+    for e in range(ONE, length + ONE):
+        listed = np.uint64(found[np.uint64(lists) + e])
+        arc, n_listed = THREE * (listed >> count_bits), listed & count_mask
+        n = np.uint64(n_listed == ZERO)
+        for k in range(n_listed):
+            if sums[z + e - (np.uint64(arc_words[arc + TWO]) >> LENGTH_SHIFT)] != 0.0:
+                n = k + ONE
+            arc += THREE
+        cells[counts + e] = n if sums[z + e] != 0.0 else ZERO
+        fits &= n <= MOST_COUNT
+    at = np.uint64(HEAD)
+    for e in range(length, ZERO, -1):
+        cells[nodes + np.uint64(e)] = at
+        at += TWO * np.uint64(cells[counts + np.uint64(e)])
+    if not fits:
+        return np.int64(-1)
+    # Written behind all that, then moved.
+    shift = z + length + ONE + length + ONE - np.uint64(HEAD)
+    for e in range(ONE, length + ONE):
+        listed = np.uint64(found[np.uint64(lists) + e])
+        arc, running = THREE * (listed >> count_bits), 0.0
+        n, node = np.uint64(cells[counts + e]), shift + np.uint64(cells[nodes + e])
+        for k in range(n):
+            piece, arrow = NO_PIECE, ZERO
+            if listed & count_mask > ZERO:
+                word = np.uint64(arc_words[arc + TWO])
+                arrow = word >> LENGTH_SHIFT
+                piece = word & NO_PIECE
+                running += sums[z + e - arrow] * arc_weights[arc]
+                arc += THREE
+            else:
+                arrow = np.uint64(symbol_length(values, np.int64(np.uint64(start) + e), is_bytes))
+                running = sums[z + e]
+            s = e - arrow
+            sums[node + k] = running
+            arena[node + n + k] = np.int64(
+                piece | arrow << LENGTH_BIT | np.uint64(cells[counts + s]) << COUNT_BIT
+                | np.uint64(cells[nodes + s]) << NODE_BIT
+            )  # fmt: skip
+    arena[base + 1] = NODED + cells[counts + length]
+    for k in range(z, np.uint64(base) + at):
+        arena[k] = arena[k + shift - np.uint64(base)]
+    return np.int64(np.uint64(base) + at)
+
+
+@njit(nogil=True, cache=True)
+def trace_nodes(values, segments, drawn, traced, n_traced, places, arena, sums, numbers, inverses, unk_inverse, unk_id,
+                spells, byte_ids, seed, positions, segment_ids, i_sample, paths, ends):  # fmt: skip
+    """Trace the segments i of drawn[traced[0]], drawn[traced[1]], ...
+
+    paths int32: the path of a segment ends where its text does, before paths[segments[i + 1] - segments[0]]. ends[i]
+    int64 becomes its number of arcs << 1, + 1 where some are unknown.
+    """
+    state, targets = np.empty((LANES, 9), np.uint64), np.empty(LANES)
+    n_begun = n_lanes = lane = ZERO
+    n_traced = np.uint64(n_traced)
+    for i_traced in range(min(n_traced, AHEAD)):
+        _fetch(arena, places[drawn[traced[i_traced]]])
+    while n_begun < n_traced or n_lanes > ZERO:
+        if lane == n_lanes:
+            if n_begun < n_traced and n_lanes < np.uint64(LANES):
+                _begin(state, targets, lane, traced, n_begun, n_traced, segments, drawn, places, arena, sums, numbers)
+                n_begun += ONE
+                n_lanes += ONE
+            else:
+                lane = ZERO
+        node, n, top, target = state[lane, NODE], state[lane, COUNT], state[lane, TOP], targets[lane]
+        behind = state[lane, BEHIND]
+        if behind >= state[lane, DUE]:
+            state[lane, DUE] = behind - behind % DRAW_STEP + DRAW_STEP
+            k = state[lane, DRAWN]
+            bits = uniform_bits(seed, positions[k] - np.int64(behind), i_sample, segment_ids[k])
+            target = to_uniform(bits) * sums[node + n - ONE]
+        # The first arc whose running sum is above the target, or the last.
+        first, bits = node, above(sums, node, target)
+        while bits == ZERO and first + N_SUMS < node + n:
+            first += N_SUMS
+            bits = above(sums, first, target)
+        i_arc = min(first - node + np.uint64(trailing_zeros(bits)), n - ONE)
+        before = sums[node + i_arc - ONE]
+        before = before if i_arc > ZERO else 0.0
+        word = np.uint64(arena[node + n + i_arc])
+        piece, length = word & NO_PIECE, word >> LENGTH_BIT & MOST_LENGTH
+        state[lane, NODE] = state[lane, RECORD] + (word >> NODE_BIT)
+        state[lane, COUNT] = word >> COUNT_BIT & MOST_COUNT
+        state[lane, BEHIND] = behind + length
+        left = state[lane, LEFT] - length
+        state[lane, LEFT] = left
+        inverse = inverses[piece] if piece != NO_PIECE else unk_inverse
+        targets[lane] = (target - before) * inverse
+        if piece == NO_PIECE and spells:
+            e = np.uint64(segments[drawn[state[lane, DRAWN]] + 1]) - behind
+            for j in range(length):
+                top -= ONE
+                paths[top] = byte_ids[values[e - ONE - j]]
+        else:
+            is_unknown = piece == NO_PIECE
+            state[lane, ODD] |= np.uint64(is_unknown or np.int64(piece) == unk_id)
+            top -= ONE
+            paths[top] = np.int32(piece) if not is_unknown else np.int32(UNKNOWN)
+        state[lane, TOP] = top
+        lane += ONE
+        if left == ZERO:
+            lane -= ONE
+            i = np.uint64(drawn[state[lane, DRAWN]])
+            end = np.uint64(segments[i + ONE] - segments[0])
+            ends[i] = (end - top) << ONE | state[lane, ODD]
+            if n_begun < n_traced:
+                _begin(state, targets, lane, traced, n_begun, n_traced, segments, drawn, places, arena, sums, numbers)
+                n_begun += ONE
+            else:
+                n_lanes -= ONE
+                state[lane], targets[lane] = state[n_lanes], targets[n_lanes]
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _begin(state, targets, lane, traced, i_traced, n_traced, segments, drawn, places, arena, sums, numbers):
+    """Have the lane trace a segment from its end, and the record of a later one fetched."""
+    if i_traced + AHEAD < n_traced:
+        _fetch(arena, places[drawn[traced[i_traced + AHEAD]]])
+    i_drawn = traced[i_traced]
+    i = np.uint64(drawn[i_drawn])
+    base, stop = np.uint64(places[i] - NODES), segments[i + ONE]
+    state[lane, DRAWN] = i_drawn
+    state[lane, LEFT], state[lane, BEHIND], state[lane, DUE] = stop - segments[i], 0, DRAW_BYTES
+    state[lane, RECORD], state[lane, NODE] = base, base + np.uint64(HEAD)
+    state[lane, COUNT] = arena[base + ONE] - NODED
+    state[lane, TOP], state[lane, ODD] = stop - segments[0], 0
+    targets[lane] = to_uniform(numbers[i_drawn]) * sums[base]
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _fetch(arena, place):
+    for word in range(0, FETCHED, LINE):
+        prefetch(arena, place - NODES + word)
