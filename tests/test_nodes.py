@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels.cpu import backend
-from gpu_lattice.kernels.cpu.nodes import LANES, MOST_COUNT
+from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, TRANSIENT_WORDS
+from gpu_lattice.kernels.cpu.nodes import LANES, MOST_COUNT, MOST_LENGTH, MOST_WORDS
 from gpu_lattice.kernels.cpu.words import SUMS
 
 
@@ -42,6 +43,11 @@ def test_every_arc_is_drawn_however_many_lead_to_a_position(n_arcs: int) -> None
         z.append(sum(z[e - k] * weights[k - 1] for k in range(1, e + 1)))
     likely = {k - 1 for k in range(1, n_arcs + 1) if z[n_arcs - k] * weights[k - 1] > 0.1 * z[n_arcs]}
     assert likely <= {row[-1] for row in rows}
+
+
+def test_a_word_has_room_for_every_length_and_every_record() -> None:
+    assert LONGEST_BYTES <= MOST_LENGTH
+    assert TRANSIENT_WORDS <= MOST_WORDS
 
 
 def test_more_arcs_than_a_node_can_count_give_the_paths_of_the_definition() -> None:

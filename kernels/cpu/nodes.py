@@ -1,12 +1,13 @@
 """Segments that are to have no table (table.py): their arcs as the trace reads them, and that trace.
 
-A node has of the n arcs into a position, shortest first and up to the last that adds to the sum, the running sums of what
-arrives through them, then a word for each: its piece, its length, and of the node where it begins how many arcs that has
-and how many words after the record's base it is. Nodes lie in the order in which a trace comes by, the segment's end
-first, and the record's second word is NODED + the number of that one's arcs. A position that no path reaches has none.
+A node has of the n arcs into a position, shortest first and up to the last that adds to the sum, the running sums of
+what arrives through them; then a word for each: its piece and length, and of the node where it begins how many arcs
+that has and how many words after the record's base it is. Nodes lie in the order in which a trace comes by, the
+segment's end first; the record's second word is NODED + the number of that one's arcs. A position that no path reaches
+has none.
 
-A trace reads a few lines of memory that have not been read for long, one after another, so several segments are traced in
-turn, and what they will need is fetched before.
+A trace reads one line of memory after another, none of which was read of late, so several segments are traced in turn,
+and what they will need is fetched before.
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
 from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, THREE, TWO
-from gpu_lattice.kernels.cpu.memo import HEAD, LINE, LONGEST_BYTES, NODED, NODES, TRANSIENT_WORDS
+from gpu_lattice.kernels.cpu.memo import HEAD, LINE, NODED, NODES
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.words import N_SUMS, above, prefetch, trailing_zeros
 
@@ -25,8 +26,7 @@ NO_PIECE = (ONE << LENGTH_BIT) - ONE
 MOST_IDS = (1 << 24) - 1
 MOST_LENGTH = (ONE << (COUNT_BIT - LENGTH_BIT)) - ONE
 MOST_COUNT = (ONE << (NODE_BIT - COUNT_BIT)) - ONE
-assert LONGEST_BYTES <= MOST_LENGTH
-assert TRANSIENT_WORDS <= ONE << (np.uint64(64) - NODE_BIT)
+MOST_WORDS = ONE << (np.uint64(64) - NODE_BIT)
 
 # Segments that are traced in turn, and what is known of each: its place in the list of drawn ones; how many bytes are
 # left and how many are behind; how many are behind where a number is due; its record; the node and its number of arcs;

@@ -12,7 +12,7 @@ from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
 from gpu_lattice.kernels.cpu.forward import ONE, forward, forward_scaled
 from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, NODES, SPARE, keep, look_up, place, place_of
-from gpu_lattice.kernels.cpu.nodes import trace_nodes, room_for_nodes, write_nodes
+from gpu_lattice.kernels.cpu.nodes import room_for_nodes, trace_nodes, write_nodes
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
 from gpu_lattice.kernels.cpu.scaled import scaled

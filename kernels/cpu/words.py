@@ -79,7 +79,10 @@ def starts_of_characters(values: Any, index: Any) -> Any:
 
 
 def copy_items(source: Any, index: Any, target: Any, at: Any) -> None:
-    """Write ITEMS items of an array of integers, from `index` on, to an int32 one, from `at` on; memory must be there."""
+    """Write ITEMS items of an array of integers, from `index` on, to an int32 one, from `at` on.
+
+    The caller sees to it that there is memory under all of them.
+    """
     target[at : at + ITEMS] = source[index : index + ITEMS]
 
 
