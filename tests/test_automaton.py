@@ -15,7 +15,9 @@ def lists_of(automaton: Automaton, texts: list[bytes]) -> list[list[list[tuple[i
     """(length, piece) of every arc of every position's list, text by text."""
     values, segments = to_ragged(texts)
     found = np.empty(len(values), np.int32)
-    find_lists(values, segments, np.arange(len(texts)), len(texts), automaton.states, automaton.lists, found)
+    words = np.zeros(2 * len(automaton.pieces), np.int64)
+    find_lists(values, segments, np.arange(len(texts)), len(texts), automaton.states, automaton.lists, words,
+               automaton.count_bits, found)  # fmt: skip
     mask = (1 << int(automaton.count_bits)) - 1
     arcs = [
         [

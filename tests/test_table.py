@@ -93,7 +93,8 @@ class Segment:
     def _record_of_nodes(self) -> int:
         memo, model, length = self.memo, self.model, len(self.text)
         found = np.empty(length, np.int32)
-        find_lists(self.values, self.bounds_of_segment, np.zeros(1, np.int64), 1, model.states, model.lists, found)
+        find_lists(self.values, self.bounds_of_segment, np.zeros(1, np.int64), 1, model.states, model.lists,
+                   model.arc_words, model.count_bits, found)  # fmt: skip
         memo.sums[SPARE] = forward(self.values, 0, length, found, 0, model.count_bits, model.arc_weights,
                                    model.arc_words, model.unk_weight, model.is_bytes, model.z_low, model.z_high,
                                    memo.sums, SPARE + HEAD)  # fmt: skip

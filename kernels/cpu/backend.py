@@ -301,10 +301,10 @@ class CpuBackend:
         weight_of_node = nodes.view(np.float64)
         weight_of_node[1::2] = np.where(trie.piece >= 0, weights[trie.piece], 0.0)
         inverses = inverse_of(weights)
-        # An arc is its weight, its inverse, and a word of length and piece, side by side in a cache line or two.
-        by_arc = np.empty(3 * len(automaton.pieces))
-        by_arc[0::3], by_arc[1::3] = weights[automaton.pieces], inverses[automaton.pieces]
-        by_arc.view(np.int64)[2::3] = automaton.lengths.astype(np.int64) << 32 | automaton.pieces.view(np.uint32)
+        # An arc is its weight and a word of length and piece, side by side.
+        by_arc = np.empty(2 * len(automaton.pieces))
+        by_arc[0::2] = weights[automaton.pieces]
+        by_arc.view(np.int64)[1::2] = automaton.lengths.astype(np.int64) << 32 | automaton.pieces.view(np.uint32)
         least, most = min(1.0, used.min(initial=1.0)), max(1.0, used.max(initial=1.0))
         return SampleModel(
             slots=trie.slots,

@@ -16,7 +16,6 @@ from gpu_lattice.kernels.cpu.scaled import add, scaled
 
 ONE = np.uint64(1)
 TWO = np.uint64(2)
-THREE = np.uint64(3)
 LENGTH_SHIFT = np.uint64(32)
 
 
@@ -27,7 +26,7 @@ def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_wor
     z_low..z_high.
 
     found int32: the list of arcs into p at found[p - 1 - origin]. arc_weights float64 and arc_words int64 are the same
-    memory: of arc i the weight at arc_weights[3 i], its inverse after it, length << 32 | piece at arc_words[3 i + 2].
+    memory: of arc i the weight at arc_weights[2 i], length << 32 | piece at arc_words[2 i + 1].
     """
     count_mask = (ONE << count_bits) - ONE
     shift = np.uint64(base) - np.uint64(start)
@@ -43,8 +42,8 @@ def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_wor
         total = 0.0
         if i_arc < last:
             while i_arc < last:
-                length = np.uint64(arc_words[THREE * i_arc + TWO]) >> LENGTH_SHIFT
-                total += z[at - length] * arc_weights[THREE * i_arc]
+                length = np.uint64(arc_words[TWO * i_arc + ONE]) >> LENGTH_SHIFT
+                total += z[at - length] * arc_weights[TWO * i_arc]
                 i_arc += ONE
         elif is_boundary(values, np.int64(e), stop, is_bytes):
             total = z[at - np.uint64(symbol_length(values, np.int64(e), is_bytes))] * unk_weight

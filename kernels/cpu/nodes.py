@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
-from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, THREE, TWO
+from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, TWO
 from gpu_lattice.kernels.cpu.memo import HEAD, LINE, NODED, NODES
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.words import N_SUMS, above, prefetch, trailing_zeros
@@ -66,12 +66,12 @@ def write_nodes(values, start, length, found, lists, count_bits, arc_weights, ar
     fits = True
     for e in range(ONE, length + ONE):
         listed = np.uint64(found[np.uint64(lists) + e])
-        arc, n_listed = THREE * (listed >> count_bits), listed & count_mask
+        arc, n_listed = TWO * (listed >> count_bits), listed & count_mask
         n = np.uint64(n_listed == ZERO)
         for k in range(n_listed):
-            if sums[z + e - (np.uint64(arc_words[arc + TWO]) >> LENGTH_SHIFT)] != 0.0:
+            if sums[z + e - (np.uint64(arc_words[arc + ONE]) >> LENGTH_SHIFT)] != 0.0:
                 n = k + ONE
-            arc += THREE
+            arc += TWO
         cells[counts + e] = n if sums[z + e] != 0.0 else ZERO
         fits &= n <= MOST_COUNT
     at = np.uint64(HEAD)
@@ -84,16 +84,16 @@ def write_nodes(values, start, length, found, lists, count_bits, arc_weights, ar
     shift = z + length + ONE + length + ONE - np.uint64(HEAD)
     for e in range(ONE, length + ONE):
         listed = np.uint64(found[np.uint64(lists) + e])
-        arc, running = THREE * (listed >> count_bits), 0.0
+        arc, running = TWO * (listed >> count_bits), 0.0
         n, node = np.uint64(cells[counts + e]), shift + np.uint64(cells[nodes + e])
         for k in range(n):
             piece, arrow = NO_PIECE, ZERO
             if listed & count_mask > ZERO:
-                word = np.uint64(arc_words[arc + TWO])
+                word = np.uint64(arc_words[arc + ONE])
                 arrow = word >> LENGTH_SHIFT
                 piece = word & NO_PIECE
                 running += sums[z + e - arrow] * arc_weights[arc]
-                arc += THREE
+                arc += TWO
             else:
                 arrow = np.uint64(symbol_length(values, np.int64(np.uint64(start) + e), is_bytes))
                 running = sums[z + e]

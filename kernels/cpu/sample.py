@@ -105,7 +105,8 @@ def _forward_listed(values, segments, missing, n_missing, hashes, words, model, 
     places[i] becomes the segment's place in the memo, or SCALED - base where its scores are in z, from base on.
     found int32: scratch.
     """
-    find_lists(values, segments, missing, n_missing, model.states, model.lists, found)
+    find_lists(values, segments, missing, n_missing, model.states, model.lists, model.arc_words,
+                       model.count_bits, found)  # fmt: skip
     scaled_top = np.int64(0)
     n_done = np.int64(0)
     while True:
@@ -231,7 +232,8 @@ def _trace_group(values, segments, n_segments, drawn, n_drawn, traced, n_traced,
         if places[i] >= 0:
             # The table does not tell, its segment's arcs do.
             table = places[i]
-            find_lists(values, segments, np.array([i]), 1, model.states, model.lists, found)
+            find_lists(values, segments, np.array([i]), 1, model.states, model.lists, model.arc_words,
+                       model.count_bits, found)  # fmt: skip
             sums[SPARE] = forward(values, a, b, found, segments[0], count_bits, arc_weights, arc_words, unk_weight,
                                   is_bytes, model.z_low, model.z_high, sums, SPARE + HEAD)  # fmt: skip
             write_nodes(values, a, b - a, found, a - segments[0] - 1, count_bits, arc_weights, arc_words, is_bytes,

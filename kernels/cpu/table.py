@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
-from gpu_lattice.kernels.cpu.forward import ONE, THREE, TWO
+from gpu_lattice.kernels.cpu.forward import ONE, TWO
 from gpu_lattice.kernels.cpu.memo import HEAD, SINGLE
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES
 from gpu_lattice.kernels.cpu.words import BOUNDS, trailing_zeros
@@ -56,8 +56,8 @@ def count_paths(values, start, length, found, lists, count_bits, arc_words, is_b
             known &= spells
             n = scratch[COUNTS + e - symbol_length(values, start + e, is_bytes)]
         for arc in range(first, first + count):
-            s = e - (arc_words[3 * arc + 2] >> 32)
-            piece = np.int32(arc_words[3 * arc + 2])
+            s = e - (arc_words[2 * arc + 1] >> 32)
+            piece = np.int32(arc_words[2 * arc + 1])
             known &= spells or sums[z + s] == 0.0 or (piece != UNKNOWN and piece != unk_id)
             n += scratch[COUNTS + s]
         scratch[COUNTS + e] = n
@@ -82,14 +82,14 @@ def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc
         if scratch[COUNTS + e] == 0:
             continue
         listed = np.uint64(found[lists + e])
-        arc, n_listed = THREE * (listed >> count_bits), listed & count_mask
+        arc, n_listed = TWO * (listed >> count_bits), listed & count_mask
         # A list of none stands for an unknown arc.
         for _ in range(max(n_listed, ONE)):
             if n_listed > np.uint64(0):
-                piece, s, weight = np.int32(arc_words[arc + TWO]), e - (arc_words[arc + TWO] >> 32), arc_weights[arc]
+                piece, s, weight = np.int32(arc_words[arc + ONE]), e - (arc_words[arc + ONE] >> 32), arc_weights[arc]
             else:
                 piece, s, weight = np.int32(UNKNOWN), e - symbol_length(values, start + e, is_bytes), unk_weight
-            arc += THREE
+            arc += TWO
             scratch[PIECES + (s << COUNT_BITS | e - 1)] = piece
             k = np.uint64(scratch[FIRSTS + s])
             for _ in range(np.uint64(scratch[COUNTS + s])):

@@ -7,6 +7,8 @@ others go on. Every segment begins at the root, so that no arc comes from before
 import numpy as np
 from numba import njit
 
+from gpu_lattice.kernels.cpu.words import prefetch
+
 # A state is base << 37 | fail << 9 | label. No byte is NO_LABEL, the label of the root and of slots without a state.
 NO_LABEL = 256
 LABEL_MASK = np.uint64(511)
@@ -29,15 +31,17 @@ def _step(values, nodes, p, state, base, states):
 
 
 @njit(nogil=True, cache=True)
-def find_lists(values, segments, todo, n_todo, nodes, lists, found):
+def find_lists(values, segments, todo, n_todo, nodes, lists, arc_words, count_bits, found):
     """Write the list of every byte of the segments todo[:n_todo] to found, byte segments[0] at found[0].
 
-    found: of the dtype of lists. The lists come last, one independent load after another.
+    found: of the dtype of lists. The lists come last, one independent load after another, and their arcs are fetched.
     """
     _find_states(values, segments, todo, n_todo, nodes, found)
     for i in todo[:n_todo]:
         for p in range(np.uint64(segments[i] - segments[0]), np.uint64(segments[i + 1] - segments[0])):
-            found[p] = lists[found[p]]
+            listed = lists[found[p]]
+            found[p] = listed
+            prefetch(arc_words, np.uint64(2) * (np.uint64(listed) >> count_bits))
 
 
 @njit(nogil=True, cache=True)
