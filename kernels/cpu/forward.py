@@ -19,7 +19,7 @@ TWO = np.uint64(2)
 LENGTH_SHIFT = np.uint64(32)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes, z_low, z_high,
             z, base):  # fmt: skip
     """Write Z[start] to z[base], the rest after it; returns Z[stop], 0 where no path comes, or -1 if a score left

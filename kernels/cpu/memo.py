@@ -38,13 +38,13 @@ LINE = 8
 
 # Words of a record before what its stage writes: a number, and a count or one of these.
 HEAD = 2
-# SINGLE + id: the segment has one path, of one arc. DIVIDED + count: a text of so many segments (segments.py). NODED +
-# count: nodes.py.
+# SINGLE + id: the segment has one path, of one arc. DIVIDED + count: a text of so many segments (segments.py). NODED + ...:
+# nodes.py.
 SINGLE = 1 << 32
 DIVIDED = 1 << 33
 NODED = 1 << 34
 
-# A place is where a record begins; or NODES + that, for a noded one; or DIRECT + id: of a single one nothing else is
+# A place is where a record begins; or NODES + that, for one with nodes; or DIRECT + id: of a single one nothing else is
 # asked.
 NODES = 1 << 30
 DIRECT = 1 << 31
@@ -228,7 +228,7 @@ def place_of(base, count):
     return of_record if count >> 32 != 1 else DIRECT + (count & 0xFFFFFFFF)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def place(length, most, used):
     """Where a record of at most `most` words for a text of `length` bytes may be written.
 
@@ -253,7 +253,7 @@ def words_before(length):
     return 3 + max(0, (length - 9) >> 3)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
     """Keep the record that was written to base..top, under its text if it lasts."""
     arena[base - 3] = stop - start

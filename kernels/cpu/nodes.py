@@ -2,9 +2,8 @@
 
 A node has of the n arcs into a position, shortest first and up to the last that adds to the sum, the running sums of
 what arrives through them; then a word for each: its piece and length, and of the node where it begins how many arcs
-that has and how many words after the record's base it is. Nodes lie in the order in which a trace comes by, the
-segment's end first; the record's second word is NODED + the number of that one's arcs. A position that no path reaches
-has none.
+that has and how many words after the record's base it is. The record's second word is NODED + the latter two of the
+node of the segment's end, which is the last. A position that no path reaches has none.
 
 A trace reads one line of memory after another, none of which was read of late, so several segments are traced in turn,
 and what they will need is fetched before.
@@ -15,7 +14,7 @@ from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
 from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, TWO
-from gpu_lattice.kernels.cpu.memo import HEAD, LINE, NODED, NODES
+from gpu_lattice.kernels.cpu.memo import HEAD, LASTING_BYTES, LINE, NODED, NODES
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.words import N_SUMS, above, prefetch, trailing_zeros
 
@@ -26,6 +25,7 @@ NO_PIECE = (ONE << LENGTH_BIT) - ONE
 MOST_IDS = (1 << 24) - 1
 MOST_LENGTH = (ONE << (COUNT_BIT - LENGTH_BIT)) - ONE
 MOST_COUNT = (ONE << (NODE_BIT - COUNT_BIT)) - ONE
+COUNT_BITS = NODE_BIT - COUNT_BIT
 MOST_WORDS = ONE << (np.uint64(64) - NODE_BIT)
 
 # Segments that are traced in turn, and what is known of each: its place in the list of drawn ones; how many bytes are
@@ -43,13 +43,15 @@ DRAW_STEP = np.uint64(DRAW_BYTES)
 def room_for_nodes(found, lists, length, count_bits):
     """The words that `write_nodes` may use from a record's base on."""
     count_mask = (ONE << count_bits) - ONE
-    n_arcs = ZERO
-    for e in range(1, length + 1):
-        n_arcs += np.uint64(found[lists + e]) & count_mask
+    n_arcs = np.uint64(length) * count_mask
+    if length > LASTING_BYTES:
+        n_arcs = ZERO
+        for e in range(1, length + 1):
+            n_arcs += np.uint64(found[lists + e]) & count_mask
     return HEAD + 4 * (length + 1) + 2 * np.int64(n_arcs)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena, sums, cells,
                 base):  # fmt: skip
     """Put the nodes of a segment in place of its scores, which are in sums from base + HEAD on; returns their end.
@@ -58,55 +60,46 @@ def write_nodes(values, start, length, found, lists, count_bits, arc_weights, ar
     found int32: the list of arcs into the segment's position e at found[lists + e].
     """
     count_mask = (ONE << count_bits) - ONE
-    z = np.uint64(base + HEAD)
-    length = np.uint64(length)
-    # Of every position, behind the scores: how many arcs its node has, and where that is.
-    counts, nodes = TWO * (z + length + ONE), TWO * (z + length + ONE) + length + ONE
-    cells[counts], cells[nodes] = 0, 0
-    fits = True
+    z, length = np.uint64(base + HEAD), np.uint64(length)
+    # Of every position, behind the scores: what a word says of its node. Behind that the nodes, to be moved at last.
+    links = z + length + ONE
+    shift = links + length + ONE - z
+    at = z + shift
+    arena[links] = 0
+    n, fits = ZERO, True
     for e in range(ONE, length + ONE):
+        if sums[z + e] == 0.0:
+            continue
         listed = np.uint64(found[np.uint64(lists) + e])
         arc, n_listed = TWO * (listed >> count_bits), listed & count_mask
-        n = np.uint64(n_listed == ZERO)
+        node, running = at, 0.0
+        n = ZERO
         for k in range(n_listed):
-            if sums[z + e - (np.uint64(arc_words[arc + ONE]) >> LENGTH_SHIFT)] != 0.0:
-                n = k + ONE
-            arc += TWO
-        cells[counts + e] = n if sums[z + e] != 0.0 else ZERO
+            s = e - (np.uint64(arc_words[arc + TWO * k + ONE]) >> LENGTH_SHIFT)
+            term = sums[z + s] * arc_weights[arc + TWO * k]
+            running += term
+            sums[node + k] = running
+            n = k + ONE if term != 0.0 else n
+        at += n
+        for k in range(n):
+            word = np.uint64(arc_words[arc + TWO * k + ONE])
+            arrow = word >> LENGTH_SHIFT
+            arena[at] = np.int64(word & NO_PIECE | arrow << LENGTH_BIT) | arena[links + e - arrow]
+            at += ONE
+        if n == ZERO:
+            arrow = np.uint64(symbol_length(values, np.int64(np.uint64(start) + e), is_bytes))
+            sums[at] = sums[z + e]
+            arena[at + ONE] = np.int64(NO_PIECE | arrow << LENGTH_BIT) | arena[links + e - arrow]
+            at += TWO
+        n = max(n, ONE)
         fits &= n <= MOST_COUNT
-    at = np.uint64(HEAD)
-    for e in range(length, ZERO, -1):
-        cells[nodes + np.uint64(e)] = at
-        at += TWO * np.uint64(cells[counts + np.uint64(e)])
+        arena[links + e] = np.int64(n << COUNT_BIT | (node - shift - np.uint64(base)) << NODE_BIT)
     if not fits:
         return np.int64(-1)
-    # Written behind all that, then moved.
-    shift = z + length + ONE + length + ONE - np.uint64(HEAD)
-    for e in range(ONE, length + ONE):
-        listed = np.uint64(found[np.uint64(lists) + e])
-        arc, running = TWO * (listed >> count_bits), 0.0
-        n, node = np.uint64(cells[counts + e]), shift + np.uint64(cells[nodes + e])
-        for k in range(n):
-            piece, arrow = NO_PIECE, ZERO
-            if listed & count_mask > ZERO:
-                word = np.uint64(arc_words[arc + ONE])
-                arrow = word >> LENGTH_SHIFT
-                piece = word & NO_PIECE
-                running += sums[z + e - arrow] * arc_weights[arc]
-                arc += TWO
-            else:
-                arrow = np.uint64(symbol_length(values, np.int64(np.uint64(start) + e), is_bytes))
-                running = sums[z + e]
-            s = e - arrow
-            sums[node + k] = running
-            arena[node + n + k] = np.int64(
-                piece | arrow << LENGTH_BIT | np.uint64(cells[counts + s]) << COUNT_BIT
-                | np.uint64(cells[nodes + s]) << NODE_BIT
-            )  # fmt: skip
-    arena[base + 1] = NODED + cells[counts + length]
-    for k in range(z, np.uint64(base) + at):
-        arena[k] = arena[k + shift - np.uint64(base)]
-    return np.int64(np.uint64(base) + at)
+    arena[base + 1] = NODED + (np.uint64(arena[links + length]) >> COUNT_BIT)
+    for k in range(z, at - shift):
+        arena[k] = arena[k + shift]
+    return np.int64(at - shift)
 
 
 @njit(nogil=True, cache=True)
@@ -189,13 +182,17 @@ def _begin(state, targets, lane, traced, i_traced, n_traced, segments, drawn, pl
     base, stop = np.uint64(places[i] - NODES), segments[i + ONE]
     state[lane, DRAWN] = i_drawn
     state[lane, LEFT], state[lane, BEHIND], state[lane, DUE] = stop - segments[i], 0, DRAW_BYTES
-    state[lane, RECORD], state[lane, NODE] = base, base + np.uint64(HEAD)
-    state[lane, COUNT] = arena[base + ONE] - NODED
+    link = np.uint64(arena[base + ONE] - NODED)
+    state[lane, RECORD], state[lane, NODE] = base, base + (link >> COUNT_BITS)
+    state[lane, COUNT] = link & MOST_COUNT
     state[lane, TOP], state[lane, ODD] = stop - segments[0], 0
     targets[lane] = to_uniform(numbers[i_drawn]) * sums[base]
 
 
 @njit(nogil=True, cache=True, forceinline=True)
 def _fetch(arena, place):
+    """Have the end of a record fetched, from its last node on backwards: which lines are read depends on numbers."""
+    base = place - NODES
+    last = base + np.int64(np.uint64(arena[base + 1] - NODED) >> COUNT_BITS)
     for word in range(0, FETCHED, LINE):
-        prefetch(arena, place - NODES + word)
+        prefetch(arena, last + LINE - word)

@@ -35,7 +35,7 @@ MASSES = ENDS + DRAW_BYTES * MOST_PATHS + 1
 SCRATCH_WORDS = MASSES + DRAW_BYTES * MOST_PATHS + 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def count_paths(values, start, length, found, lists, count_bits, arc_words, is_bytes, unk_id, spells, sums, base,
                 scratch):  # fmt: skip
     """The number of paths through a segment of at most DRAW_BYTES; 0 where it is to have no table.
@@ -64,7 +64,7 @@ def count_paths(values, start, length, found, lists, count_bits, arc_words, is_b
     return scratch[COUNTS + length] if known and scratch[COUNTS + length] <= MOST_PATHS else np.int64(0)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes, scratch,
                masses):  # fmt: skip
     """List the paths to every position: those to where its arcs begin, shortest first, with these arcs behind them.
@@ -99,7 +99,7 @@ def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc
                 k += ONE
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def write_table(values, start, length, n_paths, byte_ids, arena, halves, narrow, base, unit, scratch, masses):
     """Put the table of the paths listed, one or more, in place of the scores of the record at base; its end.
 
