@@ -74,7 +74,7 @@ def _remember_listed(values, segments, missing, n_missing, hashes, words, places
     for k in range(n_missing):
         i = missing[k]
         # It may have come before in this group.
-        if k == 0 or look_up(values, segments, missing, k, k + 1, hashes, words, table, near, arena, places) == k:
+        if k == 0 or look_up(values, segments, missing, k, k + 1, k, hashes, words, table, near, arena, places) > k:
             places[i] = _remember(values, segments[i], segments[i + 1], hashes[i], table, arena, sums, cells, used,
                                   model.slots, model.piece_at, model.best_at, model.best_unk, model.is_bytes,
                                   model.unk_id, model.spells, model.byte_ids)  # fmt: skip

@@ -33,13 +33,16 @@ NEAR = 1 << 13
 NEAR_SHIFT = np.uint64(65 - NEAR.bit_length())
 NEAR_BYTES = 8
 
+# Segments between the one whose slot, or whose record, is fetched and the one that is looked up.
+SLOTS_AHEAD, RECORDS_AHEAD = np.uint64(20), np.uint64(10)
+
 # Words of a cache line.
 LINE = 8
 
 # Words of a record before what its stage writes: a number, and a count or one of these.
 HEAD = 2
-# SINGLE + id: the segment has one path, of one arc. DIVIDED + count: a text of so many segments (segments.py). NODED + ...:
-# nodes.py.
+# SINGLE + id: the segment has one path, of one arc. DIVIDED + count: a text of so many segments (segments.py).
+# NODED + what nodes.py says.
 SINGLE = 1 << 32
 DIVIDED = 1 << 33
 NODED = 1 << 34
@@ -166,44 +169,42 @@ def fold(hashed, word):
 
 
 @njit(nogil=True, cache=True)
-def look_up(values, segments, listed, k, n_listed, hashes, words, slots, near, arena, places):
-    """Write the places of segments listed[k], listed[k + 1], ...; returns the first k that has no record, for which it
-    writes NOWHERE, or n_listed.
+def look_up(values, segments, listed, k, n_listed, n_missing, hashes, words, slots, near, arena, places):
+    """Write the places of segments listed[k], ..., listed[n_listed - 1], NOWHERE for those without a record, which are
+    listed from n_missing on, at most k; returns where they end.
 
     Hashes come first for all segments, so that a processor can fetch the next slots and records while it compares.
     """
-    # With one way out Numba drops the reference counts of the arrays, here and in what is called for each segment.
-    found = True
-    while k < n_listed and found:
-        if k + 20 < n_listed:
-            prefetch(slots, hashes[listed[k + 20]] & (SLOTS - 1))
-            prefetch(arena, (slots[hashes[listed[k + 10]] & (SLOTS - 1)] & 0xFFFFFFFF) - 2)
-        i = listed[k]
+    for k in range(np.uint64(k), np.uint64(n_listed)):
+        if k + SLOTS_AHEAD < np.uint64(n_listed):
+            prefetch(slots, hashes[listed[k + SLOTS_AHEAD]] & (SLOTS - 1))
+            prefetch(arena, (slots[hashes[listed[k + RECORDS_AHEAD]] & (SLOTS - 1)] & 0xFFFFFFFF) - 2)
+        i = np.uint64(listed[k])
         hashed = hashes[i]
-        slot = hashed & (SLOTS - 1)
+        slot = np.uint64(hashed & (SLOTS - 1))
         found = False
         base = np.int64(0)
         while slots[slot] != 0 and not found:
             if (slots[slot] ^ hashed) >> 32 == 0:
-                start, stop = segments[i], segments[i + 1]
+                start, stop = segments[i], segments[i + np.uint64(1)]
                 base = slots[slot] & 0xFFFFFFFF
                 found = (
                     (arena[base - 3] == stop - start)
-                    & (arena[base - 2] == words[2 * i])
-                    & (arena[base - 1] == words[2 * i + 1])
+                    & (arena[base - 2] == words[np.uint64(2) * i])
+                    & (arena[base - 1] == words[np.uint64(2) * i + np.uint64(1)])
                 )
                 at = base - 4
                 for p in range(start + 16, stop if found else start, 8):
                     found &= arena[at] == np.int64(load_word(values, p, stop))
                     at -= 1
-            slot = (slot + 1) & (SLOTS - 1)
+            slot = slot + np.uint64(1) & np.uint64(SLOTS - 1)
         places[i] = place_of(base, arena[base + 1]) if found else NOWHERE
-        if found:
-            length = segments[i + 1] - segments[i]
-            at = near_slot(np.uint64(words[2 * i])) if length <= NEAR_BYTES else np.uint64(2 * NEAR)
-            near[at], near[at + np.uint64(1)] = words[2 * i], length << 32 | places[i]
-            k += 1
-    return k
+        listed[n_missing] = i
+        n_missing += not found
+        length = segments[i + np.uint64(1)] - segments[i]
+        at = near_slot(np.uint64(words[np.uint64(2) * i])) if found & (length <= NEAR_BYTES) else np.uint64(2 * NEAR)
+        near[at], near[at + np.uint64(1)] = words[np.uint64(2) * i], length << 32 | places[i]
+    return n_missing
 
 
 @njit(nogil=True, cache=True)
@@ -211,14 +212,8 @@ def look_up_all(values, segments, listed, n_listed, hashes, words, slots, near, 
     """Write the places of the segments listed, NOWHERE for those without a record; only these remain listed. Returns
     how many they are.
     """
-    n_missing = np.int64(0)
     hash_listed(values, segments, listed, n_listed, hashes, words)
-    k = look_up(values, segments, listed, 0, n_listed, hashes, words, slots, near, arena, places)
-    while k < n_listed:
-        listed[n_missing] = listed[k]
-        n_missing += 1
-        k = look_up(values, segments, listed, k + 1, n_listed, hashes, words, slots, near, arena, places)
-    return n_missing
+    return look_up(values, segments, listed, 0, n_listed, np.int64(0), hashes, words, slots, near, arena, places)
 
 
 @njit(nogil=True, cache=True)

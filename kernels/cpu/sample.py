@@ -143,7 +143,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
     while k < n_missing:
         i = missing[k]
         # It may have come before in this group.
-        if k > 0 and look_up(values, segments, missing, k, k + 1, hashes, words, table, near, arena, places) > k:
+        if k > 0 and look_up(values, segments, missing, k, k + 1, k, hashes, words, table, near, arena, places) == k:
             k += 1
             continue
         start, stop = segments[i], segments[i + 1]

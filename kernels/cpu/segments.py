@@ -180,7 +180,7 @@ def keep_divided(values, units, unit_places, n_units, segments, places, hashes, 
         if not lasts or last == first + 1:
             continue
         # It may have come before in this group.
-        if look_up(values, units, todo, k, k + 1, hashes, words, slots, near, arena, unit_places) > k:
+        if look_up(values, units, todo, k, k + 1, k, hashes, words, slots, near, arena, unit_places) == k:
             continue
         base, lasts = place(units[i + 1] - units[i], HEAD + last - first, used)
         if not lasts:
