@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from itertools import compress
+from threading import get_ident
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -151,9 +151,9 @@ class CpuBackend:
         # An unknown arc has up to 4 bytes.
         self._longest = max(4, int(np.diff(offsets).max(initial=0)))
         self.best_model = self._build_best_model()
-        # Taken and put back by worker threads; pop and append of a deque are atomic.
-        self._best_memos: deque[Memo] = deque()
-        self._sample_memos: deque[tuple[float, Memo]] = deque()
+        # By the thread that used one last; what a dict is asked here is atomic.
+        self._best_memos: dict[int, Memo] = {}
+        self._sample_memos: dict[int, tuple[float, Memo]] = {}
         self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
         best = self.best_model
         self.trie_tables = (best.slots, best.piece_at, vocabulary.has_unknown_arcs, best.is_bytes)
@@ -243,22 +243,22 @@ class CpuBackend:
     @contextmanager
     def _best_memo(self) -> Iterator[Memo]:
         """A memo of best paths that nobody else uses meanwhile."""
-        memo = _popped(self._best_memos) or new_memo()
+        memo = _taken(self._best_memos) or new_memo()
         try:
             yield memo
         finally:
-            self._best_memos.append(memo)
+            self._best_memos[get_ident()] = memo
 
     @contextmanager
     def _sample_memo(self, alpha: float) -> Iterator[Memo]:
         """A memo of arcs and sums at this alpha that nobody else uses meanwhile."""
-        made_for, memo = _popped(self._sample_memos) or (alpha, new_memo(len(self.vocabulary)))
+        made_for, memo = _taken(self._sample_memos) or (alpha, new_memo(len(self.vocabulary)))
         if made_for != alpha:
             forget(memo)
         try:
             yield memo
         finally:
-            self._sample_memos.append((alpha, memo))
+            self._sample_memos[get_ident()] = alpha, memo
 
     def _rows(
         self,
@@ -393,11 +393,14 @@ def _begin_words(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:
     return bool(np.all(offsets[np.searchsorted(offsets, found)] == found))
 
 
-def _popped(pool: deque[T]) -> T | None:
-    """Another thread may take the last item between a look and a pop."""
+def _taken(memos: dict[int, T]) -> T | None:
+    """The memo that this thread used last, for it is in the cache of its processor, or else any."""
+    memo = memos.pop(get_ident(), None)
+    if memo is not None:
+        return memo
     try:
-        return pool.pop()
-    except IndexError:
+        return memos.popitem()[1]
+    except KeyError:
         return None
 
 

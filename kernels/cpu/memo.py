@@ -169,13 +169,13 @@ def fold(hashed, word):
 
 
 @njit(nogil=True, cache=True)
-def look_up(values, segments, listed, k, n_listed, n_missing, hashes, words, slots, near, arena, places):
-    """Write the places of segments listed[k], ..., listed[n_listed - 1], NOWHERE for those without a record, which are
-    listed from n_missing on, at most k; returns where they end.
+def look_up(values, segments, listed, first, n_listed, n_missing, hashes, words, slots, near, arena, places):
+    """Write the places of segments listed[first], ..., listed[n_listed - 1], NOWHERE for those without a record, which
+    are listed from n_missing on, at most `first`; returns where they end.
 
     Hashes come first for all segments, so that a processor can fetch the next slots and records while it compares.
     """
-    for k in range(np.uint64(k), np.uint64(n_listed)):
+    for k in range(np.uint64(first), np.uint64(n_listed)):
         if k + SLOTS_AHEAD < np.uint64(n_listed):
             prefetch(slots, hashes[listed[k + SLOTS_AHEAD]] & (SLOTS - 1))
             prefetch(arena, (slots[hashes[listed[k + RECORDS_AHEAD]] & (SLOTS - 1)] & 0xFFFFFFFF) - 2)
