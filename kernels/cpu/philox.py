@@ -29,9 +29,12 @@ def to_uniform(bits):
     return np.float64(np.int64(bits)) * 2.0**-DRAW_BITS
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def uniform_bits(seed, position, i_sample, doc_id):
-    """The DRAW_BITS bits of `uniform`; seed, doc_id uint64."""
+    """The DRAW_BITS bits of `uniform`; seed, doc_id uint64.
+
+    Inlined whatever LLVM thinks of its size, for a loop that calls it does one number at a time.
+    """
     k0, k1 = seed & MASK, seed >> SHIFT
     c0, c1 = np.uint64(position) & MASK, np.uint64(i_sample) & MASK
     c2, c3 = doc_id & MASK, doc_id >> SHIFT
@@ -44,7 +47,7 @@ def uniform_bits(seed, position, i_sample, doc_id):
     return (c0 << SHIFT | c1) >> DROP
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def _two_rounds(c0, c1, c2, c3, k0, k1):
     """Counter and key after two rounds more."""
     p0, p1 = MULTIPLIER_0 * c0, MULTIPLIER_1 * c2

@@ -24,13 +24,15 @@ from gpu_lattice.kernels.cpu.memo import (
     look_up_all,
     place,
 )
-from gpu_lattice.kernels.cpu.words import LANES, load_word, starts_of, trailing_zeros
+from gpu_lattice.kernels.cpu.words import LANES, load_word, prefetch, starts_of, trailing_zeros
 
 # Places of what has no record: a chunk that is a token; SCALED - base, of scores with exponents (sample.py).
 TOKEN = -2
 SCALED = -3
 
 LONGEST_UNIT = 24
+# Units between the one whose record is fetched and the one whose segments are listed.
+AHEAD = 8
 ANY_LENGTH = np.iinfo(np.int64).max
 WORD_START = np.uint64(0x8196E2)
 ONE = np.uint64(1)
@@ -126,6 +128,8 @@ def _append_known(units, unit_places, i, n_units, arena, segments, places, n):
     p = segments[n]
     n = np.uint64(n)
     while i < n_units and unit_places[i] >= 0:
+        if i + AHEAD < n_units:
+            prefetch(arena, (unit_places[i + AHEAD] & (NODES - 1)) + 1)
         at = unit_places[i]
         # Of other places there is no record to ask, and none begins at 0.
         base = np.uint64(at if at < NODES else 0)
