@@ -151,7 +151,7 @@ def _sweep_characters(values, low, high, x, pairs, keys, out, n):
     return np.int64(n), x
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def _sweep_pairs(values, low, high, pairs, out, n):
     """Append those of low..high that may be cuts, in a text of bytes, to out[n:]; returns where they end."""
     n = np.uint64(n)
@@ -161,7 +161,7 @@ def _sweep_pairs(values, low, high, pairs, out, n):
     return np.int64(n)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, forceinline=True)
 def _sweep_bytes(values, start, stop, left, right, pairs, keys, out, first, last):
     """Keep those of out[first:last] that no piece spans with these `left` and `right` bytes; returns where they end."""
     bucket_shift, slot_shift = index_shift(len(pairs) - N_PAIRS), index_shift(len(keys))
