@@ -11,7 +11,7 @@ from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
 from gpu_lattice.kernels.cpu.forward import ONE, forward, forward_scaled
-from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, NODES, SPARE, keep, look_up, place, place_of
+from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, NODES, SLOTS, SPARE, keep, look_up, place, place_of
 from gpu_lattice.kernels.cpu.nodes import room_for_nodes, trace_nodes, write_nodes
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
@@ -143,7 +143,9 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
     while k < n_missing:
         i = missing[k]
         # It may have come before in this group.
-        if k > 0 and look_up(values, segments, missing, k, k + 1, k, hashes, words, table, near, arena, places) == k:
+        is_free = table[hashes[i] & (SLOTS - 1)] == 0
+        if not is_free and look_up(values, segments, missing, k, k + 1, k, hashes, words, table, near, arena,
+                                   places) == k:  # fmt: skip
             k += 1
             continue
         start, stop = segments[i], segments[i + 1]
