@@ -1,4 +1,4 @@
-"""Segments of many paths are traced through their nodes, several in turn, to the paths of the definition."""
+"""Segments of many paths are traced through their nodes, several in turn, or their lists, as the definition says."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels.cpu import backend
 from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, TRANSIENT_WORDS
-from gpu_lattice.kernels.cpu.nodes import LANES, MOST_COUNT, MOST_LENGTH, MOST_WORDS
+from gpu_lattice.kernels.cpu.nodes import LANES, MOST_ARCS, MOST_COUNT, MOST_LENGTH, MOST_WORDS
 from gpu_lattice.kernels.cpu.words import SUMS
 
 
@@ -47,13 +47,14 @@ def test_every_arc_is_drawn_however_many_lead_to_a_position(n_arcs: int) -> None
 
 def test_a_word_has_room_for_every_length_and_every_record() -> None:
     assert LONGEST_BYTES <= MOST_LENGTH
+    assert MOST_ARCS <= MOST_COUNT
     assert TRANSIENT_WORDS <= MOST_WORDS
 
 
-def test_more_arcs_than_a_node_can_count_give_the_paths_of_the_definition() -> None:
-    longest = int(MOST_COUNT) + 2
+def test_more_arcs_than_nodes_are_made_for_give_the_paths_of_the_definition() -> None:
+    longest = MOST_ARCS + 2
     tokenizer = Tokenizer.from_pieces({b"a" * k: -0.1 * k for k in range(1, longest + 1)}, device="cpu")
-    texts = [b"a" * (longest + 3), b"a" * (longest - 3)]
+    texts = [b"a" * n for n in (longest + 70, longest - 3, 11, 12)]
     assert tokenizer.sample(texts, alpha=0.5).tolist() == sample_ids(tokenizer, texts, alpha=0.5)
 
 

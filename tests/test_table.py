@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels import reference
 from gpu_lattice.kernels.cpu.forward import forward
+from gpu_lattice.kernels.cpu.lists import trace_lists
 from gpu_lattice.kernels.cpu.memo import (
     DIRECT,
     HEAD,
+    LISTED,
     NODES,
     SINGLE,
     SPARE,
@@ -82,6 +84,12 @@ class Segment:
                 self.values, self.bounds_of_segment, drawn, zeros, int(NODES <= place < DIRECT), zeros + place,
                 memo.arena, memo.sums, bits, model.inverses, model.unk_inverse, model.unk_id, model.spells,
                 model.byte_ids, np.uint64(0), zeros, np.zeros(1, np.uint64), 0, paths, ends
+            )  # fmt: skip
+            trace_lists(
+                self.values, self.bounds_of_segment, drawn, zeros, int(LISTED <= place < NODES), zeros + place,
+                memo.sums, memo.cells, bits, model.count_bits, model.arc_weights, model.arc_words, model.inverses,
+                model.unk_inverse, model.unk_id, model.spells, model.byte_ids, model.is_bytes, np.uint64(0), zeros,
+                np.zeros(1, np.uint64), 0, paths, ends
             )  # fmt: skip
             *_, n_arcs, _ = trace_plain(
                 self.bounds_of_segment, 0, drawn, 0, n_drawn, zeros + place, memo.arena, memo.halves, memo.narrow,

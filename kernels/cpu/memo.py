@@ -20,9 +20,9 @@ from gpu_lattice.kernels.cpu.words import load_word, prefetch
 LASTING_BYTES = 64
 LONGEST_BYTES = 4096
 
-# About 15 MB for each thread; 30,000 English words fit.
+# At most 24 MB for each thread, as far as it is used; 30,000 segments of a large BytePiece model fit.
 SLOTS = 1 << 16
-LASTING_WORDS = 3 << 19
+LASTING_WORDS = 5 << 19
 TRANSIENT_WORDS = 1 << 18
 # After these, room for one short record that nobody keeps.
 SPARE = LASTING_WORDS + TRANSIENT_WORDS
@@ -47,8 +47,9 @@ SINGLE = 1 << 32
 DIVIDED = 1 << 33
 NODED = 1 << 34
 
-# A place is where a record begins; or NODES + that, for one with nodes; or DIRECT + id: of a single one nothing else is
-# asked.
+# A place is where a record begins; LISTED + that, if its second word is 0; NODES + that, if it is NODED; or
+# DIRECT + id: of a single one nothing else is asked.
+LISTED = 1 << 29
 NODES = 1 << 30
 DIRECT = 1 << 31
 NOWHERE = -1
@@ -219,7 +220,7 @@ def look_up_all(values, segments, listed, n_listed, hashes, words, slots, near, 
 @njit(nogil=True, cache=True)
 def place_of(base, count):
     """The place of a record with this second word."""
-    of_record = base if count < NODED else NODES + base
+    of_record = base + (LISTED if count == 0 else np.int64(0)) + (NODES if count >= NODED else np.int64(0))
     return of_record if count >> 32 != 1 else DIRECT + (count & 0xFFFFFFFF)
 
 

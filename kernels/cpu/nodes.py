@@ -1,4 +1,4 @@
-"""Segments that are to have no table (table.py): their arcs as the trace reads them, and that trace.
+"""Segments of few arcs that are to have no table (table.py): their arcs as the trace reads them, and that trace.
 
 A node has of the n arcs into a position, shortest first and up to the last that adds to the sum, the running sums of
 what arrives through them; then a word for each: its piece and length, and of the node where it begins how many arcs
@@ -14,7 +14,7 @@ from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
 from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, TWO
-from gpu_lattice.kernels.cpu.memo import HEAD, LASTING_BYTES, LINE, NODED, NODES
+from gpu_lattice.kernels.cpu.memo import HEAD, LINE, NODED, NODES
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.words import N_SUMS, above, prefetch, trailing_zeros
 
@@ -28,6 +28,9 @@ MOST_COUNT = (ONE << (NODE_BIT - COUNT_BIT)) - ONE
 COUNT_BITS = NODE_BIT - COUNT_BIT
 MOST_WORDS = ONE << (np.uint64(64) - NODE_BIT)
 
+# Of a segment with nodes: these have two words for each arc, and the memo has to hold many segments.
+MOST_ARCS = 64
+
 # Segments that are traced in turn, and what is known of each: its place in the list of drawn ones; how many bytes are
 # left and how many are behind; how many are behind where a number is due; its record; the node and its number of arcs;
 # where its path begins so far, and whether that has unknown arcs.
@@ -40,23 +43,26 @@ DRAW_STEP = np.uint64(DRAW_BYTES)
 
 
 @njit(nogil=True, cache=True)
-def room_for_nodes(found, lists, length, count_bits):
+def room_for_nodes(length):
     """The words that `write_nodes` may use from a record's base on."""
+    return HEAD + 4 * (length + 1) + 2 * MOST_ARCS
+
+
+@njit(nogil=True, cache=True)
+def are_few(found, lists, length, count_bits):
+    """Whether a segment's arcs are so few that nodes take little memory."""
     count_mask = (ONE << count_bits) - ONE
-    n_arcs = np.uint64(length) * count_mask
-    if length > LASTING_BYTES:
-        n_arcs = ZERO
-        for e in range(1, length + 1):
-            n_arcs += np.uint64(found[lists + e]) & count_mask
-    return HEAD + 4 * (length + 1) + 2 * np.int64(n_arcs)
+    n_arcs = ZERO
+    for e in range(1, length + 1):
+        n_arcs += np.uint64(found[lists + e]) & count_mask
+    return n_arcs <= np.uint64(MOST_ARCS)
 
 
 @njit(nogil=True, cache=True, forceinline=True)
 def write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena, sums, cells,
                 base):  # fmt: skip
-    """Put the nodes of a segment in place of its scores, which are in sums from base + HEAD on; returns their end.
+    """Put the nodes of a segment of few arcs in place of its scores, in sums from base + HEAD on; returns their end.
 
-    That is -1, and the scores are left, where a position has more arcs than a word can say.
     found int32: the list of arcs into the segment's position e at found[lists + e].
     """
     count_mask = (ONE << count_bits) - ONE
@@ -66,7 +72,7 @@ def write_nodes(values, start, length, found, lists, count_bits, arc_weights, ar
     shift = links + length + ONE - z
     at = z + shift
     arena[links] = 0
-    n, fits = ZERO, True
+    n = ZERO
     for e in range(ONE, length + ONE):
         if sums[z + e] == 0.0:
             continue
@@ -92,10 +98,7 @@ def write_nodes(values, start, length, found, lists, count_bits, arc_weights, ar
             arena[at + ONE] = np.int64(NO_PIECE | arrow << LENGTH_BIT) | arena[links + e - arrow]
             at += TWO
         n = max(n, ONE)
-        fits &= n <= MOST_COUNT
         arena[links + e] = np.int64(n << COUNT_BIT | (node - shift - np.uint64(base)) << NODE_BIT)
-    if not fits:
-        return np.int64(-1)
     arena[base + 1] = NODED + (np.uint64(arena[links + length]) >> COUNT_BIT)
     for k in range(z, at - shift):
         arena[k] = arena[k + shift]

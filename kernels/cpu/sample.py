@@ -11,8 +11,9 @@ from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
 from gpu_lattice.kernels.cpu.forward import ONE, forward, forward_scaled
-from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, NODES, SLOTS, SPARE, keep, look_up, place, place_of
-from gpu_lattice.kernels.cpu.nodes import room_for_nodes, trace_nodes, write_nodes
+from gpu_lattice.kernels.cpu.lists import trace_lists, write_lists
+from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, LISTED, NODES, SLOTS, SPARE, keep, look_up, place, place_of
+from gpu_lattice.kernels.cpu.nodes import are_few, room_for_nodes, trace_nodes, write_nodes
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
 from gpu_lattice.kernels.cpu.scaled import scaled
@@ -51,7 +52,8 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     positions, segment_ids = np.empty(longest, np.int64), np.empty(longest, np.uint64)
     ends = np.empty(longest, np.int64)
     odd, found = np.empty(longest, np.int64), np.empty(longest, np.int32)
-    traced, paths = np.empty(longest, np.int64), np.empty(longest + MARGIN, np.int32)
+    noded, listed = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    paths = np.empty(longest + MARGIN, np.int32)
     # Room for most texts: each growth would copy what there is. Pages that are never written take no memory.
     ids = np.empty(max(16, num_samples * (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
@@ -72,7 +74,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             return ids, run_starts, run_lengths, scores, part_z, part_z_exponent, bad
         keep_divided(values, units, unit_places, n_units, segments, places, hashes, words, todo, memo)
         find_ends(segments, part_offsets, low, high, part_ends)
-        n_drawn, n_traced = _find_drawn(places, n_segments, drawn, traced)
+        n_drawn, n_noded, n_listed = _find_drawn(places, n_segments, drawn, noded, listed)
         _find_positions(segments, drawn, n_drawn, part_ends, part_doc, low, high, doc_ids, doc_offsets, positions,
                         segment_ids)  # fmt: skip
         for i_sample in range(num_samples):
@@ -80,8 +82,8 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
             ids = grown(ids, n_ids, n_ids + stop - start + MARGIN)
             first = n_ids
             n_ids, n_odd = _trace_group(
-                values, segments, n_segments, drawn, n_drawn, traced, n_traced, model, memo, z, z_exponent, places,
-                numbers, seed, positions, segment_ids, i_sample, ids, n_ids, ends, odd, found, paths
+                values, segments, n_segments, drawn, n_drawn, noded, n_noded, listed, n_listed, model, memo, z,
+                z_exponent, places, numbers, seed, positions, segment_ids, i_sample, ids, n_ids, ends, odd, found, paths
             )  # fmt: skip
             if scored:
                 _score_paths(ids, first, ends, part_ends, low, high, model.scores, model.unk_score,
@@ -129,7 +131,8 @@ def _forward_listed(values, segments, missing, n_missing, hashes, words, model, 
 def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, model, memo, places):
     """Do and keep the segments missing[k:n_missing], up to one that needs exponents.
 
-    A record: Z; the number of paths in its table; the table. Or: Z; SINGLE + id. Or: Z; NODED + a number; nodes.
+    A record: Z; the number of paths in its table; the table. Or: Z; SINGLE + id. Or: Z; NODED + a number; nodes. Or: Z;
+    0; scores and lists.
     Returns (the first that is not done, the end of one that no path reaches or -1).
     """
     table, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
@@ -151,8 +154,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
         start, stop = segments[i], segments[i + 1]
         length = stop - start
         lists = start - origin - 1
-        most = max(HEAD + TABLE_WORDS, room_for_nodes(found, lists, length, count_bits))
-        base, lasts = place(length, most, used)
+        base, lasts = place(length, max(HEAD + TABLE_WORDS, room_for_nodes(length)), used)
         if base < 0:
             break
         total = forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes,
@@ -172,11 +174,11 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
                        scratch, masses)  # fmt: skip
             top = write_table(values, start, length, n_paths, byte_ids, arena, halves, narrow, base,
                               2.0**TABLE_BITS / total, scratch, masses)  # fmt: skip
-        else:
+        elif are_few(found, lists, length, count_bits):
             top = write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena,
                               sums, cells, base)  # fmt: skip
-            if top < 0:
-                break
+        else:
+            top = write_lists(found, lists, length, arena, cells, base)
         keep(values, start, stop, hashes[i], base, top, lasts, table, arena, used)
         places[i] = place_of(base, arena[base + 1])
         k += 1
@@ -184,19 +186,21 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
 
 
 @njit(nogil=True, cache=True)
-def _find_drawn(places, n_segments, drawn, traced):
-    """List the segments but those of one path that is a piece, and in traced which of these have nodes. Returns how
-    many they are; behind them in the first list is the number of all segments.
+def _find_drawn(places, n_segments, drawn, noded, listed):
+    """List the segments but those of one path that is a piece, and where in this list those with nodes are, and those
+    with lists. Returns how many of each there are; behind them in the first list is the number of all segments.
     """
-    n = n_traced = np.uint64(0)
+    n = n_noded = n_listed = np.uint64(0)
     for i in range(np.uint64(n_segments)):
         drawn[n] = i
         n += np.uint64(places[i] < DIRECT)
     drawn[n] = n_segments
     for k in range(n):
-        traced[n_traced] = k
-        n_traced += np.uint64(places[drawn[k]] >= NODES)
-    return np.int64(n), np.int64(n_traced)
+        place = places[drawn[k]]
+        noded[n_noded] = listed[n_listed] = k
+        n_noded += np.uint64(place >= NODES)
+        n_listed += np.uint64((place >= LISTED) & (place < NODES))
+    return np.int64(n), np.int64(n_noded), np.int64(n_listed)
 
 
 @njit(nogil=True, cache=True)
@@ -213,17 +217,20 @@ def _find_positions(segments, drawn, n_drawn, part_ends, part_doc, low, high, do
 
 
 @njit(nogil=True, cache=True)
-def _trace_group(values, segments, n_segments, drawn, n_drawn, traced, n_traced, model, memo, z, z_exponent, places,
-                 numbers, seed, positions, segment_ids, i_sample, arcs, n, ends, odd, found, paths):  # fmt: skip
+def _trace_group(values, segments, n_segments, drawn, n_drawn, noded, n_noded, listed, n_listed, model, memo, z,
+                 z_exponent, places, numbers, seed, positions, segment_ids, i_sample, arcs, n, ends, odd, found,
+                 paths):  # fmt: skip
     """One path through the group, at arcs[n:]; returns (its end there, how many segments are odd)."""
     nodes, piece_at, weights, unk_weight = model.nodes, model.piece_at, model.weights, model.unk_weight
     is_bytes, inverses, unk_inverse, unk_id = model.is_bytes, model.inverses, model.unk_inverse, model.unk_id
     count_bits, arc_weights, arc_words = model.count_bits, model.arc_weights, model.arc_words
     spells, byte_ids = model.spells, model.byte_ids
     arena, sums, cells, halves, narrow = memo.arena, memo.sums, memo.cells, memo.halves, memo.narrow
-    trace_nodes(values, segments, drawn, traced, n_traced, places, arena, sums, numbers, inverses,
-                unk_inverse, unk_id, spells, byte_ids, seed, positions, segment_ids, i_sample, paths,
-                ends)  # fmt: skip
+    trace_nodes(values, segments, drawn, noded, n_noded, places, arena, sums, numbers, inverses, unk_inverse, unk_id,
+                spells, byte_ids, seed, positions, segment_ids, i_sample, paths, ends)  # fmt: skip
+    trace_lists(values, segments, drawn, listed, n_listed, places, sums, cells, numbers, count_bits, arc_weights,
+                arc_words, inverses, unk_inverse, unk_id, spells, byte_ids, is_bytes, seed, positions, segment_ids,
+                i_sample, paths, ends)  # fmt: skip
     i = k = n_odd = 0
     while True:
         i, k, n, n_odd = trace_plain(segments, i, drawn, k, n_drawn, places, arena, halves, narrow, numbers, paths,
@@ -287,7 +294,7 @@ def _partitions(segments, part_ends, sums, z, z_exponent, places, piece_weights,
             if at >= DIRECT:
                 total = piece_weights[at - DIRECT]
             elif at >= 0:
-                total = sums[at & (NODES - 1)]
+                total = sums[at & (LISTED - 1)]
             elif at != TOKEN:
                 end = SCALED - at + segments[i + 1] - segments[i]
                 total = z[end]

@@ -14,7 +14,7 @@ from gpu_lattice.kernels.cpu.memo import (
     DIVIDED,
     HEAD,
     LASTING_WORDS,
-    NODES,
+    LISTED,
     NOWHERE,
     begin_group,
     find_near,
@@ -129,10 +129,10 @@ def _append_known(units, unit_places, i, n_units, arena, segments, places, n):
     n = np.uint64(n)
     while i < n_units and unit_places[i] >= 0:
         if i + AHEAD < n_units:
-            prefetch(arena, (unit_places[i + AHEAD] & (NODES - 1)) + 1)
+            prefetch(arena, (unit_places[i + AHEAD] & (LISTED - 1)) + 1)
         at = unit_places[i]
         # Of other places there is no record to ask, and none begins at 0.
-        base = np.uint64(at if at < NODES else 0)
+        base = np.uint64(at if at < LISTED else 0)
         count = arena[base + ONE] - DIVIDED
         if count < 0 or base == np.uint64(0):
             places[n] = at
@@ -179,7 +179,7 @@ def keep_divided(values, units, unit_places, n_units, segments, places, hashes, 
         last = first
         lasts = True
         while segments[last] < units[i + 1]:
-            lasts &= places[last] >= 0 and (places[last] >= DIRECT or places[last] & (NODES - 1) < LASTING_WORDS)
+            lasts &= places[last] >= 0 and (places[last] >= DIRECT or places[last] & (LISTED - 1) < LASTING_WORDS)
             last += 1
         if not lasts or last == first + 1:
             continue

@@ -14,7 +14,7 @@ from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
 from gpu_lattice.kernels.cpu.forward import ONE
-from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, NODES
+from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, LISTED
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
 from gpu_lattice.kernels.cpu.table import COUNT_BITS, TABLE_BITS
@@ -34,8 +34,9 @@ FOUR = np.uint64(4)
 @njit(nogil=True, cache=True)
 def trace_plain(segments, i, drawn, k_drawn, k_stop, places, arena, halves, narrow, numbers, paths, arcs, n, ends, odd,
                 n_odd):  # fmt: skip
-    """Trace segments i, i + 1, ... by their places and tables, or to the path that `trace_nodes` has left in paths and
-    ends[i], up to drawn[k_stop], or to one that has none of these or whose number is too close to a bound in its table.
+    """Trace segments i, i + 1, ... up to drawn[k_stop], or to one without a record, or whose number is too close to a
+    bound in its table: by their places and tables, or to the path that `trace_nodes` or `trace_lists` has left in paths
+    and ends[i].
 
     Appends to arcs[n:], with the new number of arcs in ends[i], and to odd[n_odd:] the segments with unknown arcs. Arcs
     up to MARGIN after the last may be overwritten. k_drawn: of the first drawn segment that is not before i.
@@ -55,8 +56,8 @@ def trace_plain(segments, i, drawn, k_drawn, k_stop, places, arena, halves, narr
         if k_drawn + AHEAD < k_stop:
             # Most of a record: which lines of it are read depends on a number.
             for line in range(0, 32, 8):
-                prefetch(arena, (places[drawn[k_drawn + AHEAD]] & (NODES - 1)) + line)
-        if places[i] < NODES:
+                prefetch(arena, (places[drawn[k_drawn + AHEAD]] & (LISTED - 1)) + line)
+        if places[i] < LISTED:
             record = np.uint64(places[i]) + np.uint64(HEAD)
             n_paths = np.uint64(arena[record - ONE])
             # The first path whose upper bound is clearly above the number; the last has none.
