@@ -107,7 +107,7 @@ class Segment:
                                    model.arc_words, model.unk_weight, model.is_bytes, model.z_low, model.z_high,
                                    memo.sums, SPARE + HEAD)  # fmt: skip
         write_nodes(self.values, 0, length, found, -1, model.count_bits, model.arc_weights, model.arc_words,
-                    model.is_bytes, memo.arena, memo.sums, memo.cells, SPARE)  # fmt: skip
+                    model.is_bytes, memo.arena, memo.sums, SPARE)  # fmt: skip
         return NODES + SPARE
 
 

@@ -59,7 +59,7 @@ def are_few(found, lists, length, count_bits):
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena, sums, cells,
+def write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena, sums,
                 base):  # fmt: skip
     """Put the nodes of a segment of few arcs in place of its scores, in sums from base + HEAD on; returns their end.
 
@@ -72,7 +72,6 @@ def write_nodes(values, start, length, found, lists, count_bits, arc_weights, ar
     shift = links + length + ONE - z
     at = z + shift
     arena[links] = 0
-    n = ZERO
     for e in range(ONE, length + ONE):
         if sums[z + e] == 0.0:
             continue

@@ -107,8 +107,8 @@ def _forward_listed(values, segments, missing, n_missing, hashes, words, model, 
     places[i] becomes the segment's place in the memo, or SCALED - base where its scores are in z, from base on.
     found int32: scratch.
     """
-    find_lists(values, segments, missing, n_missing, model.states, model.lists, model.arc_words,
-                       model.count_bits, found)  # fmt: skip
+    find_lists(values, segments, missing, n_missing, model.states, model.lists, model.arc_words, model.count_bits,
+               found)  # fmt: skip
     scaled_top = np.int64(0)
     n_done = np.int64(0)
     while True:
@@ -163,7 +163,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
             break
         if total == 0.0:
             return k, stop
-        sums[base], arena[base + 1] = total, 0
+        sums[base] = total
         # Calls and no function around them: Numba would count references to the arrays there for every segment.
         n_paths = np.int64(0)
         if length <= DRAW_BYTES:
@@ -176,7 +176,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
                               2.0**TABLE_BITS / total, scratch, masses)  # fmt: skip
         elif are_few(found, lists, length, count_bits):
             top = write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena,
-                              sums, cells, base)  # fmt: skip
+                              sums, base)  # fmt: skip
         else:
             top = write_lists(found, lists, length, arena, cells, base)
         keep(values, start, stop, hashes[i], base, top, lasts, table, arena, used)
@@ -241,12 +241,11 @@ def _trace_group(values, segments, n_segments, drawn, n_drawn, noded, n_noded, l
         if places[i] >= 0:
             # The table does not tell, its segment's arcs do.
             table = places[i]
-            find_lists(values, segments, np.array([i]), 1, model.states, model.lists, model.arc_words,
-                       model.count_bits, found)  # fmt: skip
+            find_lists(values, segments, np.array([i]), 1, model.states, model.lists, arc_words, count_bits, found)
             sums[SPARE] = forward(values, a, b, found, segments[0], count_bits, arc_weights, arc_words, unk_weight,
                                   is_bytes, model.z_low, model.z_high, sums, SPARE + HEAD)  # fmt: skip
             write_nodes(values, a, b - a, found, a - segments[0] - 1, count_bits, arc_weights, arc_words, is_bytes,
-                        arena, sums, cells, SPARE)  # fmt: skip
+                        arena, sums, SPARE)  # fmt: skip
             places[i] = NODES + SPARE
             trace_nodes(values, segments, drawn, np.array([k]), 1, places, arena, sums, numbers,
                         inverses, unk_inverse, unk_id, spells, byte_ids, seed, positions, segment_ids,
