@@ -109,3 +109,28 @@ def test_errors_name_the_document_of_the_batch_not_of_its_range(threads: int, mo
     texts[2900:] = ["ab" * 3000] * 2
     with pytest.raises(ValueError, match=r"^document 2900 has 6000 normalized bytes; the limit is 5000, split it$"):
         tokenizer.sample(texts)
+
+
+@pytest.mark.parametrize("kind", ["_best_memo", "_sample_memo"])
+def test_a_thread_gets_back_the_memo_that_it_used_and_another_only_if_it_has_none(kind: str) -> None:
+    backend = Tokenizer.from_pieces(["a"], device="cpu")._backend
+    options = () if kind == "_best_memo" else (0.5,)
+    together = threading.Barrier(2)
+    used: dict[int, list[int]] = {0: [], 1: []}
+
+    def use(i: int) -> None:
+        for _ in range(20):
+            with getattr(backend, kind)(*options) as memo:
+                used[i].append(memo.arena.ctypes.data)
+                together.wait()
+            together.wait()
+
+    workers = [threading.Thread(target=use, args=(i,)) for i in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(set(used[0])) == len(set(used[1])) == 1
+    assert used[0][0] != used[1][0]
+    with getattr(backend, kind)(*options) as memo:
+        assert memo.arena.ctypes.data in (used[0][0], used[1][0])
