@@ -40,7 +40,7 @@ LAST = 2**DRAW_BITS - 1
 
 
 class Segment:
-    """One segment of a vocabulary's, with its record in a memo: a table if it has few paths, else nodes."""
+    """One segment of a vocabulary's, with its record in a memo: a table if it has few paths, else nodes or lists."""
 
     def __init__(self, tokenizer: Tokenizer, text: bytes, alpha: float, n_ids: int = 0) -> None:
         self.tokenizer, self.text, self.alpha = tokenizer, text, alpha

@@ -22,7 +22,7 @@ ZERO = np.uint64(0)
 # A word: a piece, or NO_PIECE for an unknown arc; from these bits on the length, the next node's arcs, where that is.
 LENGTH_BIT, COUNT_BIT, NODE_BIT = np.uint64(24), np.uint64(37), np.uint64(46)
 NO_PIECE = (ONE << LENGTH_BIT) - ONE
-MOST_IDS = (1 << 24) - 1
+MOST_IDS = int(NO_PIECE)
 MOST_LENGTH = (ONE << (COUNT_BIT - LENGTH_BIT)) - ONE
 MOST_COUNT = (ONE << (NODE_BIT - COUNT_BIT)) - ONE
 COUNT_BITS = NODE_BIT - COUNT_BIT

@@ -14,7 +14,7 @@ from numba import njit
 
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
 from gpu_lattice.kernels.cpu.forward import ONE
-from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, LISTED
+from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, LINE, LISTED
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
 from gpu_lattice.kernels.cpu.table import COUNT_BITS, TABLE_BITS
@@ -22,8 +22,9 @@ from gpu_lattice.kernels.cpu.words import ITEMS, N_ITEMS, at_most, copy_items, p
 
 # Items after a path's end that `trace_plain` may overwrite.
 MARGIN = ITEMS
-# Drawn segments between the one whose record is fetched and the one that is traced.
+# Drawn segments between the one whose record is fetched and the one that is traced, and words that are fetched.
 AHEAD = np.uint64(8)
+FETCHED = 4 * LINE
 DROPPED = np.uint64(DRAW_BITS - TABLE_BITS)
 LAST_BOUND = np.uint64((1 << TABLE_BITS) - 1)
 COUNT_SHIFT = np.uint64(COUNT_BITS)
@@ -55,8 +56,8 @@ def trace_plain(segments, i, drawn, k_drawn, k_stop, places, arena, halves, narr
             continue
         if k_drawn + AHEAD < k_stop:
             # Most of a record: which lines of it are read depends on a number.
-            for line in range(0, 32, 8):
-                prefetch(arena, (places[drawn[k_drawn + AHEAD]] & (LISTED - 1)) + line)
+            for word in range(0, FETCHED, LINE):
+                prefetch(arena, (places[drawn[k_drawn + AHEAD]] & (LISTED - 1)) + word)
         if places[i] < LISTED:
             record = np.uint64(places[i]) + np.uint64(HEAD)
             n_paths = np.uint64(arena[record - ONE])
