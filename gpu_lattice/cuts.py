@@ -13,17 +13,20 @@ import numpy as np
 from numba import njit
 
 from gpu_lattice.kernels.cpu.cuts import (
-    GOLDEN,
+    BLOCK,
+    N_PAGES,
     N_PAIRS,
+    NO_CHARACTER,
     NO_KEY,
     bytes_from,
     code_point,
-    first_character,
     index_shift,
     key_of_bytes,
-    key_of_characters,
+    page_of_four,
     slot_of,
 )
+from gpu_lattice.kernels.cpu.words import GOLDEN
+from gpu_lattice.trie import ALL_FREE, first_fit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,20 +36,31 @@ PAIR_PIECE = 2
 
 
 class CutTable(NamedTuple):
-    """What kernels/cuda/cuts.cu and, the last two, kernels.cpu.cuts.find_cuts read.
+    """What kernels/cuda/cuts.cu and, all but the first two, kernels.cpu.cuts.find_cuts read.
 
     pairs  uint8 [65536], at 256 x + y: JOINED when some piece holds byte (or ASCII character) x followed by y,
            plus PAIR_PIECE when no context can make a cut between them
     keys   uint64 [2^k], open-addressing set of the longer contexts; 0 is an empty slot
-    cpu_pairs  uint8 [65536 + B], at 256 x + y: 1 when there may be a cut between bytes (or is one between ASCII
-               characters) x and y, else 0; then the pilots of B buckets of keys
+
+    Of bytes:
+    cpu_pairs  uint8 [65536 + B], at 256 x + y: 1 when there may be a cut between bytes x and y, else 0; then the pilots
+           of B buckets of keys
     cpu_keys   uint64 [2^k], each longer context at the one slot that its hash and its bucket's pilot give, else NO_KEY
+
+    Of characters:
+    pages  int32 [N_PAGES], which character it is that begins with two bytes, kernels.cpu.cuts.character_at
+    characters  int64 [2 n], at 2 i of character i: its row, + an id << 32 that others enter (-1: none); its column
+    joined int32 [J], at row of x + column of y: that column when some piece holds character x followed by y. All rows
+           begin elsewhere, so that a column tells whose it is (Tarjan and Yao 1979, "Storing a sparse table").
     """
 
     pairs: NDArray[np.uint8]
     keys: NDArray[np.uint64]
     cpu_pairs: NDArray[np.uint8]
     cpu_keys: NDArray[np.uint64]
+    pages: NDArray[np.int32]
+    characters: NDArray[np.int64]
+    joined: NDArray[np.int32]
 
 
 def build_cut_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_bytes: bool) -> CutTable:
@@ -64,10 +78,82 @@ def build_cut_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_by
         if used >= 0:
             break
         capacity *= 4
-    may_cut = (pairs < PAIR_PIECE).astype(np.uint8)
     # Each once: two that are equal would have no slots of their own in a table of any size.
-    pilots, slots = _place_keys(np.unique(cpu_keys[:used]))
-    return CutTable(pairs, keys, np.concatenate([may_cut, pilots]), slots)
+    contexts = np.unique(cpu_keys[:used])
+    may_cut = (pairs < PAIR_PIECE).astype(np.uint8)
+    pilots, slots = _place_keys(contexts if is_bytes else contexts[:0])
+    codes = np.empty(0, np.int64) if is_bytes else np.unique(_code_points(values, offsets))
+    table = _character_table(codes, contexts[: 0 if is_bytes else None].astype(np.int64))
+    return CutTable(pairs, keys, np.concatenate([may_cut, pilots]), slots, *table)
+
+
+def _character_table(
+    codes: NDArray[np.int64], contexts: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
+    """pages, characters and joined of a CutTable. codes: the code points of pieces; contexts: x << 32 | y, in order."""
+    pages, index, n = _number_characters(codes)
+    characters = np.zeros((n, 2), np.int64)
+    characters[:, 0] = -1 << 32
+    lefts, rights = contexts >> 32, contexts & 0xFFFFFFFF
+    used, column, counts = np.unique(rights, return_inverse=True, return_counts=True)
+    # Frequent ones first, so that the rows are short.
+    rank = np.empty(len(used), np.int64)
+    rank[np.argsort(-counts, kind="stable")] = np.arange(1, len(used) + 1)
+    characters[index[np.searchsorted(codes, used)], 1] = rank
+    order = np.lexsort((rank[column], lefts))
+    starts, firsts = np.unique(lefts, return_index=True)
+    bounds = np.append(firsts, len(lefts))
+    rows, joined = _place_rows(rank[column][order], bounds, np.argsort(-np.diff(bounds), kind="stable"), len(used))
+    characters[index[np.searchsorted(codes, starts)], 0] += rows
+    return pages, characters.ravel(), joined
+
+
+def _number_characters(codes: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+    """(pages of a CutTable, numbers of the code points, which are in order and each there once, how many numbers there
+    are).
+    """
+    at, in_block = np.empty(len(codes), np.int64), codes >= 0x800
+    for i, code in enumerate(codes.tolist()):
+        word = np.uint64(int.from_bytes(chr(code).encode("utf-8", "surrogatepass"), "little"))
+        at[i] = page_of_four(word) if code >= 0x10000 else word & np.uint64(0xFFFF)
+    pages, index = np.full(N_PAGES, NO_CHARACTER, np.int32), codes.copy()
+    pages[:128] = np.arange(128)
+    n = NO_CHARACTER + BLOCK
+    pairs = (codes >= 0x80) & ~in_block
+    index[pairs] = pages[at[pairs]] = n + np.arange(np.count_nonzero(pairs))
+    n += np.count_nonzero(pairs)
+    blocks, block = np.unique(at[in_block], return_inverse=True)
+    pages[blocks] = n + BLOCK * np.arange(len(blocks))
+    index[in_block] = n + BLOCK * block + codes[in_block] % BLOCK
+    return pages, index, n + BLOCK * len(blocks)
+
+
+@njit(nogil=True, cache=True)
+def _place_rows(columns, bounds, order, n_columns):
+    """Where the rows, columns[bounds[i]:bounds[i + 1]] in ascending order, begin so that no two have a slot in common,
+    the first of `order` first; and the slots. No row begins at 0.
+    """
+    capacity = 2 * len(columns) + 2 * n_columns + 1024
+    while True:
+        free, taken = np.full(capacity // 64 + 1, ALL_FREE, np.uint64), np.zeros(capacity, np.bool_)
+        rows, joined = np.zeros(len(order), np.int32), np.full(capacity, -1, np.int32)
+        taken[0] = True
+        end, start = np.int64(0), np.int64(0)
+        for i in order:
+            row = columns[bounds[i] : bounds[i + 1]]
+            start = first_fit(free, taken, end, row, len(row), capacity - n_columns)
+            if start < 0:
+                break
+            rows[i], taken[start] = start, True
+            for column in row:
+                slot = start + column
+                free[slot >> 6] -= np.uint64(1) << np.uint64(slot & 63)
+                joined[slot] = column
+                end = max(end, slot + 1)
+        if start >= 0:
+            last = max(rows) if len(rows) else 0
+            return rows, joined[: last + n_columns + 1].copy()
+        capacity *= 2
 
 
 @njit(nogil=True, cache=True)
@@ -98,32 +184,52 @@ def _add_key(keys, key):
 
 
 @njit(nogil=True, cache=True)
-def _fill_characters(values, offsets, pairs, keys, cpu_keys):
-    """How many keys there are, each in the set and in its form for the CPU; -1 when they would fill half the set."""
+def _code_points(values, offsets):
+    """The code points of all strings, one after another."""
+    codes = np.empty(len(values), np.int64)
+    n = 0
+    p, stop = offsets[0], offsets[len(offsets) - 1]
+    while p < stop:
+        codes[n], length = code_point(values, p)
+        n += 1
+        p += length
+    return codes[:n]
+
+
+@njit(nogil=True, cache=True)
+def _fill_characters(values, offsets, pairs, keys, contexts):
+    """How many pairs of characters x, y there are; contexts has x << 32 | y of each, keys the keys of the longer ones.
+    -1 when they would fill half the set.
+    """
     used = 0
     for i_piece in range(len(offsets) - 1):
         start, stop = offsets[i_piece], offsets[i_piece + 1]
         x, length = code_point(values, start)
-        p, before = start + length, start
+        p = start + length
         while p < stop:
             y, length = code_point(values, p)
+            is_new = False
             if x < 128 and y < 128:
+                is_new = pairs[256 * x + y] == 0
                 pairs[256 * x + y] = JOINED | PAIR_PIECE
-            elif _add_key(keys, _character_key(x, y)):
-                if used == len(cpu_keys):
+            else:
+                is_new = _add_key(keys, _character_key(x, y))
+            if is_new:
+                if used == len(contexts):
+                    pairs[:] = 0
                     return -1
-                cpu_keys[used] = key_of_characters(
-                    first_character(bytes_from(values, before)), first_character(bytes_from(values, p))
-                )
+                contexts[used] = x << 32 | y
                 used += 1
-            x, before = y, p
+            x = y
             p += length
     return used
 
 
 @njit(nogil=True, cache=True)
 def _fill_bytes(values, offsets, pairs, keys, cpu_keys):
-    """As _fill_characters."""
+    """How many contexts there are, each in the set and, as find_cuts makes keys of them, in cpu_keys; -1 when they
+    would fill half the set.
+    """
     used = 0
     for i_piece in range(len(offsets) - 1):
         start, stop = offsets[i_piece], offsets[i_piece + 1]

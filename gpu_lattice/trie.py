@@ -89,7 +89,7 @@ def _place(values, offsets, key_ids, capacity, distinct_bases):
                     order[k], order[low] = order[low], i_key
                     low += 1
             n_labels = _sort_by_byte(values, offsets, depth, order, scratch, low, high, labels, bounds)
-            start = _first_fit(free, taken, end, labels, n_labels, capacity)
+            start = first_fit(free, taken, end, labels, n_labels, capacity)
             if start < 0:
                 return np.empty(0, np.int32), piece
             taken[start] = distinct_bases and n_labels > 0
@@ -167,10 +167,10 @@ def _sort_many_by_byte(values, offsets, depth, order, scratch, low, high):
 
 
 @njit(nogil=True, cache=True)
-def _first_fit(free, taken, end, labels, n_labels, capacity):
-    """The smallest base not before the window, not taken, whose slots for all labels are free.
+def first_fit(free, taken, end, labels, n_labels, capacity):
+    """The smallest base not before the window, not taken, whose slots for all labels, in ascending order, are free.
 
-    0 for no labels, -1 for no room.
+    0 for no labels; -1 where labels of up to 255 above the first might lie beyond `capacity`.
 
     Bit b of free[w] is set when slot 64 w + b is free, so 64 slots for the first label are tried at once.
     """

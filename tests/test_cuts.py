@@ -1,5 +1,6 @@
 """Static cuts on the CPU against their definition, by pieces laid over every position."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_lattice.cuts import build_cut_table
-from gpu_lattice.kernels.cpu.cuts import N_PAIRS, NO_KEY, find_cuts
+from gpu_lattice.kernels.cpu.cuts import N_PAIRS, NO_KEY, enter_ids, find_cuts
+from gpu_lattice.kernels.cpu.memo import DIRECT, NOWHERE
 from gpu_lattice.text_batch import to_ragged
 
 CHARACTERS = st.text("\0ab\x7fé\u07ff▁日本\U00010000😀", max_size=12)
@@ -32,7 +34,7 @@ def _is_cut(symbols: list[bytes], i: int, pieces: list[list[bytes]], reach: int)
 @given(st.data(), st.booleans())
 def test_cuts_are_where_no_piece_agrees_with_the_symbols_around(data: Any, is_bytes: bool) -> None:
     texts = BYTES if is_bytes else CHARACTERS.map(str.encode)
-    pieces = data.draw(st.lists(texts.filter(bool), max_size=20))
+    pieces = data.draw(st.lists(texts.filter(bool), max_size=20, unique=True))
     before, chunk, after = data.draw(texts), data.draw(texts.filter(bool)), data.draw(texts)
     table = build_cut_table(*to_ragged(pieces), is_bytes)
     values = np.frombuffer(before + chunk + after, np.uint8)
@@ -46,9 +48,17 @@ def test_cuts_are_where_no_piece_agrees_with_the_symbols_around(data: Any, is_by
     limit = data.draw(st.integers(p + 1, stop))
     expected = [e for e in [*expected, stop] if e > p]
     expected = expected[: 1 + sum(e < limit for e in expected)][:size]
-    out = np.zeros(size, np.int64)
-    n = find_cuts(values, p, limit, start, stop, table.cpu_pairs, table.cpu_keys, is_bytes, out, 0)
-    assert out[:n].tolist() == expected
+    characters = table.characters.copy()
+    if not is_bytes:
+        enter_ids(*to_ragged(pieces), np.arange(len(pieces)), table.pages, characters)
+    cuts, places = np.full(size + 1, p), np.zeros(size + 1, np.int64)
+    n = find_cuts(values, limit, start, stop, table.cpu_pairs, table.cpu_keys, table.pages, characters, table.joined,
+                  is_bytes, cuts, 1, places)  # fmt: skip
+    assert cuts[1:n].tolist() == expected
+    between = [values[a:b].tobytes() for a, b in pairwise([p, *expected])]
+    is_single = [not is_bytes and text in pieces and len(text.decode()) == 1 for text in between]
+    assert [place != NOWHERE for place in places[: n - 1]] == is_single
+    assert all(pieces[place - DIRECT] == text for place, text in zip(places, between, strict=False) if place != NOWHERE)
 
 
 def test_tables_for_a_cpu_hold_every_key_of_the_set_once() -> None:

@@ -14,6 +14,7 @@ from gpu_lattice.automaton import Automaton, build_automaton
 from gpu_lattice.cache import kept
 from gpu_lattice.cuts import CutTable, build_cut_table
 from gpu_lattice.kernels.cpu.assemble import log_probs, place_around, place_runs, plan_rows
+from gpu_lattice.kernels.cpu.cuts import enter_ids
 from gpu_lattice.kernels.cpu.encode import encode_docs
 from gpu_lattice.kernels.cpu.lattice_build import CHUNK, CUT
 from gpu_lattice.kernels.cpu.memo import Memo, forget, new_memo
@@ -81,6 +82,9 @@ class SampleModel(NamedTuple):
     by_words: bool
     pairs: NDArray[np.uint8]
     keys: NDArray[np.uint64]
+    pages: NDArray[np.int32]
+    characters: NDArray[np.int64]
+    joined: NDArray[np.int32]
     unk_id: int
     byte_ids: NDArray[np.int32]
     look_up: bool
@@ -115,6 +119,9 @@ class BestModel(NamedTuple):
     by_words: bool
     pairs: NDArray[np.uint8]
     keys: NDArray[np.uint64]
+    pages: NDArray[np.int32]
+    characters: NDArray[np.int64]
+    joined: NDArray[np.int32]
     unk_id: int
     byte_ids: NDArray[np.int32]
     look_up: bool
@@ -146,6 +153,11 @@ class CpuBackend:
             and not (self._unk_id >= 0 and vocabulary.in_lattice[self._unk_id])
         )
         self._by_words = vocabulary.symbols == "characters" and _begin_words(surfaces, offsets)
+        self._characters = self.cuts.characters.copy()
+        if vocabulary.symbols == "characters":
+            # A segment that may be an unknown token is looked at more closely.
+            found = np.where(ids == self._unk_id, -1, ids)
+            enter_ids(surfaces, offsets, found, self.cuts.pages, self._characters)
         self._lengths = np.zeros(len(vocabulary), np.int32)
         self._lengths[ids] = np.diff(offsets)
         # An unknown arc has up to 4 bytes.
@@ -231,8 +243,9 @@ class CpuBackend:
         marks[-1] = CHUNK | CUT
         best = self.best_model
         self.launcher.run(
-            "mark_cuts", len(chunk_ids), values, chunk_offsets, chunk_ids, best.pairs, best.keys, best.is_bytes, marks
-        )
+            "mark_cuts", len(chunk_ids), values, chunk_offsets, chunk_ids, best.pairs, best.keys, best.pages,
+            best.characters, best.joined, best.is_bytes, marks,
+        )  # fmt: skip
         return marks
 
     def forget(self) -> None:
@@ -326,6 +339,9 @@ class CpuBackend:
             by_words=self._by_words,
             pairs=self.cuts.cpu_pairs,
             keys=self.cuts.cpu_keys,
+            pages=self.cuts.pages,
+            characters=self._characters,
+            joined=self.cuts.joined,
             unk_id=self._unk_id,
             byte_ids=self._byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
@@ -369,6 +385,9 @@ class CpuBackend:
             by_words=self._by_words,
             pairs=self.cuts.cpu_pairs,
             keys=self.cuts.cpu_keys,
+            pages=self.cuts.pages,
+            characters=self._characters,
+            joined=self.cuts.joined,
             unk_id=self._unk_id,
             byte_ids=self._byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",

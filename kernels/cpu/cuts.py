@@ -7,24 +7,37 @@ Whether a position is a cut cannot be foreseen, so nothing here branches on it: 
 goes up only if it is to stay. In a text of characters one sweep judges where a character begins. In a text of bytes the
 first sweep keeps what may be a cut, judged by the two bytes next to it, and further ones that whose context no piece
 has.
+
+Where a cut is known, it costs little to say what single character it begins: most of what lies between cuts is one, in
+Chinese and Japanese.
 """
 
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.words import N_LANES, load_word, starts_of_characters, trailing_zeros
+from gpu_lattice.kernels.cpu.memo import DIRECT, NOWHERE
+from gpu_lattice.kernels.cpu.words import (
+    GOLDEN,
+    N_LANES,
+    load_word,
+    starts_of_characters,
+    trailing_zeros,
+)
 
 N_PAIRS = 1 << 16
-ONE = np.uint64(1)
+ONE, TWO = np.uint64(1), np.uint64(2)
 # Not a key: neither are these bytes UTF-8, nor has a context such sizes.
 NO_KEY = np.uint64((1 << 64) - 1)
 
-# Two multipliers without relation, so that keys of one bucket, whose hashes are close, may lie far apart.
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+# Without relation to GOLDEN, so that keys of one bucket, whose hashes are close, may lie far apart.
 MIXER = np.uint64(0xBF58476D1CE4E5B9)
 
-# By the high half of a character's first byte: the bytes of a word that belong to it.
-_CHARACTER = np.array([0xFF] * 12 + [0xFFFF] * 2 + [0xFFFFFF, 0xFFFFFFFF], np.uint64)
+# Characters that differ only in their last byte have numbers in a row. Where those begin that no piece has.
+BLOCK, NO_CHARACTER = 64, 128
+N_PAGES = N_PAIRS + (1 << 15)
+LOW_BITS = np.uint64(BLOCK - 1)
+# A character's row, beneath its id.
+ROW, ID_SHIFT = np.uint64(0xFFFFFFFF), 32
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -52,18 +65,6 @@ def bytes_from(values, p):
 
 
 @njit(nogil=True, cache=True)
-def first_character(word):
-    """The bytes of the character that a word begins with."""
-    return word & _CHARACTER[(word & np.uint64(0xFF)) >> np.uint64(4)]
-
-
-@njit(nogil=True, cache=True)
-def key_of_characters(x, y):
-    """The key of x then y, each the bytes of a character."""
-    return x | y << np.uint64(32)
-
-
-@njit(nogil=True, cache=True)
 def key_of_bytes(word, left, right):
     """The key of the first `left` + `right` bytes of a word, of which `left` come before the position."""
     n_bits = np.uint64(8 * (left + right))
@@ -83,43 +84,98 @@ def slot_of(key, pilot, shift):
 
 
 @njit(nogil=True, cache=True)
-def find_cuts(values, p, limit, start, stop, pairs, keys, is_bytes, out, n):
-    """Append the cuts after p to out[n:], in order, until one is at or after limit or out is full; returns their end.
+def find_cuts(values, limit, start, stop, pairs, keys, pages, characters, joined, is_bytes, cuts, n, places):
+    """Append the cuts after p = cuts[n - 1] to cuts[n:], in order, until one is at or after limit or `cuts` is full;
+    returns their end.
 
-    start, stop: the chunk, p a boundary of symbols in it; stop counts as a cut. pairs, keys: cpu_pairs and cpu_keys of
-    a CutTable. What follows the cuts in out is overwritten.
+    places[i] becomes the place of what lies from cuts[i] to the next cut, where that is a character which is a piece,
+    else NOWHERE. start, stop: the chunk, p a boundary of symbols in it; stop counts as a cut. pairs, keys, pages,
+    characters, joined: of a CutTable. What follows the cuts is overwritten.
     """
     # With one way out Numba drops the reference counts of the arrays, which would cost more than a short chunk. A slice
-    # for `out` would have one of its own.
-    first = n
-    x = first_character(bytes_from(values, p))
-    more = n < len(out)
+    # for `cuts` would have one of its own.
+    first, p = n, cuts[n - 1]
+    row, places[n - 1] = np.uint64(0), NOWHERE
+    if not is_bytes:
+        character = characters[TWO * character_at(bytes_from(values, p), pages)]
+        row, places[n - 1] = np.uint64(character) & ROW, character >> ID_SHIFT | DIRECT
+    more = n < len(cuts)
     while more:
         low = p + 1
-        p = min(p + len(out) - n, max(limit, low), stop - 1)
+        p = min(p + len(cuts) - n, max(limit, low), stop - 1)
         if is_bytes:
-            last = _sweep_pairs(values, low, p + 1, pairs, out, n)
-            last = _sweep_bytes(values, start, stop, 2, 1, pairs, keys, out, n, last)
-            last = _sweep_bytes(values, start, stop, 1, 2, pairs, keys, out, n, last)
-            n = _sweep_bytes(values, start, stop, 2, 2, pairs, keys, out, n, last)
+            last = _sweep_pairs(values, low, p + 1, pairs, cuts, n)
+            last = _sweep_bytes(values, start, stop, 2, 1, pairs, keys, cuts, n, last)
+            last = _sweep_bytes(values, start, stop, 1, 2, pairs, keys, cuts, n, last)
+            last = _sweep_bytes(values, start, stop, 2, 2, pairs, keys, cuts, n, last)
+            for i in range(n, last):
+                places[i] = NOWHERE
+            n = last
         else:
-            n, x = _sweep_characters(values, low, p + 1, x, pairs, keys, out, n)
-        more = n < len(out) and (n == first or out[n - 1] < limit)
+            n, row = _sweep_characters(values, low, p + 1, row, pages, characters, joined, cuts, n, places)
+        more = n < len(cuts) and (n == first or cuts[n - 1] < limit)
         if more and p == stop - 1:
-            out[n] = stop
+            cuts[n] = stop
             n += 1
             more = False
     return n
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _sweep_characters(values, low, high, x, pairs, keys, out, n):
-    """Append the cuts among low..high to out[n:]; returns where they end, and the character that begins last.
+@njit(nogil=True, cache=True)
+def character_at(word, pages):
+    """The number of the character that a word begins with; of NO_CHARACTER.. for one, or for other bytes, that no piece
+    has.
 
-    x: the character that begins before low.
+    All its bytes but the last of three or four tell where in pages it is said: of a character of up to two bytes its
+    number, of others the number of the first of the BLOCK that have these bytes.
+    """
+    lead = word & np.uint64(0xFF)
+    at, low = word & np.uint64(0xFFFF), word >> np.uint64(16) & LOW_BITS
+    if lead < np.uint64(0x80):
+        at, low = lead, np.uint64(0)
+    elif lead < np.uint64(0xE0):
+        low = np.uint64(0)
+    elif lead >= np.uint64(0xF0):
+        at, low = page_of_four(word), word >> np.uint64(24) & LOW_BITS
+    # Read at one place, for Numba would count references for each of several.
+    return np.uint64(pages[at]) + low
+
+
+@njit(nogil=True, cache=True)
+def page_of_four(word):
+    """Where in pages a character of four bytes is, whatever its bytes are."""
+    middle = word >> np.uint64(16) & LOW_BITS | (word >> np.uint64(8) & LOW_BITS) << np.uint64(6)
+    return np.uint64(N_PAIRS) + (middle | (word & np.uint64(7)) << np.uint64(12))
+
+
+@njit(nogil=True, cache=True)
+def enter_ids(values, offsets, ids, pages, characters):
+    """Enter ids[i] for each string values[offsets[i]:offsets[i + 1]] that is one character."""
+    for i in range(len(ids)):
+        _, length = code_point(values, offsets[i])
+        if offsets[i + 1] - offsets[i] == length:
+            at = TWO * character_at(bytes_from(values, offsets[i]), pages)
+            characters[at] = ids[i] << ID_SHIFT | characters[at] & np.int64(ROW)
+
+
+@njit(nogil=True, cache=True)
+def code_point_of_three(word):
+    """The code point of a character of three bytes that a word begins with."""
+    return (
+        (word & np.uint64(0x0F)) << np.uint64(12)
+        | (word & np.uint64(0x3F00)) >> np.uint64(2)
+        | (word >> np.uint64(16) & np.uint64(0x3F))
+    )
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _sweep_characters(values, low, high, row, pages, characters, joined, cuts, n, places):
+    """Append the cuts among low..high to cuts[n:], with their places; returns where they end, and the row of the
+    character that begins last.
+
+    row: of the character that begins before low.
     """
     # Inlined, for a call to it would have `find_cuts` count references.
-    bucket_shift, slot_shift = index_shift(len(pairs) - N_PAIRS), index_shift(len(keys))
     # Unsigned indices, here and below, spare the check for negative ones.
     n, p, high = np.uint64(n), np.uint64(low), np.uint64(high)
     while p < high:
@@ -134,21 +190,16 @@ def _sweep_characters(values, low, high, x, pairs, keys, out, n):
         while starts != np.uint64(0):
             q = p + np.uint64(trailing_zeros(starts))
             starts &= starts - ONE
-            out[n] = q
-            word = bytes_from(values, q)
-            at = word & np.uint64(0xFF)
-            # Runs of ASCII can be foreseen, and their table stays in the nearest cache.
-            if x | at < np.uint64(0x80):
-                n += np.uint64(pairs[x << np.uint64(8) | at])
-                x = at
-                continue
-            y = first_character(word)
-            key = key_of_characters(x, y)
-            x = y
-            pilot = np.uint64(pairs[np.uint64(N_PAIRS) + (key * GOLDEN >> bucket_shift)])
-            n += np.uint64(keys[slot_of(key, pilot, slot_shift)] != key)
+            at = TWO * character_at(bytes_from(values, q), pages)
+            character, column = characters[at], np.uint64(characters[at + ONE])
+            is_cut = np.uint64(np.uint64(joined[row + column]) != column)
+            row = np.uint64(character) & ROW
+            cuts[n] = q
+            n += is_cut
+            # Of all ones, and so NOWHERE, where it goes on.
+            places[n - ONE] = character >> ID_SHIFT | np.int64(is_cut - ONE) | DIRECT
         p += N_LANES
-    return np.int64(n), x
+    return np.int64(n), row
 
 
 @njit(nogil=True, cache=True, forceinline=True)

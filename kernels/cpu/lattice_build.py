@@ -27,9 +27,9 @@ CUTS_AT_ONCE = 512
 
 
 @njit(nogil=True, cache=True)
-def mark_cuts(low, high, values, chunk_offsets, chunk_ids, pairs, keys, is_bytes, marks):
+def mark_cuts(low, high, values, chunk_offsets, chunk_ids, pairs, keys, pages, characters, joined, is_bytes, marks):
     """Mark what is in chunks low..high; marks are 0 before. The mark at n is the caller's."""
-    cuts = np.empty(CUTS_AT_ONCE, np.int64)
+    cuts, places = np.empty(CUTS_AT_ONCE, np.int64), np.empty(CUTS_AT_ONCE, np.int64)
     for i_chunk in range(low, high):
         start, stop = chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1]
         if chunk_ids[i_chunk] >= 0:
@@ -39,8 +39,10 @@ def mark_cuts(low, high, values, chunk_offsets, chunk_ids, pairs, keys, is_bytes
         marks[start] = CHUNK | CUT
         p = start
         while p < stop:
-            n = find_cuts(values, p, stop, start, stop, pairs, keys, is_bytes, cuts, 0)
-            for i in range(n):
+            cuts[0] = p
+            n = find_cuts(values, stop, start, stop, pairs, keys, pages, characters, joined, is_bytes, cuts, 1,
+                          places)  # fmt: skip
+            for i in range(1, n):
                 p = cuts[i]
                 if p < stop:
                     marks[p] = CUT

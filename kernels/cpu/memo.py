@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.cuts import GOLDEN
-from gpu_lattice.kernels.cpu.words import load_word, prefetch
+from gpu_lattice.kernels.cpu.words import GOLDEN, load_word, prefetch
 
 LASTING_BYTES = 64
 LONGEST_BYTES = 4096
@@ -119,24 +118,23 @@ def begin_group(slots, near, used):
 
 
 @njit(nogil=True, cache=True)
-def find_near(values, segments, i, n, longest, near, places, listed, n_listed):
-    """Write the places of segments i..n that are in `near` and not longer than `longest`, NOWHERE for the others, and
-    list those of the others that are not longer. Returns how many are listed.
+def find_near(values, segments, near, places, listed, first, n_listed):
+    """Write the places of the segments listed[first:n_listed] that are in `near`; only the others, whose place is
+    NOWHERE, remain listed. Returns where they end.
     """
     # Unsigned indices spare the check for negative ones.
-    n_listed, stop = np.uint64(n_listed), segments[i]
-    for k in range(np.uint64(i), np.uint64(n)):
-        start, stop = stop, segments[k + np.uint64(1)]
-        length = stop - start
+    n = np.uint64(first)
+    for k in range(np.uint64(first), np.uint64(n_listed)):
+        i = np.uint64(listed[k])
+        start, stop = segments[i], segments[i + np.uint64(1)]
         word = load_word(values, start, stop)
         slot = near_slot(word)
         entry = near[slot + np.uint64(1)]
-        fits = length <= longest
-        found = (near[slot] == np.int64(word)) & (entry >> 32 == length) & fits
-        places[k] = entry & 0xFFFFFFFF if found else NOWHERE
-        listed[n_listed] = k
-        n_listed += np.uint64(fits & (not found))
-    return np.int64(n_listed)
+        found = (near[slot] == np.int64(word)) & (entry >> 32 == stop - start)
+        places[i] = entry & 0xFFFFFFFF if found else NOWHERE
+        listed[n] = i
+        n += np.uint64(not found)
+    return np.int64(n)
 
 
 @njit(nogil=True, cache=True)

@@ -67,10 +67,12 @@ def _part_end(values, start, chunk_offsets, chunk_ids, model, part_bytes):
         return chunk_stop
     while not model.is_bytes and p < chunk_stop and values[p] & 0xC0 == 0x80:
         p += 1
-    cut = np.empty(1, np.int64)
+    cuts, places = np.empty(2, np.int64), np.empty(2, np.int64)
     while p < chunk_stop:
-        find_cuts(values, p, p + 1, chunk_start, chunk_stop, model.pairs, model.keys, model.is_bytes, cut, 0)
-        p = cut[0]
+        cuts[0] = p
+        find_cuts(values, p + 1, chunk_start, chunk_stop, model.pairs, model.keys, model.pages,
+                  model.characters, model.joined, model.is_bytes, cuts, 1, places)  # fmt: skip
+        p = cuts[1]
         if _ends_known(values, chunk_start, p, model.slots, model.piece_at, model.unk_id, model.is_bytes):
             return p
     return chunk_stop

@@ -33,7 +33,6 @@ SCALED = -3
 LONGEST_UNIT = 24
 # Units between the one whose record is fetched and the one whose segments are listed.
 AHEAD = 8
-ANY_LENGTH = np.iinfo(np.int64).max
 WORD_START = np.uint64(0x8196E2)
 ONE = np.uint64(1)
 ALL_LANES = np.uint64((1 << LANES) - 1)
@@ -52,15 +51,13 @@ def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model,
     looked for.
     """
     pairs, keys, is_bytes = model.pairs, model.keys, model.is_bytes
+    pages, characters, joined = model.pages, model.characters, model.joined
     slots, near, arena = memo.slots, memo.near, memo.arena
     begin_group(slots, near, memo.used)
-    # Tokens are listed where segments are written after them.
-    tokens, by_words = segments, model.by_words
-    n_units, n_tokens = find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words, units, tokens)
-    n_todo = find_near(values, units, 0, n_units, 0 if is_bytes else LONGEST_UNIT, near, unit_places, todo, 0)
+    n_units, n_todo = find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.by_words, is_bytes,
+                                 units, unit_places, todo)  # fmt: skip
+    n_todo = find_near(values, units, near, unit_places, todo, 0, n_todo)
     n_new = look_up_all(values, units, todo, n_todo, hashes, words, slots, near, arena, unit_places)
-    for k in range(n_tokens):
-        unit_places[tokens[k]] = TOKEN
     n = n_todo = i = np.int64(0)
     segments[0] = start
     while i < n_units:
@@ -72,30 +69,36 @@ def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model,
             segments[n] = units[i + 1]
             i += 1
         else:
-            first = n
+            first, listed = n, n_todo
+            n += 1
             while i < n_units and unit_places[i] == NOWHERE:
                 while chunk_offsets[i_chunk + 1] <= units[i]:
                     i_chunk += 1
-                n = find_cuts(values, units[i], units[i + 1], chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1],
-                              pairs, keys, is_bytes, segments, n + 1) - 1  # fmt: skip
+                n = find_cuts(values, units[i + 1], chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1], pairs,
+                              keys, pages, characters, joined, is_bytes, segments, n, places)  # fmt: skip
                 i += 1
-            n_todo = find_near(values, segments, first, n, ANY_LENGTH, near, places, todo, n_todo)
+            n -= 1
+            n_todo = _list_missing(places, first, n, todo, n_todo)
+            n_todo = find_near(values, segments, near, places, todo, listed, n_todo)
     n_todo = look_up_all(values, segments, todo, n_todo, hashes, words, slots, near, arena, places)
     return n, n_todo, n_units if n_new > 0 else np.int64(0)
 
 
 @njit(nogil=True, cache=True)
-def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words, units, tokens):
-    """Write the boundaries of units, and list in tokens those that are one. Returns how many there are of each.
+def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words, is_bytes, units, places, listed):
+    """Write the boundaries of units, and their places: TOKEN for those that are one, else NOWHERE. List those that may
+    have a record. Returns how many units there are, and how many are listed.
 
     by_words: no arc spans the start of a word, so that units begin there too.
     """
+    longest = 0 if is_bytes else LONGEST_UNIT
     units[0] = start
-    n = n_tokens = np.uint64(0)
-    p = start
+    n = n_listed = np.uint64(0)
+    begin = p = start
     while p < stop:
         chunk_stop = min(chunk_offsets[i_chunk + 1], stop)
         is_token = chunk_ids[i_chunk] >= 0
+        first = n
         last = chunk_stop if is_token or not by_words else p
         while last < chunk_stop:
             # The words that begin within the lanes after `last`, and then the chunk's end.
@@ -110,15 +113,29 @@ def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words,
             while bits != np.uint64(0):
                 q = last + 1 + trailing_zeros(bits)
                 bits &= bits - ONE
+                listed[n_listed] = n
+                n_listed += np.uint64(q - begin <= longest)
                 n += ONE
-                units[n] = q
+                units[n] = begin = q
             last += LANES
-        tokens[n_tokens] = n
-        n_tokens += np.uint64(is_token)
+        for k in range(first, n):
+            places[k] = NOWHERE
+        places[n], listed[n_listed] = TOKEN if is_token else NOWHERE, n
+        n_listed += np.uint64((chunk_stop - begin <= longest) & (not is_token))
         n += ONE
-        units[n] = p = chunk_stop
+        units[n] = begin = p = chunk_stop
         i_chunk += 1
-    return np.int64(n), np.int64(n_tokens)
+    return np.int64(n), np.int64(n_listed)
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _list_missing(places, first, last, listed, n_listed):
+    """Append those of first..last that have no place to what is listed; returns where that ends."""
+    n_listed = np.uint64(n_listed)
+    for i in range(np.uint64(first), np.uint64(last)):
+        listed[n_listed] = i
+        n_listed += np.uint64(places[i] < 0)
+    return np.int64(n_listed)
 
 
 @njit(nogil=True, cache=True)

@@ -18,6 +18,9 @@ N_SUMS = np.uint64(SUMS)
 ITEMS = 8
 N_ITEMS = np.uint64(ITEMS)
 
+# The multiplier of hashes: 2**64 over the golden ratio.
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
 ONES = np.uint64(0x0101010101010101)
 HIGH_BITS = np.uint64(0x8080808080808080)
 
