@@ -44,6 +44,7 @@ SLACK = 8
 # The bits of a word that tell whether it begins with two characters of three bytes, and what they are then.
 MARKS_OF_TWO, TWO_CHARACTERS = np.uint64(0xC0C0F0C0C0F0), np.uint64(0x8080E08080E0)
 THREE_BYTES = np.uint64(24)
+ZERO, THREE, LENGTH_SHIFT = np.uint64(0), np.uint64(3), np.uint64(56)
 SHORTEST_OF_THREE = np.uint64(0x800)
 NOT_COPIED = np.uint8(LOOK_UP | REPLACED | FOLLOWS)
 
@@ -239,11 +240,10 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
                     i += 1
                     continue
             elif 0xC2 <= byte < 0xF0:
-                num_copied = _copy_pairs(values, i, min(last_word, stop - 6), kinds, out, size)
-                if num_copied > 0:
+                begin = i
+                i, size = _copy_pairs(values, i, min(last_word, stop - 6), kinds, short, out, size)
+                if i > begin:
                     after_space = False
-                    i += num_copied
-                    size += num_copied
                     continue
                 second = np.int64(values[i + 1]) if i + 1 < stop else np.int64(0)
                 third = np.int64(values[i + 2]) if i + 2 < stop else np.int64(0)
@@ -317,25 +317,32 @@ def _copy_words(values, i, stop, direct, stops, folds, space, space_bytes, remov
 
 
 @njit(nogil=True, cache=True)
-def _copy_pairs(values, i, last, kinds, out, size):  # type: ignore[no-untyped-def]
-    """Copy characters of three bytes from i on, two at a time, while both are copied as they are; how many bytes.
+def _copy_pairs(values, i, last, kinds, short, out, size):  # type: ignore[no-untyped-def]
+    """Copy or replace characters of three bytes from i on, two at a time, while the map need not be asked about either;
+    returns where they end, and the new size.
 
     last: where the last two may begin.
     """
-    first = i
-    both = LITTLE_ENDIAN
-    while both and i <= last:
+    more = LITTLE_ENDIAN
+    while more and i <= last:
         word = load_eight(values, i)
         x, y = code_point_of_three(word), code_point_of_three(word >> THREE_BYTES)
-        both = (
-            (word & MARKS_OF_TWO == TWO_CHARACTERS)
-            & (min(x, y) >= SHORTEST_OF_THREE)
-            & ((kinds[x] | kinds[y]) & NOT_COPIED == 0)
-        )
+        kind = kinds[x] | kinds[y]
+        are_two = (word & MARKS_OF_TWO == TWO_CHARACTERS) & (min(x, y) >= SHORTEST_OF_THREE)
         store_eight(out, size, word)
-        i += 6 * both
-        size += 6 * both
-    return i - first
+        more = are_two & (kind & NOT_COPIED == 0)
+        i += 6 * more
+        size += 6 * more
+        if (not more) & are_two & (kind & (LOOK_UP | FOLLOWS) == 0):
+            # Which of the two is replaced cannot be foreseen: what has no replacement has one of no bytes.
+            first, second = load_eight(short, 8 * x), load_eight(short, 8 * y)
+            store_eight(out, size, first if first > ZERO else word)
+            size += np.int64(first >> LENGTH_SHIFT if first > ZERO else THREE)
+            store_eight(out, size, second if second > ZERO else word >> THREE_BYTES)
+            size += np.int64(second >> LENGTH_SHIFT if second > ZERO else THREE)
+            i += 6
+            more = True
+    return i, size
 
 
 @njit(nogil=True, cache=True)
