@@ -121,7 +121,7 @@ def _number_characters(codes: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDA
     n = NO_CHARACTER + BLOCK
     pairs = (codes >= 0x80) & ~in_block
     index[pairs] = pages[at[pairs]] = n + np.arange(np.count_nonzero(pairs))
-    n += np.count_nonzero(pairs)
+    n += int(np.count_nonzero(pairs))
     blocks, block = np.unique(at[in_block], return_inverse=True)
     pages[blocks] = n + BLOCK * np.arange(len(blocks))
     index[in_block] = n + BLOCK * block + codes[in_block] % BLOCK

@@ -21,6 +21,8 @@ T = TypeVar("T")
 RANGE_BYTES = 1 << 20
 # Where there are fewer such ranges than threads, they are smaller, but not than that.
 LEAST_BYTES = 1 << 14
+# What the caller's thread gets through while another one wakes up.
+HEAD_START = 1 << 13
 
 
 def default_threads() -> int:
@@ -31,7 +33,8 @@ def default_threads() -> int:
 def byte_ranges(offsets: NDArray[np.int64], threads: int = 1) -> list[tuple[int, int]]:
     """Consecutive ranges of items, of about as many bytes each; an item is never divided.
 
-    offsets: int64 [n + 1]. threads: each of so many is to have some, even if that makes the ranges small.
+    offsets: int64 [n + 1]. threads: each of so many is to have some, even if that makes the ranges small; the first
+    has HEAD_START bytes more.
     Returns (start, stop) pairs that cover 0..n.
 
     Example:
@@ -40,7 +43,11 @@ def byte_ranges(offsets: NDArray[np.int64], threads: int = 1) -> list[tuple[int,
     """
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
     n_ranges = max(1, size // RANGE_BYTES, min(size // LEAST_BYTES, threads))
-    starts = np.searchsorted(offsets, offsets[0] + size * np.arange(1, n_ranges) // n_ranges).tolist()
+    if n_ranges == 1:
+        return [(0, n)] if n else []
+    each = (size - HEAD_START) // n_ranges
+    bounds = [int(offsets[0]) + HEAD_START + i * each for i in range(1, n_ranges)]
+    starts = np.searchsorted(offsets, bounds).tolist()
     return [(start, stop) for start, stop in pairwise([0, *starts, n]) if start < stop]
 
 

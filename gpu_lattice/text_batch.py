@@ -167,14 +167,16 @@ def _mixed_to_arrow(texts: Sequence[Any]) -> pa.Array:
 def _from_arrow(array: pa.Array) -> TextBatch:
     import pyarrow as pa
 
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_string_view(array.type) or pa.types.is_null(array.type):
-        array = array.cast(pa.large_string())
-    if pa.types.is_binary_view(array.type):
-        array = array.cast(pa.large_binary())
-    is_large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
-    if not (is_large or pa.types.is_string(array.type) or pa.types.is_binary(array.type)):
+    is_large = _is_large(array.type)
+    if is_large is None:
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        if pa.types.is_string_view(array.type) or pa.types.is_null(array.type):
+            array = array.cast(pa.large_string())
+        if pa.types.is_binary_view(array.type):
+            array = array.cast(pa.large_binary())
+        is_large = _is_large(array.type)
+    if is_large is None:
         raise TypeError(f"the Arrow array is of type {array.type}; give string, large_string, binary or large_binary")
     _, offsets_buffer, values_buffer = array.buffers()
     if len(array) == 0:
@@ -186,6 +188,15 @@ def _from_arrow(array: pa.Array) -> TextBatch:
     if array.null_count == 0:
         return TextBatch(values, offsets)
     return _without_null_bytes(values, offsets, np.asarray(array.is_valid().to_numpy(zero_copy_only=False), bool))
+
+
+def _is_large(kind: pa.DataType) -> bool | None:
+    """Whether an array of strings has 64-bit offsets; None where it is of something else."""
+    import pyarrow as pa
+
+    if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
+        return True
+    return False if pa.types.is_string(kind) or pa.types.is_binary(kind) else None
 
 
 def _without_null_bytes(values: NDArray[np.uint8], offsets: NDArray[np.int64], valid: NDArray[np.bool_]) -> TextBatch:

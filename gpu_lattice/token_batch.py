@@ -104,7 +104,11 @@ def joined(parts: Sequence[TokenBatch]) -> TokenBatch:
         return parts[0]
     xp = _array_module(parts[0].ids)
     offsets = xp.zeros(1 + sum(map(len, parts)), np.int64)
-    xp.cumsum(xp.concatenate([xp.diff(part.offsets) for part in parts]), out=offsets[1:])
+    row = n_ids = 0
+    for part in parts:
+        xp.add(part.offsets[1:], n_ids, out=offsets[row + 1 : row + 1 + len(part)])
+        row += len(part)
+        n_ids += len(part.ids)
     return TokenBatch(
         xp.concatenate([part.ids for part in parts]),
         offsets,
