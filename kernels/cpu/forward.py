@@ -21,33 +21,38 @@ LENGTH_SHIFT = np.uint64(32)
 
 @njit(nogil=True, cache=True, forceinline=True)
 def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes, z_low, z_high,
-            z, base):  # fmt: skip
+            z, base, counts):  # fmt: skip
     """Write Z[start] to z[base], the rest after it; returns Z[stop], 0 where no path comes, or -1 if a score left
     z_low..z_high.
+
+    counts int64, from counts[0] on: how many paths there are to each position, modulo 2^64.
 
     found int32: the list of arcs into p at found[p - 1 - origin]. arc_weights float64 and arc_words int64 are the same
     memory: of arc i the weight at arc_weights[2 i], length << 32 | piece at arc_words[2 i + 1].
     """
     count_mask = (ONE << count_bits) - ONE
-    shift = np.uint64(base) - np.uint64(start)
-    z[base] = 1.0
+    start, stop = np.uint64(start), np.uint64(stop)
+    shift = np.uint64(base) - start
+    z[base], counts[0] = 1.0, 1
     total = 1.0
-    e = np.uint64(start) + ONE
+    e = start + ONE
     # With one way out Numba drops the reference counts of the arrays.
-    while e <= np.uint64(stop) and total >= 0.0:
+    while e <= stop and total >= 0.0:
         listed = np.uint64(found[e - ONE - np.uint64(origin)])
         at = e + shift
         i_arc = listed >> count_bits
         last = i_arc + (listed & count_mask)
-        total = 0.0
+        total, n_paths = 0.0, np.int64(0)
         if i_arc < last:
             while i_arc < last:
                 length = np.uint64(arc_words[TWO * i_arc + ONE]) >> LENGTH_SHIFT
                 total += z[at - length] * arc_weights[TWO * i_arc]
+                n_paths += counts[e - start - length]
                 i_arc += ONE
-        elif is_boundary(values, np.int64(e), stop, is_bytes):
-            total = z[at - np.uint64(symbol_length(values, np.int64(e), is_bytes))] * unk_weight
-        z[at] = total
+        elif is_boundary(values, np.int64(e), np.int64(stop), is_bytes):
+            length = np.uint64(symbol_length(values, np.int64(e), is_bytes))
+            total, n_paths = z[at - length] * unk_weight, counts[e - start - length]
+        z[at], counts[e - start] = total, n_paths
         if not (z_low <= total <= z_high) and total != 0.0:
             total = -1.0
         e += ONE

@@ -12,13 +12,33 @@ from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
 from gpu_lattice.kernels.cpu.forward import ONE, forward, forward_scaled
 from gpu_lattice.kernels.cpu.lists import trace_lists, write_lists
-from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, LISTED, NODES, SLOTS, SPARE, keep, look_up, place, place_of
+from gpu_lattice.kernels.cpu.memo import (
+    DIRECT,
+    HEAD,
+    LISTED,
+    LONGEST_BYTES,
+    NODES,
+    SLOTS,
+    SPARE,
+    keep,
+    look_up,
+    place,
+    place_of,
+)
 from gpu_lattice.kernels.cpu.nodes import are_few, room_for_nodes, trace_nodes, write_nodes
 from gpu_lattice.kernels.cpu.parts import GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
 from gpu_lattice.kernels.cpu.scaled import scaled
 from gpu_lattice.kernels.cpu.segments import SCALED, TOKEN, find_ends, find_segments, keep_divided
-from gpu_lattice.kernels.cpu.table import SCRATCH_WORDS, TABLE_BITS, TABLE_WORDS, count_paths, list_paths, write_table
+from gpu_lattice.kernels.cpu.table import (
+    MOST_PATHS,
+    SCRATCH_WORDS,
+    TABLE_BITS,
+    TABLE_WORDS,
+    are_known,
+    list_paths,
+    write_table,
+)
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain, trace_scaled
 from gpu_lattice.kernels.cpu.walk import find_lists
 
@@ -140,6 +160,10 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
     count_bits, unk_weight, is_bytes, unk_id = model.count_bits, model.unk_weight, model.is_bytes, model.unk_id
     z_low, z_high, spells, byte_ids = model.z_low, model.z_high, model.spells, model.byte_ids
     halves, narrow = memo.halves, memo.narrow
+    if unk_id >= 0 and model.lengths[unk_id] == 0:
+        # No arc is one of it.
+        unk_id = -1
+    counts = np.empty(LONGEST_BYTES + 1, np.int64)
     scratch = np.empty(SCRATCH_WORDS, np.int64)
     masses = scratch.view(np.float64)
     origin = segments[0]
@@ -158,21 +182,21 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
         if base < 0:
             break
         total = forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes,
-                        z_low, z_high, sums, base + HEAD)  # fmt: skip
+                        z_low, z_high, sums, base + HEAD, counts)  # fmt: skip
         if total < 0.0:
             break
         if total == 0.0:
             return k, stop
         sums[base] = total
         # Calls and no function around them: Numba would count references to the arrays there for every segment.
-        n_paths = np.int64(0)
-        if length <= DRAW_BYTES:
-            n_paths = count_paths(values, start, length, found, lists, count_bits, arc_words, is_bytes, unk_id, spells,
-                                  sums, base, scratch)  # fmt: skip
-        if n_paths > 0:
+        if (
+            length <= DRAW_BYTES
+            and counts[length] <= MOST_PATHS
+            and are_known(length, found, lists, count_bits, arc_words, unk_id, spells, counts)
+        ):
             list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes,
-                       scratch, masses)  # fmt: skip
-            top = write_table(values, start, length, n_paths, byte_ids, arena, halves, narrow, base,
+                       counts, scratch, masses)  # fmt: skip
+            top = write_table(values, start, length, counts[length], byte_ids, arena, halves, narrow, base,
                               2.0**TABLE_BITS / total, scratch, masses)  # fmt: skip
         elif are_few(found, lists, length, count_bits):
             top = write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena,
@@ -243,7 +267,8 @@ def _trace_group(values, segments, n_segments, drawn, n_drawn, noded, n_noded, l
             table = places[i]
             find_lists(values, segments, np.array([i]), 1, model.states, model.lists, arc_words, count_bits, found)
             sums[SPARE] = forward(values, a, b, found, segments[0], count_bits, arc_weights, arc_words, unk_weight,
-                                  is_bytes, model.z_low, model.z_high, sums, SPARE + HEAD)  # fmt: skip
+                                  is_bytes, model.z_low, model.z_high, sums, SPARE + HEAD,
+                                  np.empty(b - a + 1, np.int64))  # fmt: skip
             write_nodes(values, a, b - a, found, a - segments[0] - 1, count_bits, arc_weights, arc_words, is_bytes,
                         arena, sums, SPARE)  # fmt: skip
             places[i] = NODES + SPARE

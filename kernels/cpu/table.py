@@ -25,10 +25,9 @@ COUNT_BITS = 4
 MOST_PATHS = BOUNDS
 MOST_ARCS = MOST_PATHS << COUNT_BITS
 TABLE_WORDS = (4 * MOST_PATHS + 4 * MOST_ARCS) // 8
-# Where the scratch has, for each position, how many paths there are to it, and where they begin; the piece of each arc
-# by its start and end; the arcs of each path, a bit for each end; and from MASSES on what each path weighs.
-COUNTS = 0
-FIRSTS = COUNTS + DRAW_BYTES + 1
+# Where the scratch has, for each position, where the paths to it begin; the piece of each arc by its start and end; the
+# arcs of each path, a bit for each end; and from MASSES on what each path weighs.
+FIRSTS = 0
 PIECES = FIRSTS + DRAW_BYTES + 1
 ENDS = PIECES + DRAW_BYTES * DRAW_BYTES
 MASSES = ENDS + DRAW_BYTES * MOST_PATHS + 1
@@ -36,50 +35,40 @@ SCRATCH_WORDS = MASSES + DRAW_BYTES * MOST_PATHS + 1
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def count_paths(values, start, length, found, lists, count_bits, arc_words, is_bytes, unk_id, spells, sums, base,
-                scratch):  # fmt: skip
-    """The number of paths through a segment of at most DRAW_BYTES; 0 where it is to have no table.
+def are_known(length, found, lists, count_bits, arc_words, unk_id, spells, counts):
+    """Whether byte pieces spell every unknown arc of a segment, or there is none and no arc of `unk_id`, -1 for none.
 
-    There is none where the paths are more than MOST_PATHS, or an arc may be unknown and byte pieces do not spell it.
-    found int32: the list of arcs into the segment's position e at found[lists + e]. Its scores are in sums, from the
-    record's base + HEAD on. scratch int64 [SCRATCH_WORDS].
+    found int32: the list of arcs into the segment's position e at found[lists + e]. counts: what `forward` wrote.
     """
-    z = base + HEAD
     count_mask = (ONE << count_bits) - ONE
     known = True
-    scratch[COUNTS] = 1
     for e in range(1, length + 1):
-        n = np.int64(0)
         listed = np.uint64(found[lists + e])
-        first, count = np.int64(listed >> count_bits), np.int64(listed & count_mask)
-        if sums[z + e] != 0.0 and count == 0:
-            known &= spells
-            n = scratch[COUNTS + e - symbol_length(values, start + e, is_bytes)]
-        for arc in range(first, first + count):
-            s = e - (arc_words[2 * arc + 1] >> 32)
-            piece = np.int32(arc_words[2 * arc + 1])
-            known &= spells or sums[z + s] == 0.0 or (piece != UNKNOWN and piece != unk_id)
-            n += scratch[COUNTS + s]
-        scratch[COUNTS + e] = n
-    return scratch[COUNTS + length] if known and scratch[COUNTS + length] <= MOST_PATHS else np.int64(0)
+        known &= spells or listed & count_mask != np.uint64(0) or counts[e] == 0
+        if unk_id >= 0 and not spells:
+            arc = listed >> count_bits
+            for k in range(arc, arc + (listed & count_mask)):
+                known &= np.int32(arc_words[TWO * k + ONE]) != unk_id
+    return known
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes, scratch,
-               masses):  # fmt: skip
+def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes, counts,
+               scratch, masses):  # fmt: skip
     """List the paths to every position: those to where its arcs begin, shortest first, with these arcs behind them.
 
-    scratch: what `count_paths` left there, to which the paths are added. masses: the same memory as float64.
+    counts: what `forward` wrote; those of more than MOST_PATHS become 0. scratch int64 [SCRATCH_WORDS], of which masses
+    is the same memory as float64.
     """
     count_mask = (ONE << count_bits) - ONE
     scratch[FIRSTS], scratch[ENDS], masses[MASSES] = 0, 0, 1.0
     n = np.uint64(1)
     for e in range(1, length + 1):
         scratch[FIRSTS + e] = n
-        if scratch[COUNTS + e] > MOST_PATHS:
+        if counts[e] > MOST_PATHS:
             # No path goes on from here to the end, or that would have as many.
-            scratch[COUNTS + e] = 0
-        if scratch[COUNTS + e] == 0:
+            counts[e] = 0
+        if counts[e] == 0:
             continue
         listed = np.uint64(found[lists + e])
         arc, n_listed = TWO * (listed >> count_bits), listed & count_mask
@@ -92,7 +81,7 @@ def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc
             arc += TWO
             scratch[PIECES + (s << COUNT_BITS | e - 1)] = piece
             k = np.uint64(scratch[FIRSTS + s])
-            for _ in range(np.uint64(scratch[COUNTS + s])):
+            for _ in range(np.uint64(counts[s])):
                 scratch[np.uint64(ENDS) + n] = scratch[np.uint64(ENDS) + k] | 1 << (e - 1)
                 masses[np.uint64(MASSES) + n] = masses[np.uint64(MASSES) + k] * weight
                 n += ONE
