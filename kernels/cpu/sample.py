@@ -42,6 +42,9 @@ from gpu_lattice.kernels.cpu.table import (
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain, trace_scaled
 from gpu_lattice.kernels.cpu.walk import find_lists
 
+# New segments that are worked on before the others are looked up once more.
+AT_ONCE = 256
+
 
 @njit(nogil=True, cache=True)
 def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_offsets, doc_ids, seed, num_samples,
@@ -127,24 +130,31 @@ def _forward_listed(values, segments, missing, n_missing, hashes, words, model, 
     places[i] becomes the segment's place in the memo, or SCALED - base where its scores are in z, from base on.
     found int32: scratch.
     """
-    find_lists(values, segments, missing, n_missing, model.states, model.lists, model.arc_words, model.count_bits,
-               found)  # fmt: skip
     scaled_top = np.int64(0)
-    n_done = np.int64(0)
-    while True:
-        n_done, bad = _forward_new(values, segments, hashes, words, missing, n_done, n_missing, found, model, memo,
-                                   places)  # fmt: skip
-        if bad >= 0 or n_done == n_missing:
-            return bad
-        i = missing[n_done]
-        a, b = segments[i], segments[i + 1]
-        forward_scaled(values, a, b, model.nodes, model.weights, model.unk_weight, model.is_bytes, z, z_exponent,
-                       scaled_top)  # fmt: skip
-        if z[scaled_top + b - a] == 0.0:
-            return b
-        places[i] = SCALED - scaled_top
-        scaled_top += b - a + 1
-        n_done += 1
+    for first in range(0, n_missing, AT_ONCE):
+        last = min(first + AT_ONCE, n_missing)
+        if first > 0:
+            # Many have come before in this group.
+            last = look_up(values, segments, missing, first, last, first, hashes, words, memo.slots, memo.near,
+                           memo.arena, places)  # fmt: skip
+        find_lists(values, segments, missing[first:last], last - first, model.states, model.lists, model.arc_words,
+                   model.count_bits, found)  # fmt: skip
+        k = first
+        while k < last:
+            k, bad = _forward_new(values, segments, hashes, words, missing, k, last, found, model, memo, places)
+            if bad >= 0:
+                return bad
+            if k < last:
+                i = missing[k]
+                a, b = segments[i], segments[i + 1]
+                forward_scaled(values, a, b, model.nodes, model.weights, model.unk_weight, model.is_bytes, z,
+                               z_exponent, scaled_top)  # fmt: skip
+                if z[scaled_top + b - a] == 0.0:
+                    return b
+                places[i] = SCALED - scaled_top
+                scaled_top += b - a + 1
+                k += 1
+    return np.int64(-1)
 
 
 @njit(nogil=True, cache=True)
