@@ -105,7 +105,7 @@ class Segment:
                    model.arc_words, model.count_bits, found)  # fmt: skip
         memo.sums[SPARE] = forward(self.values, 0, length, found, 0, model.count_bits, model.arc_weights,
                                    model.arc_words, model.unk_weight, model.is_bytes, model.z_low, model.z_high,
-                                   memo.sums, SPARE + HEAD)  # fmt: skip
+                                   memo.sums, SPARE + HEAD, np.empty(length + 1, np.int64))  # fmt: skip
         write_nodes(self.values, 0, length, found, -1, model.count_bits, model.arc_weights, model.arc_words,
                     model.is_bytes, memo.arena, memo.sums, SPARE)  # fmt: skip
         return NODES + SPARE
