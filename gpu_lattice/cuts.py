@@ -48,7 +48,8 @@ class CutTable(NamedTuple):
     cpu_keys   uint64 [2^k], each longer context at the one slot that its hash and its bucket's pilot give, else NO_KEY
 
     Of characters:
-    pages  int32 [N_PAGES], which character it is that begins with two bytes, kernels.cpu.cuts.character_at
+    pages  int32 [N_PAGES], by a character's bytes, but the last of three or four: its number, or that of the first that
+           has these bytes (kernels.cpu.cuts.character_at)
     characters  int64 [2 n], at 2 i of character i: its row, + an id << 32 that others enter (-1: none); its column
     joined int32 [J], at row of x + column of y: that column when some piece holds character x followed by y. All rows
            begin elsewhere, so that a column tells whose it is (Tarjan and Yao 1979, "Storing a sparse table").

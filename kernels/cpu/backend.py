@@ -91,6 +91,7 @@ class SampleModel(NamedTuple):
     lengths: NDArray[np.int32]
     states: NDArray[np.uint64]
     lists: NDArray[np.int32]
+    lists_known: bool
     count_bits: np.uint64
     arc_weights: NDArray[np.float64]
     arc_words: NDArray[np.int64]
@@ -348,6 +349,7 @@ class CpuBackend:
             lengths=self._lengths,
             states=automaton.states,
             lists=automaton.lists,
+            lists_known=bool(np.all((automaton.pieces >= 0) & (automaton.pieces != self._unk_id))),
             count_bits=automaton.count_bits,
             arc_weights=by_arc,
             arc_words=by_arc.view(np.int64),

@@ -29,7 +29,7 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
     n_docs = len(doc_offsets) - 1
     longest = max(GROUP_BYTES, np.max(np.diff(doc_offsets))) if n_docs else np.int64(0)
     segments, units = np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int64)
-    places, unit_places = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    places, unit_places = np.empty(longest + 1, np.int64), np.empty(longest, np.int64)
     hashes, words, todo = np.empty(longest, np.int64), np.empty(2 * longest, np.int64), np.empty(longest, np.int64)
     ends, odd, doc_ends = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(n_docs, np.int64)
     back_arc, back_start = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int64)

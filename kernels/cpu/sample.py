@@ -68,7 +68,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     z = np.empty(2 * longest + 1, np.float64)
     z_exponent = np.empty(2 * longest + 1, np.int64)
     segments, units = np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int64)
-    places, unit_places = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    places, unit_places = np.empty(longest + 1, np.int64), np.empty(longest, np.int64)
     hashes, words, todo = np.empty(longest, np.int64), np.empty(2 * longest, np.int64), np.empty(longest, np.int64)
     part_ends = np.empty(n_parts, np.int64)
     drawn, numbers = np.empty(longest + 1, np.int64), np.empty(longest, np.uint64)
@@ -170,9 +170,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
     count_bits, unk_weight, is_bytes, unk_id = model.count_bits, model.unk_weight, model.is_bytes, model.unk_id
     z_low, z_high, spells, byte_ids = model.z_low, model.z_high, model.spells, model.byte_ids
     halves, narrow = memo.halves, memo.narrow
-    if unk_id >= 0 and model.lengths[unk_id] == 0:
-        # No arc is one of it.
-        unk_id = -1
+    lists_known = model.lists_known
     counts = np.empty(LONGEST_BYTES + 1, np.int64)
     scratch = np.empty(SCRATCH_WORDS, np.int64)
     masses = scratch.view(np.float64)
@@ -202,7 +200,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
         if (
             length <= DRAW_BYTES
             and counts[length] <= MOST_PATHS
-            and are_known(length, found, lists, count_bits, arc_words, unk_id, spells, counts)
+            and (spells or are_known(length, found, lists, count_bits, arc_words, lists_known, unk_id, counts))
         ):
             list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes,
                        counts, scratch, masses)  # fmt: skip

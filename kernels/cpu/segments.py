@@ -46,8 +46,8 @@ def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model,
     Returns how many segments there are, how many of them have no record (todo lists those), and how many units there
     are, 0 if none of them is for `keep_divided`.
     i_chunk: the chunk that holds the first byte. segments int64: their boundaries, start and stop included. places
-    int64: of a segment, in the memo; NOWHERE, or TOKEN for a chunk that is one. hashes[i], words[2 i]: of the segments
-    listed. units, unit_places int64, as long as segments and places: boundaries of units, and NOWHERE where cuts were
+    int64, with room for as many: of a segment, in the memo; NOWHERE, or TOKEN for a chunk that is one. hashes[i],
+    words[2 i]: of the segments listed. units, unit_places int64: boundaries of units, and NOWHERE where cuts were
     looked for.
     """
     pairs, keys, is_bytes = model.pairs, model.keys, model.is_bytes

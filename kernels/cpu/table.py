@@ -35,20 +35,23 @@ SCRATCH_WORDS = MASSES + DRAW_BYTES * MOST_PATHS + 1
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def are_known(length, found, lists, count_bits, arc_words, unk_id, spells, counts):
-    """Whether byte pieces spell every unknown arc of a segment, or there is none and no arc of `unk_id`, -1 for none.
+def are_known(length, found, lists, count_bits, arc_words, lists_known, unk_id, counts):
+    """Whether no arc of a segment is unknown, or `unk_id`.
 
-    found int32: the list of arcs into the segment's position e at found[lists + e]. counts: what `forward` wrote.
+    found int32: the list of arcs into the segment's position e at found[lists + e]. lists_known: whether that is so of
+    all arcs in lists. counts: what `forward` wrote.
     """
     count_mask = (ONE << count_bits) - ONE
     known = True
     for e in range(1, length + 1):
         listed = np.uint64(found[lists + e])
-        known &= spells or listed & count_mask != np.uint64(0) or counts[e] == 0
-        if unk_id >= 0 and not spells:
+        # A list of none stands for an unknown arc.
+        known &= listed & count_mask != np.uint64(0) or counts[e] == 0
+        if not lists_known:
             arc = listed >> count_bits
             for k in range(arc, arc + (listed & count_mask)):
-                known &= np.int32(arc_words[TWO * k + ONE]) != unk_id
+                piece = np.int32(arc_words[TWO * k + ONE])
+                known &= piece != UNKNOWN and piece != unk_id
     return known
 
 
