@@ -18,6 +18,7 @@ from gpu_lattice.kernels.cpu.memo import (
     DIRECT,
     HEAD,
     LISTED,
+    NODED,
     NODES,
     SINGLE,
     SPARE,
@@ -29,7 +30,7 @@ from gpu_lattice.kernels.cpu.memo import (
 from gpu_lattice.kernels.cpu.nodes import trace_nodes, write_nodes
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES
 from gpu_lattice.kernels.cpu.sample import _forward_listed
-from gpu_lattice.kernels.cpu.table import TABLE_BITS
+from gpu_lattice.kernels.cpu.table import MOST_PATHS, TABLE_BITS
 from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain
 from gpu_lattice.kernels.cpu.walk import find_lists
 from gpu_lattice.models.pieces import from_pieces
@@ -163,6 +164,24 @@ def test_a_table_picks_what_the_trace_through_the_nodes_picks(segment: Segment, 
             assert any(-1 <= number // UNIT - bound <= 0 for bound in segment.bounds)
         else:
             assert by_table == expected
+
+
+@settings(deadline=None, max_examples=100)
+@given(segments())
+def test_a_table_has_the_paths_that_there_are_and_no_others(segment: Segment) -> None:
+    """Also where positions are that no path reaches."""
+    counts = [1]
+    for e in range(1, len(segment.text) + 1):
+        pieces = segment.tokenizer._model.vocabulary.surfaces
+        counts.append(sum(counts[e - len(piece)] for piece in pieces if segment.text[:e].endswith(piece)))
+    n_paths = int(segment.memo.arena[segment.base + 1])
+    if counts[-1] > MOST_PATHS:
+        assert n_paths == 0 or n_paths >= NODED
+    elif n_paths >= SINGLE:
+        assert counts[-1] == 1
+        assert n_paths < 2 * SINGLE
+    else:
+        assert n_paths == counts[-1]
 
 
 @settings(deadline=None, max_examples=100)

@@ -25,8 +25,7 @@ def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_wor
     """Write Z[start] to z[base], the rest after it; returns Z[stop], 0 where no path comes, or -1 if a score left
     z_low..z_high.
 
-    counts int64, from counts[0] on: how many paths there are to each position, modulo 2^64.
-
+    counts int64, from counts[0] on: becomes how many paths there are to each position, modulo 2^64.
     found int32: the list of arcs into p at found[p - 1 - origin]. arc_weights float64 and arc_words int64 are the same
     memory: of arc i the weight at arc_weights[2 i], length << 32 | piece at arc_words[2 i + 1].
     """
@@ -51,7 +50,8 @@ def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_wor
                 i_arc += ONE
         elif is_boundary(values, np.int64(e), np.int64(stop), is_bytes):
             length = np.uint64(symbol_length(values, np.int64(e), is_bytes))
-            total, n_paths = z[at - length] * unk_weight, counts[e - start - length]
+            total = z[at - length] * unk_weight
+            n_paths = counts[e - start - length] if unk_weight != 0.0 else np.int64(0)
         z[at], counts[e - start] = total, n_paths
         if not (z_low <= total <= z_high) and total != 0.0:
             total = -1.0

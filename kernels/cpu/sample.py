@@ -169,8 +169,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
     arc_weights, arc_words = model.arc_weights, model.arc_words
     count_bits, unk_weight, is_bytes, unk_id = model.count_bits, model.unk_weight, model.is_bytes, model.unk_id
     z_low, z_high, spells, byte_ids = model.z_low, model.z_high, model.spells, model.byte_ids
-    halves, narrow = memo.halves, memo.narrow
-    lists_known = model.lists_known
+    halves, narrow, lists_known = memo.halves, memo.narrow, model.lists_known
     counts = np.empty(LONGEST_BYTES + 1, np.int64)
     scratch = np.empty(SCRATCH_WORDS, np.int64)
     masses = scratch.view(np.float64)
