@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels.cpu import backend
 from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, TRANSIENT_WORDS
-from gpu_lattice.kernels.cpu.nodes import LANES, MOST_ARCS, MOST_COUNT, MOST_LENGTH, MOST_WORDS
+from gpu_lattice.kernels.cpu.nodes import IN_TURN, MOST_ARCS, MOST_COUNT, MOST_LENGTH, MOST_WORDS
 from gpu_lattice.kernels.cpu.words import SUMS
 
 
 @settings(deadline=None, max_examples=50)
 @given(
-    st.lists(st.integers(1, 70), min_size=1, max_size=3 * LANES),
+    st.lists(st.integers(1, 70), min_size=1, max_size=3 * IN_TURN),
     st.sampled_from([0.0, 0.3, 1.0]),
     st.integers(0, 2**64 - 1),
 )

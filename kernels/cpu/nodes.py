@@ -34,7 +34,7 @@ MOST_ARCS = 64
 # Segments that are traced in turn, and what is known of each: its place in the list of drawn ones; how many bytes are
 # left and how many are behind; how many are behind where a number is due; its record; the node and its number of arcs;
 # where its path begins so far, and whether that has unknown arcs.
-LANES = 4
+IN_TURN = 4
 DRAWN, LEFT, BEHIND, DUE, RECORD, NODE, COUNT, TOP, ODD = range(9)
 # Segments between the one whose record is fetched and the one that is begun, and words that are fetched.
 AHEAD = np.uint64(8)
@@ -112,14 +112,14 @@ def trace_nodes(values, segments, drawn, traced, n_traced, places, arena, sums, 
     paths int32: the path of a segment ends where its text does, before paths[segments[i + 1] - segments[0]]. ends[i]
     int64 becomes its number of arcs << 1, + 1 where some are unknown.
     """
-    state, targets = np.empty((LANES, 9), np.uint64), np.empty(LANES)
+    state, targets = np.empty((IN_TURN, 9), np.uint64), np.empty(IN_TURN)
     n_begun = n_lanes = lane = ZERO
     n_traced = np.uint64(n_traced)
     for i_traced in range(min(n_traced, AHEAD)):
         _fetch(arena, places[drawn[traced[i_traced]]])
     while n_begun < n_traced or n_lanes > ZERO:
         if lane == n_lanes:
-            if n_begun < n_traced and n_lanes < np.uint64(LANES):
+            if n_begun < n_traced and n_lanes < np.uint64(IN_TURN):
                 _begin(state, targets, lane, traced, n_begun, n_traced, segments, drawn, places, arena, sums, numbers)
                 n_begun += ONE
                 n_lanes += ONE
