@@ -71,20 +71,21 @@ def build_cut_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_by
     with at least one byte on each side, agrees with up to two bytes on each side.
     """
     fill = _fill_bytes if is_bytes else _fill_characters
-    pairs = np.zeros(N_PAIRS, np.uint8)
     capacity = 1 << 10
     while True:
-        keys, cpu_keys = np.zeros(capacity, np.uint64), np.empty(capacity // 2, np.uint64)
+        pairs, keys = np.zeros(N_PAIRS, np.uint8), np.zeros(capacity, np.uint64)
+        cpu_keys = np.empty(capacity // 2, np.uint64)
         used = fill(values, offsets, pairs, keys, cpu_keys)
         if used >= 0:
             break
         capacity *= 4
     # Each once: two that are equal would have no slots of their own in a table of any size.
     contexts = np.unique(cpu_keys[:used])
+    nothing = contexts[:0]
+    pilots, slots = _place_keys(contexts if is_bytes else nothing)
     may_cut = (pairs < PAIR_PIECE).astype(np.uint8)
-    pilots, slots = _place_keys(contexts if is_bytes else contexts[:0])
-    codes = np.empty(0, np.int64) if is_bytes else np.unique(_code_points(values, offsets))
-    table = _character_table(codes, contexts[: 0 if is_bytes else None].astype(np.int64))
+    codes = nothing if is_bytes else np.unique(_code_points(values, offsets))
+    table = _character_table(codes.astype(np.int64), (nothing if is_bytes else contexts).astype(np.int64))
     return CutTable(pairs, keys, np.concatenate([may_cut, pilots]), slots, *table)
 
 
@@ -209,7 +210,6 @@ def _fill_characters(values, offsets, pairs, keys, contexts):
         p = start + length
         while p < stop:
             y, length = code_point(values, p)
-            is_new = False
             if x < 128 and y < 128:
                 is_new = pairs[256 * x + y] == 0
                 pairs[256 * x + y] = JOINED | PAIR_PIECE
@@ -217,7 +217,6 @@ def _fill_characters(values, offsets, pairs, keys, contexts):
                 is_new = _add_key(keys, _character_key(x, y))
             if is_new:
                 if used == len(contexts):
-                    pairs[:] = 0
                     return -1
                 contexts[used] = x << 32 | y
                 used += 1

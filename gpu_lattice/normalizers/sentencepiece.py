@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
-from gpu_lattice.kernels.cpu.cuts import code_point, code_point_of_three
+from gpu_lattice.kernels.cpu.cuts import code_point
 from gpu_lattice.kernels.cpu.words import (
     HIGH_BITS,
     LITTLE_ENDIAN,
@@ -326,7 +326,7 @@ def _copy_pairs(values, i, last, kinds, short, out, size):  # type: ignore[no-un
     more = LITTLE_ENDIAN
     while more and i <= last:
         word = load_eight(values, i)
-        x, y = code_point_of_three(word), code_point_of_three(word >> THREE_BYTES)
+        x, y = _code_point_of_three(word), _code_point_of_three(word >> THREE_BYTES)
         kind = kinds[x] | kinds[y]
         are_two = (word & MARKS_OF_TWO == TWO_CHARACTERS) & (min(x, y) >= SHORTEST_OF_THREE)
         store_eight(out, size, word)
@@ -343,6 +343,16 @@ def _copy_pairs(values, i, last, kinds, short, out, size):  # type: ignore[no-un
             i += 6
             more = True
     return i, size
+
+
+@njit(nogil=True, cache=True)
+def _code_point_of_three(word):  # type: ignore[no-untyped-def]
+    """The code point of a character of three bytes that a word begins with."""
+    return (
+        (word & np.uint64(0x0F)) << np.uint64(12)
+        | (word & np.uint64(0x3F00)) >> np.uint64(2)
+        | (word >> np.uint64(16) & np.uint64(0x3F))
+    )
 
 
 @njit(nogil=True, cache=True)

@@ -15,18 +15,13 @@ Chinese and Japanese.
 import numpy as np
 from numba import njit
 
+from gpu_lattice.kernels.cpu.arcs import bytes_of_character
 from gpu_lattice.kernels.cpu.memo import DIRECT, NOWHERE
-from gpu_lattice.kernels.cpu.words import (
-    GOLDEN,
-    N_LANES,
-    load_word,
-    starts_of_characters,
-    trailing_zeros,
-)
+from gpu_lattice.kernels.cpu.words import GOLDEN, N_LANES, load_word, starts_of_characters, trailing_zeros
 
 N_PAIRS = 1 << 16
 ONE, TWO = np.uint64(1), np.uint64(2)
-# Not a key: neither are these bytes UTF-8, nor has a context such sizes.
+# Not a key: no context has such sizes.
 NO_KEY = np.uint64((1 << 64) - 1)
 
 # Without relation to GOLDEN, so that keys of one bucket, whose hashes are close, may lie far apart.
@@ -152,20 +147,10 @@ def page_of_four(word):
 def enter_ids(values, offsets, ids, pages, characters):
     """Enter ids[i] for each string values[offsets[i]:offsets[i + 1]] that is one character."""
     for i in range(len(ids)):
-        _, length = code_point(values, offsets[i])
-        if offsets[i + 1] - offsets[i] == length:
-            at = TWO * character_at(bytes_from(values, offsets[i]), pages)
+        start, stop = offsets[i], offsets[i + 1]
+        if stop - start == bytes_of_character(values[start]):
+            at = TWO * character_at(bytes_from(values, start), pages)
             characters[at] = ids[i] << ID_SHIFT | characters[at] & np.int64(ROW)
-
-
-@njit(nogil=True, cache=True)
-def code_point_of_three(word):
-    """The code point of a character of three bytes that a word begins with."""
-    return (
-        (word & np.uint64(0x0F)) << np.uint64(12)
-        | (word & np.uint64(0x3F00)) >> np.uint64(2)
-        | (word >> np.uint64(16) & np.uint64(0x3F))
-    )
 
 
 @njit(nogil=True, cache=True, inline="always")
