@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from gpu_lattice import __version__
+from gpu_lattice.interrupts import is_interrupt
 
 if TYPE_CHECKING:
     from gpu_lattice.tokenizer import Tokenizer
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        if _is_interrupt(error):
+        if is_interrupt(error):
             return _fail("interrupted", INTERRUPTED)
         if isinstance(error, BrokenPipeError):
             # What is still buffered must not be tried again when the interpreter flushes at its end.
@@ -47,13 +48,6 @@ def main(argv: list[str] | None = None) -> int:
         if message is None:
             raise
         return _fail(message, FAILED)
-
-
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether an interrupt is what began it: compiled code that it stops raises SystemError in its place."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _explanation(error: BaseException) -> str | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+from gpu_lattice.interrupts import is_interrupt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,13 +59,14 @@ def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], thr
     """work(start, stop) for every range, in order, on up to `threads` threads, of which the caller's is one.
 
     `work` may call map_ranges itself: whoever waits has found nothing left to do. Of several errors the first range's
-    is raised; ranges after one that fails may be left out.
+    is raised; ranges after one that fails may be left out. An interrupt is raised as KeyboardInterrupt.
     """
     if threads <= 1 or len(ranges) <= 1:
-        return [work(start, stop) for start, stop in ranges]
+        return [_called(work, start, stop) for start, stop in ranges]
     todo = deque(enumerate(ranges))
     done: dict[int, T] = {}
     errors: dict[int, BaseException] = {}
+    ended: SimpleQueue[int] = SimpleQueue()
 
     def take() -> None:
         while todo:
@@ -70,26 +75,68 @@ def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], thr
             except IndexError:
                 return
             try:
-                done[i] = work(*bounds)
+                if not errors:
+                    done[i] = _called(work, *bounds)
             except BaseException as error:
-                todo.clear()
                 errors[i] = error
+            ended.put(i)
 
-    pool = _pool(threads - 1, os.getpid())
-    helpers = [pool.submit(take) for _ in range(min(threads, len(ranges)) - 1)]
     try:
+        _helpers(os.getpid()).call(take, min(threads, len(ranges)) - 1)
         take()
+        for _ in ranges:
+            ended.get()
     finally:
         todo.clear()
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
     if errors:
         raise errors[min(errors)]
     return [done[i] for i in range(len(ranges))]
 
 
-@lru_cache(maxsize=8)
-def _pool(helpers: int, pid: int) -> ThreadPoolExecutor:
-    """One pool per size and process: a forked child must not inherit dead threads."""
-    return ThreadPoolExecutor(helpers, thread_name_prefix="gpu-lattice")
+def _called(work: Callable[[int, int], T], start: int, stop: int) -> T:
+    try:
+        return work(start, stop)
+    except SystemError as error:
+        if is_interrupt(error):
+            raise KeyboardInterrupt from error
+        raise
+
+
+class _Helpers:
+    """Threads that call what they are given; there are as many as any call has asked for.
+
+    An executor's conditions are not safe here: one that an interrupt hits as it is taken stays taken, and the next call
+    waits for ever. A SimpleQueue cannot be left in such a state.
+    """
+
+    def __init__(self) -> None:
+        self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+        # A thread that comes back from compiled code when the interpreter is gone would end the process.
+        atexit.register(self._stop)
+
+    def call(self, function: Callable[[], None], times: int) -> None:
+        """Have `function` called so many times, each by whichever thread is free; returns at once."""
+        while len(self._threads) < times:
+            thread = Thread(target=self._serve, name=f"gpu-lattice-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        for _ in range(times):
+            self._todo.put(function)
+
+    def _serve(self) -> None:
+        while (function := self._todo.get()) is not None:
+            function()
+            del function  # and with it the texts of a batch
+
+    def _stop(self) -> None:
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            thread.join()
+
+
+@lru_cache(maxsize=1)
+def _helpers(pid: int) -> _Helpers:
+    """Those of this process: a forked child has none of its parent's threads."""
+    return _Helpers()

@@ -1,7 +1,11 @@
 """Ranges of work, and the threads that share them."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ import gpu_lattice.tokenizer
 from gpu_lattice import Tokenizer
 from gpu_lattice.parallel import HEAD_START, LEAST_BYTES, RANGE_BYTES, byte_ranges, map_ranges
 
+ROOT = Path(__file__).resolve().parents[1]
 FIFTY = [(i, i + 1) for i in range(50)]
 
 
@@ -135,3 +140,21 @@ def test_a_thread_gets_back_the_memo_that_it_used_and_another_only_if_it_has_non
     assert used[0][0] != used[1][0]
     with getattr(backend, kind)(*options) as memo:
         assert memo.arena.ctypes.data in (used[0][0], used[1][0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    code = """if True:
+        import os
+        from gpu_lattice.parallel import map_ranges
+
+        ranges = [(i, i + 1) for i in range(50)]
+        assert map_ranges(lambda start, stop: start, ranges, 3) == list(range(50))
+        child = os.fork()
+        assert map_ranges(lambda start, stop: start, ranges, 3) == list(range(50))
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            print("done")
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

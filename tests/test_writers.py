@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +37,41 @@ def test_an_interrupt_while_a_file_is_opened_waits_until_it_can_be_removed(
     assert len(opened) == 1
     assert not opened[0].is_open
     assert not list(tmp_path.iterdir())
+
+
+def test_the_end_of_the_block_waits_for_a_write_of_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = pa.array([0]), pa.array([0], pa.int32()), pa.array([[5, 6]], pa.list_(pa.int32()))
+    events: list[str] = []
+    writing = threading.Event()
+    write_table, close = pq.ParquetWriter.write_table, pq.ParquetWriter.close
+
+    def slow_write(*args: Any, **options: Any) -> None:
+        writing.set()
+        time.sleep(0.2)
+        write_table(*args, **options)
+        events.append("written")
+
+    def noted_close(writer: pq.ParquetWriter) -> None:
+        events.append("closed")
+        close(writer)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", slow_write)
+    monkeypatch.setattr(pq.ParquetWriter, "close", noted_close)
+    rows = ParquetRows(tmp_path / "a.parquet", pa.int64())
+    thread = threading.Thread(target=rows.write, args=row)
+
+    def interrupted() -> None:
+        with rows:
+            thread.start()
+            writing.wait(60)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    thread.join()
+    assert events[:2] == ["written", "closed"]
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"a\.parquet has been closed"):
+        rows.write(*row)

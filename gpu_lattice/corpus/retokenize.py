@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 
 from gpu_lattice.corpus.readers import Documents, ReaderOptions, check_columns, expand_inputs, read_documents, stem_of
 from gpu_lattice.corpus.writers import ParquetRows
+from gpu_lattice.interrupts import put_off_interrupts
 from gpu_lattice.weights import checked_alpha
 
 if TYPE_CHECKING:
@@ -156,8 +156,9 @@ def retokenize(
         _warm_up(draw)
         bar.restart()
         start = time.perf_counter()
-        for path, target in zip(paths, targets, strict=True):
-            total = _retokenize_file(path, target, options, draw, total, bar)
+        with put_off_interrupts() as let_interrupts_in:
+            for path, target in zip(paths, targets, strict=True):
+                total = _retokenize_file(path, target, options, draw, total, bar, let_interrupts_in)
     return replace(total, seconds=time.perf_counter() - start, outputs=tuple(targets))
 
 
@@ -190,20 +191,30 @@ def _targets(paths: list[Path], output: Path, overwrite: bool) -> list[Path]:
 
 
 def _retokenize_file(
-    path: Path, target: Path, options: ReaderOptions, draw: _Draw, total: Summary, bar: _Bar
+    path: Path,
+    target: Path,
+    options: ReaderOptions,
+    draw: _Draw,
+    total: Summary,
+    bar: _Bar,
+    let_interrupts_in: Callable[[], None],
 ) -> Summary:
-    """Read ahead, tokenize and write behind at once, each a batch at a time; returns the new totals."""
+    """Read ahead, tokenize and write behind at once, each a batch at a time; returns the new totals.
+
+    An interrupt is let in between batches, and before the file is complete.
+    """
     with (
         ThreadPoolExecutor(1, "gpu-lattice-read") as reader,
         closing(_ahead(read_documents(path, options), reader)) as batches,
     ):
-        firsts = list(islice(batches, 1))
+        batch = next(batches, None)
         with (
-            ParquetRows(target, _id_type(firsts, options)) as rows,
+            ParquetRows(target, _id_type(batch, options)) as rows,
             ThreadPoolExecutor(1, "gpu-lattice-write") as writer,
         ):
             written: Future[None] | None = None
-            while (batch := firsts.pop() if firsts else next(batches, None)) is not None:
+            while batch is not None:
+                let_interrupts_in()
                 done = _tokenize(batch, total.documents, path, draw)
                 if written is not None:
                     written.result()
@@ -211,16 +222,18 @@ def _retokenize_file(
                 total = _added(total, batch, done)
                 bar.advance(batch.position, total.tokens)
                 del batch, done  # tens of megabytes that the next batch needs
+                batch = next(batches, None)
             if written is not None:
                 written.result()
+            let_interrupts_in()
     bar.finish_file(path.stat().st_size)
     return total
 
 
-def _id_type(firsts: list[Documents], options: ReaderOptions) -> pa.DataType:
+def _id_type(first: Documents | None, options: ReaderOptions) -> pa.DataType:
     if options.id_column is None:
         return pa.int64()
-    return firsts[0].ids.type if firsts and firsts[0].ids is not None else pa.string()
+    return first.ids.type if first is not None and first.ids is not None else pa.string()
 
 
 def _added(total: Summary, batch: Documents, done: _Rows) -> Summary:

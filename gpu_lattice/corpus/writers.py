@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from gpu_lattice.interrupts import put_off_interrupts
 
 # A row group is what a reader of the output holds at a time: 64 MiB of ids before compression.
 TOKENS_PER_GROUP = 1 << 24
@@ -23,7 +23,8 @@ class ParquetRows:
     """Writes a Parquet file of the columns id, sample, input_ids (list<int32>) and num_tokens (int32).
 
     The file grows under the name `<path>.tmp` and gets its own name on a clean exit of the `with` block, once all of
-    it is on disk; on any exception, an interrupt too, it is removed. Raises OSError when the disk is full.
+    it is on disk; on any exception, an interrupt too, it is removed. Any thread may write; the end of the block waits
+    for a write that is under way. Raises OSError when the disk is full, and ValueError for a write after the block.
 
     Example:
         >>> with ParquetRows(Path("out.parquet"), pa.int64()) as rows:
@@ -33,12 +34,14 @@ class ParquetRows:
     def __init__(self, path: Path, id_type: pa.DataType, tokens_per_group: int = TOKENS_PER_GROUP) -> None:
         self.path = path
         self._temporary = temporary_name(path)
+        # A writer that is closed while another thread writes ends the process in C++.
+        self._lock = threading.Lock()
         self._tokens_per_group = tokens_per_group
         self._schema = pa.schema(
             [("id", id_type), ("sample", pa.int32()), ("input_ids", pa.list_(pa.int32())), ("num_tokens", pa.int32())]
         )
         try:
-            with _uninterrupted():
+            with put_off_interrupts():
                 self._sink = pa.OSFile(str(self._temporary), "wb")
                 self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
         except BaseException:
@@ -53,7 +56,9 @@ class ParquetRows:
             part = _as_list(tokens[rows])
             num_tokens = pa.array(np.diff(offsets[start : stop + 1]).astype(np.int32))
             table = pa.table([ids[rows], samples[rows], part, num_tokens], schema=self._schema)
-            with _uninterrupted():
+            with put_off_interrupts(), self._lock:
+                if not self._writer.is_open:
+                    raise ValueError(f"{self.path} has been closed; write within the block")
                 self._writer.write_table(table, row_group_size=max(1, len(part)))
 
     def __enter__(self) -> ParquetRows:
@@ -62,7 +67,7 @@ class ParquetRows:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with _uninterrupted():
+        with put_off_interrupts(), self._lock:
             try:
                 if kind is None:
                     self._finish()
@@ -91,26 +96,6 @@ class ParquetRows:
                 sink.close()
         if sink is not None:
             self._temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put an interrupt off to the end of the block: a writer that is cut short in a call cannot be closed safely.
-
-    Only the main thread receives interrupts. A handler that is not Python's is left alone.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    put_off: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: put_off.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if put_off:
-            handler(*put_off[0])
 
 
 def temporary_name(path: Path) -> Path:

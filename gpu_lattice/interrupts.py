@@ -1,0 +1,49 @@
+"""Interrupts (Ctrl-C): when work can be left, and what compiled code makes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether an interrupt is what began it: compiled code that it stops raises SystemError in its place."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+@contextlib.contextmanager
+def put_off_interrupts() -> Iterator[Callable[[], None]]:
+    """Have an interrupt raise KeyboardInterrupt at the end of the block, or where what the block gets is called.
+
+    What threads share cannot be left at any point: an executor's condition stays locked for ever if its holder is
+    interrupted, and Arrow's writer cannot be closed after a call that was cut short. Only the main thread receives
+    interrupts, and a handler that is not Python's is left alone: there the block is run as it is.
+
+    Example:
+        >>> with put_off_interrupts() as let_in:
+        ...     for _ in range(3):
+        ...         let_in()
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield lambda: None
+        return
+    put_off: list[tuple[int, FrameType | None]] = []
+
+    def let_in() -> None:
+        if put_off:
+            first = put_off[0]
+            put_off.clear()
+            handler(*first)
+
+    signal.signal(signal.SIGINT, lambda number, frame: put_off.append((number, frame)))
+    try:
+        yield let_in
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        let_in()
