@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, bytes_of_character
 from gpu_lattice.kernels.cpu.walk import BASE_SHIFT, FAIL_SHIFT, NO_LABEL
 from gpu_lattice.trie import build_trie
@@ -72,7 +72,7 @@ def build_automaton(
     )
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _link(values, offsets, slots):
     """(order: the trie's slots by depth, depths, fails: the slot of the longest proper end that is a node, by slot)."""
     n_slots = len(slots) // 2
@@ -105,7 +105,7 @@ def _link(values, offsets, slots):
     return order, depths, fails
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _make_lists(order, depths, fails, slots, piece, is_bytes, has_unknown):
     """(first int64 [N], counts int64 [N], lengths int32 [A], pieces int32 [A]).
 
@@ -155,7 +155,7 @@ def _make_lists(order, depths, fails, slots, piece, is_bytes, has_unknown):
     return np.maximum(first, 0), counts, lengths, pieces
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _pack(order, fails, slots):
     """The states of an automaton. Leaves are passed over, as is an end that has no child that its beginning lacks."""
     n_slots = len(fails)
@@ -180,7 +180,7 @@ def _pack(order, fails, slots):
     return nodes
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _adds(labels, other, node):
     """Whether the node `other` has a child by a byte by which `node` has none."""
     for i in range(4):

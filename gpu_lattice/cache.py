@@ -66,7 +66,7 @@ def _folder() -> Path | None:
 
 
 def _digest(arrays: list[NDArray[Any]]) -> str:
-    digest = blake2b(_code(), digest_size=20)
+    digest = blake2b(code_digest(), digest_size=20)
     for array in arrays:
         digest.update(f"{array.dtype.str} {array.size} ".encode())
         digest.update(array.data)
@@ -74,7 +74,7 @@ def _digest(arrays: list[NDArray[Any]]) -> str:
 
 
 @cache
-def _code() -> bytes:
+def code_digest() -> bytes:
     """A digest of the package, another version of which may make something else of the same inputs."""
     from gpu_lattice import __version__
 

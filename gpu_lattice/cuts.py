@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.cuts import (
     BLOCK,
     N_PAGES,
@@ -130,7 +130,7 @@ def _number_characters(codes: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDA
     return pages, index, n + BLOCK * len(blocks)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _place_rows(columns, bounds, order, n_columns):
     """Where the rows, columns[bounds[i]:bounds[i + 1]] in ascending order, begin so that no two have a slot in common,
     the first of `order` first; and the slots. No row begins at 0.
@@ -158,13 +158,13 @@ def _place_rows(columns, bounds, order, n_columns):
         capacity *= 2
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _character_key(x, y):
     """The key of code points x then y; never 0."""
     return np.uint64(1 << 42 | x << 21 | y)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _context_key(values, p, left, right):
     """The key of `left` bytes before p and `right` bytes from p on, each 1 or 2; never 0."""
     key = np.int64(1)
@@ -173,7 +173,7 @@ def _context_key(values, p, left, right):
     return np.uint64(key << 4 | left << 2 | right)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _add_key(keys, key):
     """Put the key into the set, by a linear probe from its Fibonacci hash; whether it is new."""
     i = np.int64(key * GOLDEN >> np.uint64(32)) & (len(keys) - 1)
@@ -185,7 +185,7 @@ def _add_key(keys, key):
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _code_points(values, offsets):
     """The code points of all strings, one after another."""
     codes = np.empty(len(values), np.int64)
@@ -198,7 +198,7 @@ def _code_points(values, offsets):
     return codes[:n]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _fill_characters(values, offsets, pairs, keys, contexts):
     """How many pairs of characters x, y there are; contexts has x << 32 | y of each, keys the keys of the longer ones.
     -1 when they would fill half the set.
@@ -225,7 +225,7 @@ def _fill_characters(values, offsets, pairs, keys, contexts):
     return used
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _fill_bytes(values, offsets, pairs, keys, cpu_keys):
     """How many contexts there are, each in the set and, as find_cuts makes keys of them, in cpu_keys; -1 when they
     would fill half the set.
@@ -264,7 +264,7 @@ def _place_keys(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np
         n_slots *= 2
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _try_pilots(keys, bucket, pilots, slots):
     """Place the keys, bucket after bucket, each with the least pilot that finds free slots; False if there is none."""
     shift = index_shift(len(slots))

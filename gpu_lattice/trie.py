@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.words import trailing_zeros
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def build_trie(
         capacity *= 2
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _place(values, offsets, key_ids, capacity, distinct_bases):
     """Give every node its slot; empty arrays if they do not fit into `capacity` slots.
 
@@ -116,7 +116,7 @@ def _place(values, offsets, key_ids, capacity, distinct_bases):
     return slots[: 2 * cleared], piece[:cleared]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _clear(slots, piece, start, stop):
     """Make empty slots from start to stop and some more; returns where. Memory beyond is never touched."""
     stop = min(stop + 4096, len(piece))
@@ -125,7 +125,7 @@ def _clear(slots, piece, start, stop):
     return stop
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sort_by_byte(values, offsets, depth, order, scratch, low, high, labels, bounds):
     """Sort the keys order[low:high] by the byte that has `depth` bytes after it.
 
@@ -150,7 +150,7 @@ def _sort_by_byte(values, offsets, depth, order, scratch, low, high, labels, bou
     return n_labels
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sort_many_by_byte(values, offsets, depth, order, scratch, low, high):
     starts = np.zeros(257, np.int64)
     for k in range(low, high):
@@ -166,7 +166,7 @@ def _sort_many_by_byte(values, offsets, depth, order, scratch, low, high):
         order[k] = scratch[k]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def first_fit(free, taken, end, labels, n_labels, capacity):
     """The smallest base not before the window, not taken, whose slots for all labels, in ascending order, are free.
 
@@ -202,12 +202,12 @@ def first_fit(free, taken, end, labels, n_labels, capacity):
         fits = free[word]
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def _is_free(free, slot):
     return free[slot >> 6] >> np.uint64(slot & 63) & np.uint64(1) != 0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _place_tails(values, offsets, key_ids, tails, n_tails, slots, piece, free, taken, cleared, distinct_bases):
     """Place the rest of every key (key, bytes of it that are placed, slot) of tails; returns the number of slots, -1
     if they do not suffice.

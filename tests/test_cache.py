@@ -111,18 +111,18 @@ def test_other_inputs_and_another_version_have_files_of_their_own(folder: Path, 
     seen: list[Squares] = []
     for inputs in different:
         seen.append(key(*inputs))
-    monkeypatch.setattr(cache, "_code", lambda: b"the next version")
+    monkeypatch.setattr(cache, "code_digest", lambda: b"the next version")
     seen.append(key(*different[0]))
     assert [len(result.values) for result in seen] == list(range(len(different) + 1))
     assert len(files(folder)) == len(seen)
 
 
 def test_a_change_of_the_package_is_another_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    sources = cache._code.__wrapped__
+    sources = cache.code_digest.__wrapped__
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "code.py").write_text("one = 1")
     before = sources()
-    assert before == cache._code()
+    assert before == cache.code_digest()
     monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
     moved = sources()
     (tmp_path / "kernels" / "code.py").write_text("one = 2")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.normalizers.charsmap import parse_charsmap
 from gpu_lattice.normalizers.sentencepiece import SentencePieceNormalizer
@@ -156,7 +156,7 @@ def _read_piece(data: bytes, start: int, stop: int) -> NDArray[np.int64]:
     return np.array([[*text, bits, min(kind, LARGEST_INT64)]])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _read_plain_pieces(data, i, rows):  # type: ignore[no-untyped-def]
     """Fill rows (start and stop of the text, bits of the score, kind), one for each piece from i on, as far as they go.
 

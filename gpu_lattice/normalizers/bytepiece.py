@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.parallel import byte_ranges, map_ranges
 
@@ -177,7 +177,7 @@ def _assemble(
     return _read_only(out), _read_only(out_offsets)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _survey(
     values: NDArray[np.uint8],
     offsets: NDArray[np.int64],
@@ -194,7 +194,7 @@ def _survey(
         state[i_doc] = _look_closely(doc, _ascii_prefix(doc), inert)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count_chunks(doc: NDArray[np.uint8]) -> int:
     if len(doc) == 0:
         return 0
@@ -207,7 +207,7 @@ def _count_chunks(doc: NDArray[np.uint8]) -> int:
     return count
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _ascii_prefix(doc: NDArray[np.uint8]) -> int:
     """A number of leading bytes that are ASCII, in whole blocks."""
     for i in range(0, len(doc), 64):
@@ -220,7 +220,7 @@ def _ascii_prefix(doc: NDArray[np.uint8]) -> int:
     return len(doc)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _look_closely(doc: NDArray[np.uint8], i: int, inert: NDArray[np.uint8]) -> int:
     code: int | np.int64
     state = SOUND
@@ -249,7 +249,7 @@ def _look_closely(doc: NDArray[np.uint8], i: int, inert: NDArray[np.uint8]) -> i
     return state
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def _decode(doc: NDArray[np.uint8], i: int) -> tuple[int, int | np.int64]:
     """(length, code point) of the character of two bytes or more at i; length 0 if it is malformed (Unicode D92)."""
     first = np.int64(doc[i])
@@ -269,7 +269,7 @@ def _decode(doc: NDArray[np.uint8], i: int) -> tuple[int, int | np.int64]:
     return length, code
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _repair(
     values: NDArray[np.uint8],
     offsets: NDArray[np.int64],
@@ -290,7 +290,7 @@ def _repair(
         sound_offsets[k + 1] = q
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _replace_malformed(doc: NDArray[np.uint8], out: NDArray[np.uint8], q: int) -> int:
     i = 0
     while i < len(doc):
@@ -308,7 +308,7 @@ def _replace_malformed(doc: NDArray[np.uint8], out: NDArray[np.uint8], q: int) -
     return q
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _find_active_runs(
     text: NDArray[np.uint8], offsets: NDArray[np.int64], inert: NDArray[np.uint8], bounds: NDArray[np.int64]
 ) -> int:
@@ -341,7 +341,7 @@ def _find_active_runs(
     return n
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _splice(
     text: NDArray[np.uint8],
     bounds: NDArray[np.int64],
@@ -362,7 +362,7 @@ def _splice(
     out[q:] = text[i:]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _copy(
     values: NDArray[np.uint8],
     offsets: NDArray[np.int64],
@@ -385,7 +385,7 @@ def _copy(
             out[q : q + num_bytes] = values[offsets[i_doc] : offsets[i_doc] + num_bytes]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _cut_lines(
     values: NDArray[np.uint8],
     offsets: NDArray[np.int64],

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.words import LITTLE_ENDIAN, ONES
 from gpu_lattice.normalizers.charsmap import HAS_LEAF, LABEL, VALUE, CharsMap, child_offset, longest_match, zero_byte
 
@@ -89,7 +89,7 @@ def _first_characters(symbol: bytes) -> slice:
         return slice(first, first + (1 << shift))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _classify(charsmap, direct, kinds, short):  # type: ignore[no-untyped-def]
     """Enter what the map does; False for one of so many branches that it was given up."""
     units, replacements = charsmap.units, charsmap.replacements
@@ -117,7 +117,7 @@ def _classify(charsmap, direct, kinds, short):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _walk(units, node, code_point):  # type: ignore[no-untyped-def]
     """(node after the character's bytes or -1, its replacement's offset or -1, whether a key ends within them)."""
     leaf = np.int64(-1)
@@ -133,7 +133,7 @@ def _walk(units, node, code_point):  # type: ignore[no-untyped-def]
     return node, leaf, is_cut
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _step(units, node, byte):  # type: ignore[no-untyped-def]
     """(node after the byte or -1, offset of the replacement that ends there or -1)."""
     unit = np.int64(units[node ^ byte])
@@ -143,7 +143,7 @@ def _step(units, node, byte):  # type: ignore[no-untyped-def]
     return node, np.int64(units[node]) & VALUE if unit & HAS_LEAF else np.int64(-1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _enter_followers(units, node, kinds, tries):  # type: ignore[no-untyped-def]
     """Mark the characters that go on from a node; returns (whether any does, whether something else does, tries).
 
@@ -183,7 +183,7 @@ def _enter_followers(units, node, kinds, tries):  # type: ignore[no-untyped-def]
     return goes_on, is_odd, tries + 256
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _enter_short(replacements, leaf, code_point, short):  # type: ignore[no-untyped-def]
     """Enter the replacement, if it is short, not empty and without spaces; returns whether it is."""
     length = zero_byte(replacements, leaf) - leaf

@@ -6,8 +6,9 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
+
+from gpu_lattice.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,7 +89,7 @@ def child_offset(unit: Any) -> Any:
     return (unit >> 10) << ((unit & 0x200) >> 6)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def zero_byte(replacements, start):  # type: ignore[no-untyped-def]
     """Where the replacement that begins at start ends."""
     stop = start
@@ -97,7 +98,7 @@ def zero_byte(replacements, start):  # type: ignore[no-untyped-def]
     return stop
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def longest_match(tables, values, start, stop):  # type: ignore[no-untyped-def]
     """(length, offset of the replacement) of the longest key that values[start:stop] begins with, (0, -1) for none.
 
@@ -118,7 +119,7 @@ def longest_match(tables, values, start, stop):  # type: ignore[no-untyped-def]
     return length, replacement
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def shortest_match(tables, values, start, stop):  # type: ignore[no-untyped-def]
     """(length, offset of the replacement) of the shortest key that values[start:stop] begins with, (0, -1) for none.
 

@@ -7,7 +7,8 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
+
+from gpu_lattice.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +31,7 @@ def grapheme_classes() -> NDArray[np.uint8]:
     return classes
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def decode_character(values, i):  # type: ignore[no-untyped-def]
     """(code point, bytes) of the character at i, in valid UTF-8."""
     first = np.int64(values[i])
@@ -45,7 +46,7 @@ def decode_character(values, i):  # type: ignore[no-untyped-def]
     return (first & 0x07) << 18 | second << 12 | third << 6 | np.int64(values[i + 3]) & 0x3F, 4
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def cluster_end(classes, values, i, stop):  # type: ignore[no-untyped-def]
     """The end of the grapheme cluster that begins at i, in valid UTF-8; bits 5 to 7 of the classes are left aside.
 
@@ -83,7 +84,7 @@ def cluster_end(classes, values, i, stop):  # type: ignore[no-untyped-def]
     return i
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _breaks(before, after, num_regional, conjunct, emoji):  # type: ignore[no-untyped-def]
     """Whether a cluster ends between characters of these classes."""
     if before == CR and after == LF:

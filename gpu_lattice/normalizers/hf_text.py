@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.words import LITTLE_ENDIAN, ONES, bytes_equal, load_eight, store_eight, trailing_zeros
 from gpu_lattice.normalizers.charsmap import CharsMap, shortest_match
 from gpu_lattice.normalizers.graphemes import LAST_ALONE, LAST_FIRST, cluster_end, decode_character, grapheme_classes
@@ -112,7 +112,7 @@ def precompiled(charsmap: CharsMap) -> Precompiled:
     return Precompiled(charsmap, direct, classes)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _mark_keys(charsmap, classes):  # type: ignore[no-untyped-def]
     character = np.empty(4, np.uint8)
     for code_point in range(classes.size):
@@ -121,7 +121,7 @@ def _mark_keys(charsmap, classes):  # type: ignore[no-untyped-def]
             classes[code_point] |= HAS_KEY
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _encode_character(code_point, out):  # type: ignore[no-untyped-def]
     """Write a code point as UTF-8; returns its number of bytes."""
     if code_point < 0x80:
@@ -135,7 +135,7 @@ def _encode_character(code_point, out):  # type: ignore[no-untyped-def]
     return length
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def are_valid(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     """Whether documents i_start..i_stop are UTF-8."""
     for i_doc in range(i_start, i_stop):
@@ -151,7 +151,7 @@ def are_valid(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _skip_ascii(values, i, stop):  # type: ignore[no-untyped-def]
     """The first position of i, i + 64, i + 128 .. after which fewer than 64 bytes of ASCII follow."""
     while i + 64 <= stop:
@@ -165,7 +165,7 @@ def _skip_ascii(values, i, stop):  # type: ignore[no-untyped-def]
     return i
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def repair(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     """Documents i_start..i_stop with U+FFFD for every byte that is not part of a character, as (values, offsets)."""
     out = np.empty(3 * (offsets[i_stop] - offsets[i_start]), np.uint8)
@@ -186,7 +186,7 @@ def repair(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     return out[:size].copy(), out_offsets
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def character_length(values, i, stop):  # type: ignore[no-untyped-def]
     """Bytes of the UTF-8 character at i; 0 if there is none (cut short, overlong, a surrogate, above U+10FFFF)."""
     first = np.int64(values[i])
@@ -214,7 +214,7 @@ def whole_documents(offsets: NDArray[np.int64]) -> Parts:
     return Parts(offsets[:-1].copy(), offsets[1:].copy(), np.full(n, -1), np.ones(n, np.bool_), np.arange(n + 1))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
     """The parts with added tokens as parts of their own; the leftmost pattern is one, of several the longest.
 
@@ -264,12 +264,12 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
     return Parts(starts[:size], stops[:size], tokens[:size], begins, docs)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _grown(array):  # type: ignore[no-untyped-def]
     return np.concatenate((array, np.empty_like(array)))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _skip_to_pattern(root, values, i, stop):  # type: ignore[no-untyped-def]
     text = values[i:stop]
     for k in range(len(text)):
@@ -278,7 +278,7 @@ def _skip_to_pattern(root, values, i, stop):  # type: ignore[no-untyped-def]
     return stop
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _longest_token(trie, node, values, i, stop):  # type: ignore[no-untyped-def]
     """(token or -1, its end) of the longest pattern at i, whose first byte leads to `node`."""
     token, end = np.int64(-1), i
@@ -298,7 +298,7 @@ def _longest_token(trie, node, values, i, stop):  # type: ignore[no-untyped-def]
     return token, end
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def strip(flags, values, parts):  # type: ignore[no-untyped-def]
     """The parts without white space at the ends that STRIP_LEFT | STRIP_RIGHT name."""
     starts, stops = parts.starts.copy(), parts.stops.copy()
@@ -310,7 +310,7 @@ def strip(flags, values, parts):  # type: ignore[no-untyped-def]
     return Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def apply_precompiled(precompiled, values, parts):  # type: ignore[no-untyped-def]
     """The parts by a character map, as (values, parts).
 
@@ -358,7 +358,7 @@ def apply_precompiled(precompiled, values, parts):  # type: ignore[no-untyped-de
     return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _copy_direct(direct, values, i, stop, out, size):  # type: ignore[no-untyped-def]
     """Copy ASCII up to the first byte that needs a closer look; returns (where that is, size).
 
@@ -374,7 +374,7 @@ def _copy_direct(direct, values, i, stop, out, size):  # type: ignore[no-untyped
     return stop, size + len(text)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _copy_plain(classes, values, i, stop, out, size):  # type: ignore[no-untyped-def]
     """Copy characters that are clusters and have no key, up to the first other or to ASCII; returns (where, size)."""
     if i == stop:
@@ -399,7 +399,7 @@ def _copy_plain(classes, values, i, stop, out, size):  # type: ignore[no-untyped
     return i, size
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _put_replacement(replacements, at, num_left, out, size):  # type: ignore[no-untyped-def]
     end = at
     while replacements[end] != 0:
@@ -408,7 +408,7 @@ def _put_replacement(replacements, at, num_left, out, size):  # type: ignore[no-
     return out, _copy(replacements, at, end, out, size)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def collapse_spaces(content, values, parts):  # type: ignore[no-untyped-def]
     """`content` for every run of two or more spaces, as (values, parts)."""
     old_starts, old_stops, tokens = parts.starts, parts.stops, parts.tokens
@@ -434,7 +434,7 @@ def collapse_spaces(content, values, parts):  # type: ignore[no-untyped-def]
     return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _copy_to_two_spaces(values, i, stop, out, size):  # type: ignore[no-untyped-def]
     while i < stop:
         byte = values[i]
@@ -446,7 +446,7 @@ def _copy_to_two_spaces(values, i, stop, out, size):  # type: ignore[no-untyped-
     return i, size
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def has_two_spaces(values):  # type: ignore[no-untyped-def]
     """Whether two spaces stand side by side anywhere."""
     num_pairs = 0
@@ -455,7 +455,7 @@ def has_two_spaces(values):  # type: ignore[no-untyped-def]
     return num_pairs > 0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def replace(pattern, content, values, parts):  # type: ignore[no-untyped-def]
     """`content` for every occurrence of a string, from left to right, as (values, parts)."""
     old_starts, old_stops, tokens = parts.starts, parts.stops, parts.tokens
@@ -482,7 +482,7 @@ def replace(pattern, content, values, parts):  # type: ignore[no-untyped-def]
     return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def prepend(content, values, parts):  # type: ignore[no-untyped-def]
     """`content` before every part that is not empty, as (values, parts)."""
     starts, stops = np.zeros_like(parts.starts), np.zeros_like(parts.stops)
@@ -497,7 +497,7 @@ def prepend(content, values, parts):  # type: ignore[no-untyped-def]
     return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def cut(cutter, values, parts):  # type: ignore[no-untyped-def]
     """The pre-tokens, as (values, offsets [num_docs + 1], chunk ends, hits int64 [.., 2]: (chunk, added token))."""
     starts, stops, tokens, docs = parts.starts, parts.stops, parts.tokens, parts.docs
@@ -539,7 +539,7 @@ def cut(cutter, values, parts):  # type: ignore[no-untyped-def]
     return out[:size], offsets, ends[:num_chunks], hits
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _room(at_whitespace, mark, bounds, values, starts, stops, tokens):  # type: ignore[no-untyped-def]
     """No fewer than the (bytes, chunks) that the parts are cut into, with the bytes that _put_marked writes ahead."""
     num_bytes, num_chunks, num_marks = 8, len(starts) + 1, 0
@@ -558,7 +558,7 @@ def _room(at_whitespace, mark, bounds, values, starts, stops, tokens):  # type: 
     return num_bytes + num_marks * mark.size, num_chunks + num_marks
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count_marks(first, values, start, stop):  # type: ignore[no-untyped-def]
     text = values[start:stop]
     num_marks = 0
@@ -567,14 +567,14 @@ def _count_marks(first, values, start, stop):  # type: ignore[no-untyped-def]
     return num_marks
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _word_end(values, i, stop):  # type: ignore[no-untyped-def]
     while i < stop and space_at(values, i, stop) == 0:
         i += 1
     return i
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _put_marked(mark, has_prefix, split, collapse, values, start, stop, out, size, ends, num_chunks):  # type: ignore[no-untyped-def]
     """Write values[start:stop] with spaces as Metaspace has them; returns (size, num_chunks).
 
@@ -617,7 +617,7 @@ def _put_marked(mark, has_prefix, split, collapse, values, start, stop, out, siz
     return size, num_chunks
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _copy(source, start, stop, out, size):  # type: ignore[no-untyped-def]
     """source[start:stop] written to out[size:]; returns the new size."""
     for k in range(start, stop):
@@ -626,7 +626,7 @@ def _copy(source, start, stop, out, size):  # type: ignore[no-untyped-def]
     return size
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _num_bytes(parts):  # type: ignore[no-untyped-def]
     num_bytes = 0
     for i in range(len(parts.starts)):
@@ -634,7 +634,7 @@ def _num_bytes(parts):  # type: ignore[no-untyped-def]
     return num_bytes
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _strip_left(values, start, stop):  # type: ignore[no-untyped-def]
     """The first position in start..stop that is no white space."""
     while start < stop:
@@ -645,7 +645,7 @@ def _strip_left(values, start, stop):  # type: ignore[no-untyped-def]
     return start
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _strip_right(values, start, stop):  # type: ignore[no-untyped-def]
     """The end of values[start:stop] without white space at its end."""
     while start < stop:
@@ -658,7 +658,7 @@ def _strip_right(values, start, stop):  # type: ignore[no-untyped-def]
     return stop
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _stands_at(string, values, i, stop):  # type: ignore[no-untyped-def]
     num_equal = 0
     if stop - i >= string.size:
@@ -667,7 +667,7 @@ def _stands_at(string, values, i, stop):  # type: ignore[no-untyped-def]
     return num_equal == string.size
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def space_at(values, i, stop):  # type: ignore[no-untyped-def]
     """Bytes of the white space character (Unicode's White_Space) at i, 0 if another character is there."""
     first = np.int64(values[i])
@@ -687,7 +687,7 @@ def space_at(values, i, stop):  # type: ignore[no-untyped-def]
     return 3 if first == 0xE3 and second == 0x80 and third == 0x80 else 0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _with_room(array, size, room):  # type: ignore[no-untyped-def]
     """`array`, of which `size` entries are written, with at least `room` entries after them."""
     if array.size - size >= room:

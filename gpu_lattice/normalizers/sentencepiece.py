@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.cuts import code_point
 from gpu_lattice.kernels.cpu.words import (
     HIGH_BITS,
@@ -162,7 +162,7 @@ def _join(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]], threads: int
     return NormalizedBatch(joined, np.concatenate([*offsets, starts[-1:]]))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     """Documents i_start..i_stop normalized, as (values uint8, offsets int64 [i_stop - i_start + 1])."""
     # Room for most texts, and more is made below: the allocator returns a larger buffer after every call, and its pages
@@ -181,13 +181,13 @@ def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no
     return out[: out_offsets[-1]], out_offsets
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _room(num_bytes):  # type: ignore[no-untyped-def]
     """The most that a document without replacements takes, with its dummy space: U+2581 and U+FFFD have three bytes."""
     return 3 * num_bytes + 6 + SLACK
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets):  # type: ignore[no-untyped-def]
     """Write documents from i_doc on, and their ends, while `out` has room; returns the first that is not written.
 
@@ -291,7 +291,7 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
     return i_doc
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _copy_words(values, i, stop, direct, stops, folds, space, space_bytes, remove_extra, out, size, after_space):  # type: ignore[no-untyped-def]  # fmt: skip
     """Copy printable ASCII and spaces from i on, at most to stop, eight bytes at a time; returns the state after them.
 
@@ -316,7 +316,7 @@ def _copy_words(values, i, stop, direct, stops, folds, space, space_bytes, remov
     return i, size, after_space
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _copy_pairs(values, i, last, kinds, short, out, size):  # type: ignore[no-untyped-def]
     """Copy or replace characters of three bytes from i on, two at a time, while the map need not be asked about either;
     returns where they end, and the new size.
@@ -345,7 +345,7 @@ def _copy_pairs(values, i, last, kinds, short, out, size):  # type: ignore[no-un
     return i, size
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _code_point_of_three(word):  # type: ignore[no-untyped-def]
     """The code point of a character of three bytes that a word begins with."""
     return (
@@ -355,7 +355,7 @@ def _code_point_of_three(word):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _plain_bytes(word, stops):  # type: ignore[no-untyped-def]
     """How many bytes of a word, from its first, are printable ASCII, no spaces and none of the stops."""
     others = bytes_outside(word, 0x21, 0x7E)
@@ -364,13 +364,13 @@ def _plain_bytes(word, stops):  # type: ignore[no-untyped-def]
     return trailing_zeros(others) >> 3
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _folded(word):  # type: ignore[no-untyped-def]
     """The word with a to z for A to Z."""
     return word | (bytes_outside(word, 0x41, 0x5A) ^ HIGH_BITS) >> np.uint64(2)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _write_unit(charsmap, symbols, values, i, stop, out, size, after_space, remove_extra, escape):  # type: ignore[no-untyped-def]
     """Write the unit at i to out[size:]; returns the state after it, with size -1 if there is too little room.
 
@@ -404,7 +404,7 @@ def _write_unit(charsmap, symbols, values, i, stop, out, size, after_space, remo
     return i + length, size + length, False
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _is_blank(rules, values, i, stop):  # type: ignore[no-untyped-def]
     """Whether every unit of values[i:stop] is one space."""
     replacements = rules.charsmap.replacements
@@ -421,7 +421,7 @@ def _is_blank(rules, values, i, stop):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _longest_user_defined(symbols, values, i, stop):  # type: ignore[no-untyped-def]
     """Length of the longest user-defined symbol at i, 0 for none; symbols low..high share the bytes read so far.
 
@@ -444,7 +444,7 @@ def _longest_user_defined(symbols, values, i, stop):  # type: ignore[no-untyped-
     return length
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _first_symbol(symbols, low, high, depth, byte):  # type: ignore[no-untyped-def]
     """The first of the sorted symbols low..high, all longer than depth, whose byte at depth is not below `byte`."""
     while low < high:
@@ -456,7 +456,7 @@ def _first_symbol(symbols, low, high, depth, byte):  # type: ignore[no-untyped-d
     return low
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _character_length(first, second, third, fourth):  # type: ignore[no-untyped-def]
     """Bytes of the UTF-8 character, 0 if there is none (cut short, overlong, a surrogate, above U+10FFFF)."""
     if second & 0xC0 != 0x80:
@@ -472,7 +472,7 @@ def _character_length(first, second, third, fourth):  # type: ignore[no-untyped-
     return 0 if (first == 0xF0 and second < 0x90) or (first == 0xF4 and second > 0x8F) else 4
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _put(unit, start, stop, out, size, after_space, remove_extra, escape):  # type: ignore[no-untyped-def]
     """Write unit[start:stop] without its leading spaces if a space went before; returns (size, whether one did now).
 
@@ -491,7 +491,7 @@ def _put(unit, start, stop, out, size, after_space, remove_extra, escape):  # ty
     return size, remove_extra and unit[stop - 1] == SPACE
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def _put_space(out, size, escape):  # type: ignore[no-untyped-def]
     if not escape:
         out[size] = 0x20
@@ -500,7 +500,7 @@ def _put_space(out, size, escape):  # type: ignore[no-untyped-def]
     return size + 3
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def _drop_spaces(out, start, size, escape):  # type: ignore[no-untyped-def]
     """The size of out[start:size] without its trailing spaces as written: with `escape`, every U+2581 is one."""
     if not escape:

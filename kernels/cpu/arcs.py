@@ -5,19 +5,20 @@ costs more than the step. An unknown arc is one symbol long, so it is always the
 """
 
 import numpy as np
-from numba import njit
+
+from gpu_lattice.compiled import compiled
 
 UNKNOWN = -1
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def child(slots, node, byte):
     """The node after `byte`, or -1. slots: int32 [2 N], base and check of each node."""
     slot = np.int64(slots[2 * node]) + np.int64(byte)
     return slot if slots[2 * slot + 1] == node else np.int64(-1)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def symbol_length(values, e, is_bytes):
     """Bytes of the symbol that ends at e."""
     if is_bytes or values[e - 1] < 0x80:
@@ -28,25 +29,25 @@ def symbol_length(values, e, is_bytes):
     return length
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def bytes_of_character(lead):
     """By its first byte."""
     return 1 + (lead >= 0xC0) + (lead >= 0xE0) + (lead >= 0xF0)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def symbol_length_from(values, p, is_bytes):
     """Bytes of the symbol that begins at p."""
     return 1 if is_bytes else bytes_of_character(values[p])
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def is_boundary(values, p, stop, is_bytes):
     """Whether p, at most stop, is the end of a symbol."""
     return is_bytes or p == stop or values[p] & 0xC0 != 0x80
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_piece(values, start, stop, slots, piece):
     """The id of the piece that is exactly values[start:stop], or -1."""
     node = np.int64(0)

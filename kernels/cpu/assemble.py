@@ -1,10 +1,11 @@
 """Runs of ids, part by part, put together into rows: row = document * num_samples + sample."""
 
 import numpy as np
-from numba import njit
+
+from gpu_lattice.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def plan_rows(run_lengths, part_doc, n_docs, n_around, is_null):
     """Where each run goes.
 
@@ -30,7 +31,7 @@ def plan_rows(run_lengths, part_doc, n_docs, n_around, is_null):
     return offsets, starts
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def place_runs(ids, run_starts, run_lengths, starts, shift, out):
     """Copy the runs of `ids` from run_starts to out[starts + shift]; all int64 [P, K]."""
     for i_part in range(run_lengths.shape[0]):
@@ -42,7 +43,7 @@ def place_runs(ids, run_starts, run_lengths, starts, shift, out):
                 out[to + k] = ids[first + k]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def place_around(offsets, before, after, out):
     """Write the ids that belong before and after every row that has room for them (a null row has none)."""
     for row in range(len(offsets) - 1):
@@ -51,7 +52,7 @@ def place_around(offsets, before, after, out):
             out[offsets[row + 1] - len(after) : offsets[row + 1]] = after
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def log_probs(scores, log_z, part_doc, n_docs, alpha):
     """float64 [D K]: alpha * score - log Z, each summed over a document's parts from the first to the last."""
     n_parts, num_samples = scores.shape

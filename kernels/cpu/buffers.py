@@ -1,10 +1,11 @@
 """Output buffers that grow: capacity at least doubles, what was written stays."""
 
 import numpy as np
-from numba import njit
+
+from gpu_lattice.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def grown(buffer, used, needed):
     """The buffer itself if it holds `needed` items, else a larger one with the first `used` copied."""
     if needed <= len(buffer):
@@ -14,7 +15,7 @@ def grown(buffer, used, needed):
     return larger
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def filled(buffer, used):
     """The first `used` items: a view, or a copy where the rest of the buffer would be a waste to keep."""
     return buffer[:used] if 4 * used >= len(buffer) else buffer[:used].copy()

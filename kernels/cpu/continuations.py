@@ -5,12 +5,12 @@ kernels/cuda/continuations.cu does the same.
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.lattice_emit import compare
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def mark_back(low, high, starts, ends, arc_offsets, lengths, back, firsts, path):
     """Mark the path that back leads along from ends[i] to starts[i]; path[firsts[i] + p] is position starts[i] + p."""
     for i in range(low, high):
@@ -20,7 +20,7 @@ def mark_back(low, high, starts, ends, arc_offsets, lengths, back, firsts, path)
             e -= lengths[arc_offsets[e] + back[e]]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_longer(low, high, starts, stops, text, sorted_values, sorted_offsets, n_sorted, firsts, lasts):
     """The pieces firsts[i]..lasts[i] are those that begin with text[starts[i]:stops[i]] and go on after it."""
     for i in range(low, high):
@@ -29,7 +29,7 @@ def find_longer(low, high, starts, stops, text, sorted_values, sorted_offsets, n
         lasts[i] = _count_up_to(text, start, stop, sorted_values, sorted_offsets, n_sorted, True)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count_up_to(text, start, stop, sorted_values, sorted_offsets, n_sorted, with_longer):
     """How many pieces come before text[start:stop] or equal it; with_longer: those that begin with it too."""
     low, high = np.int64(0), np.int64(n_sorted)

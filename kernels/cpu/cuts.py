@@ -13,8 +13,8 @@ Chinese and Japanese.
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import bytes_of_character
 from gpu_lattice.kernels.cpu.memo import DIRECT, NOWHERE
 from gpu_lattice.kernels.cpu.words import GOLDEN, N_LANES, load_word, starts_of_characters, trailing_zeros
@@ -35,7 +35,7 @@ LOW_BITS = np.uint64(BLOCK - 1)
 ROW, ID_SHIFT = np.uint64(0xFFFFFFFF), 32
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def code_point(values, p):
     """The code point that starts at p in valid UTF-8, and its length in bytes."""
     b = np.int64(values[p])
@@ -53,32 +53,32 @@ def code_point(values, p):
     ), 4
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def bytes_from(values, p):
     """At least four bytes from p, the first one lowest, as a uint64; 0 stands for what lies beyond the end."""
     return load_word(values, p, p + 8)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def key_of_bytes(word, left, right):
     """The key of the first `left` + `right` bytes of a word, of which `left` come before the position."""
     n_bits = np.uint64(8 * (left + right))
     return word & ((np.uint64(1) << n_bits) - np.uint64(1)) | np.uint64(left << 2 | right) << np.uint64(32)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def index_shift(n):
     """The right shift that makes of a 64-bit hash an index below n, a power of two from 2 on."""
     return np.uint64(64 - trailing_zeros(np.uint64(n)))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def slot_of(key, pilot, shift):
     """Where a key lies, by the pilot of its bucket; the bucket is key * GOLDEN, shifted."""
     return key * ((np.uint64(2) * pilot + np.uint64(1)) * MIXER) >> shift
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_cuts(values, limit, start, stop, pairs, keys, pages, characters, joined, is_bytes, cuts, n, places):
     """Append the cuts after p = cuts[n - 1] to cuts[n:], in order, until one is at or after limit or `cuts` is full;
     returns their end.
@@ -116,7 +116,7 @@ def find_cuts(values, limit, start, stop, pairs, keys, pages, characters, joined
     return n
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def character_at(word, pages):
     """The number of the character that a word begins with; of NO_CHARACTER.. for one, or for other bytes, that no piece
     has.
@@ -136,14 +136,14 @@ def character_at(word, pages):
     return np.uint64(pages[at]) + low
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def page_of_four(word):
     """Where in pages a character of four bytes is, whatever its bytes are."""
     middle = word >> np.uint64(16) & LOW_BITS | (word >> np.uint64(8) & LOW_BITS) << np.uint64(6)
     return np.uint64(N_PAIRS) + (middle | (word & np.uint64(7)) << np.uint64(12))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def enter_ids(values, offsets, ids, pages, characters):
     """Enter ids[i] for each string values[offsets[i]:offsets[i + 1]] that is one character."""
     for i in range(len(ids)):
@@ -153,7 +153,7 @@ def enter_ids(values, offsets, ids, pages, characters):
             characters[at] = ids[i] << ID_SHIFT | characters[at] & np.int64(ROW)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def _sweep_characters(values, low, high, row, pages, characters, joined, cuts, n, places):
     """Append the cuts among low..high to cuts[n:], with their places; returns where they end, and the row of the
     character that begins last.
@@ -187,7 +187,7 @@ def _sweep_characters(values, low, high, row, pages, characters, joined, cuts, n
     return np.int64(n), row
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def _sweep_pairs(values, low, high, pairs, out, n):
     """Append those of low..high that may be cuts, in a text of bytes, to out[n:]; returns where they end."""
     n = np.uint64(n)
@@ -197,7 +197,7 @@ def _sweep_pairs(values, low, high, pairs, out, n):
     return np.int64(n)
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def _sweep_bytes(values, start, stop, left, right, pairs, keys, out, first, last):
     """Keep those of out[first:last] that no piece spans with these `left` and `right` bytes; returns where they end."""
     bucket_shift, slot_shift = index_shift(len(pairs) - N_PAIRS), index_shift(len(keys))

@@ -6,15 +6,15 @@ stages before write those in place of unknown arcs (`spells`), and nothing is le
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, find_piece, symbol_length_from
 
 # The arc of a chunk that is one token as it stands.
 TOKEN_ARC = -2
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_ids, i_chunk, slots, piece_at, lengths,
                is_bytes, unk_id, byte_ids, look_up, ids, first, n_ids, ends):  # fmt: skip
     """Make ids of the arcs ids[first:n_ids] of a group of segments, the first of which lies in i_chunk; the end of ids.
@@ -69,7 +69,7 @@ def emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_id
     return n_ids
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _emit_run(values, start, stop, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids):
     """Append what the unknown text start..stop becomes."""
     if look_up:
@@ -86,7 +86,7 @@ def _emit_run(values, start, stop, slots, piece_at, unk_id, byte_ids, look_up, i
     return n_ids + stop - start
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def count_ids(part_ends, ends, first, low, high, run_starts, run_lengths):
     """Write where the ids of each of the parts low..high begin, and how many they are; the first begin at `first`.
 

@@ -8,8 +8,8 @@ through `viterbi`, from the very sum at which the tool arrives there.
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
@@ -19,7 +19,7 @@ from gpu_lattice.kernels.cpu.segments import TOKEN, find_ends, find_segments, ke
 from gpu_lattice.kernels.cpu.viterbi import best_path, follow, viterbi
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
     """(ids int32, run_starts, run_lengths int64 [D, 1], bad): where in ids each document's are; bad is the end of a
     segment that no path reaches, or -1.
@@ -67,7 +67,7 @@ def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
     return filled(ids, n_ids), run_starts, run_lengths, np.int64(-1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _remember_listed(values, segments, missing, n_missing, hashes, words, places, model, memo):
     """Have the best paths of the segments missing[:n_missing] remembered; places[i] is -1 where there is no room."""
     table, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
@@ -80,7 +80,7 @@ def _remember_listed(values, segments, missing, n_missing, hashes, words, places
                                   model.unk_id, model.spells, model.byte_ids)  # fmt: skip
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _best_of_group(values, segments, n_segments, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
                    back_arc, back_start, arcs, n, ends, odd):  # fmt: skip
     """Write the best path of every chunk to arcs[n:], with the end of every segment's.
@@ -113,7 +113,7 @@ def _best_of_group(values, segments, n_segments, places, chunk_offsets, i_chunk,
         i += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def add_leading(segments, i, n_segments, chunk_offsets, i_chunk, places, arena, sums, cells, piece_best,
                 best_unk, reset, rounding, extreme, total, arcs, n, ends, odd, n_odd):  # fmt: skip
     """Take the remembered paths of segments i, i + 1, ... until one whose lead rounding could undo, or that has none.
@@ -163,7 +163,7 @@ def add_leading(segments, i, n_segments, chunk_offsets, i_chunk, places, arena, 
     return i, i_chunk, n, n_odd, total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _remember(values, start, stop, hashed, table, arena, sums, cells, used, slots, piece_at, best_at, best_unk,
               is_bytes, unk_id, spells, byte_ids):  # fmt: skip
     """Work out and keep a segment's best path; its place, or -1 for want of room or of a path."""

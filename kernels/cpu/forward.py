@@ -9,8 +9,8 @@ the weight of its piece at weights[2 i + 1], 0 where no piece ends.
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import is_boundary, symbol_length
 from gpu_lattice.kernels.cpu.scaled import add, scaled
 
@@ -19,7 +19,7 @@ TWO = np.uint64(2)
 LENGTH_SHIFT = np.uint64(32)
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes, z_low, z_high,
             z, base, counts):  # fmt: skip
     """Write Z[start] to z[base], the rest after it; returns Z[stop], 0 where no path comes, or -1 if a score left
@@ -59,7 +59,7 @@ def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_wor
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def forward_scaled(values, start, stop, nodes, weights, unk_weight, is_bytes, z, z_exponent, base):
     """Write Z[start] to z[base] and z_exponent[base], the rest after it."""
     z[base], z_exponent[base] = scaled(1.0, np.int64(0))

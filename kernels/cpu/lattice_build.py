@@ -9,8 +9,8 @@ the same values.
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import is_boundary, symbol_length
 from gpu_lattice.kernels.cpu.cuts import find_cuts
 
@@ -26,7 +26,7 @@ TOKEN_ARC = -3
 CUTS_AT_ONCE = 512
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def mark_cuts(low, high, values, chunk_offsets, chunk_ids, pairs, keys, pages, characters, joined, is_bytes, marks):
     """Mark what is in chunks low..high; marks are 0 before. The mark at n is the caller's."""
     cuts, places = np.empty(CUTS_AT_ONCE, np.int64), np.empty(CUTS_AT_ONCE, np.int64)
@@ -48,7 +48,7 @@ def mark_cuts(low, high, values, chunk_offsets, chunk_ids, pairs, keys, pages, c
                     marks[p] = CUT
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def count_arcs(low, high, values, marks, slots, piece_at, has_unknown, is_bytes, counts):
     """Arcs that end after each of the bytes low..high."""
     n_bytes = len(values)
@@ -74,7 +74,7 @@ def count_arcs(low, high, values, marks, slots, piece_at, has_unknown, is_bytes,
         counts[i] = n + (has_unknown and e - s < symbol)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def place_arcs(low, high, values, marks, chunk_offsets, chunk_ids, n_chunks, slots, piece_at, has_unknown, is_bytes,
                firsts, arcs, lengths):  # fmt: skip
     """Write the arcs that end after each of the bytes low..high; firsts int64 [n] is where those of a byte begin."""

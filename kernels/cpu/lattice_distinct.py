@@ -14,8 +14,8 @@ kernels/cuda/lattice_distinct.cu does the same operations in the same order.
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.philox import uniform
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled
 
@@ -23,7 +23,7 @@ from gpu_lattice.kernels.cpu.scaled import add, greater, scaled
 UNREACHED = np.int64(1) << np.int64(62)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def draw_distinct(low, high, doc_positions, arc_offsets, lengths, weights, z, z_exponents, seed, doc_ids, row_offsets,
                   cell_offsets, path, siblings, left, left_exponents, parents, branches, rest,
                   rest_exponents):  # fmt: skip
@@ -74,7 +74,7 @@ def draw_distinct(low, high, doc_positions, arc_offsets, lengths, weights, z, z_
             rest[i_row], rest_exponents[i_row] = left[first + stop], left_exponents[first + stop]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _add_arcs(e, start, owner, first, n_cells, arc_offsets, lengths, weights, z, z_exponents, path, siblings, left,
               left_exponents, target, target_exponent):  # fmt: skip
     """Add what is left of the arcs into a node, shortest first, until that exceeds the target.

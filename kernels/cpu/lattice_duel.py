@@ -5,10 +5,11 @@ kernels/cuda/lattice_duel.cu does the same operations in the same order.
 """
 
 import numpy as np
-from numba import njit
+
+from gpu_lattice.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def duel_paths(low, high, doc_positions, n_docs, arc_offsets, lengths, scores, alpha, logits, n_arcs, n_positions, sums,
                path):  # fmt: skip
     """Mark the paths of units low..high; unit i is document i % n_docs of sample i // n_docs.

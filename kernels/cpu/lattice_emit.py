@@ -6,12 +6,12 @@ bytes, or the unknown id. Pieces are looked up in a table sorted by bytes. kerne
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.lattice_build import CHUNK, TOKEN_ARC, UNKNOWN
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def emit_rows(low, high, row_doc, path_firsts, path, doc_positions, arc_offsets, arcs, marks, text, sorted_values,
               sorted_offsets, sorted_ids, n_sorted, byte_ids, unk_id, look_up, id_firsts, writes, counts,
               ids):  # fmt: skip
@@ -48,7 +48,7 @@ def emit_rows(low, high, row_doc, path_firsts, path, doc_positions, arc_offsets,
         counts[i] = count
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _emit_run(text, start, stop, sorted_values, sorted_offsets, sorted_ids, n_sorted, byte_ids, unk_id, look_up, ids,
               at):  # fmt: skip
     """How many ids the unknown text[start:stop] becomes; they are written from ids[at] on unless at is -1."""
@@ -70,7 +70,7 @@ def _emit_run(text, start, stop, sorted_values, sorted_offsets, sorted_ids, n_so
     return np.int64(1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_sorted(text, start, stop, sorted_values, sorted_offsets, n_sorted):
     """The index of text[start:stop] in the sorted table, or -1."""
     low, high = np.int64(0), np.int64(n_sorted - 1)
@@ -86,7 +86,7 @@ def find_sorted(text, start, stop, sorted_values, sorted_offsets, n_sorted):
     return np.int64(-1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def compare(a, a_start, a_stop, b, b_start, b_stop):
     """-1, 0 or 1 as the bytes of a come before, equal or come after those of b."""
     for i in range(min(a_stop - a_start, b_stop - b_start)):
@@ -96,7 +96,7 @@ def compare(a, a_start, a_stop, b, b_start, b_stop):
     return np.sign((a_stop - a_start) - (b_stop - b_start))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def path_sums(low, high, row_doc, path_firsts, path, doc_positions, arc_offsets, values, totals):
     """totals float64: the sum of values float64 [A] along the path of each row, from the text's start to its end."""
     for i in range(low, high):

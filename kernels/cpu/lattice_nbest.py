@@ -9,12 +9,12 @@ A score of -inf is no arc. kernels/cuda/lattice_nbest.cu does the same operation
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.philox import uniform
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def count_prefixes(low, high, doc_positions, arc_offsets, lengths, scores, most, counts):
     """counts int64 [P]: how many prefixes each position of documents low..high has, or `most` where there are more."""
     for i in range(low, high):
@@ -28,7 +28,7 @@ def count_prefixes(low, high, doc_positions, arc_offsets, lengths, scores, most,
             counts[e] = count
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def merge_prefixes(low, high, doc_positions, arc_offsets, lengths, scores, list_offsets, heads, totals, ranks,
                    prefixes):  # fmt: skip
     """Fill the lists of documents low..high; heads int32 [A], 0 before: how much of an arc's list is taken.
@@ -53,7 +53,7 @@ def merge_prefixes(low, high, doc_positions, arc_offsets, lengths, scores, list_
                 heads[taken] += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def follow_prefixes(low, high, row_doc, row_rank, doc_positions, arc_offsets, lengths, list_offsets, ranks, prefixes,
                     path_firsts, path):  # fmt: skip
     """Mark the path at row_rank[i] in the last list of document row_doc[i], from path[path_firsts[i]] on."""
@@ -68,7 +68,7 @@ def follow_prefixes(low, high, row_doc, row_rank, doc_positions, arc_offsets, le
             e -= lengths[arc_offsets[e] + ranks[place]]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def draw_ranks(low, high, doc_offsets, weights, totals, num_samples, seed, doc_ids, ranks):
     """ranks int64: one of each document's values, drawn by weight; unit i is sample i % num_samples of a document.
 

@@ -5,13 +5,13 @@ those into that position, elsewhere -1. kernels/cuda/lattice_paths.cu does the s
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, uniform
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def best_paths(low, high, starts, stops, arc_offsets, lengths, scores, best, back):
     """best[e] = the greatest best[s] + score over the arcs into e, back[e] its rank, of equals the longest arc's.
 
@@ -29,7 +29,7 @@ def best_paths(low, high, starts, stops, arc_offsets, lengths, scores, best, bac
             best[e], back[e] = most, rank
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def follow_back(low, high, starts, stops, arc_offsets, lengths, back, path):
     """Mark the path that back[stop] leads along."""
     for i in range(low, high):
@@ -39,7 +39,7 @@ def follow_back(low, high, starts, stops, arc_offsets, lengths, back, path):
             e -= lengths[arc_offsets[e] + back[e]]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def draw_paths(low, high, starts, stops, n_ranges, range_doc, doc_positions, arc_offsets, lengths, weights, inverses,
                z, z_exponents, seed, doc_ids, n_positions, path):  # fmt: skip
     """Mark perfect samples; unit i is range i % n_ranges of sample i // n_ranges, path int32 is flat

@@ -13,8 +13,8 @@ looked up. kernels/cuda/lattice_score.cu does the same operations in the same or
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.lattice_build import CHUNK, TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.cpu.lattice_emit import find_sorted
 from gpu_lattice.kernels.cpu.scaled import add, scaled
@@ -26,7 +26,7 @@ ONE_OTHER = 3
 KIND_BITS = 2
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def reading_sums(low, high, rows, row_doc, id_firsts, id_stops, ids, doc_positions, arc_offsets, arcs, lengths, weights,
                  marks, text, sorted_values, sorted_offsets, sorted_ids, n_sorted, longest, byte_ids, unk_id, look_up,
                  length_bits, capacity, heap_keys, heap_mantissas, totals, exponents, is_full):  # fmt: skip
@@ -110,7 +110,7 @@ def reading_sums(low, high, rows, row_doc, id_firsts, id_stops, ids, doc_positio
         is_full[row] = size < 0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def push(size, keys, mantissas, p, state, mantissa, exponent):
     """Put a state into the heap; its new size, or -1, for good, where it is full."""
     if size < 0 or size == len(mantissas):
@@ -126,7 +126,7 @@ def push(size, keys, mantissas, p, state, mantissa, exponent):
     return size + 1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def pop(size, keys, mantissas):
     """Take the first state out of the heap; its new size."""
     last = size - 1
@@ -142,12 +142,12 @@ def pop(size, keys, mantissas):
     return last
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def is_before(p, state, other_p, other_state):
     return p > other_p or (p == other_p and state > other_state)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _move(keys, mantissas, source, to):
     keys[to, 0], keys[to, 1], keys[to, 2] = keys[source, 0], keys[source, 1], keys[source, 2]
     mantissas[to] = mantissas[source]

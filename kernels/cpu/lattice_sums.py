@@ -9,15 +9,15 @@ share their boundary. kernels/cuda/lattice_sums.cu does the same operations in t
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.scaled import add, scaled
 
 # A product below 2^FAR_BELOW is written as 0.
 FAR_BELOW = -900
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def forward_sums(low, high, starts, stops, arc_offsets, lengths, weights, z, z_exponents):
     """z[e] = the sum of z[s] * weight over the arcs into e, from the shortest to the longest."""
     for i in range(low, high):
@@ -34,7 +34,7 @@ def forward_sums(low, high, starts, stops, arc_offsets, lengths, weights, z, z_e
             z[e], z_exponents[e] = total, exponent
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def backward_sums(low, high, starts, stops, arc_offsets, lengths, weights, b, b_exponents):
     """b[s] = the sum of weight * b[e] over the arcs out of s, from the longest to the shortest; b is 0 before."""
     for i in range(low, high):
@@ -51,7 +51,7 @@ def backward_sums(low, high, starts, stops, arc_offsets, lengths, weights, b, b_
                 b[s], b_exponents[s] = add(b[s], b_exponents[s], term, term_exponent)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def arc_posteriors(low, high, starts, stops, arc_offsets, lengths, weights, z, z_exponents, b, b_exponents, inverse,
                    posteriors):  # fmt: skip
     """posteriors float64 [A]: z[s] * weight * b[e] / z[stop]; inverse float64 [S]: 1 / mantissa of z[stop]."""
@@ -69,7 +69,7 @@ def arc_posteriors(low, high, starts, stops, arc_offsets, lengths, weights, z, z
                 posteriors[j] = 0.0 if exponent < FAR_BELOW else np.ldexp(mantissa, np.int32(exponent))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def running_sums(low, high, offsets, values, before, after, totals):
     """For values float64 in rows (offsets): the sum of those before and of those after each in its row, and of all."""
     for i in range(low, high):
@@ -84,7 +84,7 @@ def running_sums(low, high, offsets, values, before, after, totals):
             total += values[j]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def row_sums(low, high, offsets, values, totals):
     """The sum of each row of values float64, from the first to the last."""
     for i in range(low, high):

@@ -5,8 +5,8 @@ scores and then, as int32 for each byte of the segment, the list of arcs into th
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
 from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, TWO
 from gpu_lattice.kernels.cpu.memo import HEAD, LISTED
@@ -15,7 +15,7 @@ from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, to_uniform, uniform_bits
 DRAW_SHIFT = np.uint64(DRAW_BYTES.bit_length() - 1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def write_lists(found, lists, length, arena, cells, base):
     """Put the lists of a segment behind its scores; returns their end. found, lists: as for `write_nodes`."""
     at = base + HEAD + length + 1
@@ -25,7 +25,7 @@ def write_lists(found, lists, length, arena, cells, base):
     return at + ((length + 1) >> 1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def trace_lists(values, segments, drawn, traced, n_traced, places, sums, cells, numbers, count_bits, arc_weights,
                 arc_words, inverses, unk_inverse, unk_id, spells, byte_ids, is_bytes, seed, positions, segment_ids,
                 i_sample, paths, ends):  # fmt: skip

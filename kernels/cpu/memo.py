@@ -12,8 +12,8 @@ second, then a word with the text's length, its first two words, and from `base`
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.words import GOLDEN, load_word, prefetch
 
 LASTING_BYTES = 64
@@ -107,7 +107,7 @@ def forget(memo: Memo) -> None:
     memo.used[FULL] = 1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def begin_group(slots, near, used):
     """Empty the transient region, and the lasting one when it is full. Bases handed out before are void."""
     used[LONG_TOP] = LASTING_WORDS
@@ -117,7 +117,7 @@ def begin_group(slots, near, used):
         used[ENTRIES], used[TOP], used[FULL] = 0, 0, 0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_near(values, segments, near, places, listed, first, n_listed):
     """Write the places of the segments listed[first:n_listed] that are in `near`; only the others, whose place is
     NOWHERE, remain listed. Returns where they end.
@@ -137,13 +137,13 @@ def find_near(values, segments, near, places, listed, first, n_listed):
     return np.int64(n)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def near_slot(word):
     """Where in `near` a text of up to NEAR_BYTES is, if it is there."""
     return np.uint64(2) * (word * GOLDEN >> NEAR_SHIFT)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def hash_listed(values, segments, listed, n_listed, hashes, words):
     """A hash of the text of every segment i that is listed, to hashes[i] int64, and its first two words to words[2 i].
 
@@ -161,13 +161,13 @@ def hash_listed(values, segments, listed, n_listed, hashes, words):
         hashes[i] = np.int64(hashed)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def fold(hashed, word):
     hashed = (hashed ^ word) * GOLDEN
     return hashed ^ hashed >> np.uint64(29)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def look_up(values, segments, listed, first, n_listed, n_missing, hashes, words, slots, near, arena, places):
     """Write the places of segments listed[first], ..., listed[n_listed - 1], NOWHERE for those without a record, which
     are listed from n_missing on, at most `first`; returns where they end.
@@ -206,7 +206,7 @@ def look_up(values, segments, listed, first, n_listed, n_missing, hashes, words,
     return n_missing
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def look_up_all(values, segments, listed, n_listed, hashes, words, slots, near, arena, places):
     """Write the places of the segments listed, NOWHERE for those without a record; only these remain listed. Returns
     how many they are.
@@ -215,14 +215,14 @@ def look_up_all(values, segments, listed, n_listed, hashes, words, slots, near, 
     return look_up(values, segments, listed, 0, n_listed, np.int64(0), hashes, words, slots, near, arena, places)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def place_of(base, count):
     """The place of a record with this second word."""
     of_record = base + (LISTED if count == 0 else np.int64(0)) + (NODES if count >= NODED else np.int64(0))
     return of_record if count >> 32 != 1 else DIRECT + (count & 0xFFFFFFFF)
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def place(length, most, used):
     """Where a record of at most `most` words for a text of `length` bytes may be written.
 
@@ -241,13 +241,13 @@ def place(length, most, used):
     return at + n_before if fits else np.int64(-1), lasts
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def words_before(length):
     """The words of a record before its base."""
     return 3 + max(0, (length - 9) >> 3)
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
     """Keep the record that was written to base..top, under its text if it lasts."""
     arena[base - 3] = stop - start

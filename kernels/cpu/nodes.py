@@ -10,8 +10,8 @@ and what they will need is fetched before.
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
 from gpu_lattice.kernels.cpu.forward import LENGTH_SHIFT, ONE, TWO
 from gpu_lattice.kernels.cpu.memo import HEAD, LINE, NODED, NODES
@@ -42,13 +42,13 @@ FETCHED = 5 * LINE
 DRAW_STEP = np.uint64(DRAW_BYTES)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def room_for_nodes(length):
     """The words that `write_nodes` may use from a record's base on."""
     return HEAD + 4 * (length + 1) + 2 * MOST_ARCS
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def are_few(found, lists, length, count_bits):
     """Whether a segment's arcs are so few that nodes take little memory."""
     count_mask = (ONE << count_bits) - ONE
@@ -58,7 +58,7 @@ def are_few(found, lists, length, count_bits):
     return n_arcs <= np.uint64(MOST_ARCS)
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena, sums,
                 base):  # fmt: skip
     """Put the nodes of a segment of few arcs in place of its scores, in sums from base + HEAD on; returns their end.
@@ -104,7 +104,7 @@ def write_nodes(values, start, length, found, lists, count_bits, arc_weights, ar
     return np.int64(at - shift)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def trace_nodes(values, segments, drawn, traced, n_traced, places, arena, sums, numbers, inverses, unk_inverse, unk_id,
                 spells, byte_ids, seed, positions, segment_ids, i_sample, paths, ends):  # fmt: skip
     """Trace the segments i of drawn[traced[0]], drawn[traced[1]], ...
@@ -174,7 +174,7 @@ def trace_nodes(values, segments, drawn, traced, n_traced, places, arena, sums, 
                 state[lane], targets[lane] = state[n_lanes], targets[n_lanes]
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def _begin(state, targets, lane, traced, i_traced, n_traced, segments, drawn, places, arena, sums, numbers):
     """Have the lane trace a segment from its end, and the record of a later one fetched."""
     if i_traced + AHEAD < n_traced:
@@ -191,7 +191,7 @@ def _begin(state, targets, lane, traced, i_traced, n_traced, segments, drawn, pl
     targets[lane] = to_uniform(numbers[i_drawn]) * sums[base]
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def _fetch(arena, place):
     """Have the end of a record fetched, from its last node on backwards: which lines are read depends on numbers."""
     base = place - NODES

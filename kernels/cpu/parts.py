@@ -5,8 +5,8 @@ ends, so no run of unknown arcs crosses from one part to the next.
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import child, symbol_length
 from gpu_lattice.kernels.cpu.cuts import find_cuts
 
@@ -14,7 +14,7 @@ PART_BYTES = 1 << 14
 GROUP_BYTES = 1 << 14
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def group_end(part_offsets, low):
     """The end of a group of parts that begins with `low`: one part, or several of GROUP_BYTES together."""
     high = low + 1
@@ -23,7 +23,7 @@ def group_end(part_offsets, low):
     return high
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def filled_documents(offsets):
     """The boundaries of the documents that are not empty: offsets, each once."""
     bounds = np.empty(len(offsets), np.int64)
@@ -35,7 +35,7 @@ def filled_documents(offsets):
     return bounds[:n]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def plan_parts(values, offsets, chunk_offsets, chunk_ids, model, part_bytes):
     """(part_offsets int64 [n + 1], part_doc int64 [n]): the parts tile values[offsets[0]:offsets[-1]] in order."""
     n_docs = len(offsets) - 1
@@ -56,7 +56,7 @@ def plan_parts(values, offsets, chunk_offsets, chunk_ids, model, part_bytes):
     return part_offsets[: n + 1], part_doc[:n]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _part_end(values, start, chunk_offsets, chunk_ids, model, part_bytes):
     p = start + part_bytes
     i_chunk = np.searchsorted(chunk_offsets, p, side="right") - 1
@@ -78,7 +78,7 @@ def _part_end(values, start, chunk_offsets, chunk_ids, model, part_bytes):
     return chunk_stop
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _ends_known(values, start, e, slots, piece_at, unk_id, is_bytes):
     """Whether no unknown arc, nor a piece that is the unknown token itself, can end at e."""
     symbol = symbol_length(values, e, is_bytes)

@@ -4,7 +4,8 @@ Numba turns uint64 with a plain int into float64 or int64, so every constant is 
 """
 
 import numpy as np
-from numba import njit
+
+from gpu_lattice.compiled import compiled
 
 MULTIPLIER_0 = np.uint64(0xD2511F53)
 MULTIPLIER_1 = np.uint64(0xCD9E8D57)
@@ -18,18 +19,18 @@ DRAW_BYTES = 16
 DROP = np.uint64(64 - DRAW_BITS)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def uniform(seed, position, i_sample, doc_id):
     """A number in [0, 1): key = the seed's two words, counter = (position, sample, document low, document high)."""
     return to_uniform(uniform_bits(seed, position, i_sample, doc_id))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def to_uniform(bits):
     return np.float64(np.int64(bits)) * 2.0**-DRAW_BITS
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def uniform_bits(seed, position, i_sample, doc_id):
     """The DRAW_BITS bits of `uniform`; seed, doc_id uint64.
 
@@ -47,7 +48,7 @@ def uniform_bits(seed, position, i_sample, doc_id):
     return (c0 << SHIFT | c1) >> DROP
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def _two_rounds(c0, c1, c2, c3, k0, k1):
     """Counter and key after two rounds more."""
     p0, p1 = MULTIPLIER_0 * c0, MULTIPLIER_1 * c2
@@ -58,7 +59,7 @@ def _two_rounds(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3, (k0 + WEYL_0) & MASK, (k1 + WEYL_1) & MASK
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def numbers_at(seed, positions, i_sample, doc_ids, n, out):
     """out[i] = `uniform_bits` of positions[i] in the document with the id doc_ids[i], for the first n.
 
@@ -69,7 +70,7 @@ def numbers_at(seed, positions, i_sample, doc_ids, n, out):
         out[i] = uniform_bits(seed, positions[i], i_sample, doc_ids[i])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def uniforms(seed, positions, first_sample, n_samples, doc_ids):
     """[n_samples, n]: `uniform` of positions int64 [n] with doc_ids uint64 [n] in samples first_sample, + 1, ..."""
     out = np.empty((n_samples, len(positions)))

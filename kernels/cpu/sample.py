@@ -5,8 +5,8 @@ returns. One call runs on one thread. Short parts are worked on in groups, since
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.emit import TOKEN_ARC, count_ids, emit_group
@@ -46,7 +46,7 @@ from gpu_lattice.kernels.cpu.walk import find_lists
 AT_ONCE = 256
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_offsets, doc_ids, seed, num_samples,
                  model, memo, scored):  # fmt: skip
     """Sample every part num_samples times.
@@ -122,7 +122,7 @@ def sample_parts(values, chunk_offsets, chunk_ids, part_offsets, part_doc, doc_o
     return filled(ids, n_ids), run_starts, run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _forward_listed(values, segments, missing, n_missing, hashes, words, model, memo, z, z_exponent, places,
                     found):  # fmt: skip
     """Forward scores of the segments missing[:n_missing]; returns the end of one that no path reaches, or -1.
@@ -157,7 +157,7 @@ def _forward_listed(values, segments, missing, n_missing, hashes, words, model, 
     return np.int64(-1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, model, memo, places):
     """Do and keep the segments missing[k:n_missing], up to one that needs exponents.
 
@@ -216,7 +216,7 @@ def _forward_new(values, segments, hashes, words, missing, k, n_missing, found, 
     return k, np.int64(-1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _find_drawn(places, n_segments, drawn, noded, listed):
     """List the segments but those of one path that is a piece, and where in this list those with nodes are, and those
     with lists. Returns how many of each there are; behind them in the first list is the number of all segments.
@@ -234,7 +234,7 @@ def _find_drawn(places, n_segments, drawn, noded, listed):
     return np.int64(n), np.int64(n_noded), np.int64(n_listed)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _find_positions(segments, drawn, n_drawn, part_ends, part_doc, low, high, doc_ids, doc_offsets, positions,
                     segment_ids):  # fmt: skip
     """Write where in its document each of the segments listed ends, and that document's id."""
@@ -247,7 +247,7 @@ def _find_positions(segments, drawn, n_drawn, part_ends, part_doc, low, high, do
             k += ONE
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _trace_group(values, segments, n_segments, drawn, n_drawn, noded, n_noded, listed, n_listed, model, memo, z,
                  z_exponent, places, numbers, seed, positions, segment_ids, i_sample, arcs, n, ends, odd, found,
                  paths):  # fmt: skip
@@ -301,7 +301,7 @@ def _trace_group(values, segments, n_segments, drawn, n_drawn, noded, n_noded, l
         k += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _score_paths(arcs, k, ends, part_ends, low, high, scores, unk_score, totals):
     """Write the sum of the scores of each part's path, from its first arc to its last, to totals[low:high]."""
     for i_part in range(low, high):
@@ -315,7 +315,7 @@ def _score_paths(arcs, k, ends, part_ends, low, high, scores, unk_score, totals)
         totals[i_part] = total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _partitions(segments, part_ends, sums, z, z_exponent, places, piece_weights, low, high, part_z, part_z_exponent):
     """Multiply the segments' partitions, from the first to the last, into (mantissa, exponent) of their parts."""
     i = 0

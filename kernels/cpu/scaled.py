@@ -7,10 +7,11 @@ Where float64 alone stays normal it gives the same mantissas, so either may be u
 import math
 
 import numpy as np
-from numba import njit
+
+from gpu_lattice.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def scaled(mantissa, exponent):
     if mantissa == 0.0:
         return 0.0, np.int64(0)
@@ -18,7 +19,7 @@ def scaled(mantissa, exponent):
     return m, np.int64(e) + exponent
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def add(a, a_exponent, b, b_exponent):
     if a == 0.0:
         return b, b_exponent
@@ -34,7 +35,7 @@ def add(a, a_exponent, b, b_exponent):
     return scaled(math.ldexp(a, np.int32(shift)) + b, b_exponent)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def subtract(a, a_exponent, b, b_exponent):
     """a - b for b that is not greater than a."""
     shift = a_exponent - b_exponent
@@ -43,7 +44,7 @@ def subtract(a, a_exponent, b, b_exponent):
     return scaled(a - math.ldexp(b, np.int32(-shift)), a_exponent)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def greater(a, a_exponent, b, b_exponent):
     if a == 0.0 or b == 0.0:
         return a > b

@@ -6,8 +6,8 @@ place of each of its segments. In a text of bytes they depend on what is around 
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.cuts import find_cuts
 from gpu_lattice.kernels.cpu.memo import (
     DIRECT,
@@ -38,7 +38,7 @@ ONE = np.uint64(1)
 ALL_LANES = np.uint64((1 << LANES) - 1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model, memo, units, unit_places, hashes,
                   words, segments, places, todo):  # fmt: skip
     """Divide start..stop, boundaries of parts, into segments and look these up. Bases handed out before are void.
@@ -84,7 +84,7 @@ def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model,
     return n, n_todo, n_units if n_new > 0 else np.int64(0)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words, is_bytes, units, places, listed):
     """Write the boundaries of units, and their places: TOKEN for those that are one, else NOWHERE. List those that may
     have a record. Returns how many units there are, and how many are listed.
@@ -128,7 +128,7 @@ def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words,
     return np.int64(n), np.int64(n_listed)
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def _list_missing(places, first, last, listed, n_listed):
     """Append those of first..last that have no place to what is listed; returns where that ends."""
     n_listed = np.uint64(n_listed)
@@ -138,7 +138,7 @@ def _list_missing(places, first, last, listed, n_listed):
     return np.int64(n_listed)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _append_known(units, unit_places, i, n_units, arena, segments, places, n):
     """Append the segments of units i, i + 1, ... up to one without a record; returns that unit, and how many segments
     there are now."""
@@ -165,7 +165,7 @@ def _append_known(units, unit_places, i, n_units, arena, segments, places, n):
     return i, np.int64(n)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_ends(segments, part_offsets, low, high, part_ends):
     """Write, from part_ends[0] on, the number of segments up to the end of each of the parts low..high."""
     i = np.uint64(0)
@@ -176,7 +176,7 @@ def find_ends(segments, part_offsets, low, high, part_ends):
         part_ends[i_part - low] = i
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def keep_divided(values, units, unit_places, n_units, segments, places, hashes, words, todo, memo):
     """Keep the segments of the units, of several each, that had no record, unless a segment has none that lasts.
 

@@ -12,8 +12,8 @@ byte pieces that spell it, so no path has more arcs than bytes. Where the only p
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
 from gpu_lattice.kernels.cpu.forward import ONE, TWO
 from gpu_lattice.kernels.cpu.memo import HEAD, SINGLE
@@ -34,7 +34,7 @@ MASSES = ENDS + DRAW_BYTES * MOST_PATHS + 1
 SCRATCH_WORDS = MASSES + DRAW_BYTES * MOST_PATHS + 1
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def are_known(length, found, lists, count_bits, arc_words, lists_known, unk_id, counts):
     """Whether no arc of a segment is unknown, or `unk_id`.
 
@@ -55,7 +55,7 @@ def are_known(length, found, lists, count_bits, arc_words, lists_known, unk_id, 
     return known
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes, counts,
                scratch, masses):  # fmt: skip
     """List the paths to every position: those to where its arcs begin, shortest first, with these arcs behind them.
@@ -91,7 +91,7 @@ def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc
                 k += ONE
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def write_table(values, start, length, n_paths, byte_ids, arena, halves, narrow, base, unit, scratch, masses):
     """Put the table of the paths listed, one or more, in place of the scores of the record at base; its end.
 

@@ -10,8 +10,8 @@ Source: Su Jianlin, https://kexue.fm/archives/9811.
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, symbol_length
 from gpu_lattice.kernels.cpu.forward import ONE
 from gpu_lattice.kernels.cpu.memo import DIRECT, HEAD, LINE, LISTED
@@ -32,7 +32,7 @@ COUNT_MASK = np.uint64((1 << COUNT_BITS) - 1)
 FOUR = np.uint64(4)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def trace_plain(segments, i, drawn, k_drawn, k_stop, places, arena, halves, narrow, numbers, paths, arcs, n, ends, odd,
                 n_odd):  # fmt: skip
     """Trace segments i, i + 1, ... up to drawn[k_stop], or to one without a record, or whose number is too close to a
@@ -91,7 +91,7 @@ def trace_plain(segments, i, drawn, k_drawn, k_stop, places, arena, halves, narr
     return np.int64(i), np.int64(k_drawn), np.int64(n), n_odd
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def trace_scaled(values, start, stop, nodes, piece_at, weights, unk_weight, inverses, unk_inverse, spells, byte_ids,
                  is_bytes, z, z_exponent, base, seed, doc_id, doc_start, i_sample, arcs, n):  # fmt: skip
     """Trace one segment through the scores of `forward_scaled`, walking the trie again; the new number of arcs."""

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from gpu_lattice.compiled import compiled
 
 
 class Spelling(NamedTuple):
@@ -19,7 +20,7 @@ class Spelling(NamedTuple):
     unk_id: int
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def first_misspelled(values, doc_offsets, ids, offsets, num_samples, n_before, n_after, is_null, spelling):
     """The first row whose ids, without n_before and n_after around it, do not spell its document; -1 if all do.
 
@@ -38,7 +39,7 @@ def first_misspelled(values, doc_offsets, ids, offsets, num_samples, n_before, n
     return np.int64(-1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _spells(text, ids, spelling):
     p, i = np.int64(0), np.int64(0)
     while i < len(ids) and ids[i] != spelling.unk_id:
@@ -69,7 +70,7 @@ def _spells(text, ids, spelling):
     return p <= stop
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _length_at(text, p, i, spelling):
     """How many bytes of text from p on the id i stands for, -1 if it does not."""
     start, end = spelling.offsets[i], spelling.offsets[i + 1]
@@ -78,7 +79,7 @@ def _length_at(text, p, i, spelling):
     return np.int64(1) if p < len(text) and text[p] == spelling.byte_of[i] else np.int64(-1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _length_before(text, stop, i, spelling):
     """As `_length_at`, for the bytes before stop."""
     start, end = spelling.offsets[i], spelling.offsets[i + 1]
@@ -87,7 +88,7 @@ def _length_before(text, stop, i, spelling):
     return np.int64(1) if stop > 0 and text[stop - 1] == spelling.byte_of[i] else np.int64(-1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _equals(text, p, surfaces, start, end):
     if p < 0 or p + end - start > len(text):
         return False
@@ -97,7 +98,7 @@ def _equals(text, p, surfaces, start, end):
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _find(text, p, ids, spelling):
     """The end of the first place at or after p where the ids stand, or -1."""
     for start in range(p, len(text)):

@@ -7,13 +7,13 @@ Source: sentencepiece 0.2.3 Model::EncodeOptimized; tokenizers 0.23.3 Unigram; b
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.arcs import UNKNOWN, is_boundary, symbol_length
 from gpu_lattice.kernels.cpu.memo import HEAD
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def viterbi(values, start, stop, slots, piece_at, best_at, best_unk, lowest, reset, longest, is_bytes, best, subtracted,
             back_arc, back_start):  # fmt: skip
     """Write best scores and back-pointers of start..stop to index 0..; `lowest` where no path ends.
@@ -62,7 +62,7 @@ def viterbi(values, start, stop, slots, piece_at, best_at, best_unk, lowest, res
         best[i] = top
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _pull_across_resets(values, start, e, slots, piece_at, best_at, best_unk, lowest, longest, is_bytes, best,
                         subtracted):  # fmt: skip
     """Longest arc first: what a reset at p takes from an end goes after the arcs that begin before p."""
@@ -104,7 +104,7 @@ def _pull_across_resets(values, start, e, slots, piece_at, best_at, best_unk, lo
     return top, arc, arc_start
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def follow(values, start, stop, back_arc, back_start, spells, byte_ids, arcs, i):
     """Write the best path, in the order of the text, from arcs[i] on; returns the index after it.
 
@@ -129,7 +129,7 @@ def follow(values, start, stop, back_arc, back_start, spells, byte_ids, arcs, i)
     return i
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes, best, gaps, back_arc, back_start,
               arena, sums, cells, base, unk_id, spells, byte_ids):  # fmt: skip
     """Write a segment's best path to the arena: its lead, its number of arcs (less than 0 where some may become other

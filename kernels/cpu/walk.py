@@ -5,8 +5,8 @@ others go on. Every segment begins at the root, so that no arc comes from before
 """
 
 import numpy as np
-from numba import njit
 
+from gpu_lattice.compiled import compiled
 from gpu_lattice.kernels.cpu.words import prefetch
 
 # A state is base << 37 | fail << 9 | label. No byte is NO_LABEL, the label of the root and of slots without a state.
@@ -18,7 +18,7 @@ BASE_SHIFT = np.uint64(37)
 ROOT = np.uint64(0)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _step(values, nodes, p, state, base, states):
     """Read the byte at p or fall back once: (the next p, the next state). states[p - base]: the state after byte p."""
     byte, node = np.uint64(values[p]), nodes[state]
@@ -30,7 +30,7 @@ def _step(values, nodes, p, state, base, states):
     return p + np.uint64(read), state
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_lists(values, segments, todo, n_todo, nodes, lists, arc_words, count_bits, found):
     """Write the list of every byte of the segments todo[:n_todo] to found, byte segments[0] at found[0].
 
@@ -44,7 +44,7 @@ def find_lists(values, segments, todo, n_todo, nodes, lists, arc_words, count_bi
             prefetch(arc_words, np.uint64(2) * (np.uint64(listed) >> count_bits))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _find_states(values, segments, todo, n_todo, nodes, states):
     base = np.uint64(segments[0])
     i = 0

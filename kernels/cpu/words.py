@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
+
+from gpu_lattice.compiled import compiled
 
 LITTLE_ENDIAN = sys.byteorder == "little"
 LANES = 32
@@ -301,7 +303,7 @@ def _address(context, builder, signature, arguments):
     return builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(64).as_pointer())
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def bytes_outside(word, low, high):
     """The high bits of the bytes that are not from low to high, 1 <= low <= high <= 127; exact for each byte."""
     below = ~((word | HIGH_BITS) - np.uint64(low) * ONES)
@@ -309,7 +311,7 @@ def bytes_outside(word, low, high):
     return (word | below | above) & HIGH_BITS
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def bytes_equal(word, repeated):
     """The high bits of the bytes that two words share; exact up to the lowest of them, little-endian."""
     different = word ^ repeated
