@@ -29,13 +29,6 @@ def compiled(function: Any = None, **options: Any) -> Any:
     What was compiled is kept in the folder that Numba chooses, `__pycache__` beside the file or $NUMBA_CACHE_DIR. Numba
     alone would go on using it after a change to another file, of a function that is called. Where no folder can be
     written, each process compiles for itself, and a RuntimeWarning says so.
-
-    Example:
-        >>> @compiled
-        ... def double(x):
-        ...     return 2 * x
-        >>> double(3)
-        6
     """
     if function is None:
         return partial(compiled, **options)
@@ -44,7 +37,8 @@ def compiled(function: Any = None, **options: Any) -> Any:
     except RuntimeError:  # Numba finds no folder
         _warn()
         return njit(function, nogil=True, **options)
-    _discard_outdated(Path(dispatcher.stats.cache_path))
+    if dispatcher is not function:  # as it is with NUMBA_DISABLE_JIT
+        _discard_outdated(Path(dispatcher.stats.cache_path))
     return dispatcher
 
 
