@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from gpu_lattice import __version__
-from gpu_lattice.interrupts import is_interrupt
+from gpu_lattice.interrupts import is_interrupt, noted_interrupts
 
 if TYPE_CHECKING:
     from gpu_lattice.tokenizer import Tokenizer
@@ -32,22 +32,28 @@ def main(argv: list[str] | None = None) -> int:
 
     0 done, 2 an error that one line on stderr explains, 130 interrupted, 141 the reader of the output went away.
     """
-    try:
-        options = _parser().parse_args(argv)
-        options.run(options)
-        sys.stdout.flush()
-        return 0
-    except (Exception, KeyboardInterrupt) as error:
-        if is_interrupt(error):
-            return _fail("interrupted", INTERRUPTED)
-        if isinstance(error, BrokenPipeError):
-            # What is still buffered must not be tried again when the interpreter flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return OUTPUT_CLOSED
-        message = _explanation(error)
-        if message is None:
-            raise
-        return _fail(message, FAILED)
+    with noted_interrupts() as interrupts:
+        try:
+            options = _parser().parse_args(argv)
+            options.run(options)
+            sys.stdout.flush()
+            return 0
+        except (Exception, KeyboardInterrupt) as error:
+            if interrupts or is_interrupt(error):
+                return _fail("interrupted", INTERRUPTED)
+            return _failed(error)
+
+
+def _failed(error: BaseException) -> int:
+    """The exit code of an error that one line explains; any other is a defect, and raised again."""
+    if isinstance(error, BrokenPipeError):
+        # What is still buffered must not be tried again when the interpreter flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT_CLOSED
+    message = _explanation(error)
+    if message is None:
+        raise error
+    return _fail(message, FAILED)
 
 
 def _explanation(error: BaseException) -> str | None:

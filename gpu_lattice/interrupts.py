@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -14,6 +15,35 @@ def is_interrupt(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+@contextlib.contextmanager
+def noted_interrupts() -> Iterator[list[int]]:
+    """A list to which each interrupt of the block is added, besides raising KeyboardInterrupt.
+
+    One that comes while LLVM calls back into Python is dropped there, and what follows from it is another error.
+    """
+    handler, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield noted
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        handler(number, frame)
+
+    def report(dropped: sys.UnraisableHookArgs) -> None:
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            hook(dropped)
+
+    signal.signal(signal.SIGINT, note)
+    sys.unraisablehook = report
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        sys.unraisablehook = hook
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Ctrl-C comes as KeyboardInterrupt, where work can be left, and what is called next works."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 
 from gpu_lattice import Tokenizer
+from gpu_lattice.cli import main
 from gpu_lattice.corpus.retokenize import retokenize
-from gpu_lattice.interrupts import is_interrupt, put_off_interrupts
+from gpu_lattice.interrupts import is_interrupt, noted_interrupts, put_off_interrupts
 from gpu_lattice.parallel import map_ranges
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,6 +94,32 @@ def test_a_handler_that_is_not_pythons_is_left_alone() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with put_off_interrupts():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_an_interrupt_that_a_callback_from_c_drops_is_noted_and_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    hook = sys.unraisablehook
+    with noted_interrupts() as interrupts:
+        assert interrupts == []
+        ctypes.CFUNCTYPE(None)(interrupt)()
+        assert interrupts == [signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+    assert len(interrupts) == 2
+    assert capsys.readouterr().err == ""
+    assert sys.unraisablehook is hook
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_that_comes_of_a_dropped_interrupt_is_reported_as_an_interrupt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        ctypes.CFUNCTYPE(None)(interrupt)()
+        raise RuntimeError("no compiled object yet")
+
+    monkeypatch.setattr(Tokenizer, "encode", interrupted)
+    assert main(["encode", "some words"]) == 130
+    assert capsys.readouterr().err == "gpu-lattice: interrupted\n"
 
 
 @pytest.mark.parametrize("threads", [1, 2])

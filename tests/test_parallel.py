@@ -142,6 +142,25 @@ def test_a_thread_gets_back_the_memo_that_it_used_and_another_only_if_it_has_non
         assert memo.arena.ctypes.data in (used[0][0], used[1][0])
 
 
+def test_threads_of_the_user_may_share_a_tokenizer() -> None:
+    tokenizer = Tokenizer.default(device="cpu", threads=2)
+    batches = [[f"some words, and {i + j} of them" for j in range(2000)] for i in range(4)]
+    expected = [tokenizer.sample(batch, alpha=0.2, seed=i).ids.tobytes() for i, batch in enumerate(batches)]
+    wrong: list[int] = []
+
+    def use(i: int) -> None:
+        for _ in range(30):
+            if tokenizer.sample(batches[i], alpha=0.2, seed=i).ids.tobytes() != expected[i]:
+                wrong.append(i)
+
+    users = [threading.Thread(target=use, args=(i,)) for i in range(len(batches))]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert wrong == []
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_has_threads_of_its_own() -> None:
     code = """if True:
