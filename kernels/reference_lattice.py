@@ -207,17 +207,20 @@ def inclusion_threshold(lattice: Arcs, drawn: list[tuple[Path, Number]], seed: i
     """kappa: the greatest perturbed log-probability of a path that `sample_without_replacement` did not draw.
 
     -log of the time when that path arrives: before each arrival is an exponential waiting time whose rate is the
-    probability left, from the counter (2^32 - 1, the number of paths before, document). -inf where all are drawn. A
-    path is in the sample with probability 1 - exp(-exp(log p - kappa)).
+    probability left, which may be less than the least float, from the counter (2^32 - 1, the number of paths before,
+    document), with 2^-54 for 0. -inf where all are drawn. A path is in the sample with probability
+    1 - exp(-exp(log p - kappa)).
     Source: Kool, van Hoof and Welling 2019, "Stochastic beams and where to find them" (arXiv 1903.06059).
     """
     whole = forward(lattice)[-1]
-    time = 0.0
+    log_waits = []
     for i, rest in enumerate([whole, *(rest for _, rest in drawn)]):
         if rest == ZERO:
             return -math.inf
-        time -= math.log(uniform(seed, 2**32 - 1, i, doc_id)) / math.exp(log(rest) - log(whole))
-    return -math.log(time)
+        u = max(uniform(seed, 2**32 - 1, i, doc_id), 2.0**-54)
+        log_waits.append(math.log(-math.log(u)) - log(rest) + log(whole))
+    longest = max(log_waits)
+    return -longest - math.log(math.fsum(math.exp(wait - longest) for wait in log_waits))
 
 
 def viterbi_sample(lattice: Arcs, alpha: float, seed: int = 0, doc_id: int = 0, i_sample: int = 0) -> Path:
