@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+
+SECONDS_UNTIL_AGAIN = 0.1
 
 
 def is_interrupt(error: BaseException | None) -> bool:
@@ -21,27 +24,36 @@ def is_interrupt(error: BaseException | None) -> bool:
 def noted_interrupts() -> Iterator[list[int]]:
     """A list to which each interrupt of the block is added, besides raising KeyboardInterrupt.
 
-    One that comes while LLVM calls back into Python is dropped there, and what follows from it is another error.
+    One that comes while LLVM calls back into Python, or an object is freed, is dropped there. It is sent once more, and
+    the list tells that an error which follows from it is none of its own.
     """
     handler, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield noted
         return
+    again: list[threading.Timer] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         noted.append(number)
         handler(number, frame)
 
-    def report(dropped: sys.UnraisableHookArgs) -> None:
-        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+    def drop(dropped: sys.UnraisableHookArgs) -> None:
+        if not noted:
             hook(dropped)
+        elif isinstance(dropped.exc_value, KeyboardInterrupt):
+            again.append(threading.Timer(SECONDS_UNTIL_AGAIN, os.kill, (os.getpid(), signal.SIGINT)))
+            again[-1].start()
 
     signal.signal(signal.SIGINT, note)
-    sys.unraisablehook = report
+    sys.unraisablehook = drop
     try:
         yield noted
     finally:
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+        for timer in again:
+            timer.cancel()
+            timer.join()
         signal.signal(signal.SIGINT, handler)
         sys.unraisablehook = hook
 
