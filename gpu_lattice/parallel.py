@@ -133,7 +133,8 @@ class _Helpers:
         for _ in self._threads:
             self._todo.put(None)
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():  # it was not, if an interrupt came as it was to start
+                thread.join()
 
 
 @lru_cache(maxsize=1)
