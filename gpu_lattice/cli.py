@@ -41,11 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         except (Exception, KeyboardInterrupt) as error:
             if interrupts or is_interrupt(error):
                 return _fail("interrupted", INTERRUPTED)
-            return _failed(error)
+            return _report(error)
 
 
-def _failed(error: BaseException) -> int:
-    """The exit code of an error that one line explains; any other is a defect, and raised again."""
+def _report(error: BaseException) -> int:
+    """Print an error that one line explains, and return its exit code; any other is a defect, and raised again."""
     if isinstance(error, BrokenPipeError):
         # What is still buffered must not be tried again when the interpreter flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

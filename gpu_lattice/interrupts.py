@@ -20,6 +20,15 @@ def is_interrupt(error: BaseException | None) -> bool:
     return error is not None
 
 
+def _handler() -> Callable[[int, FrameType | None], object] | None:
+    """What an interrupt calls; None where it calls nothing that may be replaced.
+
+    Only the main thread receives interrupts, and a handler that is not Python's is left alone.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    return handler if threading.current_thread() is threading.main_thread() and callable(handler) else None
+
+
 @contextlib.contextmanager
 def noted_interrupts() -> Iterator[list[int]]:
     """A list to which each interrupt of the block is added, besides raising KeyboardInterrupt.
@@ -27,9 +36,9 @@ def noted_interrupts() -> Iterator[list[int]]:
     One that comes while LLVM calls back into Python, or an object is freed, is dropped there. It is sent once more, and
     the list tells that an error which follows from it is none of its own.
     """
-    handler, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    handler, hook = _handler(), sys.unraisablehook
     noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+    if handler is None:
         yield noted
         return
     again: list[threading.Timer] = []
@@ -63,16 +72,16 @@ def put_off_interrupts() -> Iterator[Callable[[], None]]:
     """Have an interrupt raise KeyboardInterrupt at the end of the block, or where what the block gets is called.
 
     What threads share cannot be left at any point: an executor's condition stays locked for ever if its holder is
-    interrupted, and Arrow's writer cannot be closed after a call that was cut short. Only the main thread receives
-    interrupts, and a handler that is not Python's is left alone: there the block is run as it is.
+    interrupted, and Arrow's writer cannot be closed after a call that was cut short. Where no interrupt comes, or one
+    is not Python's to handle, the block is run as it is.
 
     Example:
         >>> with put_off_interrupts() as let_in:
         ...     for _ in range(3):
         ...         let_in()
     """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+    handler = _handler()
+    if handler is None:
         yield lambda: None
         return
     put_off: list[tuple[int, FrameType | None]] = []

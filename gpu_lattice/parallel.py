@@ -66,7 +66,7 @@ def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], thr
     todo = deque(enumerate(ranges))
     done: dict[int, T] = {}
     errors: dict[int, BaseException] = {}
-    ended: SimpleQueue[int] = SimpleQueue()
+    ended: SimpleQueue[None] = SimpleQueue()
 
     def take() -> None:
         while todo:
@@ -79,7 +79,7 @@ def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], thr
                     done[i] = _called(work, *bounds)
             except BaseException as error:
                 errors[i] = error
-            ended.put(i)
+            ended.put(None)
 
     try:
         _helpers(os.getpid()).call(take, min(threads, len(ranges)) - 1)

@@ -179,6 +179,12 @@ class CpuBackend:
         return _kept(Automaton, build_automaton, *self._surfaces, is_bytes, vocabulary.has_unknown_arcs)
 
     @cached_property
+    def _lists_known(self) -> bool:
+        """Whether no arc that the automaton finds is unknown, or the unknown piece's."""
+        pieces = self._automaton.pieces
+        return bool(np.all((pieces >= 0) & (pieces != self._unk_id)))
+
+    @cached_property
     def launcher(self) -> CpuLauncher:
         """What runs the kernels of lattices, which are loaded for the first of them."""
         from gpu_lattice.kernels.cpu.launch import CpuLauncher
@@ -349,7 +355,7 @@ class CpuBackend:
             lengths=self._lengths,
             states=automaton.states,
             lists=automaton.lists,
-            lists_known=bool(np.all((automaton.pieces >= 0) & (automaton.pieces != self._unk_id))),
+            lists_known=self._lists_known,
             count_bits=automaton.count_bits,
             arc_weights=by_arc,
             arc_words=by_arc.view(np.int64),
