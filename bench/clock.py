@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gpu_lattice.kernels.cuda.backend import CudaBackend
-from gpu_lattice.kernels.cuda.launch import THREADS_PER_BLOCK
+from gpu_lattice.backends.cuda import CudaBackend
+from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK
 from gpu_lattice.kernels.cuda.loader import define_options
 
 MICRO = str(Path(__file__).with_name("gpu"))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 import gpu_lattice as gl
 from bench.machine import describe
 from gpu_lattice.models.sentencepiece import _parse
-from gpu_lattice.parallel import default_threads
+from gpu_lattice.runtime.threads import default_threads
 from gpu_lattice.vocabulary import Kind
 
 LEAST_SECONDS = 0.3

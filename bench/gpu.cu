@@ -1,5 +1,5 @@
 // What the kernels' speed is bounded by: random loads, and the walk along the trie without the sums.
-#include "trie.cuh"
+#include "common/trie.cuh"
 
 // A step of Knuth's linear congruential generator; its high bits are random enough to scatter loads.
 __device__ __forceinline__ u64 scattered(u64& state, u64 mask) {

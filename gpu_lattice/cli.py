@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from gpu_lattice import __version__
-from gpu_lattice.interrupts import is_interrupt, noted_interrupts
+from gpu_lattice.runtime.interrupts import is_interrupt, noted_interrupts
 
 if TYPE_CHECKING:
     from gpu_lattice.tokenizer import Tokenizer
@@ -296,8 +296,8 @@ def _encode(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from gpu_lattice.draw import draw, portrait, table
-    from gpu_lattice.picture import checked_path
+    from gpu_lattice.show.picture import checked_path
+    from gpu_lattice.show.portrait import draw, portrait, table
 
     if options.output is not None:
         checked_path(options.output)
@@ -310,8 +310,8 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _preview(options: argparse.Namespace) -> None:
-    from gpu_lattice.picture import checked_path
-    from gpu_lattice.preview import draw_preview, preview
+    from gpu_lattice.show.picture import checked_path
+    from gpu_lattice.show.preview import draw_preview, preview
 
     if options.output is not None:
         checked_path(options.output)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from gpu_lattice.arguments import checked_doc_ids, checked_integer
+from gpu_lattice.backends.cpu import CpuBackend, NoPathError, Rows
 from gpu_lattice.decoding import Detokenizer
-from gpu_lattice.kernels.cpu.backend import CpuBackend, NoPathError, Rows
-from gpu_lattice.kernels.cpu.verify import Spelling, first_misspelled
+from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.pieces import from_pieces
-from gpu_lattice.parallel import default_threads, map_ranges
+from gpu_lattice.runtime.arguments import checked_doc_ids, checked_integer
+from gpu_lattice.runtime.threads import default_threads, map_ranges
 from gpu_lattice.text_batch import TextBatch, to_ragged
 from gpu_lattice.token_batch import TokenBatch, joined, on_host
 from gpu_lattice.weights import checked_alpha
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gpu_lattice.kernels.cuda.backend import CudaBackend
+    from gpu_lattice.backends.cuda import CudaBackend
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
@@ -447,12 +447,12 @@ def _backend(model: Model, device: str, threads: int, memory_limit: int | None) 
         if memory_limit is not None:
             raise ValueError(f"memory_limit is {memory_limit}, but device='cpu' takes no device memory; leave it out")
         return CpuBackend(model, threads)
-    from gpu_lattice.kernels.cuda import device as devices
+    from gpu_lattice.backends import cuda_device as devices
 
     found = devices.CudaDevice(int(cuda[1] or 0)) if cuda else devices.find_device()
     if found is None:
         return CpuBackend(model, threads)
-    from gpu_lattice.kernels.cuda.backend import CudaBackend
+    from gpu_lattice.backends.cuda import CudaBackend
 
     return CudaBackend(model, found, memory_limit)
 

@@ -1,1 +1,1 @@
-"""The numerics, one file per stage: reference.py (the definition), cpu/ (Numba), cuda/ (CUDA C++)."""
+"""The numerics: arrays in, arrays out; reference.py is the definition. Imports numpy, numba and itself."""

@@ -18,8 +18,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gpu_lattice.kernels.fixed import fixed_exp, fixed_log
 from gpu_lattice.kernels.reference import ONE, ZERO, Number, add, greater, log, multiply, number, to_float, uniform
-from gpu_lattice.weights import fixed_exp, fixed_log
 
 Arcs = list[list[tuple[int, float]]]
 Path = list[tuple[int, int]]
@@ -228,7 +228,7 @@ def viterbi_sample(lattice: Arcs, alpha: float, seed: int = 0, doc_id: int = 0, 
 
     Of the arcs into e, longest first, the first stands; each other takes its place where logit(u) < alpha * (its sum -
     the sum that stands), that is with probability sigmoid of that. u is of the counter (2^32 - 2 - the arc's number in
-    the text, sample, document), logit(u) = log(u) - log(1 - u) by weights.fixed_log.
+    the text, sample, document), logit(u) = log(u) - log(1 - u) by fixed.fixed_log.
     Raises ValueError where there is no path. Source: Su Jianlin, https://kexue.fm/archives/9768.
     """
     sums, back, n_arcs = [0.0], [-1], 0

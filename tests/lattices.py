@@ -9,7 +9,7 @@ import pytest
 from cuda_on_cpu.host_device import HostDevice, compiler
 
 from gpu_lattice import Tokenizer
-from gpu_lattice.kernels.cuda.backend import CudaBackend
+from gpu_lattice.backends.cuda import CudaBackend
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(compiler() is None, reason="needs g++"))]
 

@@ -24,7 +24,9 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.from_pieces(PIECES, device="cpu")
 
 
-@pytest.mark.parametrize("name", ["tokenizer", "token_batch", "text_batch", "weights", "trie", "parallel"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer", "token_batch", "text_batch", "kernels.fixed", "kernels.tables.trie", "runtime.threads"]
+)
 def test_examples_in_docstrings_are_true(name: str) -> None:
     module = importlib.import_module(f"gpu_lattice.{name}")
     result = doctest.testmod(module, extraglobs={"np": np, "pa": pa})

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_lattice.automaton import Automaton, build_automaton
-from gpu_lattice.kernels.cpu.walk import find_lists
+from gpu_lattice.kernels.cpu.bulk.walk import find_lists
 from gpu_lattice.kernels.reference import UNKNOWN, Rules
+from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
 from gpu_lattice.text_batch import to_ragged
 
 

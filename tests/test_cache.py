@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import gpu_lattice
-from gpu_lattice import Tokenizer, cache
+from gpu_lattice import Tokenizer
+from gpu_lattice.runtime import cache
 from gpu_lattice.text_batch import decoded, to_ragged, to_strings
 
 ROOT = Path(gpu_lattice.__file__).parents[1]

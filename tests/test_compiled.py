@@ -9,20 +9,20 @@ from typing import Any
 import numba.core.caching
 import pytest
 
-import gpu_lattice.compiled
-from gpu_lattice.compiled import compiled
+import gpu_lattice.kernels.compiled
+from gpu_lattice.kernels.compiled import compiled
 
 PACKAGE = Path(gpu_lattice.__file__).parent
 CALLER = """
 from gpu_lattice.callee import callee
-from gpu_lattice.compiled import compiled
+from gpu_lattice.kernels.compiled import compiled
 
 @compiled
 def caller():
     return callee() + 1
 """
 CALLEE = """
-from gpu_lattice.compiled import compiled
+from gpu_lattice.kernels.compiled import compiled
 
 @compiled
 def callee():
@@ -53,7 +53,7 @@ def test_what_was_compiled_is_used_until_a_function_of_another_file_changes(tmp_
 
 def test_where_nothing_can_be_kept_a_function_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
-    gpu_lattice.compiled._warn.cache_clear()
+    gpu_lattice.kernels.compiled._warn.cache_clear()
 
     def double(x: Any) -> Any:
         return 2 * x

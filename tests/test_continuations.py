@@ -16,10 +16,10 @@ from lattices import DEVICES, documents_of, on
 from test_cuda_parity import DATA, MODELS, Situation, situations
 
 from gpu_lattice import TextBatch, Tokenizer
+from gpu_lattice.backends.cpu import CpuBackend
+from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.kernels import reference, reference_lattice
-from gpu_lattice.kernels.cpu.backend import CpuBackend
-from gpu_lattice.kernels.cpu.lattice_build import CHUNK, TOKEN_ARC, UNKNOWN
-from gpu_lattice.kernels.cuda.backend import CudaBackend
+from gpu_lattice.kernels.cpu.lattice.build import CHUNK, TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.reference import Rules
 from gpu_lattice.lattice import Continuations, Lattice, RaggedLattice
 from gpu_lattice.normalizers import NormalizedBatch

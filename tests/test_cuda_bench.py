@@ -13,7 +13,7 @@ import pytest
 from cuda_on_cpu.host_device import HostDevice, compiler
 
 from gpu_lattice import Tokenizer
-from gpu_lattice.kernels.cuda.device import device_count
+from gpu_lattice.backends.cuda_device import device_count
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.text_batch import TextBatch
 

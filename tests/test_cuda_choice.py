@@ -10,9 +10,9 @@ import pytest
 from cuda_on_cpu.host_device import HostDevice, compiler
 
 from gpu_lattice import Tokenizer
-from gpu_lattice.kernels.cpu.backend import CpuBackend
-from gpu_lattice.kernels.cuda import device as devices
-from gpu_lattice.kernels.cuda.backend import CudaBackend
+from gpu_lattice.backends import cuda_device as devices
+from gpu_lattice.backends.cpu import CpuBackend
+from gpu_lattice.backends.cuda import CudaBackend
 
 PIECES = {"ab": -1.0, "a": -2.0, "b": -2.5}
 

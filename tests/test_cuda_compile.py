@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gpu_lattice.kernels.cuda.backend import LONGEST, STRETCH
+from gpu_lattice.backends.cuda import LONGEST, STRETCH
 from gpu_lattice.kernels.cuda.loader import FILES, FOLDER, OPTIONS, define_options, kernels_in, read_source
 
 nvrtc = pytest.importorskip(
@@ -88,7 +88,7 @@ def test_floats_which_the_compiler_flushes_are_in_no_other_kernel_than_viterbi(
     name: str, constants: dict[str, object]
 ) -> None:
     ptx, _ = compiled(read_source(f"{name}.cu"), name, define_options(name, constants), "ptx")
-    if (name, constants["NUMBER"]) == ("viterbi", "float"):
+    if (name, constants["NUMBER"]) == ("bulk/viterbi", "float"):
         assert re.search(rb"add\.\S*ftz\.f32", ptx)
     else:
         assert re.findall(rb"\w+\.\S*f32\S*", ptx) == []
@@ -118,7 +118,7 @@ def test_cupy_gives_the_compiler_what_these_tests_give_it(monkeypatch: pytest.Mo
     monkeypatch.setattr(compiler, "_get_arch_for_options_for_nvrtc", lambda arch=None: (f"-arch=sm_{arch}", "cubin"))
     ours = (*OPTIONS, "-DIS_BYTES=0")
     options = cupy._core.core.assemble_cupy_compiler_options(ours)
-    compiler._compile_module_with_cache(read_source("cuts.cu"), options, arch="90")
+    compiler._compile_module_with_cache(read_source("bulk/cuts.cu"), options, arch="90")
     assert [option for option in given[-1] if not option.startswith("-I")] == [
         *ours,
         *(option.format(90) for option in CUPY_ADDS),
@@ -126,11 +126,11 @@ def test_cupy_gives_the_compiler_what_these_tests_give_it(monkeypatch: pytest.Mo
 
 
 def test_errors_name_the_file_and_line() -> None:
-    source = read_source("viterbi.cu").replace("const NUMBER none", "const NOTHING none", 1)
+    source = read_source("bulk/viterbi.cu").replace("const NUMBER none", "const NOTHING none", 1)
     _, log = compiled(source, "viterbi", ("-DIS_BYTES=0", "-DSTRETCH=256", "-DLONGEST=512", "-DNUMBER=float"), "ptx")
     line = next(
         i
-        for i, line in enumerate((FOLDER / "viterbi.cu").read_text("utf-8").splitlines(), 1)
+        for i, line in enumerate((FOLDER / "bulk/viterbi.cu").read_text("utf-8").splitlines(), 1)
         if "const NUMBER none" in line
     )
-    assert f"gpu_lattice/kernels/cuda/viterbi.cu({line})" in log
+    assert f"gpu_lattice/kernels/cuda/bulk/viterbi.cu({line})" in log

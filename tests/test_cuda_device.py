@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gpu_lattice import Tokenizer
-from gpu_lattice.kernels.cuda.backend import CudaBackend
-from gpu_lattice.kernels.cuda.device import CudaDevice, device_count
+from gpu_lattice.backends.cuda import CudaBackend
+from gpu_lattice.backends.cuda_device import CudaDevice, device_count
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_lattice.cuts import build_cut_table
-from gpu_lattice.kernels.cpu.cuts import N_PAIRS, NO_KEY, enter_ids, find_cuts
-from gpu_lattice.kernels.cpu.memo import DIRECT, NOWHERE
+from gpu_lattice.kernels.cpu.bulk.cuts import N_PAIRS, NO_KEY, enter_ids, find_cuts
+from gpu_lattice.kernels.cpu.bulk.memo import DIRECT, NOWHERE
+from gpu_lattice.kernels.tables.cuts import build_cut_table
 from gpu_lattice.text_batch import to_ragged
 
 CHARACTERS = st.text("\0ab\x7fé\u07ff▁日本\U00010000😀", max_size=12)

@@ -22,14 +22,14 @@ from handmade import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from strategies import Case, cases
 
-from gpu_lattice import Tokenizer, picture
+from gpu_lattice import Tokenizer
 from gpu_lattice.cli import main
-from gpu_lattice.draw import LONGEST_PICTURE, Portrait, draw, portrait, table
-from gpu_lattice.lattice_figure import LABEL_SIZE, lattice_figure, layout, width_of
-from gpu_lattice.picture import Fonts, columns_of, fonts_for, render, visible
+from gpu_lattice.show import picture
+from gpu_lattice.show.lattice_figure import LABEL_SIZE, lattice_figure, layout, width_of
+from gpu_lattice.show.picture import Fonts, columns_of, fonts_for, render, visible
+from gpu_lattice.show.portrait import LONGEST_PICTURE, Portrait, draw, portrait, table
 
 DATA = Path(__file__).parent / "data"
 RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -187,7 +187,7 @@ def test_no_writing_of_the_picture_covers_another(name: str) -> None:
 
     def checked(fonts: Fonts) -> Any:
         figure = lattice_figure(seen, fonts)
-        canvas = FigureCanvasAgg(figure)
+        canvas = pytest.importorskip("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
         canvas.draw()
         (axes,) = figure.axes
         boxes = [words.get_window_extent() for words in axes.texts if words.get_text()]

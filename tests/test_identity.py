@@ -212,7 +212,7 @@ def test_calls_before_do_not_matter(tokenizer: Tokenizer) -> None:
 def test_part_size_does_not_matter(tokenizer: Tokenizer, part_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [*texts_of(tokenizer), "\n".join(lines("en.txt")), "".join(lines("ja.txt")), "".join(lines("odd.txt"))]
     whole = tokenizer.sample(texts, seed=6, num_samples=2, return_log_prob=True)
-    monkeypatch.setattr("gpu_lattice.kernels.cpu.backend.PART_BYTES", part_bytes)
+    monkeypatch.setattr("gpu_lattice.backends.cpu.PART_BYTES", part_bytes)
     parts = tokenizer.sample(texts, seed=6, num_samples=2, return_log_prob=True)
     assert same(parts, whole)
     assert parts.log_prob == pytest.approx(whole.log_prob, rel=1e-12, abs=1e-10)
@@ -224,7 +224,7 @@ def test_part_size_does_not_matter_to_random_vocabularies(case: Case, part_bytes
     tokenizer = case.tokenizer()
     whole = tokenizer.sample(case.texts, seed=6, num_samples=2)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("gpu_lattice.kernels.cpu.backend.PART_BYTES", part_bytes)
+        monkeypatch.setattr("gpu_lattice.backends.cpu.PART_BYTES", part_bytes)
         assert same(tokenizer.sample(case.texts, seed=6, num_samples=2), whole)
 
 
@@ -243,7 +243,7 @@ def test_random_models_of_the_tools_sample_as_the_definition_does_in_parts_of_an
     expected = sample_ids(tokenizer, texts, alpha=0.3, seed=seed)
     assert tokenizer.sample(texts, alpha=0.3, seed=seed).tolist() == expected
     for part_bytes in (1, 5):
-        monkeypatch.setattr("gpu_lattice.kernels.cpu.backend.PART_BYTES", part_bytes)
+        monkeypatch.setattr("gpu_lattice.backends.cpu.PART_BYTES", part_bytes)
         assert tokenizer.sample(texts, alpha=0.3, seed=seed).tolist() == expected, part_bytes
 
 

@@ -16,8 +16,8 @@ import pytest
 from gpu_lattice import Tokenizer
 from gpu_lattice.cli import main
 from gpu_lattice.corpus.retokenize import retokenize
-from gpu_lattice.interrupts import is_interrupt, noted_interrupts, put_off_interrupts
-from gpu_lattice.parallel import map_ranges
+from gpu_lattice.runtime.interrupts import is_interrupt, noted_interrupts, put_off_interrupts
+from gpu_lattice.runtime.threads import map_ranges
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,8 +9,8 @@ import pytest
 from cuda_on_cpu.host_device import HostDevice, compiler
 
 from gpu_lattice import Lattice, PathBatch, TokenBatch, Tokenizer
-from gpu_lattice.kernels.cuda.backend import CudaBackend
-from gpu_lattice.kernels.cuda.device import CudaDevice, device_count
+from gpu_lattice.backends.cuda import CudaBackend
+from gpu_lattice.backends.cuda_device import CudaDevice, device_count
 
 DATA = Path(__file__).parent / "data"
 

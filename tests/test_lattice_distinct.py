@@ -19,11 +19,11 @@ from strategies import Case, cases
 from test_cuda_parity import Situation, situations
 
 from gpu_lattice import Tokenizer
+from gpu_lattice.backends.cpu import CpuBackend
+from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.kernels import reference_lattice as reference
-from gpu_lattice.kernels.cpu.backend import CpuBackend
-from gpu_lattice.kernels.cuda.backend import CudaBackend
 from gpu_lattice.kernels.reference import log
-from gpu_lattice.lattice import Lattice, PathBatch, RaggedLattice, distinct
+from gpu_lattice.lattice import Lattice, PathBatch, RaggedLattice, without_replacement
 
 DATA = Path(__file__).parent / "data"
 RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -39,8 +39,8 @@ TEXT = "ababa"
 
 def paths_of(lattice: Lattice, weights: Any, k: int, seed: int, doc_ids: Any = None) -> list[list[reference.Path]]:
     """The marks of every document's rows, as the definition writes paths."""
-    draw = distinct.checked_draw(k, seed, doc_ids, len(lattice))
-    drawn = distinct.draw(lattice._launcher, lattice._arrays, weights, draw, lattice._check_fits)
+    draw = without_replacement.checked_draw(k, seed, doc_ids, len(lattice))
+    drawn = without_replacement.draw(lattice._launcher, lattice._arrays, weights, draw, lattice._check_fits)
     firsts, marks = [*drawn.firsts.tolist(), len(drawn.path)], drawn.path.tolist()
     rows = [[(e, rank) for e, rank in enumerate(marks[a:b]) if rank >= 0] for a, b in pairwise(firsts)]
     return [rows[a:b] for a, b in pairwise(drawn.doc_offsets.tolist())]

@@ -17,11 +17,11 @@ from strategies import Case, cases
 from test_cuda_parity import Situation, situations
 
 from gpu_lattice import Tokenizer
+from gpu_lattice.backends.cpu import CpuBackend
+from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.kernels import reference_lattice as reference
-from gpu_lattice.kernels.cpu.backend import CpuBackend
-from gpu_lattice.kernels.cuda.backend import CudaBackend
-from gpu_lattice.lattice import Lattice, RaggedLattice, duel
-from gpu_lattice.weights import fixed_log
+from gpu_lattice.kernels.fixed import fixed_log
+from gpu_lattice.lattice import Lattice, RaggedLattice, viterbi_sample
 
 DATA = Path(__file__).parent / "data"
 RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -167,9 +167,9 @@ def test_draws_are_those_of_the_definition(case: Case, alpha: float, seed: int) 
 
 
 def lattice_draw(lattice: Lattice, scores: Any, alpha: float, num_samples: int, seed: int, doc_ids: Any) -> Any:
-    draw = duel.Draw(num_samples, seed, doc_ids)
+    draw = viterbi_sample.Draw(num_samples, seed, doc_ids)
     args = lattice._launcher, lattice._arrays, lattice._segments, scores, alpha, draw, lattice._check_fits
-    return duel.draw(*args)
+    return viterbi_sample.draw(*args)
 
 
 @pytest.mark.skipif(compiler() is None, reason="needs g++")
@@ -197,8 +197,8 @@ def test_groups_and_batches_do_not_matter(device: str, monkeypatch: pytest.Monke
     options: dict[str, Any] = {"alpha": 0.2, "num_samples": 5, "seed": 2**40}
     expected = tokenizer.lattice(texts).viterbi_sample(**options, doc_ids=doc_ids).tolist()
     for group, slice_ in ((1, 1), (300, 7), (10**6, 100)):
-        monkeypatch.setattr(duel, "GROUP", group)
-        monkeypatch.setattr(duel, "SLICE", slice_)
+        monkeypatch.setattr(viterbi_sample, "GROUP", group)
+        monkeypatch.setattr(viterbi_sample, "SLICE", slice_)
         alone = []
         for i, text in enumerate(texts):
             alone += tokenizer.lattice(text).viterbi_sample(**options, doc_ids=doc_ids[i : i + 1]).tolist()
@@ -290,23 +290,25 @@ def test_alpha_and_weights_exclude_each_other() -> None:
 
 def test_every_arc_of_a_text_has_a_counter_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     lattice = Tokenizer.from_pieces(["a", "aa", "aaa"], device="cpu").lattice(["aaaa", "", "aa"])
-    doc_ids, positions = duel._counters(lattice._arrays, duel.Draw(1, 0, np.array([7, 8, 9], np.uint64)))
+    doc_ids, positions = viterbi_sample._counters(
+        lattice._arrays, viterbi_sample.Draw(1, 0, np.array([7, 8, 9], np.uint64))
+    )
     assert doc_ids.tolist() == [7] * 9 + [9] * 3
     assert (2**32 - 2 - positions).tolist() == [*range(9), *range(3)]
-    monkeypatch.setattr(duel, "FIRST_ARC", 13)
+    monkeypatch.setattr(viterbi_sample, "FIRST_ARC", 13)
     with pytest.raises(ValueError, match="more than 13 bytes and arcs"):
         lattice.viterbi_sample()
-    monkeypatch.setattr(duel, "FIRST_ARC", 14)
+    monkeypatch.setattr(viterbi_sample, "FIRST_ARC", 14)
     assert len(lattice.viterbi_sample()) == 3
 
 
 def test_a_uniform_number_of_zero_always_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duel, "uniforms", lambda *args: np.zeros((1, 3)))
+    monkeypatch.setattr(viterbi_sample, "uniforms", lambda *args: np.zeros((1, 3)))
     out = np.empty((1, 3))
-    duel._fill_logits(out, 0, np.arange(3), 0, np.zeros(3, np.uint64))
+    viterbi_sample._fill_logits(out, 0, np.arange(3), 0, np.zeros(3, np.uint64))
     assert (out == -np.inf).all()
-    monkeypatch.setattr(duel, "uniforms", lambda *args: np.full((1, 3), 0.25))
-    duel._fill_logits(out, 0, np.arange(3), 0, np.zeros(3, np.uint64))
+    monkeypatch.setattr(viterbi_sample, "uniforms", lambda *args: np.full((1, 3), 0.25))
+    viterbi_sample._fill_logits(out, 0, np.arange(3), 0, np.zeros(3, np.uint64))
     assert (out == fixed_log(np.array(0.25)) - fixed_log(np.array(0.75))).all()
 
 

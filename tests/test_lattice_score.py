@@ -14,10 +14,10 @@ from strategies import Case, cases
 from test_cuda_parity import DATA, Situation, situations
 
 from gpu_lattice import TokenBatch, Tokenizer
+from gpu_lattice.backends.cpu import CpuBackend
+from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.kernels import reference, reference_lattice
-from gpu_lattice.kernels.cpu.backend import CpuBackend
-from gpu_lattice.kernels.cpu.lattice_build import CHUNK, TOKEN_ARC, UNKNOWN
-from gpu_lattice.kernels.cuda.backend import CudaBackend
+from gpu_lattice.kernels.cpu.lattice.build import CHUNK, TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.reference import Rules
 from gpu_lattice.lattice import Lattice, RaggedLattice, score
 from gpu_lattice.lattice.ragged import offsets_of

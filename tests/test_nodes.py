@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_lattice import Tokenizer
-from gpu_lattice.kernels.cpu import backend
-from gpu_lattice.kernels.cpu.memo import LONGEST_BYTES, TRANSIENT_WORDS
-from gpu_lattice.kernels.cpu.nodes import IN_TURN, MOST_ARCS, MOST_COUNT, MOST_LENGTH, MOST_WORDS
-from gpu_lattice.kernels.cpu.words import SUMS
+from gpu_lattice.backends import cpu as backend
+from gpu_lattice.kernels.cpu.bulk.memo import LONGEST_BYTES, TRANSIENT_WORDS
+from gpu_lattice.kernels.cpu.bulk.nodes import IN_TURN, MOST_ARCS, MOST_COUNT, MOST_LENGTH, MOST_WORDS
+from gpu_lattice.kernels.cpu.machine import SUMS
 
 
 @settings(deadline=None, max_examples=50)

@@ -16,7 +16,7 @@ USED = """
 import sys
 import gpu_lattice
 from gpu_lattice.kernels import reference
-from gpu_lattice.kernels.cpu.backend import CpuBackend
+from gpu_lattice.backends.cpu import CpuBackend
 assert gpu_lattice.__file__.startswith(sys.argv[1]), gpu_lattice.__file__
 assert reference.__file__.startswith(sys.argv[1]), reference.__file__
 assert "kernels" not in sys.modules

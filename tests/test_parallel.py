@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import gpu_lattice.tokenizer
 from gpu_lattice import Tokenizer
-from gpu_lattice.parallel import HEAD_START, LEAST_BYTES, RANGE_BYTES, byte_ranges, map_ranges
+from gpu_lattice.runtime.threads import HEAD_START, LEAST_BYTES, RANGE_BYTES, byte_ranges, map_ranges
 
 ROOT = Path(__file__).resolve().parents[1]
 FIFTY = [(i, i + 1) for i in range(50)]
@@ -165,7 +165,7 @@ def test_threads_of_the_user_may_share_a_tokenizer() -> None:
 def test_a_forked_process_has_threads_of_its_own() -> None:
     code = """if True:
         import os
-        from gpu_lattice.parallel import map_ranges
+        from gpu_lattice.runtime.threads import map_ranges
 
         ranges = [(i, i + 1) for i in range(50)]
         assert map_ranges(lambda start, stop: start, ranges, 3) == list(range(50))

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_lattice import TokenBatch, Tokenizer
-from gpu_lattice import preview as preview_module
 from gpu_lattice.cli import main
-from gpu_lattice.corpus import spread as spread_module
+from gpu_lattice.corpus import excerpt as spread_module
+from gpu_lattice.corpus.excerpt import PLACES, spread
 from gpu_lattice.corpus.readers import Documents, ReaderOptions, find_start, read_documents
-from gpu_lattice.corpus.spread import PLACES, spread
-from gpu_lattice.preview import Preview, draw_preview, preview
+from gpu_lattice.show import preview as preview_module
+from gpu_lattice.show.preview import Preview, draw_preview, preview
 
 PIECES = {"a": -1.0, "b": -2.0, "ab": -2.5, "ba": -2.0, "aba": -4.0, "\n": 0.0}
 LINES = [f"document {i:06d} " + "ab" * (i % 7) for i in range(20_000)]

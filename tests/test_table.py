@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels import reference
-from gpu_lattice.kernels.cpu.forward import forward
-from gpu_lattice.kernels.cpu.lists import trace_lists
-from gpu_lattice.kernels.cpu.memo import (
+from gpu_lattice.kernels.cpu.bulk.forward import forward
+from gpu_lattice.kernels.cpu.bulk.lists import trace_lists
+from gpu_lattice.kernels.cpu.bulk.memo import (
     DIRECT,
     HEAD,
     LISTED,
@@ -27,12 +27,12 @@ from gpu_lattice.kernels.cpu.memo import (
     new_memo,
     words_before,
 )
-from gpu_lattice.kernels.cpu.nodes import trace_nodes, write_nodes
+from gpu_lattice.kernels.cpu.bulk.nodes import trace_nodes, write_nodes
+from gpu_lattice.kernels.cpu.bulk.sample import _forward_listed
+from gpu_lattice.kernels.cpu.bulk.table import MOST_PATHS, TABLE_BITS
+from gpu_lattice.kernels.cpu.bulk.trace import MARGIN, trace_plain
+from gpu_lattice.kernels.cpu.bulk.walk import find_lists
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES
-from gpu_lattice.kernels.cpu.sample import _forward_listed
-from gpu_lattice.kernels.cpu.table import MOST_PATHS, TABLE_BITS
-from gpu_lattice.kernels.cpu.trace import MARGIN, trace_plain
-from gpu_lattice.kernels.cpu.walk import find_lists
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.weights import arc_weights
 

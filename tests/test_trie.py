@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_lattice.kernels.tables.trie import FEW_KEYS, Trie, build_trie
 from gpu_lattice.text_batch import to_ragged
-from gpu_lattice.trie import FEW_KEYS, Trie, build_trie
 
 
 def nodes_of(trie: Trie) -> dict[bytes, int]:

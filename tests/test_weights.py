@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from gpu_lattice import Tokenizer
+from gpu_lattice.kernels.fixed import fixed_exp, fixed_log
 from gpu_lattice.vocabulary import Vocabulary
-from gpu_lattice.weights import arc_weights, checked_alpha, fixed_exp, fixed_log
+from gpu_lattice.weights import arc_weights, checked_alpha
 
 getcontext().prec = 40
 RANDOM = np.random.default_rng(7)

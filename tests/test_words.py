@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from gpu_lattice.kernels.cpu.words import (
+from gpu_lattice.kernels.cpu.machine import (
     BOUNDS,
     ITEMS,
     LANES,

@@ -33,8 +33,8 @@ import dataclasses
 import cupy
 import numpy as np
 from gpu_lattice import Tokenizer
-from gpu_lattice.kernels.cuda import backend as cuda
-from gpu_lattice.kernels.cuda.device import CudaDevice
+from gpu_lattice.backends import cuda as cuda
+from gpu_lattice.backends.cuda_device import CudaDevice
 # A pool hands out parts of larger blocks, in which no overrun would be seen.
 cupy.cuda.set_allocator(None)
 cuda.STRETCH, cuda.LONGEST, cuda.BATCH_BYTES = 64, 40, 3000
@@ -88,7 +88,7 @@ def main(path: Path = RESULTS) -> int:
 
 def describe_device() -> dict[str, Any] | None:
     sys.path.insert(0, str(ROOT))
-    from gpu_lattice.kernels.cuda.device import device_count
+    from gpu_lattice.backends.cuda_device import device_count
 
     if device_count() == 0:
         return None

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gpu_lattice.interrupts import put_off_interrupts
+from gpu_lattice.runtime.interrupts import put_off_interrupts
 
 # A row group is what a reader of the output holds at a time: 64 MiB of ids before compression.
 TOKENS_PER_GROUP = 1 << 24

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.kernels.cpu.lattice_build import CUT, TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.cpu.lattice.build import CUT, TOKEN_ARC, UNKNOWN
 from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.text_batch import to_ragged
 
@@ -24,7 +24,7 @@ class LatticeArrays(NamedTuple):
     arc_offsets    int64 [P + 1]: the arcs into position p are arc_offsets[p] to arc_offsets[p + 1], shortest first
     arcs           int32 [A]: a piece id, UNKNOWN, or TOKEN_ARC - id
     lengths        int32 [A], bytes
-    marks          uint8 [P], kernels.cpu.lattice_build
+    marks          uint8 [P], kernels.cpu.lattice.build
     text           uint8 [N], the normalized bytes
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gpu_lattice.kernels.cpu.lattice_build import CHUNK, TOKEN
+from gpu_lattice.kernels.cpu.lattice.build import CHUNK, TOKEN
 from gpu_lattice.lattice import paths
 from gpu_lattice.lattice.arrays import LatticeArrays, Ranges, Reading, text_offsets
 from gpu_lattice.lattice.ragged import offsets_of, row_of

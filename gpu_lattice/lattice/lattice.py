@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 import numpy as np
 
-from gpu_lattice.arguments import checked_integer
-from gpu_lattice.kernels.cpu.backend import chunks_of
-from gpu_lattice.kernels.cpu.lattice_build import CUT, UNKNOWN
-from gpu_lattice.lattice import distinct, duel, nbest, paths, score, sums
+from gpu_lattice.backends.cpu import chunks_of
+from gpu_lattice.kernels.cpu.lattice.build import CUT, UNKNOWN
+from gpu_lattice.lattice import nbest, paths, score, sums, viterbi_sample, without_replacement
 from gpu_lattice.lattice.arrays import (
     LatticeArrays,
     Ranges,
@@ -24,9 +23,10 @@ from gpu_lattice.lattice.arrays import (
     take,
 )
 from gpu_lattice.lattice.continuations import Continuations, continuations
-from gpu_lattice.lattice.external import ArcWeights, arrays_from_ragged, checked_weights
+from gpu_lattice.lattice.inputs import ArcWeights, arrays_from_ragged, checked_weights
 from gpu_lattice.lattice.path_batch import PathBatch
 from gpu_lattice.lattice.ragged import padded
+from gpu_lattice.runtime.arguments import checked_integer
 from gpu_lattice.token_batch import TokenBatch, on_host
 from gpu_lattice.weights import arc_weights, checked_alpha
 
@@ -520,12 +520,12 @@ class Lattice:
             >>> out.tolist(), np.exp(out.log_prob).round(6).tolist(), out.log_inclusion.tolist()
             ([[[0, 1], [2]], [[1]]], [0.377541, 0.622459, 1.0], [0.0, 0.0, 0.0])
         """
-        draw = distinct.checked_draw(k, seed, doc_ids, len(self))
+        draw = without_replacement.checked_draw(k, seed, doc_ids, len(self))
         arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
-        drawn = distinct.draw(self._launcher, self._arrays, arc_weights, draw, self._check_fits)
+        drawn = without_replacement.draw(self._launcher, self._arrays, arc_weights, draw, self._check_fits)
         row_args = drawn.path, drawn.docs, drawn.firsts
         scores = paths.path_sums(self._launcher, self._arrays, *row_args, self._scores(weights))
-        log_inclusion = self._launcher.upload(distinct.log_inclusion(drawn, draw))
+        log_inclusion = self._launcher.upload(without_replacement.log_inclusion(drawn, draw))
         return PathBatch(self._tokens(*row_args), drawn.doc_offsets, scores, drawn.log_prob, log_inclusion)
 
     @_on_device
@@ -560,9 +560,9 @@ class Lattice:
             [0.2, 0.2, 0.5]
         """
         draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
-        chosen = duel.checked_duel_alpha(_one_of(alpha, weights, DRAW_ALPHA))
+        chosen = viterbi_sample.checked_duel_alpha(_one_of(alpha, weights, DRAW_ALPHA))
         ranges, scores = self._segments, self._scores(weights)
-        path = duel.draw(self._launcher, self._arrays, ranges, scores, chosen, draw, self._check_fits)
+        path = viterbi_sample.draw(self._launcher, self._arrays, ranges, scores, chosen, draw, self._check_fits)
         return self._tokens(path, *self._sample_rows(num_samples))
 
     @_on_device

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpu_lattice.kernels.fixed import fixed_exp, fixed_log
 from gpu_lattice.lattice.arrays import LatticeArrays
 from gpu_lattice.lattice.path_batch import PathBatch
 from gpu_lattice.lattice.paths import Draw
@@ -14,7 +15,6 @@ from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.lattice.sums import row_sums
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.token_batch import TokenBatch, joined, on_host
-from gpu_lattice.weights import fixed_exp, fixed_log
 
 # Ranks are int32.
 MOST_PATHS = 2**31 - 1
@@ -36,7 +36,7 @@ CheckFits = Callable[[int, str], None]
 class Prefixes(NamedTuple):
     """The best prefixes of every position, best first: a list is offsets[p] to offsets[p + 1], int64 [P + 1].
 
-    totals float64, ranks int32 and prefixes int32 are as in kernels/cpu/lattice_nbest.py.
+    totals float64, ranks int32 and prefixes int32 are as in kernels/cpu/lattice/nbest.py.
     """
 
     offsets: Any

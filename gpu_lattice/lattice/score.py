@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gpu_lattice.lattice.arrays import LatticeArrays, Reading
-from gpu_lattice.lattice.external import as_array
+from gpu_lattice.lattice.inputs import as_array
 from gpu_lattice.lattice.ragged import offsets_of
 from gpu_lattice.token_batch import TokenBatch
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gpu_lattice.kernels.fixed import fixed_log
 from gpu_lattice.lattice.arrays import LatticeArrays, Ranges
 from gpu_lattice.lattice.ragged import row_of
 from gpu_lattice.token_batch import on_host
-from gpu_lattice.weights import fixed_log
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class Sums(NamedTuple):
 
 
 def forward(launcher: Any, arrays: LatticeArrays, ranges: Ranges, weights: Any) -> Sums:
-    """z of every position of every range (kernels lattice_sums); what is in no range is 0."""
+    """z of every position of every range (kernels.*.lattice.sums); what is in no range is 0."""
     xp, n_positions = launcher.xp, len(arrays.marks)
     z, exponents = xp.zeros(n_positions), xp.zeros(n_positions, xp.int64)
     args = arrays.arc_offsets, arrays.lengths, weights, z, exponents

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.cache import kept
+from gpu_lattice.kernels.fixed import fixed_log
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.models.json_text import load_json
 from gpu_lattice.normalizers.bytepiece import BytePieceNormalizer
+from gpu_lattice.runtime.cache import kept
 from gpu_lattice.text_batch import decoded, to_ragged, to_strings
 from gpu_lattice.vocabulary import Kind, Vocabulary
-from gpu_lattice.weights import fixed_log
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.cache import kept
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.models.json_text import load_json
 from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer, metaspace_scheme
+from gpu_lattice.runtime.cache import kept
 from gpu_lattice.text_batch import decoded, to_ragged, to_strings
 from gpu_lattice.vocabulary import Kind, Vocabulary
 

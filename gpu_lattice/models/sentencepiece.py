@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gpu_lattice.compiled import compiled
+from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.normalizers.charsmap import parse_charsmap
 from gpu_lattice.normalizers.sentencepiece import SentencePieceNormalizer

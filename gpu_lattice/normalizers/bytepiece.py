@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.compiled import compiled
+from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.normalizers import NormalizedBatch
-from gpu_lattice.parallel import byte_ranges, map_ranges
+from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.compiled import compiled
-from gpu_lattice.kernels.cpu.words import LITTLE_ENDIAN, ONES
+from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.machine import LITTLE_ENDIAN, ONES
 from gpu_lattice.normalizers.charsmap import HAS_LEAF, LABEL, VALUE, CharsMap, child_offset, longest_match, zero_byte
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from gpu_lattice.compiled import compiled
+from gpu_lattice.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

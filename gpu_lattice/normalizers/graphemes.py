@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpu_lattice.compiled import compiled
+from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.utf8 import code_point
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,29 +33,14 @@ def grapheme_classes() -> NDArray[np.uint8]:
 
 
 @compiled
-def decode_character(values, i):  # type: ignore[no-untyped-def]
-    """(code point, bytes) of the character at i, in valid UTF-8."""
-    first = np.int64(values[i])
-    if first < 0x80:
-        return first, 1
-    second = np.int64(values[i + 1]) & 0x3F
-    if first < 0xE0:
-        return (first & 0x1F) << 6 | second, 2
-    third = np.int64(values[i + 2]) & 0x3F
-    if first < 0xF0:
-        return (first & 0x0F) << 12 | second << 6 | third, 3
-    return (first & 0x07) << 18 | second << 12 | third << 6 | np.int64(values[i + 3]) & 0x3F, 4
-
-
-@compiled
 def cluster_end(classes, values, i, stop):  # type: ignore[no-untyped-def]
     """The end of the grapheme cluster that begins at i, in valid UTF-8; bits 5 to 7 of the classes are left aside.
 
     What went before i does not matter: a cluster never begins within a conjunct or an emoji sequence, and never after
     an odd number of regional indicators.
     """
-    code_point, length = decode_character(values, i)
-    before = np.int64(classes[code_point]) & 31
+    character, length = code_point(values, i)
+    before = np.int64(classes[character]) & 31
     i += length
     num_regional = 1 if before == REGIONAL else 0
     # 1 after a consonant and its marks, 2 once one of them was a linker
@@ -62,8 +48,8 @@ def cluster_end(classes, values, i, stop):  # type: ignore[no-untyped-def]
     # 1 after a pictograph and its marks, 2 after the joiner that follows
     emoji = 1 if before == PICTOGRAPHIC else 0
     while i < stop:
-        code_point, length = decode_character(values, i)
-        after = np.int64(classes[code_point]) & 31
+        character, length = code_point(values, i)
+        after = np.int64(classes[character]) & 31
         if _breaks(before, after, num_regional, conjunct, emoji):
             break
         if after == CONSONANT:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.compiled import compiled
-from gpu_lattice.kernels.cpu.words import LITTLE_ENDIAN, ONES, bytes_equal, load_eight, store_eight, trailing_zeros
+from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.machine import LITTLE_ENDIAN, ONES, bytes_equal, load_eight, store_eight, trailing_zeros
+from gpu_lattice.kernels.cpu.utf8 import code_point, encode_code_point
 from gpu_lattice.normalizers.charsmap import CharsMap, shortest_match
-from gpu_lattice.normalizers.graphemes import LAST_ALONE, LAST_FIRST, cluster_end, decode_character, grapheme_classes
+from gpu_lattice.normalizers.graphemes import LAST_ALONE, LAST_FIRST, cluster_end, grapheme_classes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,24 +116,10 @@ def precompiled(charsmap: CharsMap) -> Precompiled:
 @compiled
 def _mark_keys(charsmap, classes):  # type: ignore[no-untyped-def]
     character = np.empty(4, np.uint8)
-    for code_point in range(classes.size):
-        stop = _encode_character(code_point, character)
+    for code in range(classes.size):
+        stop = encode_code_point(code, character)
         if shortest_match(charsmap, character, 0, stop)[0] > 0:
-            classes[code_point] |= HAS_KEY
-
-
-@compiled
-def _encode_character(code_point, out):  # type: ignore[no-untyped-def]
-    """Write a code point as UTF-8; returns its number of bytes."""
-    if code_point < 0x80:
-        out[0] = code_point
-        return 1
-    length = 2 if code_point < 0x800 else 3 if code_point < 0x10000 else 4
-    for k in range(length - 1, 0, -1):
-        out[k] = 0x80 | (code_point & 0x3F)
-        code_point >>= 6
-    out[0] = (0xF00 >> length) & 0xFF | code_point
-    return length
+            classes[code] |= HAS_KEY
 
 
 @compiled
@@ -343,9 +330,9 @@ def apply_precompiled(precompiled, values, parts):  # type: ignore[no-untyped-de
                     i = end
                     out, size = _put_replacement(replacements, at, stop - i + num_later, out, size)
             while i < end:
-                code_point, num_bytes = decode_character(values, i)
+                character, num_bytes = code_point(values, i)
                 at = -1
-                if classes[code_point] & HAS_KEY:
+                if classes[character] & HAS_KEY:
                     _, at = shortest_match(charsmap, values, i, i + num_bytes)
                 if at >= 0:
                     i += num_bytes
@@ -379,14 +366,14 @@ def _copy_plain(classes, values, i, stop, out, size):  # type: ignore[no-untyped
     """Copy characters that are clusters and have no key, up to the first other or to ASCII; returns (where, size)."""
     if i == stop:
         return i, size
-    code_point, length = decode_character(values, i)
-    what = np.int64(classes[code_point])
+    character, length = code_point(values, i)
+    what = np.int64(classes[character])
     while what <= LAST_ALONE:
         end = i + length
         next_what = np.int64(0)
         if end < stop:
-            code_point, length = decode_character(values, end)
-            next_what = np.int64(classes[code_point])
+            character, length = code_point(values, end)
+            next_what = np.int64(classes[character])
             if next_what & 31 > LAST_FIRST:
                 break
         while i < end:

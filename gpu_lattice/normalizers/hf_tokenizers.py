@@ -41,7 +41,7 @@ from gpu_lattice.normalizers.hf_text import (
     strip,
     whole_documents,
 )
-from gpu_lattice.parallel import byte_ranges, map_ranges
+from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 from gpu_lattice.text_batch import TextBatch
 
 if TYPE_CHECKING:

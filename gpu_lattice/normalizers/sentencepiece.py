@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.compiled import compiled
-from gpu_lattice.kernels.cpu.cuts import code_point
-from gpu_lattice.kernels.cpu.words import (
+from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.machine import (
     HIGH_BITS,
     LITTLE_ENDIAN,
     bytes_equal,
@@ -18,6 +17,7 @@ from gpu_lattice.kernels.cpu.words import (
     store_eight,
     trailing_zeros,
 )
+from gpu_lattice.kernels.cpu.utf8 import code_point
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.normalizers.characters import (
     BEGINS,
@@ -29,7 +29,7 @@ from gpu_lattice.normalizers.characters import (
     characters_of,
 )
 from gpu_lattice.normalizers.charsmap import CharsMap, identity, longest_match, zero_byte
-from gpu_lattice.parallel import byte_ranges, map_ranges
+from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

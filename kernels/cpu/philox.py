@@ -5,7 +5,7 @@ Numba turns uint64 with a plain int into float64 or int64, so every constant is 
 
 import numpy as np
 
-from gpu_lattice.compiled import compiled
+from gpu_lattice.kernels.compiled import compiled
 
 MULTIPLIER_0 = np.uint64(0xD2511F53)
 MULTIPLIER_1 = np.uint64(0xCD9E8D57)

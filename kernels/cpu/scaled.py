@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from gpu_lattice.compiled import compiled
+from gpu_lattice.kernels.compiled import compiled
 
 
 @compiled

@@ -8,22 +8,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-FILES = (
-    "cuts",
-    "forward_sample",
-    "viterbi",
-    "emit",
-    "score",
-    "lattice_build",
-    "lattice_sums",
-    "lattice_paths",
-    "lattice_emit",
-    "lattice_nbest",
-    "lattice_distinct",
-    "lattice_duel",
-    "lattice_score",
-    "continuations",
-)
+FILES = tuple(sorted(f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("*/*.cu")))
 # float64 products and sums are rounded one by one, as on the CPU. CuPy adds -ftz=true after these, which cannot
 # be undone, and which concerns float32 alone.
 OPTIONS = ("-std=c++17", "--fmad=false")
@@ -51,7 +36,8 @@ def _lines(name: str, seen: set[str]) -> list[str]:
 
 
 def kernels_in(name: str) -> list[str]:
-    """The kernels of a .cu file, named without extension; here and below a full path names a file elsewhere."""
+    """The kernels of a .cu file, named by its folder and without extension, as "bulk/cuts"; a full path names a file
+    elsewhere."""
     return _KERNEL.findall((FOLDER / f"{name}.cu").read_text("utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""The classes of gpu_lattice.kernels.cuda.device for a machine without a GPU: NumPy arrays, kernels built by g++."""
+"""The classes of gpu_lattice.backends.cuda_device for a machine without a GPU: NumPy arrays, kernels built by g++."""
 
 import ctypes
 import hashlib
@@ -55,7 +55,7 @@ def build(file: str, options: tuple[str, ...]) -> ctypes.CDLL:
     flags = [*FLAGS, *options]
     if SANITIZE:
         flags += ["-g", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
-    headers = sorted([FOLDER / f"{file}.cu", *FOLDER.glob("*.cuh"), *HERE.glob("*.h")])
+    headers = sorted([FOLDER / f"{file}.cu", *FOLDER.glob("common/*.cuh"), *HERE.glob("*.h")])
     parts = [source, *flags, *(path.read_text("utf-8") for path in headers)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     folder = Path(gettempdir()) / f"cuda_on_cpu-{os.getuid()}"

@@ -5,7 +5,7 @@ from typing import Any
 from cuda_on_cpu.host_device import HostDevice
 
 import gpu_lattice.tokenizer
-from gpu_lattice.kernels.cuda.backend import CudaBackend
+from gpu_lattice.backends.cuda import CudaBackend
 
 
 def _cuda_backend(model: Any, threads: int) -> CudaBackend:

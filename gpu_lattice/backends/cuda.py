@@ -1,0 +1,534 @@
+"""The CUDA backend: what kernels.cpu.backend does, by the kernels of this folder, batch by batch in two streams."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gpu_lattice.backends.cpu import CpuBackend, NoPathError, Rows, chunks_of
+from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK, CudaLauncher, typed
+from gpu_lattice.kernels.cpu.bulk.assemble import log_probs
+from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from gpu_lattice.models import Model
+    from gpu_lattice.normalizers import NormalizedBatch
+
+# Bytes of text per thread, and the longest segment (or chunk) that a thread does.
+STRETCH = 256
+LONGEST = 512
+# Constants of the .cu and .cuh files.
+LANES = 32
+GROUP = 32
+NO_ARC = -2
+TO_BYTES, TO_UNKNOWN = -1, 0
+NODE = np.dtype([("base", np.int32), ("check", np.int32), ("value", np.float64)])
+ARC_BYTES = 16
+SCRATCH_BYTES = 1 << 28
+
+# Text of a batch, but for longer documents: enough to fill a device, little enough that copies hide behind kernels.
+BATCH_BYTES = 1 << 27
+NOWHERE = 2**63 - 1
+FREE_MEMORY_USED = 0.5
+# Float32 sums are done in multiples of 2^-149, the least float32, times this: CuPy's compiler flushes smaller numbers
+# than 2^-126 to zero, which the CPU does not. A power of two changes no decision, as long as nothing overflows.
+FLOAT_SCALE = 2.0**23
+LARGEST_SCALED = 2.0**100
+# Upper bounds on device bytes, with the room to grow that buffers have: per byte of text, per byte and sample, per byte
+# and sample where runs need verdicts, per document, per document and sample, per chunk.
+TEXT_COST, PATH_COST, RUN_COST, DOC_COST, ROW_COST, CHUNK_COST = 31, 6, 6, 47, 45, 14
+
+
+class SampleTables(NamedTuple):
+    """A vocabulary at one alpha, on the device."""
+
+    nodes: Any
+    unk_weight: float
+    inverses: Any
+    unk_inverse: float
+    z_low: float
+    z_high: float
+
+
+@dataclass
+class Job:
+    """A range of documents of a batch in one stream; arrays are on the device unless they say host.
+
+    status int64 [3]: the least end of a segment without a path, listed segments, ids.
+    """
+
+    stream: Any
+    start: int
+    n_docs: int
+    low: int
+    n: int
+    values: Any
+    doc_offsets: Any
+    chunk_offsets: Any
+    chunk_ids: Any
+    n_chunks: int
+    status: Any
+    marks: Any
+    path: Any
+    cuts: Any = None
+    z: Any = None
+    exponents: Any = None
+    sums: Any = None
+    offsets: Any = None
+    first_ids: Any = None
+    run_sums: Any = None
+    runs: Any = None
+    part_doc: Any = None  # host
+    parts: Any = None
+
+    @property
+    def no_path(self) -> Any:
+        return self.status[:1]
+
+    @property
+    def n_long(self) -> Any:
+        return self.status[1:2]
+
+
+class CudaBackend:
+    """CUDA kernels over one model.
+
+    device: a device.CudaDevice. memory_limit: bytes of device memory that a call may take for its batches, besides the
+    ids that it returns; half of what is free at the first call by default. Calls from several threads take turns.
+    """
+
+    def __init__(self, model: Model, device: Any, memory_limit: int | None = None) -> None:
+        self.device: str = device.name
+        self._device = device
+        self._memory_limit = memory_limit
+        self._process = os.getpid()
+        self._host = CpuBackend(model, threads=1)
+        self._lock = Lock()
+        vocabulary = model.vocabulary
+        best = self._host.best_model
+        self._before = device.upload(self._host.before)
+        self._after = device.upload(self._host.after)
+        self._piece_at = device.upload(best.piece_at)
+        self._byte_ids = device.upload(best.byte_ids)
+        lengths = np.array([len(surface) for surface in vocabulary.surfaces], np.int32)
+        self._length_of = device.upload(lengths)
+        self._pairs = device.upload(self._host.cuts.pairs)
+        self._keys = device.upload(self._host.cuts.keys)
+        self._scores = device.upload(vocabulary.scores)
+        unk_in_lattice = vocabulary.unk_id is not None and bool(vocabulary.in_lattice[vocabulary.unk_id])
+        self._unknown = (best.unk_id, int(lengths[best.unk_id]) if unk_in_lattice else 0)
+        self._spells, self._some_bytes = bool(np.all(best.byte_ids >= 0)), bool(np.any(best.byte_ids >= 0))
+        self._by_run = best.look_up or self._some_bytes > self._spells
+        self._max_arcs = most_arcs(best.slots, best.piece_at)
+        self._warp_bytes = LANES * self._max_arcs * ARC_BYTES
+        scratch = SCRATCH_BYTES if memory_limit is None else min(SCRATCH_BYTES, memory_limit // 8)
+        self._n_warps: int = max(1, min(device.warps, scratch // self._warp_bytes))
+        number = "float" if best.best_at.dtype == np.float32 else "double"
+        self._best_scale = FLOAT_SCALE if number == "float" and best.extreme < LARGEST_SCALED else 1.0
+        self._constants = {"IS_BYTES": int(best.is_bytes), "STRETCH": STRETCH, "LONGEST": LONGEST, "NUMBER": number}
+        self.launcher = CudaLauncher(device, self._constants)
+        self._kernel = self.launcher.kernel
+        self._best_nodes = lru_cache(maxsize=1)(self._build_best_nodes)
+        self._sample_tables = lru_cache(maxsize=8)(self._build_sample_tables)
+        self._streams = [device.new_stream(), device.new_stream()]
+
+    def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """The documents that a call of `encode` or `sample` is to have: all, since each call waits for the device."""
+        return [(0, len(offsets) - 1)]
+
+    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
+        """Best segmentation of every document; is_null bool [D] marks rows without any id."""
+        try:
+            return self._run(batch, is_null, 1, self._find_best)
+        except NoPathError as error:
+            self._raise_where_it_breaks(batch, error.position)
+            raise
+
+    def sample(
+        self,
+        batch: NormalizedBatch,
+        is_null: NDArray[np.bool_],
+        alpha: float,
+        num_samples: int,
+        seed: int,
+        doc_ids: NDArray[np.uint64],
+        return_log_prob: bool,
+    ) -> Rows:
+        """num_samples perfect samples of every document; doc_ids uint64 [D], seed of 64 bits."""
+        tables = self._sample_tables(alpha)
+
+        def find(job: Job) -> None:
+            self._find_samples(job, tables, num_samples, seed, doc_ids[job.start : job.start + job.n_docs])
+            if return_log_prob:
+                self._score(job, batch, alpha, num_samples)
+
+        return self._run(batch, is_null, num_samples, find, alpha if return_log_prob else None)
+
+    def _raise_where_it_breaks(self, batch: NormalizedBatch, chunk_stop: int) -> None:
+        """A chunk is known to have no path; the CPU finds the first segment that has none."""
+        i_doc = int(np.searchsorted(batch.offsets, chunk_stop, side="left")) - 1
+        chunk_offsets, chunk_ids = chunks_of(batch)
+        one = type(batch)(batch.values, batch.offsets[i_doc : i_doc + 2], chunk_offsets, chunk_ids)
+        self._host.encode(one, np.zeros(1, np.bool_))
+
+    @property
+    def trie_tables(self) -> tuple[Any, ...]:
+        """The trie as lattice/build.cu reads it."""
+        return self._best_nodes(), self._piece_at, self._host.vocabulary.has_unknown_arcs
+
+    def mark_cuts(self, values: Any, chunk_offsets: Any, chunk_ids: Any) -> Any:
+        """u8 [n + 1]: the marks of every position of a batch (text.cuh)."""
+        n, n_chunks = len(values), len(chunk_ids)
+        marks = self._device.xp.zeros(n + 1, np.uint8)
+        cuts = self._device.xp.empty(n + 1, np.uint8)
+        self._threads("mark_chunks", n_chunks + 1, chunk_offsets, chunk_ids, n_chunks, marks)
+        self._threads("find_cuts", n + 1, values, marks, n, self._pairs, self._keys, len(self._keys), cuts)
+        return cuts
+
+    def forget(self) -> None:
+        """Give buffers back; they only ever save time."""
+        with self._lock:
+            for stream in self._streams:
+                stream.clear()
+
+    def _run(
+        self,
+        batch: NormalizedBatch,
+        is_null: NDArray[np.bool_],
+        num_samples: int,
+        find: Callable[[Job], None],
+        alpha: float | None = None,
+    ) -> Rows:
+        """find: fills cuts and path of a job. alpha: not None where log-probabilities are wanted."""
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"this tokenizer's memory on {self.device} belongs to the process that this one was forked from; start "
+                "workers by spawn and send them the tokenizer, or give them one of device='cpu'"
+            )
+        cost = self._costs(batch, num_samples)
+        with self._lock:
+            limit = self._batch_limit()
+            while True:
+                ranges = self._ranges(batch, cost, limit)
+                try:
+                    with self._device:
+                        return self._run_ranges(batch, is_null, num_samples, find, alpha, ranges)
+                except MemoryError:
+                    limit //= 2
+                # Only now do the failed call's frames no longer hold on to the buffers.
+                for stream in self._streams:
+                    stream.clear()
+
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes of device memory for a call's batches; None until the first call that sets it."""
+        return self._memory_limit
+
+    def _batch_limit(self) -> int:
+        if self._memory_limit is None:
+            self._memory_limit = int(FREE_MEMORY_USED * self._device.free_bytes())
+        return max(0, self._memory_limit // len(self._streams) - self._n_warps * self._warp_bytes)
+
+    def _costs(self, batch: NormalizedBatch, num_samples: int) -> NDArray[np.int64]:
+        """int64 [D + 1]: bytes of device memory for all documents before each."""
+        chunks = np.searchsorted(chunks_of(batch)[0], batch.offsets)
+        docs = np.arange(len(batch) + 1)
+        path = PATH_COST + RUN_COST * self._by_run
+        cost: NDArray[np.int64] = (TEXT_COST + path * num_samples) * (batch.offsets - batch.offsets[0])
+        return cost + (DOC_COST + ROW_COST * num_samples) * docs + CHUNK_COST * chunks
+
+    def _ranges(self, batch: NormalizedBatch, cost: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
+        """Consecutive ranges of documents that keep to the limit; MemoryError where one document does not."""
+        largest = int(np.diff(cost).max(initial=0))
+        if largest > limit:
+            i_doc = int(np.diff(cost).argmax())
+            raise MemoryError(
+                f"document {i_doc} has {batch.offsets[i_doc + 1] - batch.offsets[i_doc]} normalized bytes, which take "
+                f"up to {largest} bytes of memory on {self.device}; a batch may take {limit} (memory_limit is "
+                f"{self._memory_limit}): ask for fewer samples at once, raise memory_limit, split the document, or use "
+                "device='cpu'"
+            )
+        n_docs = len(batch)
+        ranges: list[tuple[int, int]] = []
+        start = 0
+        while start < n_docs or not ranges:
+            stop = int(np.searchsorted(cost, cost[start] + limit, side="right")) - 1
+            within = int(np.searchsorted(batch.offsets, batch.offsets[start] + BATCH_BYTES, side="right")) - 1
+            stop = min(stop, max(within, start + 1), n_docs)
+            ranges.append((start, stop))
+            start = stop
+        return ranges
+
+    def _run_ranges(
+        self,
+        batch: NormalizedBatch,
+        is_null: NDArray[np.bool_],
+        num_samples: int,
+        find: Callable[[Job], None],
+        alpha: float | None,
+        ranges: list[tuple[int, int]],
+    ) -> Rows:
+        """While one stream's job is waited for, the other's next is under way."""
+        jobs: list[Job] = []
+        done: list[Rows] = []
+        try:
+            for i, (start, stop) in enumerate(ranges):
+                stream = self._streams[i % len(self._streams)]
+                with stream:
+                    jobs.append(self._begin(stream, batch, is_null, num_samples, find, start, stop))
+                if i > 0:
+                    done.append(self._finish(jobs[i - 1], num_samples, alpha))
+            done.append(self._finish(jobs[-1], num_samples, alpha))
+        except BaseException:
+            # A job that nobody waits for must not find its pinned buffers overwritten by the next call.
+            for stream in self._streams:
+                stream.synchronize()
+            raise
+        if len(done) == 1:
+            return done[0]
+        xp = self._device.xp
+        totals = np.cumsum([0, *(len(rows.ids) for rows in done)])
+        offsets = [rows.offsets[:-1] + int(total) for rows, total in zip(done, totals, strict=False)]
+        return Rows(
+            xp.concatenate([rows.ids for rows in done]),
+            xp.concatenate([*offsets, xp.asarray(totals[-1:])]),
+            None if alpha is None else xp.concatenate([rows.log_prob for rows in done]),
+        )
+
+    def _begin(
+        self,
+        stream: Any,
+        batch: NormalizedBatch,
+        is_null: NDArray[np.bool_],
+        num_samples: int,
+        find: Callable[[Job], None],
+        start: int,
+        stop: int,
+    ) -> Job:
+        """Upload documents start..stop and give the stream all the work up to the rows' offsets."""
+        chunk_offsets, chunk_ids = chunks_of(batch)
+        low, high = batch.offsets[start], batch.offsets[stop]
+        first, last = np.searchsorted(chunk_offsets, [low, high])
+        n, n_docs = int(high - low), stop - start
+        job = Job(
+            stream=stream,
+            start=start,
+            n_docs=n_docs,
+            low=int(low),
+            n=n,
+            values=stream.upload("values", batch.values[low:high]),
+            doc_offsets=stream.upload("doc_offsets", batch.offsets[start : stop + 1] - low),
+            chunk_offsets=stream.upload("chunk_offsets", chunk_offsets[first : last + 1] - low),
+            chunk_ids=stream.upload("chunk_ids", chunk_ids[first:last]),
+            n_chunks=int(last - first) if batch.chunk_ids is not None else 0,
+            status=stream.upload("status", np.array([NOWHERE, 0, 0], np.int64)),
+            marks=stream.empty("marks", n + 1, np.uint8),
+            path=stream.empty("path", (num_samples, n), np.int32),
+        )
+        job.marks.fill(0)
+        job.path.fill(NO_ARC)
+        self._threads("mark_chunks", last - first + 1, job.chunk_offsets, job.chunk_ids, last - first, job.marks)
+        self._threads(
+            "place_tokens", job.n_chunks * num_samples,
+            job.chunk_offsets, job.chunk_ids, job.n_chunks, n, num_samples, job.path,
+        )  # fmt: skip
+        find(job)
+        self._measure(job, stream.upload("is_null", is_null[start:stop]), num_samples)
+        return job
+
+    def _find_best(self, job: Job) -> None:
+        stream, n, best = job.stream, job.n, self._host.best_model
+        number = best.best_at.dtype
+        nodes = self._best_nodes()
+        scores = (float(best.best_unk) * self._best_scale, float(best.lowest), float(best.reset) * self._best_scale)
+        best_to, back = stream.empty("best", n, number), stream.empty("back", n, np.int32)
+        starts = stream.empty("long_starts", n, np.uint32)
+        stretches = -(-n // STRETCH)
+        job.cuts = job.marks
+        self._threads(
+            "viterbi", stretches,
+            job.values, job.marks, n, nodes, self._piece_at, *scores, best_to, back, starts, job.n_long, job.no_path,
+        )  # fmt: skip
+        self._warps(
+            "viterbi_long",
+            job.values, job.marks, n, nodes, self._piece_at, *scores, best.longest, best_to,
+            stream.empty("subtracted", n, number), back, starts, job.n_long, self._arcs(stream), self._max_arcs,
+            job.no_path,
+        )  # fmt: skip
+        self._threads("follow", stretches, job.values, job.marks, n, self._length_of, back, job.path)
+
+    def _find_samples(
+        self, job: Job, tables: SampleTables, num_samples: int, seed: int, doc_ids: NDArray[np.uint64]
+    ) -> None:
+        stream, n = job.stream, job.n
+        job.cuts = stream.empty("cuts", n + 1, np.uint8)
+        job.z, job.exponents = stream.empty("z", n, np.float64), stream.empty("exponents", n, np.int64)
+        starts, stops = stream.empty("long_starts", n, np.uint32), stream.empty("long_stops", n, np.uint32)
+        self._threads("find_cuts", n + 1, job.values, job.marks, n, self._pairs, self._keys, len(self._keys), job.cuts)
+        stretches = -(-n // STRETCH)
+        # One buffer for both kernels of warps: they follow each other in the stream.
+        arcs = (self._arcs(stream), self._max_arcs)
+        inverses = (tables.inverses, tables.unk_inverse)
+        self._threads(
+            "forward", stretches,
+            job.values, job.cuts, n, tables.nodes, tables.unk_weight, tables.z_low, tables.z_high, job.z, starts,
+            job.n_long, job.no_path,
+        )  # fmt: skip
+        self._warps(
+            "forward_long",
+            job.values, job.cuts, n, tables.nodes, tables.unk_weight, job.z, job.exponents, starts, stops, job.n_long,
+            *arcs, job.no_path,
+        )  # fmt: skip
+        draws = (
+            job.doc_offsets, stream.upload("doc_ids", doc_ids), job.n_docs, np.uint64(seed), num_samples, job.path,
+        )  # fmt: skip
+        self._threads(
+            "trace", stretches * num_samples,
+            job.values, job.cuts, n, tables.nodes, self._piece_at, tables.unk_weight, *inverses, job.z, *draws,
+        )  # fmt: skip
+        self._warps(
+            "trace_long",
+            job.values, n, tables.nodes, self._piece_at, tables.unk_weight, *inverses, job.z, job.exponents, starts,
+            stops, job.n_long, *arcs, *draws,
+        )  # fmt: skip
+
+    def _score(self, job: Job, batch: NormalizedBatch, alpha: float, num_samples: int) -> None:
+        """The same parts, and so the same sums, as on the CPU."""
+        stream = job.stream
+        part_offsets, job.part_doc = plan_parts(
+            batch.values, batch.offsets[job.start : job.start + job.n_docs + 1], *chunks_of(batch),
+            self._host.sample_model(alpha), PART_BYTES,
+        )  # fmt: skip
+        n_parts = len(job.part_doc)
+        job.parts = (
+            stream.empty("part_scores", (n_parts, num_samples), np.float64),
+            stream.empty("part_z", n_parts, np.float64),
+            stream.empty("part_exponents", n_parts, np.int64),
+        )
+        self._threads(
+            "score_parts", n_parts * num_samples,
+            job.cuts, job.n, num_samples, job.path, job.z, job.exponents,
+            stream.upload("part_offsets", part_offsets - job.low), n_parts, self._scores,
+            float(self._host.vocabulary.unk_score), *job.parts,
+        )  # fmt: skip
+
+    def _measure(self, job: Job, is_null: Any, num_samples: int) -> None:
+        stream, xp = job.stream, self._device.xp
+        groups, rows = -(-job.n // GROUP) * num_samples, job.n_docs * num_samples
+        counts, job.sums = stream.empty("counts", groups, np.int64), stream.empty("sums", groups, np.int64)
+        lengths, job.first_ids = stream.empty("lengths", rows, np.int64), stream.empty("first_ids", rows, np.int64)
+        job.offsets = stream.empty("offsets", rows + 1, np.int64)
+        if self._by_run and groups:
+            self._judge_runs(job, num_samples, counts)
+        self._threads("count_ids", groups, *self._paths(job, num_samples), counts)
+        if groups:
+            xp.cumsum(counts, out=job.sums)
+        self._threads(
+            "measure_rows", rows,
+            *self._paths(job, num_samples), job.sums, job.doc_offsets, job.n_docs, is_null,
+            len(self._before) + len(self._after), lengths, job.first_ids,
+        )  # fmt: skip
+        job.offsets[:1] = 0
+        if rows:
+            xp.cumsum(lengths, out=job.offsets[1:])
+        job.status[2:] = job.offsets[-1:]
+
+    def _judge_runs(self, job: Job, num_samples: int, counts: Any) -> None:
+        """Say of every run of unknown arcs what it becomes; counts is free to be written to."""
+        stream, best = job.stream, self._host.best_model
+        paths = (job.values, job.cuts, job.n, num_samples, job.path, *self._unknown)
+        job.run_sums = stream.empty("run_sums", len(counts), np.int64)
+        job.runs = stream.empty("runs", num_samples * job.n, np.int32)
+        job.runs.fill(TO_BYTES if self._some_bytes else TO_UNKNOWN)
+        self._threads("count_runs", len(counts), *paths, counts)
+        self._device.xp.cumsum(counts, out=job.run_sums)
+        self._threads(
+            "judge_runs", len(counts),
+            *paths, job.run_sums, self._byte_ids, int(self._some_bytes > self._spells), int(best.look_up),
+            best.longest, self._best_nodes(), self._piece_at, job.runs,
+        )  # fmt: skip
+
+    def _paths(self, job: Job, num_samples: int) -> tuple[Any, ...]:
+        """What the kernels of emit.cu that count or place ids begin with."""
+        return (
+            job.values, job.cuts, job.n, num_samples, job.path, *self._unknown, self._byte_ids, int(self._spells),
+            job.run_sums, job.runs,
+        )  # fmt: skip
+
+    def _finish(self, job: Job, num_samples: int, alpha: float | None) -> Rows:
+        """Wait for the job, and write its ids to arrays of the caller."""
+        stream, xp = job.stream, self._device.xp
+        no_path, _, total = stream.download(job.status).tolist()
+        if no_path < NOWHERE:
+            raise NoPathError(job.low + no_path)
+        ids, offsets = xp.empty(total, np.int32), xp.empty(len(job.offsets), np.int64)
+        self._device.follow_caller(stream)
+        with stream:
+            offsets[...] = job.offsets
+            if total:
+                self._threads(
+                    "place_ids", len(job.sums),
+                    *self._paths(job, num_samples), job.sums, job.doc_offsets, job.n_docs, job.first_ids, offsets,
+                    len(self._before), ids,
+                )  # fmt: skip
+                self._threads(
+                    "place_around", len(offsets) - 1,
+                    offsets, len(offsets) - 1, self._before, len(self._before), self._after, len(self._after), ids,
+                )  # fmt: skip
+        self._device.lead_caller(stream)
+        if alpha is None:
+            return Rows(ids, offsets, None)
+        scores, z, exponents = (stream.download(array) for array in job.parts)
+        log_z = np.log(z) + exponents * np.log(2.0)
+        return Rows(ids, offsets, xp.asarray(log_probs(scores, log_z, job.part_doc, job.n_docs, alpha)))
+
+    def _arcs(self, stream: Any) -> Any:
+        return stream.empty("arcs", self._n_warps * self._warp_bytes, np.uint8)
+
+    def _threads(self, kernel: str, n: Any, *args: Any) -> None:
+        """Launch a kernel on (at least) n threads; nothing for none."""
+        if n > 0:
+            blocks = -(-int(n) // THREADS_PER_BLOCK)
+            self._kernel(kernel)((blocks,), (THREADS_PER_BLOCK,), typed(args))
+
+    def _warps(self, kernel: str, *args: Any) -> None:
+        """Launch a kernel that takes whatever work is listed on a fixed number of warps."""
+        self._kernel(kernel)((self._n_warps,), (self._device.warp_threads,), typed(args))
+
+    def _build_best_nodes(self) -> Any:
+        best = self._host.best_model
+        return self._upload_nodes(best.slots, best.piece_at, best.best_at.astype(np.float64) * self._best_scale)
+
+    def _build_sample_tables(self, alpha: float) -> SampleTables:
+        model = self._host.sample_model(alpha)
+        nodes = self._upload_nodes(model.slots, model.piece_at, model.weights[1::2])
+        inverses = self._device.upload(model.inverses)
+        return SampleTables(
+            nodes, model.unk_weight, inverses, model.unk_inverse, float(model.z_low), float(model.z_high)
+        )
+
+    def _upload_nodes(self, slots: NDArray[np.int32], piece_at: NDArray[np.int32], values: NDArray[Any]) -> Any:
+        nodes = np.empty(len(piece_at), NODE)
+        nodes["base"], nodes["check"] = slots[0::2], slots[1::2]
+        nodes["value"] = np.where(piece_at >= 0, values, np.nan)
+        return self._device.upload(nodes.view(np.uint8))
+
+
+def most_arcs(slots: NDArray[np.int32], piece_at: NDArray[np.int32]) -> int:
+    """The most arcs that one position can have: pieces on a path from the root, and one unknown arc."""
+    above = np.maximum(slots[1::2], 0).astype(np.int64)
+    arcs = (piece_at >= 0).astype(np.int64)
+    # Each round adds what is twice as far up; the root is above itself and holds nothing.
+    while above.any():
+        arcs += arcs[above]
+        above = above[above]
+    return int(arcs.max()) + 1

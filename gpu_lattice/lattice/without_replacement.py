@@ -1,0 +1,136 @@
+"""Sampling without replacement: different paths, one after another by weight, and their inclusion probabilities.
+
+Paths drawn one after another, each by weight among those not yet drawn, are paths in the order of their arrival times,
+independent and exponential with the paths' probabilities as rates: of paths with R in all, the first to arrive does so
+after a time exponential with rate R, and is each path with probability p / R. A perturbed log-probability (log p plus
+Gumbel noise) is -log of an arrival time, so this is Gumbel-top-k over paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gpu_lattice.kernels.cpu.philox import uniforms
+from gpu_lattice.kernels.fixed import fixed_log
+from gpu_lattice.lattice.arrays import LatticeArrays, documents
+from gpu_lattice.lattice.paths import Draw, path_sums
+from gpu_lattice.lattice.ragged import offsets_of, row_of
+from gpu_lattice.lattice.sums import LN_2, forward, log_of, log_partition
+from gpu_lattice.runtime.arguments import checked_integer
+from gpu_lattice.token_batch import on_host
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Rows of a document are numbered by int32.
+MOST_PATHS = 2**31 - 1
+CELL_BYTES = 24
+ROW_BYTES = 28
+POSITION_BYTES = 24
+ARC_BYTES = 8
+# The counters' position of arrival times; no text has so many bytes.
+ARRIVAL = 2**32 - 1
+
+
+class Drawn(NamedTuple):
+    """Rows doc_offsets[i] to doc_offsets[i + 1] are different paths of document i, in the order drawn.
+
+    doc_offsets int64 [B + 1]; docs int64 [R]; path int32, the marks of each row's document, from firsts int64 [R] on.
+    log_prob float64 [R]. rest float64 [R], int64 [R]: the probability that is left after each row, a number and its
+    exponent of two. has_more bool [B]: whether a document has more paths than its rows.
+    """
+
+    doc_offsets: Any
+    docs: Any
+    path: Any
+    firsts: Any
+    log_prob: Any
+    rest: tuple[Any, Any]
+    has_more: Any
+
+
+def checked_draw(k: Any, seed: Any, doc_ids: Any, n_docs: int) -> Draw:
+    """Of k paths, or of none; ValueError or TypeError for what is out of range."""
+    return Draw.checked(1, seed, doc_ids, n_docs)._replace(num_samples=checked_integer("k", k, 0, MOST_PATHS))
+
+
+def draw(
+    launcher: Any, arrays: LatticeArrays, weights: Any, what: Draw, check_fits: Callable[[int, str], None]
+) -> Drawn:
+    """num_samples paths of each document, all where there are fewer; weights float64 [A]."""
+    xp, k = launcher.xp, what.num_samples
+    check_fits(POSITION_BYTES * len(arrays.marks) + ARC_BYTES * len(arrays.arcs), f"a sample of {k} paths")
+    n_paths = _count(launcher, arrays, weights, k + 1)
+    doc_offsets = offsets_of(xp, xp.minimum(n_paths, k))
+    n_rows = int(doc_offsets[-1])
+    check_fits(ROW_BYTES * n_rows, f"a sample of {k} paths")
+    docs = row_of(xp, doc_offsets)
+    cells = offsets_of(xp, xp.diff(arrays.doc_positions)[docs])
+    n_cells = int(cells[-1])
+    check_fits(CELL_BYTES * n_cells, f"a sample of {k} paths")
+    ranges = documents(xp, arrays)
+    z = forward(launcher, arrays, ranges, weights)
+    path, siblings = xp.full(n_cells, -1, xp.int32), xp.full(n_cells, -1, xp.int32)
+    left, exponents = xp.zeros(n_cells), xp.zeros(n_cells, xp.int64)
+    parents, branches = xp.empty(n_rows, xp.int32), xp.empty(n_rows, xp.int64)
+    rest, rest_exponents = xp.empty(n_rows), xp.empty(n_rows, xp.int64)
+    launcher.run(
+        "draw_distinct", len(what.doc_ids), arrays.doc_positions, arrays.arc_offsets, arrays.lengths, weights,
+        z.mantissas, z.exponents, np.uint64(what.seed), launcher.upload(what.doc_ids), doc_offsets, cells[doc_offsets],
+        path, siblings, left, exponents, parents, branches, rest, rest_exponents,
+    )  # fmt: skip
+    logs = path_sums(launcher, arrays, path, docs, cells[:-1], log_of(xp, weights))
+    log_prob = logs - log_partition(launcher, ranges, z)[docs]
+    ends = arrays.doc_positions[docs + 1] - 1
+    whole = xp.where(z.mantissas[ends] > 0, z.mantissas[ends], 1.0)
+    left_of_one = rest / whole, rest_exponents - z.exponents[ends]
+    return Drawn(doc_offsets, docs, path, cells[:-1], log_prob, left_of_one, n_paths > k)
+
+
+def _count(launcher: Any, arrays: LatticeArrays, weights: Any, most: int) -> Any:
+    """int64 [B]: how many paths of weight > 0 each document has, or `most` where there are more."""
+    xp = launcher.xp
+    counts = xp.zeros(len(arrays.marks), xp.int64)
+    is_arc = xp.where(weights > 0, 0.0, -np.inf)
+    n_docs = len(arrays.doc_positions) - 1
+    launcher.run(
+        "count_prefixes", n_docs, arrays.doc_positions, arrays.arc_offsets, arrays.lengths, is_arc, most, counts
+    )
+    return counts[arrays.doc_positions[1:] - 1]
+
+
+def log_inclusion(drawn: Drawn, what: Draw) -> NDArray[np.float64]:
+    """float64 [R] on the host: log(1 - exp(-p * t)), t the arrival time of the first path not drawn; 0 for none.
+
+    The waiting times are drawn from counters that nothing else uses: position ARRIVAL, and for a sample the number of
+    paths drawn before.
+    """
+    out = np.zeros(len(drawn.docs))
+    i_docs, k = np.flatnonzero(on_host(drawn.has_more)), what.num_samples
+    if not len(i_docs):
+        return out
+    positions = np.full(len(i_docs), ARRIVAL)
+    u = uniforms(np.uint64(what.seed), positions, 0, k + 1, what.doc_ids[i_docs]).T
+    # A number in [0, 1) may be 0, for which half of the least other one stands.
+    waits = np.log(-fixed_log(np.maximum(u, 2.0**-54)))
+    rows = on_host(drawn.doc_offsets)[i_docs][:, None] + np.arange(k)
+    mantissas, exponents = (on_host(part)[rows] for part in drawn.rest)
+    waits[:, 1:] -= np.log(mantissas) + exponents * LN_2
+    log_t = np.logaddexp.reduce(waits, axis=1)
+    out[rows] = _log1mexp(on_host(drawn.log_prob)[rows] + log_t[:, None])
+    return out
+
+
+def _log1mexp(log_x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log(1 - exp(-x)), which is log(x) where x is small.
+
+    Example:
+        >>> _log1mexp(np.array([-1000.0, 0.0, 1000.0])).round(6).tolist()
+        [-1000.0, -0.458675, -0.0]
+    """
+    x = np.exp(np.clip(log_x, -40.0, 40.0))
+    of_small, of_great = np.log(-np.expm1(-x)), np.log1p(-np.exp(-np.maximum(x, LN_2)))
+    return np.where(log_x < -40.0, log_x, np.where(x < LN_2, of_small, of_great))

@@ -1,0 +1,116 @@
+"""What the loading of a large model takes longest over, kept on disk for the next process.
+
+A file holds one result and is named by a digest of all that the result follows from, the package's own code included,
+so it is never out of date. Whatever is wrong with a file or with the folder, the result is made as if there were none.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import mkstemp
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+
+from gpu_lattice.kernels.compiled import KERNELS, code_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+
+T = TypeVar("T", bound=NamedTuple)
+
+# Less is worked through about as fast as a file is read.
+LEAST_BYTES = 1 << 20
+MOST_BYTES = 1 << 30
+# A file that is not finished by then belongs to a process that was killed.
+SECONDS_TO_WRITE = 3600.0
+
+
+def kept(kind: type[T], inputs: Iterable[bytes | bool | NDArray[Any]], make: Callable[[], T]) -> T:
+    """make(), or what it returned to an earlier process for the same inputs.
+
+    kind: the named tuple of arrays and NumPy scalars that make() returns; inputs: all that it depends on. For less than
+    LEAST_BYTES of them no file is read or written. What make() raises is raised, and nothing kept.
+    The folder is $GPU_LATTICE_CACHE ("off" or empty: none), else gpu_lattice in $XDG_CACHE_HOME, else in ~/.cache. When
+    there is more than MOST_BYTES in it, what was not used for longest goes.
+    """
+    arrays = [np.frombuffer(one, np.uint8) if isinstance(one, bytes) else np.ascontiguousarray(one) for one in inputs]
+    folder = _folder() if sum(array.nbytes for array in arrays) >= LEAST_BYTES else None
+    if folder is None:
+        return make()
+    path = folder / f"{kind.__name__}-{_digest(arrays)}.npz"
+    result = _read(kind, path)
+    if result is None:
+        result = make()
+        # Where nothing can be written, the next process makes it again.
+        with suppress(OSError):
+            _write(result, path)
+            _make_room(folder)
+    return result
+
+
+def _folder() -> Path | None:
+    chosen = os.environ.get("GPU_LATTICE_CACHE")
+    if chosen is not None:
+        return None if chosen in ("", "off") else Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gpu_lattice")
+    except RuntimeError:  # this user has no home
+        return None
+
+
+def _digest(arrays: list[NDArray[Any]]) -> str:
+    digest = blake2b(_code_digest(), digest_size=20)
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.size} ".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+@cache
+def _code_digest() -> bytes:
+    """A digest of the package, another version of which may make something else of the same inputs."""
+    return code_digest(Path(__file__).parents[1], KERNELS)
+
+
+def _read(kind: type[T], path: Path) -> T | None:
+    """What a file holds; None where there is none, or one with a wrong byte: each array comes with its checksum."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            result: T = cast(Any, kind)(**{name: arrays[name][()] for name in arrays.files})
+    except Exception:  # there is no end to what zipfile and NumPy raise for a damaged file
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    return result
+
+
+def _write(result: NamedTuple, path: Path) -> None:
+    """Write a file that is there as a whole or not at all, whoever else writes the same at the same time."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, part = mkstemp(suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, **result._asdict())
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+def _make_room(folder: Path) -> None:
+    """Remove what was not used for longest above MOST_BYTES, and what a killed process left."""
+    room = MOST_BYTES
+    for path in sorted(folder.glob("*.npz"), key=os.path.getmtime, reverse=True):
+        room -= path.stat().st_size
+        if room < 0:
+            path.unlink(missing_ok=True)
+    for path in folder.glob("*.part"):
+        if path.stat().st_mtime < time.time() - SECONDS_TO_WRITE:
+            path.unlink(missing_ok=True)

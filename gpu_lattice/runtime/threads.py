@@ -1,0 +1,143 @@
+"""Work shared among threads by bytes, for compiled functions that release the GIL."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import pairwise
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from gpu_lattice.runtime.interrupts import is_interrupt
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+# The calls for a range take as long as some 10 KB of text.
+RANGE_BYTES = 1 << 20
+# Where there are fewer such ranges than threads, they are smaller, but not than that.
+LEAST_BYTES = 1 << 14
+# What the caller's thread gets through while another one wakes up.
+HEAD_START = 1 << 13
+
+
+def default_threads() -> int:
+    """The number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def byte_ranges(offsets: NDArray[np.int64], threads: int = 1) -> list[tuple[int, int]]:
+    """Consecutive ranges of items, of about as many bytes each; an item is never divided.
+
+    offsets: int64 [n + 1]. threads: each of so many is to have some, even if that makes the ranges small; the first
+    has HEAD_START bytes more.
+    Returns (start, stop) pairs that cover 0..n.
+
+    Example:
+        >>> byte_ranges(np.array([0, 5, 60_000, 70_000, 80_000]), threads=2)
+        [(0, 2), (2, 4)]
+    """
+    n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
+    n_ranges = max(1, size // RANGE_BYTES, min(size // LEAST_BYTES, threads))
+    if n_ranges == 1:
+        return [(0, n)] if n else []
+    each = (size - HEAD_START) // n_ranges
+    bounds = [int(offsets[0]) + HEAD_START + i * each for i in range(1, n_ranges)]
+    starts = np.searchsorted(offsets, bounds).tolist()
+    return [(start, stop) for start, stop in pairwise([0, *starts, n]) if start < stop]
+
+
+def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], threads: int) -> list[T]:
+    """work(start, stop) for every range, in order, on up to `threads` threads, of which the caller's is one.
+
+    `work` may call map_ranges itself: whoever waits has found nothing left to do. Of several errors the first range's
+    is raised; ranges after one that fails may be left out. An interrupt is raised as KeyboardInterrupt.
+    """
+    if threads <= 1 or len(ranges) <= 1:
+        return [_called(work, start, stop) for start, stop in ranges]
+    todo = deque(enumerate(ranges))
+    done: dict[int, T] = {}
+    errors: dict[int, BaseException] = {}
+    ended: SimpleQueue[None] = SimpleQueue()
+
+    def take() -> None:
+        while todo:
+            try:
+                i, bounds = todo.popleft()
+            except IndexError:
+                return
+            try:
+                if not errors:
+                    done[i] = _called(work, *bounds)
+            except BaseException as error:
+                errors[i] = error
+            ended.put(None)
+
+    try:
+        _helpers(os.getpid()).call(take, min(threads, len(ranges)) - 1)
+        take()
+        for _ in ranges:
+            ended.get()
+    finally:
+        todo.clear()
+    if errors:
+        raise errors[min(errors)]
+    return [done[i] for i in range(len(ranges))]
+
+
+def _called(work: Callable[[int, int], T], start: int, stop: int) -> T:
+    try:
+        return work(start, stop)
+    except SystemError as error:
+        if is_interrupt(error):
+            raise KeyboardInterrupt from error
+        raise
+
+
+class _Helpers:
+    """Threads that call what they are given; there are as many as any call has asked for.
+
+    An executor's conditions are not safe here: one that an interrupt hits as it is taken stays taken, and the next call
+    waits for ever. A SimpleQueue cannot be left in such a state.
+    """
+
+    def __init__(self) -> None:
+        self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+        # A thread that comes back from compiled code when the interpreter is gone would end the process.
+        atexit.register(self._stop)
+
+    def call(self, function: Callable[[], None], times: int) -> None:
+        """Have `function` called so many times, each by whichever thread is free; returns at once."""
+        while len(self._threads) < times:
+            thread = Thread(target=self._serve, name=f"gpu-lattice-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        for _ in range(times):
+            self._todo.put(function)
+
+    def _serve(self) -> None:
+        while (function := self._todo.get()) is not None:
+            function()
+            del function  # and with it the texts of a batch
+
+    def _stop(self) -> None:
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            if thread.is_alive():  # it was not, if an interrupt came as it was to start
+                thread.join()
+
+
+@lru_cache(maxsize=1)
+def _helpers(pid: int) -> _Helpers:
+    """Those of this process: a forked child has none of its parent's threads."""
+    return _Helpers()

@@ -1,0 +1,320 @@
+"""The lattice of one text for the eye: a table for a terminal, a picture, a page."""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpu_lattice.kernels.cpu.lattice.build import UNKNOWN
+from gpu_lattice.runtime.arguments import checked_integer
+from gpu_lattice.show.lattice_figure import lattice_figure
+from gpu_lattice.show.picture import (
+    checked_path,
+    columns_of,
+    html_table,
+    page,
+    percent,
+    power_of_ten,
+    render,
+    visible,
+    write_whole,
+)
+from gpu_lattice.token_batch import on_host
+
+if TYPE_CHECKING:
+    from gpu_lattice.lattice import Lattice
+    from gpu_lattice.tokenizer import Tokenizer
+    from gpu_lattice.vocabulary import Vocabulary
+
+LONGEST_PICTURE = 200
+ARCS_LISTED = 60
+LN_10 = math.log(10)
+BAR_COLUMNS = 20
+ASCII = "".join(map(chr, range(32, 127)))
+EIGHTHS = " ▏▎▍▌▋▊▉"
+BOLD, DIM, ODD, EVEN, BEST = "1", "2", "36", "34", "33"
+
+
+@dataclass(frozen=True)
+class Arc:
+    """An arc from byte start to byte end of the normalized text; id is -2 for an unknown symbol without an id."""
+
+    start: int
+    end: int
+    id: int
+    posterior: float
+    is_unknown: bool
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmentation: its ids, the arcs that it takes (numbers in Portrait.arcs), log of its probability."""
+
+    ids: tuple[int, ...]
+    arcs: tuple[int, ...]
+    log_prob: float
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """What there is to show of the lattice of one text.
+
+    text                 the normalized bytes
+    names                the pieces by id, as the model's tool prints them
+    arcs                 all arcs by start, shortest first
+    segmentations        the best ones, each list of ids once
+    alpha, log_partition, entropy   nats
+    log_num_paths, num_paths        how many segmentations there are; None where that number is too long to print
+    """
+
+    text: bytes
+    names: Sequence[str]
+    arcs: list[Arc]
+    segmentations: list[Segmentation]
+    alpha: float
+    log_partition: float
+    entropy: float
+    log_num_paths: float
+    num_paths: int | None
+
+    @property
+    def best_arcs(self) -> frozenset[int]:
+        """The numbers of the best segmentation's arcs."""
+        return frozenset(self.segmentations[0].arcs)
+
+    @property
+    def sizes(self) -> str:
+        """How much there is, in words."""
+        return f"{_plural(len(self.text), 'byte')}, {_plural(len(self.arcs), 'arc')}, {self.count}"
+
+    @property
+    def measures(self) -> str:
+        """What alpha makes of it, in words."""
+        per_byte = self.entropy / max(1, len(self.text))
+        log_z, entropy = f"log Z {self.log_partition:.4f}", f"entropy {self.entropy:.4f} nats ({per_byte:.4f} per byte)"
+        return f"alpha {self.alpha:g}: {log_z}, {entropy}"
+
+    @property
+    def count(self) -> str:
+        """The number of segmentations, in words."""
+        if self.num_paths is None:
+            return f"{power_of_ten(self.log_num_paths)} segmentations"
+        return _plural(self.num_paths, "segmentation")
+
+    @property
+    def listed(self) -> tuple[str, str]:
+        """How much of the distribution the listed segmentations are, and how many of all: two phrases."""
+        covered = float(np.logaddexp.reduce([one.log_prob for one in self.segmentations]))
+        return percent(covered), f"in {len(self.segmentations)} of {self.count}"
+
+    def pieces(self, one: Segmentation) -> list[str]:
+        """The pieces of a segmentation in visible characters."""
+        return [visible(self.names[i].encode()) for i in one.ids]
+
+    def label(self, arc: Arc, missing: frozenset[str] = frozenset()) -> str:
+        """The text of an arc in visible characters."""
+        return visible(self.text[arc.start : arc.end], missing)
+
+
+def portrait(tokenizer: Tokenizer, text: Any, *, alpha: float = 0.1, top: int = 5) -> Portrait:
+    """The lattice of one text (str or bytes), and its `top` best segmentations with exact probabilities.
+
+    Among the `top` best paths, those that read as the same ids are one segmentation; its probability is that of the
+    ids. Raises ValueError for a text that the model cannot spell.
+
+    Example:
+        >>> tok = Tokenizer.from_pieces({"a": -1.0, "b": -1.0, "ab": -1.5})
+        >>> seen = portrait(tok, "ab", alpha=0)
+        >>> [(one.ids, round(one.log_prob, 4)) for one in seen.segmentations]
+        [((2,), -0.6931), ((0, 1), -0.6931)]
+    """
+    top = checked_integer("top", top, 1, 10_000)
+    normalized = tokenizer.normalize(text).tolist()
+    if len(normalized) != 1 or normalized[0] is None:
+        raise ValueError(f"{len(normalized)} texts or null: one text is shown at a time; give a str or bytes")
+    lattice = tokenizer.lattice(text)
+    arcs = _arcs(lattice, alpha)
+    follow = _Follower(normalized[0], arcs, tokenizer._model.vocabulary)
+    rows = list(dict.fromkeys(map(tuple, lattice.nbest(top).tolist()[0])))
+    log_probs = on_host(lattice.log_prob([list(ids) for ids in rows], alpha=alpha)).tolist()
+    before, after = len(tokenizer._model.prefix_ids), len(tokenizer._model.suffix_ids)
+    segmentations = [
+        Segmentation(ids, follow(ids[before : len(ids) - after]), log_prob)
+        for ids, log_prob in zip(rows, log_probs, strict=True)
+    ]
+    log_num_paths = float(on_host(lattice.num_paths(log=True))[0])
+    return Portrait(
+        text=normalized[0],
+        names=tokenizer._model.vocabulary.names,
+        arcs=arcs,
+        segmentations=segmentations,
+        alpha=alpha,
+        log_partition=float(on_host(lattice.log_partition(alpha))[0]),
+        entropy=float(on_host(lattice.entropy(alpha))[0]),
+        log_num_paths=log_num_paths,
+        num_paths=lattice.num_paths()[0] if log_num_paths < 15 * LN_10 else None,
+    )
+
+
+def _arcs(lattice: Lattice, alpha: float) -> list[Arc]:
+    ragged = lattice.to_ragged()
+    counts = np.diff(on_host(ragged.row_splits[1]))
+    ends, lengths = np.repeat(np.arange(len(counts)), counts), on_host(ragged.length).astype(np.int64)
+    posteriors = on_host(lattice.marginals(alpha))[on_host(lattice.length) > 0]
+    columns = ends - lengths, ends, on_host(ragged.piece_id), posteriors, on_host(lattice._arrays.arcs) == UNKNOWN
+    order = np.lexsort((ends, ends - lengths))
+    return [Arc(*row) for row in zip(*(column[order].tolist() for column in columns), strict=True)]
+
+
+State = tuple[int, int]
+
+
+class _Follower:
+    """Finds the arcs of the path that reads as given ids."""
+
+    def __init__(self, text: bytes, arcs: list[Arc], vocabulary: Vocabulary) -> None:
+        self._text, self._arcs, self._vocabulary = text, arcs, vocabulary
+        self._known: dict[int, list[int]] = {}
+        self._unknown: dict[int, int] = {}
+        for i_arc, arc in enumerate(arcs):
+            if arc.is_unknown:
+                self._unknown[arc.start] = i_arc
+            else:
+                self._known.setdefault(arc.start, []).append(i_arc)
+
+    def __call__(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Depth first; a state is how many bytes and how many ids are read."""
+        goal = len(self._text), len(ids)
+        came: dict[State, tuple[State, tuple[int, ...]]] = {}
+        to_do = [(0, 0)]
+        while to_do and goal not in came:
+            state = to_do.pop()
+            for after, arcs in self._steps(state, ids):
+                if after not in came:
+                    came[after] = state, arcs
+                    to_do.append(after)
+        path: list[int] = []
+        while goal != (0, 0):
+            goal, arcs = came[goal]
+            path += reversed(arcs)
+        return tuple(reversed(path))
+
+    def _steps(self, state: State, ids: tuple[int, ...]) -> Iterator[tuple[State, tuple[int, ...]]]:
+        start, i = state
+        if i == len(ids):
+            return
+        for i_arc in self._known.get(start, []):
+            if self._arcs[i_arc].id == ids[i]:
+                yield (self._arcs[i_arc].end, i + 1), (i_arc,)
+        # A run of unknown arcs reads as one id, or as the ids of its bytes.
+        run: tuple[int, ...] = ()
+        surface, end, n_bytes = self._vocabulary.surfaces[ids[i]], start, 0
+        while end in self._unknown:
+            run += (self._unknown[end],)
+            end = self._arcs[run[-1]].end
+            while n_bytes < end - start and ids[i + n_bytes : i + n_bytes + 1] == self._id_of_byte(start + n_bytes):
+                n_bytes += 1
+            if n_bytes == end - start:
+                yield (end, i + n_bytes), run
+            if ids[i] == self._vocabulary.unk_id or surface == self._text[start:end]:
+                yield (end, i + 1), run
+
+    def _id_of_byte(self, at: int) -> tuple[int, ...]:
+        byte_ids = self._vocabulary.byte_ids
+        return () if byte_ids is None else (int(byte_ids[self._text[at]]),)
+
+
+def table(seen: Portrait, colour: bool = False) -> str:
+    """The sizes, the best segmentations with their probabilities, and the first arcs with their posteriors."""
+    paint = _ansi if colour else _plain
+    lines = [paint(seen.sizes, BOLD), seen.measures, "", f"{'probability':>12}  segmentation"]
+    for rank, one in enumerate(seen.segmentations):
+        words = " ".join(paint(piece, EVEN if i % 2 else ODD) for i, piece in enumerate(seen.pieces(one)))
+        lines.append(f"{paint(f'{percent(one.log_prob):>12}', BOLD if rank else BEST)}  {words}")
+    share, of = seen.listed
+    lines += [paint(f"{share:>12}  {of}", DIM), "", f"{'posterior':>12}  {'':{BAR_COLUMNS}}  {'bytes':>9}  arc"]
+    best, listed = seen.best_arcs, seen.arcs[:ARCS_LISTED]
+    wide = max((columns_of(seen.label(arc)) for arc in listed), default=0)
+    for i_arc, arc in enumerate(listed):
+        is_best = i_arc in best
+        label, bar = seen.label(arc), _bar(arc.posterior)
+        start = f"{_share(arc.posterior):>12}  {paint(bar, BEST if is_best else EVEN)}"
+        place = f"{'':{BAR_COLUMNS - len(bar)}}  {f'{arc.start}-{arc.end}':>9}  {label}"
+        notes = [paint("best", BEST)] * is_best + [paint("unknown", DIM)] * arc.is_unknown
+        lines.append(f"{start}{place}{'':{wide - columns_of(label)}}  {' '.join(notes)}")
+    if len(seen.arcs) > len(listed):
+        lines.append(paint(f"{'':14}{len(seen.arcs) - len(listed)} more arcs", DIM))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def draw(
+    tokenizer: Tokenizer, text: Any, path: str | os.PathLike[str], *, alpha: float = 0.1, top: int = 5
+) -> Portrait:
+    """Write a picture of the lattice of a text of up to 200 bytes: .svg, .png, or .html with the tables.
+
+    Arcs are as wide as their posterior, the number below their text; the best segmentation stands out, and the `top`
+    best are rows under the text. Needs matplotlib. Raises ValueError for a longer text and for another suffix.
+    """
+    target = checked_path(path)
+    size = tokenizer.normalize(text).num_bytes
+    if size > LONGEST_PICTURE:
+        raise ValueError(
+            f"the text has {size} normalized bytes, and a picture has room for {LONGEST_PICTURE}; give a part of it, "
+            "or name no picture to get the table"
+        )
+    seen = portrait(tokenizer, text, alpha=alpha, top=top)
+    suffix = target.suffix.lower()
+    write_whole(target, _page(seen) if suffix == ".html" else _render(seen, suffix))
+    return seen
+
+
+def _render(seen: Portrait, suffix: str) -> bytes:
+    # Escapes and hexadecimal digits are ASCII.
+    return render(suffix, visible(seen.text) + ASCII, lambda fonts: lattice_figure(seen, fonts))
+
+
+def _page(seen: Portrait) -> bytes:
+    segmentations = [
+        [
+            percent(one.log_prob),
+            "".join(f'<span class="piece">{html.escape(piece)}</span>' for piece in seen.pieces(one)),
+        ]
+        for one in seen.segmentations
+    ]
+    arcs = [
+        [f"{arc.start}", f"{arc.end}", f"{arc.id}", _share(arc.posterior), html.escape(seen.label(arc))]
+        for arc in seen.arcs
+    ]
+    tables = [
+        html_table(["probability", "segmentation"], segmentations, ["best"]),
+        html_table(["from byte", "to byte", "id", "posterior", "arc"], arcs),
+    ]
+    summary = f"{seen.sizes}; {seen.measures}; {' '.join(seen.listed)}"
+    return page(visible(seen.text), summary, _render(seen, ".svg"), tables)
+
+
+def _plain(text: str, code: str) -> str:
+    return text
+
+
+def _ansi(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if text else text
+
+
+def _bar(share: float) -> str:
+    eighths = round(min(1.0, share) * BAR_COLUMNS * 8)
+    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _share(probability: float) -> str:
+    return percent(math.log(probability)) if probability > 0 else "0"

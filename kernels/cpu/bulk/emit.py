@@ -1,0 +1,101 @@
+"""Arcs to ids: a piece is its id, a run of unknown arcs is looked up, spelled in byte pieces, or one unknown id.
+
+unk_id is -1 for none, byte_ids int32 [256] is -1 where missing, look_up says whether a run may be a piece.
+Writes at most one id per byte of text. Where unknown text is always spelled in byte pieces, whatever is next to it, the
+stages before write those in place of unknown arcs (`spells`), and nothing is left to do here.
+"""
+
+import numpy as np
+
+from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.bulk.arcs import UNKNOWN, find_piece
+from gpu_lattice.kernels.cpu.utf8 import symbol_length_from
+
+# The arc of a chunk that is one token as it stands.
+TOKEN_ARC = -2
+
+
+@compiled
+def emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_ids, i_chunk, slots, piece_at, lengths,
+               is_bytes, unk_id, byte_ids, look_up, ids, first, n_ids, ends):  # fmt: skip
+    """Make ids of the arcs ids[first:n_ids] of a group of segments, the first of which lies in i_chunk; the end of ids.
+
+    odd int64 [n_odd]: the segments, in order, in which arcs may be other than known pieces. ends[i]: where the arcs of
+    segment i end; made where its ids end. A run of unknown arcs ends with its chunk, and counts to the last segment in
+    which it is. lengths int32 [V]: bytes of every piece.
+    """
+    if n_odd == 0:
+        return n_ids
+    arcs = ids[first:n_ids].copy()
+    n_ids = first
+    i = k = np.int64(0)
+    run = np.int64(-1)
+    for i_odd in range(n_odd + 1):
+        following = odd[i_odd] if i_odd < n_odd else n_segments
+        p = segments[i]
+        if run >= 0 and (i < following or p >= chunk_offsets[i_chunk + 1]):
+            n_ids = _emit_run(values, run, p, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids)
+            ends[i - 1], run = n_ids, -1
+        if i < following:
+            shift = n_ids - k - first
+            n_known = ends[following - 1] - first - k
+            ids[n_ids : n_ids + n_known] = arcs[k : k + n_known]
+            ends[i:following] += shift
+            n_ids += n_known
+            k += n_known
+            i = following
+            p = segments[i]
+        if i == n_segments:
+            break
+        while p >= chunk_offsets[i_chunk + 1]:
+            i_chunk += 1
+        while k < ends[i] - first:
+            arc = arcs[k]
+            k += 1
+            if arc == TOKEN_ARC:
+                arc = chunk_ids[i_chunk]
+            elif arc == UNKNOWN or arc == unk_id:
+                run = p if run < 0 else run
+                p += symbol_length_from(values, p, is_bytes) if arc == UNKNOWN else lengths[arc]
+                continue
+            else:
+                if run >= 0:
+                    n_ids = _emit_run(values, run, p, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids)
+                    run = -1
+                p += lengths[arc]
+            ids[n_ids] = arc
+            n_ids += 1
+        ends[i] = n_ids
+        i += 1
+    return n_ids
+
+
+@compiled
+def _emit_run(values, start, stop, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids):
+    """Append what the unknown text start..stop becomes."""
+    if look_up:
+        piece = find_piece(values, start, stop, slots, piece_at)
+        if piece >= 0:
+            ids[n_ids] = piece
+            return n_ids + 1
+    for p in range(start, stop):
+        if byte_ids[values[p]] < 0:
+            ids[n_ids] = unk_id
+            return n_ids + 1
+    for p in range(start, stop):
+        ids[n_ids + p - start] = byte_ids[values[p]]
+    return n_ids + stop - start
+
+
+@compiled
+def count_ids(part_ends, ends, first, low, high, run_starts, run_lengths):
+    """Write where the ids of each of the parts low..high begin, and how many they are; the first begin at `first`.
+
+    part_ends: as `find_ends` (segments.py) writes it. ends[i]: where the ids of segment i end.
+    """
+    before = np.int64(0)
+    for i_part in range(low, high):
+        i = part_ends[i_part - low]
+        end = ends[i - 1] if i > before else first
+        run_starts[i_part], run_lengths[i_part] = first, end - first
+        first, before = end, i

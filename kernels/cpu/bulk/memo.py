@@ -1,0 +1,265 @@
+"""A bounded memory of what was worked out for a segment: its paths, or its scores and lists of arcs, or its best path.
+
+Words repeat, so most segments of a text are found here, and the segments of a word that has several (segments.py). A
+memo belongs to one thread and to one alpha (or to `encode`). What it holds is a pure function of the segment's bytes,
+so finding, forgetting or bypassing an entry never changes a result. Long segments go to a transient region, which is
+emptied before each group of parts; a full memo is emptied before the next group.
+
+A record is one stretch of the arena, so that reading it stays within a few cache lines: the words of the text after the
+second, then a word with the text's length, its first two words, and from `base` on what the stage writes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.machine import GOLDEN, load_word, prefetch
+
+LASTING_BYTES = 64
+LONGEST_BYTES = 4096
+
+# At most 24 MB for each thread, as far as it is used; 30,000 segments of a large BytePiece model fit.
+SLOTS = 1 << 16
+LASTING_WORDS = 5 << 19
+TRANSIENT_WORDS = 1 << 18
+# After these, room for one short record that nobody keeps.
+SPARE = LASTING_WORDS + TRANSIENT_WORDS
+SPARE_WORDS = 1 << 10
+
+# Entries of the table of short texts, with one more for what is none.
+NEAR = 1 << 13
+NEAR_SHIFT = np.uint64(65 - NEAR.bit_length())
+NEAR_BYTES = 8
+
+# Segments between the one whose slot, or whose record, is fetched and the one that is looked up.
+SLOTS_AHEAD, RECORDS_AHEAD = np.uint64(20), np.uint64(10)
+
+# Words of a cache line.
+LINE = 8
+
+# Words of a record before what its stage writes: a number, and a count or one of these.
+HEAD = 2
+# SINGLE + id: the segment has one path, of one arc. DIVIDED + count: a text of so many segments (segments.py).
+# NODED + what nodes.py says.
+SINGLE = 1 << 32
+DIVIDED = 1 << 33
+NODED = 1 << 34
+
+# A place is where a record begins; LISTED + that, if its second word is 0; NODES + that, if it is NODED; or
+# DIRECT + id: of a single one nothing else is asked.
+LISTED = 1 << 29
+NODES = 1 << 30
+DIRECT = 1 << 31
+NOWHERE = -1
+
+# Indices into Memo.used.
+ENTRIES, TOP, LONG_TOP, FULL = range(4)
+
+
+class Memo(NamedTuple):
+    """Tables of one memo; `new_memo` makes one.
+
+    slots  int64 [SLOTS], an entry is the hash's high 32 bits and the record's base; 0 is empty
+    near   int64 [2 (NEAR + 1)], a text of up to NEAR_BYTES, then its length << 32 | place; a text that was found is put
+           there in place of another of its hash, so that frequent ones are found without their records
+    arena, sums, cells, halves   the same memory as int64, float64, int32 and uint16
+    narrow   the same as uint16, or int32 for a vocabulary that needs it
+    used   int64 [4], how much of each region is in use
+    """
+
+    slots: np.ndarray
+    near: np.ndarray
+    arena: np.ndarray
+    sums: np.ndarray
+    cells: np.ndarray
+    halves: np.ndarray
+    narrow: np.ndarray
+    used: np.ndarray
+
+
+def new_memo(n_ids: int = 0) -> Memo:
+    """An empty memo. n_ids: the size of the vocabulary whose paths tables are to hold."""
+    arena = _at_a_line(SPARE + SPARE_WORDS)
+    memo = Memo(
+        slots=np.empty(SLOTS, np.int64),
+        near=np.empty(2 * (NEAR + 1), np.int64),
+        arena=arena,
+        sums=arena.view(np.float64),
+        cells=arena.view(np.int32),
+        halves=arena.view(np.uint16),
+        narrow=arena.view(np.uint16 if n_ids <= 1 << 16 else np.int32),
+        used=np.empty(4, np.int64),
+    )
+    forget(memo)
+    return memo
+
+
+def _at_a_line(n: int) -> np.ndarray:
+    """An empty int64 array that begins with a cache line."""
+    array = np.empty(n + LINE, np.int64)
+    first = -(array.ctypes.data >> 3) % LINE
+    return array[first : first + n]
+
+
+def forget(memo: Memo) -> None:
+    """Have the memo emptied before the next group, as for another alpha."""
+    memo.used[FULL] = 1
+
+
+@compiled
+def begin_group(slots, near, used):
+    """Empty the transient region, and the lasting one when it is full. Bases handed out before are void."""
+    used[LONG_TOP] = LASTING_WORDS
+    if used[FULL]:
+        slots[:] = 0
+        near[:] = 0
+        used[ENTRIES], used[TOP], used[FULL] = 0, 0, 0
+
+
+@compiled
+def find_near(values, segments, near, places, listed, first, n_listed):
+    """Write the places of the segments listed[first:n_listed] that are in `near`; only the others, whose place is
+    NOWHERE, remain listed. Returns where they end.
+    """
+    # Unsigned indices spare the check for negative ones.
+    n = np.uint64(first)
+    for k in range(np.uint64(first), np.uint64(n_listed)):
+        i = np.uint64(listed[k])
+        start, stop = segments[i], segments[i + np.uint64(1)]
+        word = load_word(values, start, stop)
+        slot = near_slot(word)
+        entry = near[slot + np.uint64(1)]
+        found = (near[slot] == np.int64(word)) & (entry >> 32 == stop - start)
+        places[i] = entry & 0xFFFFFFFF if found else NOWHERE
+        listed[n] = i
+        n += np.uint64(not found)
+    return np.int64(n)
+
+
+@compiled
+def near_slot(word):
+    """Where in `near` a text of up to NEAR_BYTES is, if it is there."""
+    return np.uint64(2) * (word * GOLDEN >> NEAR_SHIFT)
+
+
+@compiled
+def hash_listed(values, segments, listed, n_listed, hashes, words):
+    """A hash of the text of every segment i that is listed, to hashes[i] int64, and its first two words to words[2 i].
+
+    Eight bytes at a time go into a multiplication and a fold. Lengths cannot be foreseen, so nothing branches on those
+    up to 16 bytes.
+    """
+    for k in range(n_listed):
+        i = listed[k]
+        start, stop = segments[i], segments[i + 1]
+        first, second = load_word(values, start, stop), load_word(values, start + 8, stop)
+        hashed = fold(fold(np.uint64(stop - start), first), second)
+        for p in range(start + 16, min(stop, start + LASTING_BYTES), 8):
+            hashed = fold(hashed, load_word(values, p, stop))
+        words[2 * i], words[2 * i + 1] = np.int64(first), np.int64(second)
+        hashes[i] = np.int64(hashed)
+
+
+@compiled
+def fold(hashed, word):
+    hashed = (hashed ^ word) * GOLDEN
+    return hashed ^ hashed >> np.uint64(29)
+
+
+@compiled
+def look_up(values, segments, listed, first, n_listed, n_missing, hashes, words, slots, near, arena, places):
+    """Write the places of segments listed[first], ..., listed[n_listed - 1], NOWHERE for those without a record, which
+    are listed from n_missing on, at most `first`; returns where they end.
+
+    Hashes come first for all segments, so that a processor can fetch the next slots and records while it compares.
+    """
+    for k in range(np.uint64(first), np.uint64(n_listed)):
+        if k + SLOTS_AHEAD < np.uint64(n_listed):
+            prefetch(slots, hashes[listed[k + SLOTS_AHEAD]] & (SLOTS - 1))
+            prefetch(arena, (slots[hashes[listed[k + RECORDS_AHEAD]] & (SLOTS - 1)] & 0xFFFFFFFF) - 2)
+        i = np.uint64(listed[k])
+        hashed = hashes[i]
+        slot = np.uint64(hashed & (SLOTS - 1))
+        found = False
+        base = np.int64(0)
+        while slots[slot] != 0 and not found:
+            if (slots[slot] ^ hashed) >> 32 == 0:
+                start, stop = segments[i], segments[i + np.uint64(1)]
+                base = slots[slot] & 0xFFFFFFFF
+                found = (
+                    (arena[base - 3] == stop - start)
+                    & (arena[base - 2] == words[np.uint64(2) * i])
+                    & (arena[base - 1] == words[np.uint64(2) * i + np.uint64(1)])
+                )
+                at = base - 4
+                for p in range(start + 16, stop if found else start, 8):
+                    found &= arena[at] == np.int64(load_word(values, p, stop))
+                    at -= 1
+            slot = slot + np.uint64(1) & np.uint64(SLOTS - 1)
+        places[i] = place_of(base, arena[base + 1]) if found else NOWHERE
+        listed[n_missing] = i
+        n_missing += not found
+        length = segments[i + np.uint64(1)] - segments[i]
+        at = near_slot(np.uint64(words[np.uint64(2) * i])) if found & (length <= NEAR_BYTES) else np.uint64(2 * NEAR)
+        near[at], near[at + np.uint64(1)] = words[np.uint64(2) * i], length << 32 | places[i]
+    return n_missing
+
+
+@compiled
+def look_up_all(values, segments, listed, n_listed, hashes, words, slots, near, arena, places):
+    """Write the places of the segments listed, NOWHERE for those without a record; only these remain listed. Returns
+    how many they are.
+    """
+    hash_listed(values, segments, listed, n_listed, hashes, words)
+    return look_up(values, segments, listed, 0, n_listed, np.int64(0), hashes, words, slots, near, arena, places)
+
+
+@compiled
+def place_of(base, count):
+    """The place of a record with this second word."""
+    of_record = base + (LISTED if count == 0 else np.int64(0)) + (NODES if count >= NODED else np.int64(0))
+    return of_record if count >> 32 != 1 else DIRECT + (count & 0xFFFFFFFF)
+
+
+@compiled(forceinline=True)
+def place(length, most, used):
+    """Where a record of at most `most` words for a text of `length` bytes may be written.
+
+    Returns (base, whether it lasts); base is -1 where there is no room, or the text is too long.
+    """
+    n_before = words_before(length)
+    most += n_before + LINE
+    lasts = length <= LASTING_BYTES
+    if lasts and (used[TOP] + most > LASTING_WORDS or 2 * used[ENTRIES] >= SLOTS):
+        used[FULL] = 1
+    lasts = lasts and not used[FULL]
+    at = used[TOP] if lasts else used[LONG_TOP]
+    # What a look-up reads, up to the second word, is within one line.
+    at += -at % LINE if at % LINE + n_before + HEAD > LINE else 0
+    fits = length <= LONGEST_BYTES and (lasts or at + most <= SPARE)
+    return at + n_before if fits else np.int64(-1), lasts
+
+
+@compiled
+def words_before(length):
+    """The words of a record before its base."""
+    return 3 + max(0, (length - 9) >> 3)
+
+
+@compiled(forceinline=True)
+def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
+    """Keep the record that was written to base..top, under its text if it lasts."""
+    arena[base - 3] = stop - start
+    arena[base - 2] = np.int64(load_word(values, start, stop))
+    arena[base - 1] = np.int64(load_word(values, start + 8, stop))
+    at = base - 4
+    for p in range(start + 16, stop if lasts else start, 8):
+        arena[at] = np.int64(load_word(values, p, stop))
+        at -= 1
+    slot = hashed & (SLOTS - 1)
+    while lasts and slots[slot] != 0:
+        slot = (slot + 1) & (SLOTS - 1)
+    slots[slot] = hashed >> 32 << 32 | base if lasts else slots[slot]
+    used[ENTRIES] += lasts
+    used[TOP if lasts else LONG_TOP] = top

@@ -1,0 +1,66 @@
+"""UTF-8, and symbols: what a position of a text is a boundary of, characters or bytes."""
+
+import numpy as np
+
+from gpu_lattice.kernels.compiled import compiled
+
+
+@compiled(inline="always")
+def code_point(values, p):
+    """The code point that starts at p in valid UTF-8, and its length in bytes."""
+    b = np.int64(values[p])
+    if b < 0x80:
+        return b, 1
+    if b < 0xE0:
+        return (b & 0x1F) << 6 | (np.int64(values[p + 1]) & 0x3F), 2
+    if b < 0xF0:
+        return (b & 0x0F) << 12 | (np.int64(values[p + 1]) & 0x3F) << 6 | (np.int64(values[p + 2]) & 0x3F), 3
+    return (
+        (b & 0x07) << 18
+        | (np.int64(values[p + 1]) & 0x3F) << 12
+        | (np.int64(values[p + 2]) & 0x3F) << 6
+        | (np.int64(values[p + 3]) & 0x3F)
+    ), 4
+
+
+@compiled
+def encode_code_point(code_point, out):
+    """Write a code point as UTF-8; returns its number of bytes."""
+    if code_point < 0x80:
+        out[0] = code_point
+        return 1
+    length = 2 if code_point < 0x800 else 3 if code_point < 0x10000 else 4
+    for k in range(length - 1, 0, -1):
+        out[k] = 0x80 | (code_point & 0x3F)
+        code_point >>= 6
+    out[0] = (0xF00 >> length) & 0xFF | code_point
+    return length
+
+
+@compiled(inline="always")
+def symbol_length(values, e, is_bytes):
+    """Bytes of the symbol that ends at e."""
+    if is_bytes or values[e - 1] < 0x80:
+        return 1
+    length = 2
+    while values[e - length] & 0xC0 == 0x80:
+        length += 1
+    return length
+
+
+@compiled
+def bytes_of_character(lead):
+    """By its first byte."""
+    return 1 + (lead >= 0xC0) + (lead >= 0xE0) + (lead >= 0xF0)
+
+
+@compiled(inline="always")
+def symbol_length_from(values, p, is_bytes):
+    """Bytes of the symbol that begins at p."""
+    return 1 if is_bytes else bytes_of_character(values[p])
+
+
+@compiled(inline="always")
+def is_boundary(values, p, stop, is_bytes):
+    """Whether p, at most stop, is the end of a symbol."""
+    return is_bytes or p == stop or values[p] & 0xC0 != 0x80

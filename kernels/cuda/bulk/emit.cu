@@ -1,0 +1,195 @@
+// Paths to rows of ids: tokens and unknown runs, counts, row lengths, ids at their places.
+//
+// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu; CHUNK is enough); path i32 [num_samples, n], NO_ARC where no arc
+//      begins; byte_ids i32 [256], -1 where missing; unk_id, -1 for none; unk_length, bytes of the unknown id's surface
+//      where that is a piece, else 0; doc_offsets i64 [n_docs + 1].
+// Out: ids i32, offsets i64 [n_docs * num_samples + 1], row = document * num_samples + sample.
+//
+// A run of unknown arcs within a chunk becomes one piece, its bytes, or the unknown id. What an arc alone can tell, it
+// does: with an id for every byte (spells) it is its bytes, with none it is the unknown id where no unknown arc comes
+// before it. Otherwise count_runs and judge_runs come first, and runs holds a verdict on every run. So a thread, which
+// owns GROUP positions of one sample, never walks along a run.
+// 16 / GROUP bytes per byte of text and sample, with verdicts 24 / GROUP + 4.
+#include "common/trie.cuh"
+
+constexpr int GROUP = 32;
+
+// Verdicts: above TO_UNKNOWN a piece + 1.
+constexpr int TO_BYTES = -1;
+constexpr int TO_UNKNOWN = 0;
+
+// One path, from a group's first position on, and all that it takes to emit it.
+struct Emission {
+    const u8* values;
+    const u8* cuts;
+    const int* path;
+    const int* byte_ids;
+    const int* runs;  // null unless there are verdicts
+    i64 i_run;        // the run that the last unknown arc belongs to
+    int unk_id, unk_length;
+    bool spells;
+
+    __device__ bool is_unknown(int arc) const { return arc == UNKNOWN || (arc >= 0 && arc == unk_id); }
+
+    __device__ i64 stop_of_unknown(i64 p) const {
+        return p + (path[p] == UNKNOWN ? symbol_from(values, p) : unk_length);
+    }
+
+    __device__ bool begins_run(i64 p) const {
+        if (cuts[p] & CHUNK) return true;
+        if (path[p - symbol_into(values, p)] == UNKNOWN) return false;
+        return unk_length == 0 || unk_length > p || path[p - unk_length] != unk_id;
+    }
+
+    // Write the ids of the arc that begins at p to ids, unless ids is null; returns how many. Positions come in order.
+    __device__ i64 emit(i64 p, int* ids) {
+        const int arc = path[p];
+        if (arc == NO_ARC) return 0;
+        if (!is_unknown(arc)) {
+            if (ids) *ids = arc <= TOKEN_ARC ? TOKEN_ARC - arc : arc;
+            return 1;
+        }
+        int verdict = TO_BYTES;
+        bool is_first = false;
+        if (runs || !spells) {
+            is_first = begins_run(p);
+            i_run += is_first;
+            verdict = runs ? runs[i_run] : TO_UNKNOWN;
+        }
+        if (verdict == TO_BYTES) {
+            const i64 stop = stop_of_unknown(p);
+            for (i64 q = p; ids && q < stop; ++q) ids[q - p] = byte_ids[values[q]];
+            return stop - p;
+        }
+        if (ids && is_first) *ids = verdict == TO_UNKNOWN ? unk_id : verdict - 1;
+        return is_first;
+    }
+};
+
+// The sum of all that come before i.
+__device__ __forceinline__ i64 sum_before(const i64* sums, i64 i) { return i > 0 ? sums[i - 1] : 0; }
+
+// A thread per chunk and sample: a chunk that is a token is an arc of its own. path holds nothing else there.
+extern "C" __global__ void place_tokens(const i64* __restrict__ chunk_offsets, const int* __restrict__ chunk_ids,
+                                        i64 n_chunks, i64 n, i64 num_samples, int* __restrict__ path) {
+    const i64 i_sample = thread_index() / n_chunks, i_chunk = thread_index() % n_chunks;
+    if (i_sample < num_samples && chunk_ids[i_chunk] >= 0)
+        path[i_sample * n + chunk_offsets[i_chunk]] = TOKEN_ARC - chunk_ids[i_chunk];
+}
+
+// A thread per group and sample. run_counts i64 [num_samples, groups]: the runs that begin there.
+extern "C" __global__ void count_runs(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
+                                      i64 unk_id, i64 unk_length, i64* __restrict__ run_counts) {
+    const i64 n_groups = (n + GROUP - 1) / GROUP;
+    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
+    if (i_sample >= num_samples) return;
+    path += i_sample * n;
+    const Emission emission = {values, cuts, path, nullptr, nullptr, 0, static_cast<int>(unk_id),
+                               static_cast<int>(unk_length), false};
+    i64 count = 0;
+    for (i64 p = start; p < start + GROUP && p < n; ++p)
+        count += emission.is_unknown(path[p]) && emission.begins_run(p);
+    run_counts[thread_index()] = count;
+}
+
+// A thread per group and sample. run_sums i64: the running sums of run_counts, flat. runs i32: TO_BYTES before if some
+// bytes have ids, else TO_UNKNOWN. A run that is a piece (look_up; none is longer than longest bytes) is that; a run
+// with a byte that has no id (some_missing) is the unknown id.
+extern "C" __global__ void judge_runs(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
+                                      i64 unk_id, i64 unk_length, const i64* __restrict__ run_sums,
+                                      const int* __restrict__ byte_ids, i64 some_missing, i64 look_up, i64 longest,
+                                      const Node* nodes, const int* piece_at, int* runs) {
+    const i64 n_groups = (n + GROUP - 1) / GROUP;
+    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
+    if (i_sample >= num_samples) return;
+    path += i_sample * n;
+    const Emission emission = {values, cuts, path, nullptr, nullptr, 0, static_cast<int>(unk_id),
+                               static_cast<int>(unk_length), false};
+    i64 i_run = sum_before(run_sums, thread_index()) - 1;
+    for (i64 p = start; p < start + GROUP && p < n; ++p) {
+        if (!emission.is_unknown(path[p])) continue;
+        const bool is_first = emission.begins_run(p);
+        i_run += is_first;
+        i64 stop = emission.stop_of_unknown(p);
+        for (i64 q = p; some_missing && q < stop; ++q)
+            if (byte_ids[values[q]] < 0) atomicMax(&runs[i_run], TO_UNKNOWN);
+        if (!look_up || !is_first) continue;
+        while (stop - p <= longest && !(cuts[stop] & CHUNK) && emission.is_unknown(path[stop]))
+            stop = emission.stop_of_unknown(stop);
+        const int piece = stop - p <= longest ? find_piece(values, p, stop, nodes, piece_at) : -1;
+        if (piece >= 0) atomicMax(&runs[i_run], piece + 1);
+    }
+}
+
+// A thread per group and sample. counts i64 [num_samples, groups].
+extern "C" __global__ void count_ids(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
+                                     i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells, const i64* run_sums,
+                                     const int* runs, i64* __restrict__ counts) {
+    const i64 n_groups = (n + GROUP - 1) / GROUP;
+    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
+    if (i_sample >= num_samples) return;
+    Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
+                         static_cast<int>(unk_length), spells != 0};
+    if (runs) emission.i_run = sum_before(run_sums, thread_index()) - 1;
+    i64 count = 0;
+    for (i64 p = start; p < start + GROUP && p < n; ++p) count += emission.emit(p, nullptr);
+    counts[thread_index()] = count;
+}
+
+// A thread per row. sums i64: the running sums of counts, flat. Writes lengths i64 [rows], ids of each row, n_around of
+// them around it, and first_ids i64 [rows]: ids of the sample, and of those before it, that come before the row.
+extern "C" __global__ void measure_rows(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
+                                        i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells,
+                                        const i64* run_sums, const int* runs, const i64* __restrict__ sums,
+                                        const i64* __restrict__ doc_offsets, i64 n_docs,
+                                        const bool* __restrict__ is_null, i64 n_around, i64* __restrict__ lengths,
+                                        i64* __restrict__ first_ids) {
+    const i64 row = thread_index();
+    if (row >= n_docs * num_samples) return;
+    const i64 n_groups = (n + GROUP - 1) / GROUP;
+    const i64 i_doc = row / num_samples, i_sample = row % num_samples;
+    Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
+                         static_cast<int>(unk_length), spells != 0};
+    const auto ids_before = [&](i64 p) {
+        const i64 i = i_sample * n_groups + p / GROUP;
+        if (runs) emission.i_run = sum_before(run_sums, i) - 1;
+        i64 sum = sum_before(sums, i);
+        for (i64 q = p / GROUP * GROUP; q < p; ++q) sum += emission.emit(q, nullptr);
+        return sum;
+    };
+    const i64 start = ids_before(doc_offsets[i_doc]);
+    first_ids[row] = start;
+    lengths[row] = is_null[i_doc] ? 0 : ids_before(doc_offsets[i_doc + 1]) - start + n_around;
+}
+
+// A thread per group and sample.
+extern "C" __global__ void place_ids(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
+                                     i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells, const i64* run_sums,
+                                     const int* runs, const i64* __restrict__ sums,
+                                     const i64* __restrict__ doc_offsets, i64 n_docs,
+                                     const i64* __restrict__ first_ids, const i64* __restrict__ offsets, i64 n_before,
+                                     int* __restrict__ ids) {
+    const i64 n_groups = (n + GROUP - 1) / GROUP;
+    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
+    if (i_sample >= num_samples) return;
+    Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
+                         static_cast<int>(unk_length), spells != 0};
+    if (runs) emission.i_run = sum_before(run_sums, thread_index()) - 1;
+    i64 sum = sum_before(sums, thread_index());
+    i64 i_doc = document_of(doc_offsets, n_docs, start + 1);
+    for (i64 p = start; p < start + GROUP && p < n; ++p) {
+        while (doc_offsets[i_doc + 1] <= p) ++i_doc;
+        const i64 row = i_doc * num_samples + i_sample;
+        sum += emission.emit(p, ids + offsets[row] + n_before + sum - first_ids[row]);
+    }
+}
+
+// A thread per row: the ids that belong around every row that has room for them (a null row has none).
+extern "C" __global__ void place_around(const i64* __restrict__ offsets, i64 n_rows, const int* __restrict__ before,
+                                        i64 n_before, const int* __restrict__ after, i64 n_after,
+                                        int* __restrict__ ids) {
+    const i64 row = thread_index();
+    if (row >= n_rows || offsets[row] == offsets[row + 1]) return;
+    for (i64 i = 0; i < n_before; ++i) ids[offsets[row] + i] = before[i];
+    for (i64 i = 0; i < n_after; ++i) ids[offsets[row + 1] - n_after + i] = after[i];
+}

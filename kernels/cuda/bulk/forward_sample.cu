@@ -1,0 +1,280 @@
+// Perfect samples: forward scores of every segment, then from its end to its start arcs chosen by what is left of a
+// random number (reference.py, sample).
+//
+// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu); the trie with weights; unk_weight, 0 without an unknown arc; inverses
+//      f64 [V] and unk_inverse, 1 / weight of every piece and of the unknown arc.
+// Out: z f64 [n], Z[e] at e - 1, where Z[e] = the sum of Z[s] * weight over the arcs into e, shortest first, and 1 at a
+//      segment's start; path i32 [num_samples, n], the piece (or UNKNOWN) that begins at a byte, else untouched;
+//      no_path i64 [1], the least end of a segment that no path reaches.
+//
+// A thread owns the segments that begin (forward) or end (trace) in its STRETCH bytes, and does one trie step of
+// whatever segment and position it is at per iteration, so that lanes stay busy whatever their segments' lengths. It
+// uses float64 as it is, and lists a segment that is longer than LONGEST or whose scores leave z_low..z_high; a warp
+// does each of those, with exponents beside the mantissas.
+//
+// 8 bytes per byte of text, 24 with the exponents and lists that only listed segments touch, and 4 per sample.
+// Does not: emit ids (emit.cu).
+// Source: Su Jianlin, https://kexue.fm/archives/9811.
+#include "common/philox.cuh"
+#include "common/scaled.cuh"
+#include "common/trie.cuh"
+#include "common/warp.cuh"
+
+// A thread per stretch. long_starts u32 [n], n_long u64 [1], 0 before.
+extern "C" __global__ void forward(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
+                                   const Node* __restrict__ nodes, double unk_weight, double z_low, double z_high,
+                                   double* z, u32* __restrict__ long_starts, u64* __restrict__ n_long,
+                                   i64* __restrict__ no_path) {
+    const i64 first = thread_index() * STRETCH;
+    if (first >= n) return;
+    const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
+    values += first, cuts += first, z += first;
+    int start = static_cast<int>(next_mark(cuts, CUT, 0, limit));
+    if (start >= limit) return;
+    int symbol = symbol_from(values, start);
+    int e = start + symbol, s = e;
+    double total = 0.0;
+    Walk walk = root(nodes);
+    for (;;) {
+        double weight;
+        if (s > start && descend(nodes, walk, values[s - 1], weight)) {
+            --s;
+            if (!is_piece(weight) && e - s == symbol) weight = unk_weight;
+            if (is_piece(weight)) total += (s == start ? 1.0 : z[s - 1]) * weight;
+            continue;
+        }
+        if (e - s < symbol) total = (e - symbol == start ? 1.0 : z[e - symbol - 1]) * unk_weight;
+        z[e - 1] = total;
+        bool ends = cuts[e] & CUT;
+        const bool leaves_range = total != 0.0 && !(z_low <= total && total <= z_high);
+        if (leaves_range || (!ends && e - start >= LONGEST)) {
+            if (!(cuts[start] & TOKEN)) long_starts[atomicAdd(n_long, 1ull)] = static_cast<u32>(first + start);
+            e = static_cast<int>(next_mark(cuts, CUT, e, limit));
+            ends = true;
+        } else if (ends && total == 0.0 && !(cuts[start] & TOKEN)) {
+            atomicMin(no_path, first + e);
+        }
+        if (ends) {
+            if (e >= limit) return;
+            start = e;
+        }
+        symbol = symbol_from(values, e);
+        e += symbol;
+        s = e;
+        total = 0.0;
+        walk = root(nodes);
+    }
+}
+
+constexpr int RECENT = 64;
+
+// A warp per listed segment, whichever comes next. Writes z and exponents i64 [n] (mantissas and exponents), long_stops
+// u32 [n], and LONG to cuts. arcs: LANES * max_arcs for each block.
+// Lanes walk the trie from 32 positions at once; then, position by position, evaluate its arcs at once; what remains in
+// sequence is one addition per arc, in order.
+extern "C" __global__ void __launch_bounds__(LANES)
+    forward_long(const u8* __restrict__ values, u8* cuts, i64 n, const Node* __restrict__ nodes, double unk_weight,
+                 double* z, i64* exponents, const u32* __restrict__ long_starts, u32* __restrict__ long_stops,
+                 const u64* __restrict__ n_long, Arc* arcs, i64 max_arcs, i64* __restrict__ no_path) {
+    __shared__ bool is_end[LANES];
+    __shared__ int n_arcs[LANES];
+    __shared__ Scaled terms[LANES];
+    __shared__ Scaled recent[RECENT];
+    arcs += blockIdx.x * LANES * max_arcs;
+    for (u64 i = blockIdx.x; i < *n_long; i += gridDim.x) {
+        const i64 start = long_starts[i];
+        i64 done = start;
+        Scaled score = {0.0, 0};
+        for (bool ended = false; !ended;) {
+            each_lane([&](int lane) {
+                const i64 e = done + 1 + lane;
+                is_end[lane] = e >= n || (cuts[e] & CUT);
+            });
+            int size = 1;
+            while (size < LANES && !is_end[size - 1]) ++size;
+            ended = is_end[size - 1];
+            each_lane([&](int lane) {
+                const i64 e = done + 1 + lane;
+                if (lane >= size) return;
+                const bool is_boundary = IS_BYTES || is_end[lane] || (values[e] & 0xC0) != 0x80;
+                n_arcs[lane] = is_boundary ? find_arcs(values, start, e, nodes, unk_weight, arcs + lane * max_arcs) : 0;
+            });
+            for (int i_pos = 0; i_pos < size; ++i_pos) {
+                const i64 e = done + 1 + i_pos;
+                double total = 0.0;
+                i64 exponent = 0;
+                for (int k = 0; k < n_arcs[i_pos]; k += LANES) {
+                    const int count = n_arcs[i_pos] - k < LANES ? n_arcs[i_pos] - k : LANES;
+                    each_lane([&](int lane) {
+                        if (lane >= count) return;
+                        const Arc arc = arcs[i_pos * max_arcs + k + lane];
+                        const i64 s = e - arc.length;
+                        const Scaled from = s == start             ? scaled(1.0, 0)
+                                            : arc.length <= RECENT ? recent[s % RECENT]
+                                                                   : Scaled{z[s - 1], exponents[s - 1]};
+                        terms[lane] = scaled(from.mantissa * arc.value, from.exponent);
+                    });
+                    // Relative to the largest exponent, every term that counts is a normal float64.
+                    i64 largest = total == 0.0 ? FAR_BELOW - (1ll << 60) : exponent;
+                    for (int j = 0; j < count; ++j)
+                        if (terms[j].mantissa != 0.0 && terms[j].exponent > largest) largest = terms[j].exponent;
+                    each_lane([&](int lane) {
+                        if (lane < count) terms[lane].mantissa = lowered(terms[lane].mantissa, terms[lane].exponent - largest);
+                    });
+                    total = lowered(total, exponent - largest);
+                    exponent = largest;
+                    for (int j = 0; j < count; ++j) total += terms[j].mantissa;
+                }
+                score = scaled(total, exponent);
+                each_lane([&](int lane) {
+                    if (lane > 0) return;
+                    recent[e % RECENT] = score;
+                    z[e - 1] = score.mantissa;
+                    exponents[e - 1] = score.exponent;
+                });
+            }
+            done += size;
+        }
+        if (threadIdx.x == 0) {
+            long_stops[i] = static_cast<u32>(done);
+            cuts[done] |= LONG;
+            if (score.mantissa == 0.0) atomicMin(no_path, done);
+        }
+    }
+}
+
+// A thread per stretch and sample. doc_offsets i64 [n_docs + 1], doc_ids u64 [n_docs].
+extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
+                                 const Node* __restrict__ nodes, const int* __restrict__ piece_at, double unk_weight,
+                                 const double* __restrict__ inverses, double unk_inverse, const double* __restrict__ z,
+                                 const i64* __restrict__ doc_offsets, const u64* __restrict__ doc_ids, i64 n_docs,
+                                 u64 seed, i64 num_samples, int* __restrict__ path) {
+    const i64 n_stretches = (n + STRETCH - 1) / STRETCH;
+    const i64 i_sample = thread_index() / n_stretches;
+    if (i_sample >= num_samples) return;
+    const i64 first = thread_index() % n_stretches * STRETCH;
+    const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
+    values += first, cuts += first, z += first, path += i_sample * n + first;
+    int e = static_cast<int>(previous_mark(cuts, CUT, limit));
+    if (e == 0) return;
+    i64 i_doc = document_of(doc_offsets, n_docs, first + e);
+    // The walk from e has come to s; of the arcs so far that add to the sum, the last begins at arc_start; the sum is
+    // running with it and before without it. The target is drawn anew from the position `due` down.
+    int due = e, s = 0, symbol = 0, arc_start = 0, arc_node = UNKNOWN;
+    double running = 0.0, before = 0.0, target = 0.0;
+    Walk walk;
+    for (bool is_new = true;;) {
+        if (is_new) {
+            if (cuts[e] & CUT) {
+                // Tokens and listed segments are done elsewhere.
+                while (e > 0 && ((cuts[e - 1] & TOKEN) || (cuts[e] & LONG)))
+                    e = static_cast<int>(previous_mark(cuts, CUT, e - 1));
+                if (e <= 0) return;
+                due = e;
+            }
+            while (first + e <= doc_offsets[i_doc]) --i_doc;
+            symbol = symbol_into(values, e);
+            s = e;
+            arc_start = e - symbol;
+            arc_node = UNKNOWN;
+            running = before = 0.0;
+            walk = root(nodes);
+            is_new = false;
+        }
+        double weight;
+        const bool has_ended = (s < e && (cuts[s] & CUT)) || !descend(nodes, walk, values[s - 1], weight);
+        if (!has_ended) {
+            --s;
+            const bool is_unknown = !is_piece(weight) && e - s == symbol;
+            if (!is_unknown && !is_piece(weight)) continue;
+            const double term = (cuts[s] & CUT ? 1.0 : z[s - 1]) * (is_unknown ? unk_weight : weight);
+            if (term == 0.0) continue;
+            before = running;
+            running += term;
+            arc_start = s;
+            arc_node = is_unknown ? UNKNOWN : walk.node;
+        }
+        // An arc from the segment's start is the last one, whatever the target, and nothing goes on from there.
+        const bool is_first = cuts[arc_start] & CUT;
+        if (e <= due && !is_first) {
+            target = z[e - 1] * uniform(seed, static_cast<u32>(first + e - doc_offsets[i_doc]),
+                                        static_cast<u32>(i_sample), doc_ids[i_doc]);
+            do due -= DRAW_BYTES;
+            while (e <= due);
+        }
+        if (has_ended || is_first || running > target) {
+            const int piece = arc_node == UNKNOWN ? UNKNOWN : piece_at[arc_node];
+            path[arc_start] = piece;
+            if (!is_first) target = (target - before) * (piece == UNKNOWN ? unk_inverse : inverses[piece]);
+            e = arc_start;
+            is_new = true;
+        }
+    }
+}
+
+// A warp per listed segment and sample. arcs: LANES * max_arcs for each block.
+// Lanes walk the trie from 32 positions at once; then, at each that the path comes by, they evaluate its arcs at once;
+// what remains in sequence is one addition and one comparison per arc, in order.
+extern "C" __global__ void __launch_bounds__(LANES)
+    trace_long(const u8* __restrict__ values, i64 n, const Node* __restrict__ nodes, const int* __restrict__ piece_at,
+               double unk_weight, const double* __restrict__ inverses, double unk_inverse,
+               const double* __restrict__ z, const i64* __restrict__ exponents, const u32* __restrict__ long_starts,
+               const u32* __restrict__ long_stops, const u64* __restrict__ n_long, Arc* arcs, i64 max_arcs,
+               const i64* __restrict__ doc_offsets, const u64* __restrict__ doc_ids, i64 n_docs, u64 seed,
+               i64 num_samples, int* __restrict__ path) {
+    __shared__ int n_arcs[LANES];
+    __shared__ Scaled terms[LANES];
+    arcs += blockIdx.x * LANES * max_arcs;
+    for (u64 i = blockIdx.x; i < *n_long * num_samples; i += gridDim.x) {
+        const i64 start = long_starts[i / num_samples], stop = long_stops[i / num_samples], i_sample = i % num_samples;
+        const i64 i_doc = document_of(doc_offsets, n_docs, stop);
+        int* const my_path = path + i_sample * n;
+        Scaled target = {0.0, 0};
+        for (i64 e = stop, high = stop + LANES, due = stop; e > start;) {
+            if (high - e >= LANES) {
+                high = e;
+                each_lane([&](int lane) {
+                    const i64 at = high - lane;
+                    if (at <= start) return;
+                    const bool is_boundary = lane == 0 || IS_BYTES || (values[at] & 0xC0) != 0x80;
+                    if (!is_boundary) return;
+                    n_arcs[lane] = find_arcs(values, start, at, nodes, unk_weight, arcs + lane * max_arcs);
+                });
+            }
+            if (e <= due) {
+                const double u = uniform(seed, static_cast<u32>(e - doc_offsets[i_doc]), static_cast<u32>(i_sample),
+                                         doc_ids[i_doc]);
+                target = scaled(u * z[e - 1], exponents[e - 1]);
+                do due -= DRAW_BYTES;
+                while (e <= due);
+            }
+            const Arc* const here = arcs + (high - e) * max_arcs;
+            const int n_here = n_arcs[high - e];
+            Scaled running = {0.0, 0}, before = running;
+            int i_arc = 0;
+            bool exceeds = false;
+            for (int k = 0; k < n_here && !exceeds; k += LANES) {
+                each_lane([&](int lane) {
+                    if (k + lane >= n_here) return;
+                    const Arc arc = here[k + lane];
+                    const i64 s = e - arc.length;
+                    const Scaled from = s == start ? scaled(1.0, 0) : Scaled{z[s - 1], exponents[s - 1]};
+                    terms[lane] = scaled(from.mantissa * arc.value, from.exponent);
+                });
+                for (int j = 0; j < LANES && k + j < n_here && !exceeds; ++j) {
+                    if (terms[j].mantissa == 0.0) continue;
+                    i_arc = k + j;
+                    before = running;
+                    running = add(running, terms[j]);
+                    exceeds = greater(running, target);
+                }
+            }
+            const Arc arc = here[i_arc];
+            const int piece = arc.node == UNKNOWN ? UNKNOWN : piece_at[arc.node];
+            e -= arc.length;
+            if (threadIdx.x == 0) my_path[e] = piece;
+            target = subtract(target, before);
+            target = scaled(target.mantissa * (piece == UNKNOWN ? unk_inverse : inverses[piece]), target.exponent);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+// The trie of reversed pieces: a walk backwards from e finds the arcs into e, shortest first.
+#pragma once
+#include "common/text.cuh"
+
+// A node is one load: x its base, y its check, z and w the low and high half of its value, the weight or the score of the
+// piece that ends here, NaN where none does. The child of a node by a byte is slot base + byte if that slot's check is the
+// node; base + 255 always exists.
+typedef int4 Node;
+
+struct Walk {
+    int node;
+    int base;
+};
+
+struct __align__(16) Arc {
+    double value;
+    int length;
+    int node;  // UNKNOWN for an unknown arc
+};
+
+__device__ __forceinline__ bool is_piece(double value) { return value == value; }
+
+__device__ __forceinline__ Walk root(const Node* nodes) { return {0, nodes[0].x}; }
+
+__device__ __forceinline__ bool descend(const Node* nodes, Walk& walk, u8 byte, double& value) {
+    const int slot = walk.base + byte;
+    const Node next = __ldg(nodes + slot);
+    if (next.y != walk.node) return false;
+    walk = {slot, next.x};
+    value = __hiloint2double(next.w, next.z);
+    return true;
+}
+
+// Write the arcs into e that begin at or after start; returns how many. A symbol without a piece is an unknown arc.
+__device__ inline int find_arcs(const u8* text, i64 start, i64 e, const Node* nodes, double unk_value, Arc* arcs) {
+    const int symbol = symbol_into(text, e);
+    int n = 0;
+    int length = 0;
+    double value;
+    Walk walk = root(nodes);
+    while (length < e - start && descend(nodes, walk, text[e - length - 1], value)) {
+        ++length;
+        if (is_piece(value)) arcs[n++] = {value, length, walk.node};
+        else if (length == symbol) arcs[n++] = {unk_value, length, UNKNOWN};
+    }
+    if (length < symbol) arcs[n++] = {unk_value, symbol, UNKNOWN};
+    return n;
+}
+
+// The id of the piece that is exactly text[start..stop), or -1.
+__device__ inline int find_piece(const u8* text, i64 start, i64 stop, const Node* nodes, const int* piece_at) {
+    Walk walk = root(nodes);
+    double value;
+    for (i64 p = stop; p > start; --p)
+        if (!descend(nodes, walk, text[p - 1], value)) return -1;
+    return piece_at[walk.node];
+}
