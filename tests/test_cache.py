@@ -331,8 +331,8 @@ def test_a_model_from_the_cache_is_the_model_in_everything(
     def everything() -> Any:
         tokenizer = Tokenizer.from_file(path, device="cpu")
         ids = tokenizer.encode(texts).tolist(), tokenizer.sample(texts, alpha=0.3, seed=5, num_samples=2).tolist()
-        backend: Any = tokenizer._backend
-        return tokenizer._model, backend._trie, backend.cuts, backend._automaton, backend.sample_model(0.3), ids
+        tables: Any = tokenizer._backend.tables
+        return tokenizer._model, tables.cuts, tables.best, tables.sample_model(0.3), ids
 
     with monkeypatch.context() as without:
         without.setenv("GPU_LATTICE_CACHE", "off")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_lattice.kernels.cpu.bulk.cuts import N_PAIRS, NO_KEY, enter_ids, find_cuts
-from gpu_lattice.kernels.cpu.bulk.memo import DIRECT, NOWHERE
+from gpu_lattice.kernels.cpu.bulk.layout import DIRECT, NOWHERE
 from gpu_lattice.kernels.tables.cuts import build_cut_table
 from gpu_lattice.text_batch import to_ragged
 

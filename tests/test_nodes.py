@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_lattice import Tokenizer
-from gpu_lattice.backends import cpu as backend
-from gpu_lattice.kernels.cpu.bulk.memo import LONGEST_BYTES, TRANSIENT_WORDS
+from gpu_lattice.backends import tables
+from gpu_lattice.kernels.cpu.bulk.layout import LONGEST_RECORDED
+from gpu_lattice.kernels.cpu.bulk.memo import TRANSIENT_WORDS
 from gpu_lattice.kernels.cpu.bulk.nodes import IN_TURN, MOST_ARCS, MOST_COUNT, MOST_LENGTH, MOST_WORDS
 from gpu_lattice.kernels.cpu.machine import SUMS
 
@@ -46,7 +47,7 @@ def test_every_arc_is_drawn_however_many_lead_to_a_position(n_arcs: int) -> None
 
 
 def test_a_word_has_room_for_every_length_and_every_record() -> None:
-    assert LONGEST_BYTES <= MOST_LENGTH
+    assert LONGEST_RECORDED <= MOST_LENGTH
     assert MOST_ARCS <= MOST_COUNT
     assert TRANSIENT_WORDS <= MOST_WORDS
 
@@ -59,7 +60,7 @@ def test_more_arcs_than_nodes_are_made_for_give_the_paths_of_the_definition() ->
 
 
 def test_a_vocabulary_of_more_ids_than_a_node_can_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "MOST_IDS", 2)
+    monkeypatch.setattr(tables, "MOST_IDS", 2)
     tokenizer = Tokenizer.from_pieces([b"a", b"b", b"ab"], device="cpu")
     assert tokenizer.encode([b"ab"]).tolist() == [[2]]
     with pytest.raises(ValueError, match="a vocabulary of 3 ids: samples on the CPU take at most 2"):

@@ -12,26 +12,12 @@ from hypothesis import strategies as st
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels import reference
-from gpu_lattice.kernels.cpu.bulk.forward import forward
-from gpu_lattice.kernels.cpu.bulk.lists import trace_lists
-from gpu_lattice.kernels.cpu.bulk.memo import (
-    DIRECT,
-    HEAD,
-    LISTED,
-    NODED,
-    NODES,
-    SINGLE,
-    SPARE,
-    begin_group,
-    hash_listed,
-    new_memo,
-    words_before,
-)
-from gpu_lattice.kernels.cpu.bulk.nodes import trace_nodes, write_nodes
-from gpu_lattice.kernels.cpu.bulk.sample import _forward_listed
+from gpu_lattice.kernels.cpu.bulk.group import MARGIN, new_draws, new_group
+from gpu_lattice.kernels.cpu.bulk.layout import BODY, KIND, NODED, SINGLE, words_before
+from gpu_lattice.kernels.cpu.bulk.memo import begin_group, hash_listed, new_memo
+from gpu_lattice.kernels.cpu.bulk.sample import _trace_by_nodes, forward_listed, list_drawn, trace_group
 from gpu_lattice.kernels.cpu.bulk.table import MOST_PATHS, TABLE_BITS
-from gpu_lattice.kernels.cpu.bulk.trace import MARGIN, trace_plain
-from gpu_lattice.kernels.cpu.bulk.walk import find_lists
+from gpu_lattice.kernels.cpu.bulk.trace import trace_plain
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.weights import arc_weights
@@ -45,71 +31,47 @@ class Segment:
 
     def __init__(self, tokenizer: Tokenizer, text: bytes, alpha: float, n_ids: int = 0) -> None:
         self.tokenizer, self.text, self.alpha = tokenizer, text, alpha
-        self.model = tokenizer._backend.sample_model(alpha)
-        self.memo = new_memo(n_ids)
-        self.places = np.zeros(1, np.int64)
+        self.model = tokenizer._backend.tables.sample_model(alpha)
+        self.memo, self.group, self.draws = new_memo(n_ids), new_group(len(text), 1), new_draws(len(text))
         self.values = np.frombuffer(text, np.uint8)
-        self.bounds_of_segment = np.array([0, len(text)])
-        hashes, words = np.zeros(1, np.int64), np.zeros(2, np.int64)
-        z = np.empty(len(text) + 1), np.empty(len(text) + 1, np.int64)
-        todo, found = np.zeros(1, np.int64), np.empty(len(text), np.int32)
-        begin_group(self.memo.slots, self.memo.near, self.memo.used)
-        hash_listed(self.values, self.bounds_of_segment, todo, 1, hashes, words)
-        bad = _forward_listed(self.values, self.bounds_of_segment, todo, 1, hashes, words, self.model, self.memo, *z,
-                              self.places, found)  # fmt: skip
-        self.has_path = bad < 0
+        self.group.segments[:2] = 0, len(text)
+        self.group.todo[0] = 0
+        self.draws.positions[:1], self.draws.doc_ids[:1] = len(text), 0
+        begin_group(self.memo)
+        hash_listed(self.values, self.group.segments, self.group.todo, 1, self.group.hashes, self.group.words)
+        self.has_path = forward_listed(self.values, 1, self.model, self.memo, self.group, self.draws) < 0
         # Where its record is, whatever its place: the first of a memo.
         self.base = words_before(len(text))
 
     @property
+    def kind(self) -> int:
+        return int(self.memo.arena[self.base + KIND])
+
+    @property
     def bounds(self) -> list[int]:
         """Where the table's paths give way to each other, in units of its resolution."""
-        n_paths = int(self.memo.arena[self.base + 1])
-        return [] if n_paths >= SINGLE else self.memo.halves[4 * (self.base + HEAD) :][: max(0, n_paths - 1)].tolist()
+        n_paths = 0 if self.kind >= SINGLE else self.kind
+        return self.memo.halves[4 * (self.base + BODY) :][: max(0, n_paths - 1)].tolist()
 
     def trace(self, numbers: Sequence[int], by_nodes: bool = False) -> list[list[int]]:
-        """The arcs that each number gives, by the segment's record or by its nodes; [] where its table cannot tell."""
-        length = len(self.text)
-        memo, model = self.memo, self.model
-        place = self._record_of_nodes() if by_nodes else int(self.places[0])
-        zeros = np.zeros(1, np.int64)
-        arcs, ends, odd = np.empty(length + MARGIN, np.int32), np.zeros(1, np.int64), np.zeros(1, np.int64)
-        paths = np.empty(length + MARGIN, np.int32)
-        # The segment is drawn unless its place says all.
-        n_drawn = int(place < DIRECT)
-        drawn = np.array([1 - n_drawn, 1])
-        rows = []
-        for number in numbers:
-            bits = np.array([number], np.uint64)
-            trace_nodes(
-                self.values, self.bounds_of_segment, drawn, zeros, int(NODES <= place < DIRECT), zeros + place,
-                memo.arena, memo.sums, bits, model.inverses, model.unk_inverse, model.unk_id, model.spells,
-                model.byte_ids, np.uint64(0), zeros, np.zeros(1, np.uint64), 0, paths, ends
-            )  # fmt: skip
-            trace_lists(
-                self.values, self.bounds_of_segment, drawn, zeros, int(LISTED <= place < NODES), zeros + place,
-                memo.sums, memo.cells, bits, model.count_bits, model.arc_weights, model.arc_words, model.inverses,
-                model.unk_inverse, model.unk_id, model.spells, model.byte_ids, model.is_bytes, np.uint64(0), zeros,
-                np.zeros(1, np.uint64), 0, paths, ends
-            )  # fmt: skip
-            *_, n_arcs, _ = trace_plain(
-                self.bounds_of_segment, 0, drawn, 0, n_drawn, zeros + place, memo.arena, memo.halves, memo.narrow,
-                bits, paths, arcs, 0, ends, odd, 0
-            )  # fmt: skip
-            rows.append(arcs[:n_arcs].tolist())
-        return rows
+        """The arcs that each number gives, by the segment's record or by its nodes."""
+        return [self._trace(number, by_nodes) for number in numbers]
 
-    def _record_of_nodes(self) -> int:
-        memo, model, length = self.memo, self.model, len(self.text)
-        found = np.empty(length, np.int32)
-        find_lists(self.values, self.bounds_of_segment, np.zeros(1, np.int64), 1, model.states, model.lists,
-                   model.arc_words, model.count_bits, found)  # fmt: skip
-        memo.sums[SPARE] = forward(self.values, 0, length, found, 0, model.count_bits, model.arc_weights,
-                                   model.arc_words, model.unk_weight, model.is_bytes, model.z_low, model.z_high,
-                                   memo.sums, SPARE + HEAD, np.empty(length + 1, np.int64))  # fmt: skip
-        write_nodes(self.values, 0, length, found, -1, model.count_bits, model.arc_weights, model.arc_words,
-                    model.is_bytes, memo.arena, memo.sums, SPARE)  # fmt: skip
-        return NODES + SPARE
+    def _trace(self, number: int, by_nodes: bool) -> list[int]:
+        arcs = np.empty(len(self.text) + MARGIN, np.int32)
+        place = int(self.group.places[0])
+        # By its nodes also where its place would say all.
+        self.group.places[0] = min(place, 0) if by_nodes else place
+        n_drawn = list_drawn(1, self.group, self.draws)
+        self.draws.numbers[0] = number
+        rest = self.model, self.memo, self.group, self.draws
+        if by_nodes:
+            _trace_by_nodes(self.values, 0, 0, np.uint64(0), 0, *rest)
+            *_, n_arcs, _ = trace_plain(0, 0, 1, *rest[1:], arcs, 0, 0)
+        else:
+            n_arcs, _ = trace_group(self.values, 1, n_drawn, np.uint64(0), 0, *rest, arcs, 0)
+        self.group.places[0] = place
+        return arcs[:n_arcs].tolist()
 
 
 @st.composite
@@ -139,7 +101,7 @@ def spelled_segments(draw: Any) -> Segment:
 @settings(deadline=None, max_examples=30)
 @given(spelled_segments())
 def test_a_table_holds_the_byte_pieces_of_unknown_characters(segment: Segment) -> None:
-    assert int(segment.memo.arena[segment.base + 1]) > 0
+    assert segment.kind > 0
     if b"a" not in segment.text:
         assert segment.trace([0, LAST]) == [[6 + byte for byte in segment.text]] * 2
 
@@ -159,11 +121,7 @@ def test_a_table_picks_what_the_trace_through_the_nodes_picks(segment: Segment, 
     steps = (-2 * UNIT, -UNIT - 1, -UNIT, -1, 0, 1, UNIT - 1, UNIT)
     close = [bound * UNIT + step for bound in segment.bounds for step in steps]
     numbers = [*numbers, 0, 1, LAST - 1, LAST, *(n for n in close if 0 <= n <= LAST)]
-    for number, by_table, expected in zip(numbers, segment.trace(numbers), segment.trace(numbers, True), strict=True):
-        if by_table == []:
-            assert any(-1 <= number // UNIT - bound <= 0 for bound in segment.bounds)
-        else:
-            assert by_table == expected
+    assert segment.trace(numbers) == segment.trace(numbers, by_nodes=True)
 
 
 @settings(deadline=None, max_examples=100)
@@ -174,7 +132,7 @@ def test_a_table_has_the_paths_that_there_are_and_no_others(segment: Segment) ->
     for e in range(1, len(segment.text) + 1):
         pieces = segment.tokenizer._model.vocabulary.surfaces
         counts.append(sum(counts[e - len(piece)] for piece in pieces if segment.text[:e].endswith(piece)))
-    n_paths = int(segment.memo.arena[segment.base + 1])
+    n_paths = segment.kind
     if counts[-1] > MOST_PATHS:
         assert n_paths == 0 or n_paths >= NODED
     elif n_paths >= SINGLE:

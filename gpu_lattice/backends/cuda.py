@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.backends.cpu import CpuBackend, NoPathError, Rows, chunks_of
+from gpu_lattice.backends.cpu import CpuBackend, NoPathError, Rows, batch_of, chunks_of
 from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK, CudaLauncher, typed
+from gpu_lattice.backends.tables import Tables
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 
@@ -111,30 +112,30 @@ class CudaBackend:
         self._device = device
         self._memory_limit = memory_limit
         self._process = os.getpid()
-        self._host = CpuBackend(model, threads=1)
+        self._model = model
+        self._tables = tables = Tables(model)
         self._lock = Lock()
-        vocabulary = model.vocabulary
-        best = self._host.best_model
-        self._before = device.upload(self._host.before)
-        self._after = device.upload(self._host.after)
-        self._piece_at = device.upload(best.piece_at)
-        self._byte_ids = device.upload(best.byte_ids)
+        vocabulary, pieces, best = model.vocabulary, tables.pieces, tables.best
+        self._before = device.upload(tables.before)
+        self._after = device.upload(tables.after)
+        self._piece_at = device.upload(pieces.piece_at)
+        self._byte_ids = device.upload(pieces.byte_ids)
         lengths = np.array([len(surface) for surface in vocabulary.surfaces], np.int32)
         self._length_of = device.upload(lengths)
-        self._pairs = device.upload(self._host.cuts.pairs)
-        self._keys = device.upload(self._host.cuts.keys)
+        self._pairs = device.upload(tables.cuts.pairs)
+        self._keys = device.upload(tables.cuts.keys)
         self._scores = device.upload(vocabulary.scores)
         unk_in_lattice = vocabulary.unk_id is not None and bool(vocabulary.in_lattice[vocabulary.unk_id])
-        self._unknown = (best.unk_id, int(lengths[best.unk_id]) if unk_in_lattice else 0)
-        self._spells, self._some_bytes = bool(np.all(best.byte_ids >= 0)), bool(np.any(best.byte_ids >= 0))
-        self._by_run = best.look_up or self._some_bytes > self._spells
-        self._max_arcs = most_arcs(best.slots, best.piece_at)
+        self._unknown = (pieces.unk_id, int(lengths[pieces.unk_id]) if unk_in_lattice else 0)
+        self._spells, self._some_bytes = bool(np.all(pieces.byte_ids >= 0)), bool(np.any(pieces.byte_ids >= 0))
+        self._by_run = pieces.look_up or self._some_bytes > self._spells
+        self._max_arcs = most_arcs(pieces.slots, pieces.piece_at)
         self._warp_bytes = LANES * self._max_arcs * ARC_BYTES
         scratch = SCRATCH_BYTES if memory_limit is None else min(SCRATCH_BYTES, memory_limit // 8)
         self._n_warps: int = max(1, min(device.warps, scratch // self._warp_bytes))
-        number = "float" if best.best_at.dtype == np.float32 else "double"
+        number = "float" if best.scores.dtype == np.float32 else "double"
         self._best_scale = FLOAT_SCALE if number == "float" and best.extreme < LARGEST_SCALED else 1.0
-        self._constants = {"IS_BYTES": int(best.is_bytes), "STRETCH": STRETCH, "LONGEST": LONGEST, "NUMBER": number}
+        self._constants = {"IS_BYTES": int(pieces.is_bytes), "STRETCH": STRETCH, "LONGEST": LONGEST, "NUMBER": number}
         self.launcher = CudaLauncher(device, self._constants)
         self._kernel = self.launcher.kernel
         self._best_nodes = lru_cache(maxsize=1)(self._build_best_nodes)
@@ -178,12 +179,12 @@ class CudaBackend:
         i_doc = int(np.searchsorted(batch.offsets, chunk_stop, side="left")) - 1
         chunk_offsets, chunk_ids = chunks_of(batch)
         one = type(batch)(batch.values, batch.offsets[i_doc : i_doc + 2], chunk_offsets, chunk_ids)
-        self._host.encode(one, np.zeros(1, np.bool_))
+        CpuBackend(self._model, 1, self._tables).encode(one, np.zeros(1, np.bool_))
 
     @property
     def trie_tables(self) -> tuple[Any, ...]:
         """The trie as lattice/build.cu reads it."""
-        return self._best_nodes(), self._piece_at, self._host.vocabulary.has_unknown_arcs
+        return self._best_nodes(), self._piece_at, self._tables.vocabulary.has_unknown_arcs
 
     def mark_cuts(self, values: Any, chunk_offsets: Any, chunk_ids: Any) -> Any:
         """u8 [n + 1]: the marks of every position of a batch (text.cuh)."""
@@ -346,10 +347,10 @@ class CudaBackend:
         return job
 
     def _find_best(self, job: Job) -> None:
-        stream, n, best = job.stream, job.n, self._host.best_model
-        number = best.best_at.dtype
+        stream, n, best = job.stream, job.n, self._tables.best
+        number = best.scores.dtype
         nodes = self._best_nodes()
-        scores = (float(best.best_unk) * self._best_scale, float(best.lowest), float(best.reset) * self._best_scale)
+        scores = (float(best.unk_score) * self._best_scale, float(best.lowest), float(best.reset) * self._best_scale)
         best_to, back = stream.empty("best", n, number), stream.empty("back", n, np.int32)
         starts = stream.empty("long_starts", n, np.uint32)
         stretches = -(-n // STRETCH)
@@ -404,10 +405,9 @@ class CudaBackend:
     def _score(self, job: Job, batch: NormalizedBatch, alpha: float, num_samples: int) -> None:
         """The same parts, and so the same sums, as on the CPU."""
         stream = job.stream
-        part_offsets, job.part_doc = plan_parts(
-            batch.values, batch.offsets[job.start : job.start + job.n_docs + 1], *chunks_of(batch),
-            self._host.sample_model(alpha), PART_BYTES,
-        )  # fmt: skip
+        offsets = batch.offsets[job.start : job.start + job.n_docs + 1]
+        part_offsets, job.part_doc = plan_parts(batch_of(batch)._replace(offsets=offsets), self._tables.pieces,
+                                                PART_BYTES)  # fmt: skip
         n_parts = len(job.part_doc)
         job.parts = (
             stream.empty("part_scores", (n_parts, num_samples), np.float64),
@@ -418,7 +418,7 @@ class CudaBackend:
             "score_parts", n_parts * num_samples,
             job.cuts, job.n, num_samples, job.path, job.z, job.exponents,
             stream.upload("part_offsets", part_offsets - job.low), n_parts, self._scores,
-            float(self._host.vocabulary.unk_score), *job.parts,
+            float(self._tables.vocabulary.unk_score), *job.parts,
         )  # fmt: skip
 
     def _measure(self, job: Job, is_null: Any, num_samples: int) -> None:
@@ -444,7 +444,7 @@ class CudaBackend:
 
     def _judge_runs(self, job: Job, num_samples: int, counts: Any) -> None:
         """Say of every run of unknown arcs what it becomes; counts is free to be written to."""
-        stream, best = job.stream, self._host.best_model
+        stream = job.stream
         paths = (job.values, job.cuts, job.n, num_samples, job.path, *self._unknown)
         job.run_sums = stream.empty("run_sums", len(counts), np.int64)
         job.runs = stream.empty("runs", num_samples * job.n, np.int32)
@@ -453,8 +453,8 @@ class CudaBackend:
         self._device.xp.cumsum(counts, out=job.run_sums)
         self._threads(
             "judge_runs", len(counts),
-            *paths, job.run_sums, self._byte_ids, int(self._some_bytes > self._spells), int(best.look_up),
-            best.longest, self._best_nodes(), self._piece_at, job.runs,
+            *paths, job.run_sums, self._byte_ids, int(self._some_bytes > self._spells),
+            int(self._tables.pieces.look_up), self._tables.best.longest, self._best_nodes(), self._piece_at, job.runs,
         )  # fmt: skip
 
     def _paths(self, job: Job, num_samples: int) -> tuple[Any, ...]:
@@ -505,21 +505,22 @@ class CudaBackend:
         self._kernel(kernel)((self._n_warps,), (self._device.warp_threads,), typed(args))
 
     def _build_best_nodes(self) -> Any:
-        best = self._host.best_model
-        return self._upload_nodes(best.slots, best.piece_at, best.best_at.astype(np.float64) * self._best_scale)
+        return self._upload_nodes(self._tables.best.scores.astype(np.float64) * self._best_scale)
 
     def _build_sample_tables(self, alpha: float) -> SampleTables:
-        model = self._host.sample_model(alpha)
-        nodes = self._upload_nodes(model.slots, model.piece_at, model.weights[1::2])
+        model = self._tables.sample_model(alpha)
+        nodes = self._upload_nodes(model.weights)
         inverses = self._device.upload(model.inverses)
         return SampleTables(
             nodes, model.unk_weight, inverses, model.unk_inverse, float(model.z_low), float(model.z_high)
         )
 
-    def _upload_nodes(self, slots: NDArray[np.int32], piece_at: NDArray[np.int32], values: NDArray[Any]) -> Any:
+    def _upload_nodes(self, values: NDArray[np.float64]) -> Any:
+        """The trie with the value of each piece at its node."""
+        slots, piece_at = self._tables.pieces.slots, self._tables.pieces.piece_at
         nodes = np.empty(len(piece_at), NODE)
         nodes["base"], nodes["check"] = slots[0::2], slots[1::2]
-        nodes["value"] = np.where(piece_at >= 0, values, np.nan)
+        nodes["value"] = np.where(piece_at >= 0, values[piece_at], np.nan)
         return self._device.upload(nodes.view(np.uint8))
 
 

@@ -20,6 +20,9 @@ N_SUMS = np.uint64(SUMS)
 ITEMS = 8
 N_ITEMS = np.uint64(ITEMS)
 
+# Numba makes int64 or float64 of uint64 and a plain int.
+ONE, TWO = np.uint64(1), np.uint64(2)
+
 # The multiplier of hashes: 2**64 over the golden ratio.
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

@@ -14,6 +14,7 @@ import numpy as np
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.bulk.walk import BASE_SHIFT, FAIL_SHIFT, NO_LABEL
+from gpu_lattice.kernels.cpu.machine import ONE
 from gpu_lattice.kernels.cpu.utf8 import bytes_of_character
 from gpu_lattice.kernels.tables.trie import build_trie
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 # What a state's bits hold.
 MOST_SLOTS = 1 << 27
-ONE = np.uint64(1)
 
 
 class Automaton(NamedTuple):

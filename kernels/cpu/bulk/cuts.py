@@ -15,12 +15,11 @@ Chinese and Japanese.
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.bulk.memo import DIRECT, NOWHERE
-from gpu_lattice.kernels.cpu.machine import GOLDEN, N_LANES, load_word, starts_of_characters, trailing_zeros
+from gpu_lattice.kernels.cpu.bulk.layout import DIRECT, NOWHERE
+from gpu_lattice.kernels.cpu.machine import GOLDEN, N_LANES, ONE, TWO, load_word, starts_of_characters, trailing_zeros
 from gpu_lattice.kernels.cpu.utf8 import bytes_of_character
 
 N_PAIRS = 1 << 16
-ONE, TWO = np.uint64(1), np.uint64(2)
 # Not a key: no context has such sizes.
 NO_KEY = np.uint64((1 << 64) - 1)
 
@@ -163,7 +162,7 @@ def _sweep_characters(values, low, high, row, pages, characters, joined, cuts, n
             row = np.uint64(character) & ROW
             cuts[n] = q
             n += is_cut
-            # Of all ones, and so NOWHERE, where it goes on.
+            # Of all ones, and so NOWHERE, where it goes on; so is the id of a character that is no piece.
             places[n - ONE] = character >> ID_SHIFT | np.int64(is_cut - ONE) | DIRECT
         p += N_LANES
     return np.int64(n), row

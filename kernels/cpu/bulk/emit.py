@@ -1,37 +1,36 @@
 """Arcs to ids: a piece is its id, a run of unknown arcs is looked up, spelled in byte pieces, or one unknown id.
 
-unk_id is -1 for none, byte_ids int32 [256] is -1 where missing, look_up says whether a run may be a piece.
 Writes at most one id per byte of text. Where unknown text is always spelled in byte pieces, whatever is next to it, the
 stages before write those in place of unknown arcs (`spells`), and nothing is left to do here.
 """
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.bulk.arcs import UNKNOWN, find_piece
+from gpu_lattice.kernels.cpu.bulk.arcs import find_piece
 from gpu_lattice.kernels.cpu.utf8 import symbol_length_from
-
-# The arc of a chunk that is one token as it stands.
-TOKEN_ARC = -2
 
 
 @compiled
-def emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_ids, i_chunk, slots, piece_at, lengths,
-               is_bytes, unk_id, byte_ids, look_up, ids, first, n_ids, ends):  # fmt: skip
+def emit_group(batch, i_chunk, n_segments, n_to_read, pieces, group, ids, first, n_ids):
     """Make ids of the arcs ids[first:n_ids] of a group of segments, the first of which lies in i_chunk; the end of ids.
 
-    odd int64 [n_odd]: the segments, in order, in which arcs may be other than known pieces. ends[i]: where the arcs of
-    segment i end; made where its ids end. A run of unknown arcs ends with its chunk, and counts to the last segment in
-    which it is. lengths int32 [V]: bytes of every piece.
+    ends[i]: where the arcs of segment i end; made where its ids end. A run of unknown arcs ends with its chunk, and
+    counts to the last segment in which it is.
     """
-    if n_odd == 0:
+    if n_to_read == 0:
         return n_ids
+    values, chunk_offsets = batch.values, batch.chunk_offsets
+    segments, ends, to_read = group.segments, group.ends, group.to_read
+    slots, piece_at, lengths, is_bytes = pieces.slots, pieces.piece_at, pieces.lengths, pieces.is_bytes
+    unk_id, byte_ids, look_up = pieces.unk_id, pieces.byte_ids, pieces.look_up
     arcs = ids[first:n_ids].copy()
     n_ids = first
     i = k = np.int64(0)
     run = np.int64(-1)
-    for i_odd in range(n_odd + 1):
-        following = odd[i_odd] if i_odd < n_odd else n_segments
+    for i_read in range(n_to_read + 1):
+        following = to_read[i_read] if i_read < n_to_read else n_segments
         p = segments[i]
         if run >= 0 and (i < following or p >= chunk_offsets[i_chunk + 1]):
             n_ids = _emit_run(values, run, p, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids)
@@ -52,8 +51,8 @@ def emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_id
         while k < ends[i] - first:
             arc = arcs[k]
             k += 1
-            if arc == TOKEN_ARC:
-                arc = chunk_ids[i_chunk]
+            if arc <= TOKEN_ARC:
+                arc = TOKEN_ARC - arc
             elif arc == UNKNOWN or arc == unk_id:
                 run = p if run < 0 else run
                 p += symbol_length_from(values, p, is_bytes) if arc == UNKNOWN else lengths[arc]

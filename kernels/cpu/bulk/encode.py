@@ -9,176 +9,165 @@ through `viterbi`, from the very sum at which the tool arrives there.
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.bulk.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.bulk.buffers import filled, grown
-from gpu_lattice.kernels.cpu.bulk.emit import TOKEN_ARC, count_ids, emit_group
-from gpu_lattice.kernels.cpu.bulk.memo import DIRECT, HEAD, SINGLE, keep, look_up, place, place_of
+from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
+from gpu_lattice.kernels.cpu.bulk.group import new_group
+from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, NOWHERE, NUMBER, SINGLE, place_of
+from gpu_lattice.kernels.cpu.bulk.memo import keep, look_up, reserve
 from gpu_lattice.kernels.cpu.bulk.parts import GROUP_BYTES, group_end
-from gpu_lattice.kernels.cpu.bulk.segments import TOKEN, find_ends, find_segments, keep_divided
-from gpu_lattice.kernels.cpu.bulk.viterbi import best_path, follow, viterbi
+from gpu_lattice.kernels.cpu.bulk.segments import find_ends, find_segments, keep_divided
+from gpu_lattice.kernels.cpu.bulk.viterbi import find_best, follow, new_search, viterbi, write_best
 
 
 @compiled
-def encode_docs(values, chunk_offsets, chunk_ids, doc_offsets, model, memo):
+def encode_docs(batch, model, memo):
     """(ids int32, run_starts, run_lengths int64 [D, 1], bad): where in ids each document's are; bad is the end of a
     segment that no path reaches, or -1.
-
-    doc_offsets int64 [D + 1]; every document boundary is a chunk boundary.
     """
-    n_docs = len(doc_offsets) - 1
-    longest = max(GROUP_BYTES, np.max(np.diff(doc_offsets))) if n_docs else np.int64(0)
-    segments, units = np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int64)
-    places, unit_places = np.empty(longest + 1, np.int64), np.empty(longest, np.int64)
-    hashes, words, todo = np.empty(longest, np.int64), np.empty(2 * longest, np.int64), np.empty(longest, np.int64)
-    ends, odd, doc_ends = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(n_docs, np.int64)
-    back_arc, back_start = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int64)
-    best, subtracted = np.empty(longest + 1, model.best_at.dtype), np.empty(longest + 1, model.best_at.dtype)
+    offsets, chunk_offsets, values, pieces = batch.offsets, batch.chunk_offsets, batch.values, model.pieces
+    n_docs = len(offsets) - 1
+    longest = max(GROUP_BYTES, np.max(np.diff(offsets))) if n_docs else np.int64(0)
+    group, search = new_group(longest, n_docs), new_search(longest, model.scores)
     run_starts, run_lengths = np.zeros((n_docs, 1), np.int64), np.zeros((n_docs, 1), np.int64)
-    ids = np.empty(max(16, (doc_offsets[n_docs] - doc_offsets[0]) // 2), np.int32)
+    ids = np.empty(max(16, (offsets[n_docs] - offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
-    i_chunk = np.searchsorted(chunk_offsets, doc_offsets[0])
+    i_chunk = np.searchsorted(chunk_offsets, offsets[0])
     low = 0
     while low < n_docs:
-        high = group_end(doc_offsets, low)
-        start, stop = doc_offsets[low], doc_offsets[high]
+        high = group_end(offsets, low)
+        start, stop = offsets[low], offsets[high]
         while i_chunk + 1 < len(chunk_offsets) and chunk_offsets[i_chunk + 1] <= start:
             i_chunk += 1
-        n_segments, n_todo, n_units = find_segments(
-            values, start, stop, chunk_offsets, chunk_ids, i_chunk, model, memo, units, unit_places, hashes, words,
-            segments, places, todo
-        )  # fmt: skip
+        n_segments, n_todo, n_units = find_segments(batch, start, stop, i_chunk, pieces, memo, group)
         ids = grown(ids, n_ids, n_ids + stop - start)
         first = n_ids
-        _remember_listed(values, segments, todo, n_todo, hashes, words, places, model, memo)
-        keep_divided(values, units, unit_places, n_units, segments, places, hashes, words, todo, memo)
-        n_ids, n_odd, bad = _best_of_group(
-            values, segments, n_segments, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
-            back_arc, back_start, ids, n_ids, ends, odd
-        )  # fmt: skip
+        _remember_listed(values, n_todo, model, memo, group, search)
+        keep_divided(values, n_units, memo, group)
+        n_ids, n_to_read, bad = _best_of_group(batch, i_chunk, n_segments, model, memo, group, search, ids, n_ids)
         if bad >= 0:
             return ids, run_starts, run_lengths, bad
-        n_ids = emit_group(values, segments, n_segments, odd, n_odd, chunk_offsets, chunk_ids, i_chunk, model.slots,
-                           model.piece_at, model.lengths, model.is_bytes, model.unk_id, model.byte_ids, model.look_up,
-                           ids, first, n_ids, ends)  # fmt: skip
-        find_ends(segments, doc_offsets, low, high, doc_ends)
-        count_ids(doc_ends, ends, first, low, high, run_starts[:, 0], run_lengths[:, 0])
+        n_ids = emit_group(batch, i_chunk, n_segments, n_to_read, pieces, group, ids, first, n_ids)
+        find_ends(group.segments, offsets, low, high, group.part_ends)
+        count_ids(group.part_ends, group.ends, first, low, high, run_starts[:, 0], run_lengths[:, 0])
         low = high
     return filled(ids, n_ids), run_starts, run_lengths, np.int64(-1)
 
 
 @compiled
-def _remember_listed(values, segments, missing, n_missing, hashes, words, places, model, memo):
-    """Have the best paths of the segments missing[:n_missing] remembered; places[i] is -1 where there is no room."""
-    table, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
-    for k in range(n_missing):
-        i = missing[k]
+def _remember_listed(values, n_todo, model, memo, group, search):
+    """Keep the best paths of the segments listed; their places are NOWHERE for want of room, or of a path."""
+    segments, places, todo, hashes, words = group.segments, group.places, group.todo, group.hashes, group.words
+    slots, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
+    pieces, scores, unk_score = model.pieces, model.scores, model.unk_score
+    trie, piece_at, is_bytes = pieces.slots, pieces.piece_at, pieces.is_bytes
+    unk_id, spells, byte_ids = pieces.unk_id, pieces.spells, pieces.byte_ids
+    exact, gaps, back_arc, back_start = search.exact, search.gaps, search.back_arc, search.back_start
+    arcs, starts = search.arcs, search.starts
+    for k in range(n_todo):
+        i = todo[k]
         # It may have come before in this group.
-        if k == 0 or look_up(values, segments, missing, k, k + 1, k, hashes, words, table, near, arena, places) > k:
-            places[i] = _remember(values, segments[i], segments[i + 1], hashes[i], table, arena, sums, cells, used,
-                                  model.slots, model.piece_at, model.best_at, model.best_unk, model.is_bytes,
-                                  model.unk_id, model.spells, model.byte_ids)  # fmt: skip
+        if k > 0 and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena, places) == k:
+            continue
+        start, stop = segments[i], segments[i + 1]
+        length = stop - start
+        places[i] = NOWHERE
+        base, is_lasting = reserve(length, BODY + (length + 1) // 2, used)
+        if base < 0:
+            continue
+        best = find_best(values, start, stop, trie, piece_at, is_bytes, scores, unk_score, exact, gaps, back_arc,
+                         back_start, arcs, starts)  # fmt: skip
+        if best == -np.inf:
+            continue
+        top = write_best(values, start, stop, gaps, back_arc, back_start, unk_id, spells, byte_ids, arena, sums, cells,
+                         base)  # fmt: skip
+        if arena[base + KIND] == 1 and sums[base + NUMBER] == np.inf:
+            arena[base + KIND] = SINGLE + np.int64(cells[2 * (base + BODY)])
+            top = base + BODY
+        keep(values, start, stop, hashes[i], base, top, is_lasting, slots, arena, used)
+        places[i] = place_of(base, arena[base + KIND])
 
 
 @compiled
-def _best_of_group(values, segments, n_segments, places, chunk_offsets, i_chunk, model, memo, best, subtracted,
-                   back_arc, back_start, arcs, n, ends, odd):  # fmt: skip
+def _best_of_group(batch, i_chunk, n_segments, model, memo, group, search, arcs, n):
     """Write the best path of every chunk to arcs[n:], with the end of every segment's.
 
-    Returns (the end of all, how many segments are odd, the end of a segment without a path or -1).
+    Returns (the end of all, how many segments are to be read, the end of a segment without a path or -1).
     """
-    slots, piece_at, best_at, piece_best = model.slots, model.piece_at, model.best_at, model.piece_best
-    best_unk, lowest, reset, longest_arc = model.best_unk, model.lowest, model.reset, model.longest
-    is_bytes, rounding, extreme = model.is_bytes, model.rounding, model.extreme
-    arena, sums, cells = memo.arena, memo.sums, memo.cells
-    i = n_odd = 0
+    segments, ends, to_read, pieces, best = group.segments, group.ends, group.to_read, model.pieces, search.best
+    i = n_to_read = 0
     best[0] = 0
     total = best[0]
     while True:
-        i, i_chunk, n, n_odd, total = add_leading(segments, i, n_segments, chunk_offsets, i_chunk, places, arena,
-                                                  sums, cells, piece_best, best_unk, reset, rounding, extreme, total,
-                                                  arcs, n, ends, odd, n_odd)  # fmt: skip
+        i, i_chunk, n, n_to_read, total = _add_leading(
+            batch.chunk_offsets, i, n_segments, i_chunk, model, memo, group, total, arcs, n, n_to_read
+        )
         if i == n_segments:
-            return n, n_odd, np.int64(-1)
-        a, b = segments[i], segments[i + 1]
+            return n, n_to_read, np.int64(-1)
+        start, stop = segments[i], segments[i + 1]
         best[0] = total
-        viterbi(values, a, b, slots, piece_at, best_at, best_unk, lowest, reset, longest_arc, is_bytes, best,
-                subtracted, back_arc, back_start)  # fmt: skip
-        total = best[b - a]
-        if total == lowest:
-            return n, n_odd, b
-        n = follow(values, a, b, back_arc, back_start, model.spells, model.byte_ids, arcs, n)
-        ends[i], odd[n_odd] = n, i
-        n_odd += 1
+        viterbi(batch.values, start, stop, model, search)
+        total = best[stop - start]
+        if total == model.lowest:
+            return n, n_to_read, stop
+        n = follow(batch.values, start, stop, search.back_arc, search.back_start, pieces.spells, pieces.byte_ids, arcs,
+                   n)  # fmt: skip
+        ends[i], to_read[n_to_read] = n, i
+        n_to_read += 1
         i += 1
 
 
 @compiled
-def add_leading(segments, i, n_segments, chunk_offsets, i_chunk, places, arena, sums, cells, piece_best,
-                best_unk, reset, rounding, extreme, total, arcs, n, ends, odd, n_odd):  # fmt: skip
+def _add_leading(chunk_offsets, i, n_segments, i_chunk, model, memo, group, total, arcs, n, n_to_read):
     """Take the remembered paths of segments i, i + 1, ... until one whose lead rounding could undo, or that has none.
 
     total: the tool's sum up to segment i, begun anew with every chunk. i_chunk: the next chunk to begin.
-    Returns (i, i_chunk, the number of arcs, of odd segments, total).
+    Returns (i, i_chunk, the number of arcs, of segments to read, total).
     """
+    segments, places, ends, to_read = group.segments, group.places, group.ends, group.to_read
+    arena, sums, cells = memo.arena, memo.sums, memo.cells
+    scores, unk_score, reset, rounding, extreme = (
+        model.scores, model.unk_score, model.reset, model.rounding, model.extreme
+    )  # fmt: skip
     zero = total - total
     while i < n_segments:
         p, stop = segments[i], segments[i + 1]
         if p == chunk_offsets[i_chunk]:
             i_chunk += 1
             total = zero
-        if places[i] == TOKEN:
-            arcs[n] = TOKEN_ARC
+        place = places[i]
+        if place <= TOKEN_ARC:
+            arcs[n] = place
             n += 1
-            ends[i], odd[n_odd] = n, i
-            n_odd += 1
+            ends[i], to_read[n_to_read] = n, i
+            n_to_read += 1
             i += 1
             continue
         if abs(total) > reset:
             total = zero
-        base = places[i]
         largest = abs(np.float64(total)) + (stop - p) * extreme
-        if base < 0 or largest > reset:
+        if place < 0 or largest > reset:
             break
-        if base >= DIRECT:
-            arc = np.int32(base - DIRECT)
+        if place >= DIRECT:
+            arc = np.int32(place - DIRECT)
             arcs[n] = arc
             n += 1
-            total = total + piece_best[arc]
+            total = total + scores[arc]
             ends[i] = n
             i += 1
             continue
-        if not sums[base] > (stop - p) * largest * rounding:
+        if not sums[place + NUMBER] > (stop - p) * largest * rounding:
             break
-        if arena[base + 1] < 0:
-            odd[n_odd] = i
-            n_odd += 1
-        for k in range(2 * (base + HEAD), 2 * (base + HEAD) + abs(arena[base + 1])):
+        n_arcs = arena[place + KIND]
+        if n_arcs < 0:
+            to_read[n_to_read] = i
+            n_to_read += 1
+        for k in range(2 * (place + BODY), 2 * (place + BODY) + abs(n_arcs)):
             arc = cells[k]
             arcs[n] = arc
             n += 1
-            total = total + (best_unk if arc == UNKNOWN else piece_best[arc])
+            total = total + (unk_score if arc == UNKNOWN else scores[arc])
         ends[i] = n
         i += 1
-    return i, i_chunk, n, n_odd, total
-
-
-@compiled
-def _remember(values, start, stop, hashed, table, arena, sums, cells, used, slots, piece_at, best_at, best_unk,
-              is_bytes, unk_id, spells, byte_ids):  # fmt: skip
-    """Work out and keep a segment's best path; its place, or -1 for want of room or of a path."""
-    length = stop - start
-    base, lasts = place(length, HEAD + (length + 1) // 2, used)
-    if base < 0:
-        return base
-    best, gaps = np.empty(length + 1), np.empty(length + 1)
-    back_arc, back_start = np.empty(length + 1, np.int32), np.empty(length + 1, np.int64)
-    top = best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes, best, gaps, back_arc, back_start,
-                    arena, sums, cells, base, unk_id, spells, byte_ids)  # fmt: skip
-    if top < 0:
-        return top
-    if arena[base + 1] == 1 and sums[base] == np.inf:
-        arena[base + 1] = SINGLE + np.int64(cells[2 * (base + HEAD)])
-        top = base + HEAD
-    keep(values, start, stop, hashed, base, top, lasts, table, arena, used)
-    return place_of(base, arena[base + 1])
+    return i, i_chunk, n, n_to_read, total

@@ -3,19 +3,17 @@
 `forward` reads the lists of arcs that the automaton has found (walk.py), uses float64 as it is, and gives up where a
 score would leave the range in which that is exact. `forward_scaled` does any segment, by the trie of reversed pieces,
 with exponents beside the mantissas.
-
-nodes int32 and weights float64 of the trie are the same memory: base and check of node i at nodes[4 i] and the next,
-the weight of its piece at weights[2 i + 1], 0 where no piece ends.
 """
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.bulk.arcs import find_arcs
+from gpu_lattice.kernels.cpu.machine import ONE, TWO
 from gpu_lattice.kernels.cpu.scaled import add, scaled
 from gpu_lattice.kernels.cpu.utf8 import is_boundary, symbol_length
 
-ONE = np.uint64(1)
-TWO = np.uint64(2)
 LENGTH_SHIFT = np.uint64(32)
 
 
@@ -60,29 +58,18 @@ def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_wor
 
 
 @compiled
-def forward_scaled(values, start, stop, nodes, weights, unk_weight, is_bytes, z, z_exponent, base):
+def forward_scaled(values, start, stop, model, z, z_exponent, base):
     """Write Z[start] to z[base] and z_exponent[base], the rest after it."""
+    pieces, weights, unk_weight = model.pieces, model.weights, model.unk_weight
+    slots, piece_at, is_bytes = pieces.slots, pieces.piece_at, pieces.is_bytes
+    arcs, starts = np.empty(stop - start, np.int32), np.empty(stop - start, np.int64)
     z[base], z_exponent[base] = scaled(1.0, np.int64(0))
     shift = base - start
     for e in range(start + 1, stop + 1):
         total, exponent = 0.0, np.int64(0)
-        if is_boundary(values, e, stop, is_bytes):
-            symbol = symbol_length(values, e, is_bytes)
-            node = np.int64(0)
-            s = e
-            while s > start:
-                slot = np.int64(nodes[4 * node]) + np.int64(values[s - 1])
-                if nodes[4 * slot + 1] != node:
-                    break
-                node = slot
-                s -= 1
-                weight = weights[2 * node + 1]
-                if weight == 0.0 and e - s == symbol:
-                    weight = unk_weight
-                if weight != 0.0:
-                    term, term_exponent = scaled(z[shift + s] * weight, z_exponent[shift + s])
-                    total, exponent = add(total, exponent, term, term_exponent)
-            if e - s < symbol:
-                s = e - symbol
-                total, exponent = scaled(z[shift + s] * unk_weight, z_exponent[shift + s])
+        for k in range(find_arcs(values, start, e, stop, slots, piece_at, is_bytes, arcs, starts)):
+            at = shift + starts[k]
+            weight = unk_weight if arcs[k] == UNKNOWN else weights[arcs[k]]
+            term, term_exponent = scaled(z[at] * weight, z_exponent[at])
+            total, exponent = add(total, exponent, term, term_exponent)
         z[shift + e], z_exponent[shift + e] = total, exponent

@@ -1,12 +1,9 @@
-"""A bounded memory of what was worked out for a segment: its paths, or its scores and lists of arcs, or its best path.
+"""A bounded memory of what was worked out for a segment, by its text: records (layout.py) and the ways to them.
 
 Words repeat, so most segments of a text are found here, and the segments of a word that has several (segments.py). A
 memo belongs to one thread and to one alpha (or to `encode`). What it holds is a pure function of the segment's bytes,
 so finding, forgetting or bypassing an entry never changes a result. Long segments go to a transient region, which is
 emptied before each group of parts; a full memo is emptied before the next group.
-
-A record is one stretch of the arena, so that reading it stays within a few cache lines: the words of the text after the
-second, then a word with the text's length, its first two words, and from `base` on what the stage writes.
 """
 
 from typing import NamedTuple
@@ -14,10 +11,23 @@ from typing import NamedTuple
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.bulk.layout import (
+    BODY,
+    DIRECT,
+    FIRST,
+    KIND,
+    LENGTH,
+    LONGEST_RECORDED,
+    MOST_WORDS,
+    NOWHERE,
+    SECOND,
+    base_of,
+    place_of,
+    words_before,
+)
 from gpu_lattice.kernels.cpu.machine import GOLDEN, load_word, prefetch
 
 LASTING_BYTES = 64
-LONGEST_BYTES = 4096
 
 # At most 24 MB for each thread, as far as it is used; 30,000 segments of a large BytePiece model fit.
 SLOTS = 1 << 16
@@ -26,6 +36,7 @@ TRANSIENT_WORDS = 1 << 18
 # After these, room for one short record that nobody keeps.
 SPARE = LASTING_WORDS + TRANSIENT_WORDS
 SPARE_WORDS = 1 << 10
+assert SPARE + SPARE_WORDS <= MOST_WORDS
 
 # Entries of the table of short texts, with one more for what is none.
 NEAR = 1 << 13
@@ -37,21 +48,6 @@ SLOTS_AHEAD, RECORDS_AHEAD = np.uint64(20), np.uint64(10)
 
 # Words of a cache line.
 LINE = 8
-
-# Words of a record before what its stage writes: a number, and a count or one of these.
-HEAD = 2
-# SINGLE + id: the segment has one path, of one arc. DIVIDED + count: a text of so many segments (segments.py).
-# NODED + what nodes.py says.
-SINGLE = 1 << 32
-DIVIDED = 1 << 33
-NODED = 1 << 34
-
-# A place is where a record begins; LISTED + that, if its second word is 0; NODES + that, if it is NODED; or
-# DIRECT + id: of a single one nothing else is asked.
-LISTED = 1 << 29
-NODES = 1 << 30
-DIRECT = 1 << 31
-NOWHERE = -1
 
 # Indices into Memo.used.
 ENTRIES, TOP, LONG_TOP, FULL = range(4)
@@ -108,13 +104,20 @@ def forget(memo: Memo) -> None:
 
 
 @compiled
-def begin_group(slots, near, used):
+def begin_group(memo):
     """Empty the transient region, and the lasting one when it is full. Bases handed out before are void."""
+    used = memo.used
     used[LONG_TOP] = LASTING_WORDS
     if used[FULL]:
-        slots[:] = 0
-        near[:] = 0
+        memo.slots[:] = 0
+        memo.near[:] = 0
         used[ENTRIES], used[TOP], used[FULL] = 0, 0, 0
+
+
+@compiled
+def lasts(place):
+    """Whether what a place says is true for as long as the memo is not emptied."""
+    return place >= DIRECT or (place >= 0 and base_of(place) < LASTING_WORDS)
 
 
 @compiled
@@ -188,16 +191,16 @@ def look_up(values, segments, listed, first, n_listed, n_missing, hashes, words,
                 start, stop = segments[i], segments[i + np.uint64(1)]
                 base = slots[slot] & 0xFFFFFFFF
                 found = (
-                    (arena[base - 3] == stop - start)
-                    & (arena[base - 2] == words[np.uint64(2) * i])
-                    & (arena[base - 1] == words[np.uint64(2) * i + np.uint64(1)])
+                    (arena[base - LENGTH] == stop - start)
+                    & (arena[base - FIRST] == words[np.uint64(2) * i])
+                    & (arena[base - SECOND] == words[np.uint64(2) * i + np.uint64(1)])
                 )
-                at = base - 4
+                at = base - LENGTH - 1
                 for p in range(start + 16, stop if found else start, 8):
                     found &= arena[at] == np.int64(load_word(values, p, stop))
                     at -= 1
             slot = slot + np.uint64(1) & np.uint64(SLOTS - 1)
-        places[i] = place_of(base, arena[base + 1]) if found else NOWHERE
+        places[i] = place_of(base, arena[base + KIND]) if found else NOWHERE
         listed[n_missing] = i
         n_missing += not found
         length = segments[i + np.uint64(1)] - segments[i]
@@ -207,24 +210,18 @@ def look_up(values, segments, listed, first, n_listed, n_missing, hashes, words,
 
 
 @compiled
-def look_up_all(values, segments, listed, n_listed, hashes, words, slots, near, arena, places):
+def look_up_all(values, segments, listed, n_listed, hashes, words, memo, places):
     """Write the places of the segments listed, NOWHERE for those without a record; only these remain listed. Returns
     how many they are.
     """
     hash_listed(values, segments, listed, n_listed, hashes, words)
-    return look_up(values, segments, listed, 0, n_listed, np.int64(0), hashes, words, slots, near, arena, places)
-
-
-@compiled
-def place_of(base, count):
-    """The place of a record with this second word."""
-    of_record = base + (LISTED if count == 0 else np.int64(0)) + (NODES if count >= NODED else np.int64(0))
-    return of_record if count >> 32 != 1 else DIRECT + (count & 0xFFFFFFFF)
+    return look_up(values, segments, listed, 0, n_listed, np.int64(0), hashes, words, memo.slots, memo.near, memo.arena,
+                   places)  # fmt: skip
 
 
 @compiled(forceinline=True)
-def place(length, most, used):
-    """Where a record of at most `most` words for a text of `length` bytes may be written.
+def reserve(length, most, used):
+    """Where a record of at most `most` words from its base on, for a text of `length` bytes, may be written.
 
     Returns (base, whether it lasts); base is -1 where there is no room, or the text is too long.
     """
@@ -236,24 +233,18 @@ def place(length, most, used):
     lasts = lasts and not used[FULL]
     at = used[TOP] if lasts else used[LONG_TOP]
     # What a look-up reads, up to the second word, is within one line.
-    at += -at % LINE if at % LINE + n_before + HEAD > LINE else 0
-    fits = length <= LONGEST_BYTES and (lasts or at + most <= SPARE)
+    at += -at % LINE if at % LINE + n_before + BODY > LINE else 0
+    fits = length <= LONGEST_RECORDED and (lasts or at + most <= SPARE)
     return at + n_before if fits else np.int64(-1), lasts
-
-
-@compiled
-def words_before(length):
-    """The words of a record before its base."""
-    return 3 + max(0, (length - 9) >> 3)
 
 
 @compiled(forceinline=True)
 def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
     """Keep the record that was written to base..top, under its text if it lasts."""
-    arena[base - 3] = stop - start
-    arena[base - 2] = np.int64(load_word(values, start, stop))
-    arena[base - 1] = np.int64(load_word(values, start + 8, stop))
-    at = base - 4
+    arena[base - LENGTH] = stop - start
+    arena[base - FIRST] = np.int64(load_word(values, start, stop))
+    arena[base - SECOND] = np.int64(load_word(values, start + 8, stop))
+    at = base - LENGTH - 1
     for p in range(start + 16, stop if lasts else start, 8):
         arena[at] = np.int64(load_word(values, p, stop))
         at -= 1

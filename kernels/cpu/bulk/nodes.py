@@ -2,8 +2,8 @@
 
 A node has of the n arcs into a position, shortest first and up to the last that adds to the sum, the running sums of
 what arrives through them; then a word for each: its piece and length, and of the node where it begins how many arcs
-that has and how many words after the record's base it is. The record's second word is NODED + the latter two of the
-node of the segment's end, which is the last. A position that no path reaches has none.
+that has and how many words after the record's base it is. The record's KIND is NODED + the latter two of the node
+of the segment's end, which is the last. A position that no path reaches has none.
 
 A trace reads one line of memory after another, none of which was read of late, so several segments are traced in turn,
 and what they will need is fetched before.
@@ -11,11 +11,12 @@ and what they will need is fetched before.
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.bulk.arcs import UNKNOWN
-from gpu_lattice.kernels.cpu.bulk.forward import LENGTH_SHIFT, ONE, TWO
-from gpu_lattice.kernels.cpu.bulk.memo import HEAD, LINE, NODED, NODES
-from gpu_lattice.kernels.cpu.machine import N_SUMS, above, prefetch, trailing_zeros
+from gpu_lattice.kernels.cpu.bulk.forward import LENGTH_SHIFT
+from gpu_lattice.kernels.cpu.bulk.layout import BODY, KIND, NODED, NODES, NUMBER
+from gpu_lattice.kernels.cpu.bulk.memo import LINE
+from gpu_lattice.kernels.cpu.machine import N_SUMS, ONE, TWO, above, prefetch, trailing_zeros
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.utf8 import symbol_length
 
@@ -36,7 +37,7 @@ MOST_ARCS = 64
 # left and how many are behind; how many are behind where a number is due; its record; the node and its number of arcs;
 # where its path begins so far, and whether that has unknown arcs.
 IN_TURN = 4
-DRAWN, LEFT, BEHIND, DUE, RECORD, NODE, COUNT, TOP, ODD = range(9)
+DRAWN, LEFT, BEHIND, DUE, RECORD, NODE, COUNT, TOP, HAS_UNKNOWN = range(9)
 # Segments between the one whose record is fetched and the one that is begun, and words that are fetched.
 AHEAD = np.uint64(8)
 FETCHED = 5 * LINE
@@ -46,7 +47,7 @@ DRAW_STEP = np.uint64(DRAW_BYTES)
 @compiled
 def room_for_nodes(length):
     """The words that `write_nodes` may use from a record's base on."""
-    return HEAD + 4 * (length + 1) + 2 * MOST_ARCS
+    return BODY + 4 * (length + 1) + 2 * MOST_ARCS
 
 
 @compiled
@@ -62,12 +63,12 @@ def are_few(found, lists, length, count_bits):
 @compiled(forceinline=True)
 def write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena, sums,
                 base):  # fmt: skip
-    """Put the nodes of a segment of few arcs in place of its scores, in sums from base + HEAD on; returns their end.
+    """Put the nodes of a segment of few arcs in place of its scores, in sums from base + BODY on; returns their end.
 
     found int32: the list of arcs into the segment's position e at found[lists + e].
     """
     count_mask = (ONE << count_bits) - ONE
-    z, length = np.uint64(base + HEAD), np.uint64(length)
+    z, length = np.uint64(base + BODY), np.uint64(length)
     # Of every position, behind the scores: what a word says of its node. Behind that the nodes, to be moved at last.
     links = z + length + ONE
     shift = links + length + ONE - z
@@ -99,20 +100,23 @@ def write_nodes(values, start, length, found, lists, count_bits, arc_weights, ar
             at += TWO
         n = max(n, ONE)
         arena[links + e] = np.int64(n << COUNT_BIT | (node - shift - np.uint64(base)) << NODE_BIT)
-    arena[base + 1] = NODED + (np.uint64(arena[links + length]) >> COUNT_BIT)
+    arena[base + KIND] = NODED + (np.uint64(arena[links + length]) >> COUNT_BIT)
     for k in range(z, at - shift):
         arena[k] = arena[k + shift]
     return np.int64(at - shift)
 
 
 @compiled
-def trace_nodes(values, segments, drawn, traced, n_traced, places, arena, sums, numbers, inverses, unk_inverse, unk_id,
-                spells, byte_ids, seed, positions, segment_ids, i_sample, paths, ends):  # fmt: skip
+def trace_nodes(values, traced, n_traced, seed, i_sample, model, memo, group, draws):
     """Trace the segments i of drawn[traced[0]], drawn[traced[1]], ...
 
-    paths int32: the path of a segment ends where its text does, before paths[segments[i + 1] - segments[0]]. ends[i]
-    int64 becomes its number of arcs << 1, + 1 where some are unknown.
+    The path of a segment ends in draws.paths where its text does, before paths[segments[i + 1] - segments[0]]. ends[i]
+    becomes its number of arcs << 1, + 1 where some are unknown.
     """
+    segments, places, ends, arena, sums = group.segments, group.places, group.ends, memo.arena, memo.sums
+    drawn, numbers, positions, doc_ids, paths = draws.drawn, draws.numbers, draws.positions, draws.doc_ids, draws.paths
+    inverses, unk_inverse, pieces = model.inverses, model.unk_inverse, model.pieces
+    unk_id, spells, byte_ids = pieces.unk_id, pieces.spells, pieces.byte_ids
     state, targets = np.empty((IN_TURN, 9), np.uint64), np.empty(IN_TURN)
     n_begun = n_lanes = lane = ZERO
     n_traced = np.uint64(n_traced)
@@ -131,7 +135,7 @@ def trace_nodes(values, segments, drawn, traced, n_traced, places, arena, sums, 
         if behind >= state[lane, DUE]:
             state[lane, DUE] = behind - behind % DRAW_STEP + DRAW_STEP
             k = state[lane, DRAWN]
-            bits = uniform_bits(seed, positions[k] - np.int64(behind), i_sample, segment_ids[k])
+            bits = uniform_bits(seed, positions[k] - np.int64(behind), i_sample, doc_ids[k])
             target = to_uniform(bits) * sums[node + n - ONE]
         # The first arc whose running sum is above the target, or the last.
         first, bits = node, above(sums, node, target)
@@ -157,7 +161,7 @@ def trace_nodes(values, segments, drawn, traced, n_traced, places, arena, sums, 
                 paths[top] = byte_ids[values[e - ONE - j]]
         else:
             is_unknown = piece == NO_PIECE
-            state[lane, ODD] |= np.uint64(is_unknown or np.int64(piece) == unk_id)
+            state[lane, HAS_UNKNOWN] |= np.uint64(is_unknown or np.int64(piece) == unk_id)
             top -= ONE
             paths[top] = np.int32(piece) if not is_unknown else np.int32(UNKNOWN)
         state[lane, TOP] = top
@@ -166,7 +170,7 @@ def trace_nodes(values, segments, drawn, traced, n_traced, places, arena, sums, 
             lane -= ONE
             i = np.uint64(drawn[state[lane, DRAWN]])
             end = np.uint64(segments[i + ONE] - segments[0])
-            ends[i] = (end - top) << ONE | state[lane, ODD]
+            ends[i] = (end - top) << ONE | state[lane, HAS_UNKNOWN]
             if n_begun < n_traced:
                 _begin(state, targets, lane, traced, n_begun, n_traced, segments, drawn, places, arena, sums, numbers)
                 n_begun += ONE
@@ -185,17 +189,17 @@ def _begin(state, targets, lane, traced, i_traced, n_traced, segments, drawn, pl
     base, stop = np.uint64(places[i] - NODES), segments[i + ONE]
     state[lane, DRAWN] = i_drawn
     state[lane, LEFT], state[lane, BEHIND], state[lane, DUE] = stop - segments[i], 0, DRAW_BYTES
-    link = np.uint64(arena[base + ONE] - NODED)
+    link = np.uint64(arena[base + np.uint64(KIND)] - NODED)
     state[lane, RECORD], state[lane, NODE] = base, base + (link >> COUNT_BITS)
     state[lane, COUNT] = link & MOST_COUNT
-    state[lane, TOP], state[lane, ODD] = stop - segments[0], 0
-    targets[lane] = to_uniform(numbers[i_drawn]) * sums[base]
+    state[lane, TOP], state[lane, HAS_UNKNOWN] = stop - segments[0], 0
+    targets[lane] = to_uniform(numbers[i_drawn]) * sums[base + np.uint64(NUMBER)]
 
 
 @compiled(forceinline=True)
 def _fetch(arena, place):
     """Have the end of a record fetched, from its last node on backwards: which lines are read depends on numbers."""
     base = place - NODES
-    last = base + np.int64(np.uint64(arena[base + 1] - NODED) >> COUNT_BITS)
+    last = base + np.int64(np.uint64(arena[base + KIND] - NODED) >> COUNT_BITS)
     for word in range(0, FETCHED, LINE):
         prefetch(arena, last + LINE - word)

@@ -1,4 +1,4 @@
-"""Parts: stretches of one document that are worked on alone, so that a long document keeps every core busy.
+"""Parts: ranges of one document that are worked on alone, so that a long document keeps every core busy.
 
 A document's parts depend on the document only. A part ends at a chunk's end or at a static cut where no unknown arc
 ends, so no run of unknown arcs crosses from one part to the next.
@@ -37,44 +37,44 @@ def filled_documents(offsets):
 
 
 @compiled
-def plan_parts(values, offsets, chunk_offsets, chunk_ids, model, part_bytes):
-    """(part_offsets int64 [n + 1], part_doc int64 [n]): the parts tile values[offsets[0]:offsets[-1]] in order."""
+def plan_parts(batch, pieces, part_bytes):
+    """(part_offsets int64 [n + 1], part_docs int64 [n]): the parts tile the batch in order."""
+    offsets = batch.offsets
     n_docs = len(offsets) - 1
     capacity = n_docs + (offsets[n_docs] - offsets[0]) // part_bytes + 1
     part_offsets = np.empty(capacity + 1, np.int64)
-    part_doc = np.empty(capacity, np.int64)
+    part_docs = np.empty(capacity, np.int64)
     n = 0
     for i_doc in range(n_docs):
         p, stop = offsets[i_doc], offsets[i_doc + 1]
         while p < stop:
-            part_offsets[n], part_doc[n] = p, i_doc
+            part_offsets[n], part_docs[n] = p, i_doc
             n += 1
             # A call takes as long as some ten bytes of text.
-            p = stop if stop - p <= part_bytes else _part_end(
-                values, p, chunk_offsets, chunk_ids, model, part_bytes
-            )  # fmt: skip
+            p = stop if stop - p <= part_bytes else _part_end(batch, p + part_bytes, pieces)
     part_offsets[n] = offsets[n_docs]
-    return part_offsets[: n + 1], part_doc[:n]
+    return part_offsets[: n + 1], part_docs[:n]
 
 
 @compiled
-def _part_end(values, start, chunk_offsets, chunk_ids, model, part_bytes):
-    p = start + part_bytes
+def _part_end(batch, p, pieces):
+    """The first end of a part at or after p."""
+    values, chunk_offsets = batch.values, batch.chunk_offsets
     i_chunk = np.searchsorted(chunk_offsets, p, side="right") - 1
     chunk_start, chunk_stop = chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1]
     if p == chunk_start:
         return p
-    if chunk_ids[i_chunk] >= 0:
+    if batch.chunk_ids[i_chunk] >= 0:
         return chunk_stop
-    while not model.is_bytes and p < chunk_stop and values[p] & 0xC0 == 0x80:
+    while not pieces.is_bytes and p < chunk_stop and values[p] & 0xC0 == 0x80:
         p += 1
     cuts, places = np.empty(2, np.int64), np.empty(2, np.int64)
     while p < chunk_stop:
         cuts[0] = p
-        find_cuts(values, p + 1, chunk_start, chunk_stop, model.pairs, model.keys, model.pages,
-                  model.characters, model.joined, model.is_bytes, cuts, 1, places)  # fmt: skip
+        find_cuts(values, p + 1, chunk_start, chunk_stop, pieces.pairs, pieces.keys, pieces.pages, pieces.characters,
+                  pieces.joined, pieces.is_bytes, cuts, 1, places)  # fmt: skip
         p = cuts[1]
-        if _ends_known(values, chunk_start, p, model.slots, model.piece_at, model.unk_id, model.is_bytes):
+        if _ends_known(values, chunk_start, p, pieces.slots, pieces.piece_at, pieces.unk_id, pieces.is_bytes):
             return p
     return chunk_stop
 

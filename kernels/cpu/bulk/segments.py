@@ -1,4 +1,4 @@
-"""Segments of a stretch of whole parts: what lies between static cuts, or a chunk that is one token as it stands.
+"""Segments of a group of whole parts: what lies between static cuts, or a chunk that is one token as it stands.
 
 Cuts are looked for where a text is new. A unit is a word or a chunk. The cuts in a text of characters depend on that
 text alone, so the record of a short unit that was met before (memo.py) is its segment's, or lists the length << 32 |
@@ -7,64 +7,53 @@ place of each of its segments. In a text of bytes they depend on what is around 
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import TOKEN_ARC
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.cuts import find_cuts
+from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIVIDED, KIND, LISTED, NOWHERE, base_of
 from gpu_lattice.kernels.cpu.bulk.memo import (
-    DIRECT,
-    DIVIDED,
-    HEAD,
-    LASTING_WORDS,
-    LISTED,
-    NOWHERE,
     begin_group,
     find_near,
     hash_listed,
     keep,
+    lasts,
     look_up,
     look_up_all,
-    place,
+    reserve,
 )
-from gpu_lattice.kernels.cpu.machine import LANES, load_word, prefetch, starts_of, trailing_zeros
-
-# Places of what has no record: a chunk that is a token; SCALED - base, of scores with exponents (sample.py).
-TOKEN = -2
-SCALED = -3
+from gpu_lattice.kernels.cpu.machine import LANES, ONE, load_word, prefetch, starts_of, trailing_zeros
 
 LONGEST_UNIT = 24
 # Units between the one whose record is fetched and the one whose segments are listed.
 AHEAD = 8
 WORD_START = np.uint64(0x8196E2)
-ONE = np.uint64(1)
 ALL_LANES = np.uint64((1 << LANES) - 1)
 
 
 @compiled
-def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model, memo, units, unit_places, hashes,
-                  words, segments, places, todo):  # fmt: skip
+def find_segments(batch, start, stop, i_chunk, pieces, memo, group):
     """Divide start..stop, boundaries of parts, into segments and look these up. Bases handed out before are void.
 
-    Returns how many segments there are, how many of them have no record (todo lists those), and how many units there
-    are, 0 if none of them is for `keep_divided`.
-    i_chunk: the chunk that holds the first byte. segments int64: their boundaries, start and stop included. places
-    int64, with room for as many: of a segment, in the memo; NOWHERE, or TOKEN for a chunk that is one. hashes[i],
-    words[2 i]: of the segments listed. units, unit_places int64: boundaries of units, and NOWHERE where cuts were
-    looked for.
+    Returns how many segments there are, how many of them have no record (group.todo lists those, with their hashes and
+    words), and how many units there are, 0 if none of them is for `keep_divided`.
+    i_chunk: the chunk that holds the first byte.
     """
-    pairs, keys, is_bytes = model.pairs, model.keys, model.is_bytes
-    pages, characters, joined = model.pages, model.characters, model.joined
-    slots, near, arena = memo.slots, memo.near, memo.arena
-    begin_group(slots, near, memo.used)
-    n_units, n_todo = find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model.by_words, is_bytes,
-                                 units, unit_places, todo)  # fmt: skip
+    values, chunk_offsets, is_bytes = batch.values, batch.chunk_offsets, pieces.is_bytes
+    pairs, keys, pages, characters, joined = pieces.pairs, pieces.keys, pieces.pages, pieces.characters, pieces.joined
+    near, arena = memo.near, memo.arena
+    segments, places, units, unit_places = group.segments, group.places, group.units, group.unit_places
+    todo, hashes, words = group.todo, group.hashes, group.words
+    begin_group(memo)
+    n_units, n_todo = find_units(batch, start, stop, i_chunk, pieces.by_words, is_bytes, units, unit_places, todo)
     n_todo = find_near(values, units, near, unit_places, todo, 0, n_todo)
-    n_new = look_up_all(values, units, todo, n_todo, hashes, words, slots, near, arena, unit_places)
+    n_new = look_up_all(values, units, todo, n_todo, hashes, words, memo, unit_places)
     n = n_todo = i = np.int64(0)
     segments[0] = start
     while i < n_units:
         if unit_places[i] >= 0:
             i, n = _append_known(units, unit_places, i, n_units, arena, segments, places, n)
-        elif unit_places[i] == TOKEN:
-            places[n] = TOKEN
+        elif unit_places[i] <= TOKEN_ARC:
+            places[n] = unit_places[i]
             n += 1
             segments[n] = units[i + 1]
             i += 1
@@ -80,17 +69,18 @@ def find_segments(values, start, stop, chunk_offsets, chunk_ids, i_chunk, model,
             n -= 1
             n_todo = _list_missing(places, first, n, todo, n_todo)
             n_todo = find_near(values, segments, near, places, todo, listed, n_todo)
-    n_todo = look_up_all(values, segments, todo, n_todo, hashes, words, slots, near, arena, places)
+    n_todo = look_up_all(values, segments, todo, n_todo, hashes, words, memo, places)
     return n, n_todo, n_units if n_new > 0 else np.int64(0)
 
 
 @compiled
-def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words, is_bytes, units, places, listed):
-    """Write the boundaries of units, and their places: TOKEN for those that are one, else NOWHERE. List those that may
-    have a record. Returns how many units there are, and how many are listed.
+def find_units(batch, start, stop, i_chunk, by_words, is_bytes, units, places, listed):
+    """Write the boundaries of units, and their places: the arc of those that are a token, else NOWHERE. List those that
+    may have a record. Returns how many units there are, and how many are listed.
 
     by_words: no arc spans the start of a word, so that units begin there too.
     """
+    values, chunk_offsets, chunk_ids = batch.values, batch.chunk_offsets, batch.chunk_ids
     longest = 0 if is_bytes else LONGEST_UNIT
     units[0] = start
     n = n_listed = np.uint64(0)
@@ -120,7 +110,7 @@ def find_units(values, start, stop, chunk_offsets, chunk_ids, i_chunk, by_words,
             last += LANES
         for k in range(first, n):
             places[k] = NOWHERE
-        places[n], listed[n_listed] = TOKEN if is_token else NOWHERE, n
+        places[n], listed[n_listed] = TOKEN_ARC - chunk_ids[i_chunk] if is_token else NOWHERE, n
         n_listed += np.uint64((chunk_stop - begin <= longest) & (not is_token))
         n += ONE
         units[n] = begin = p = chunk_stop
@@ -146,17 +136,17 @@ def _append_known(units, unit_places, i, n_units, arena, segments, places, n):
     n = np.uint64(n)
     while i < n_units and unit_places[i] >= 0:
         if i + AHEAD < n_units:
-            prefetch(arena, (unit_places[i + AHEAD] & (LISTED - 1)) + 1)
+            prefetch(arena, base_of(unit_places[i + AHEAD]) + KIND)
         at = unit_places[i]
         # Of other places there is no record to ask, and none begins at 0.
         base = np.uint64(at if at < LISTED else 0)
-        count = arena[base + ONE] - DIVIDED
+        count = arena[base + np.uint64(KIND)] - DIVIDED
         if count < 0 or base == np.uint64(0):
             places[n] = at
             n += ONE
             segments[n] = p = units[i + 1]
         else:
-            for k in range(base + np.uint64(HEAD), base + np.uint64(HEAD) + np.uint64(count)):
+            for k in range(base + np.uint64(BODY), base + np.uint64(BODY) + np.uint64(count)):
                 places[n] = arena[k] & 0xFFFFFFFF
                 n += ONE
                 p += arena[k] >> 32
@@ -177,12 +167,14 @@ def find_ends(segments, part_offsets, low, high, part_ends):
 
 
 @compiled
-def keep_divided(values, units, unit_places, n_units, segments, places, hashes, words, todo, memo):
+def keep_divided(values, n_units, memo, group):
     """Keep the segments of the units, of several each, that had no record, unless a segment has none that lasts.
 
     n_units: as `find_segments` says, 0 where no unit was looked up in vain.
     """
     slots, near, arena, used = memo.slots, memo.near, memo.arena, memo.used
+    segments, places, units, unit_places = group.segments, group.places, group.units, group.unit_places
+    todo, hashes, words = group.todo, group.hashes, group.words
     n_todo = np.int64(0)
     for i in range(n_units):
         todo[n_todo] = i
@@ -194,19 +186,19 @@ def keep_divided(values, units, unit_places, n_units, segments, places, hashes, 
         while segments[first] < units[i]:
             first += 1
         last = first
-        lasts = True
+        all_last = True
         while segments[last] < units[i + 1]:
-            lasts &= places[last] >= 0 and (places[last] >= DIRECT or places[last] & (LISTED - 1) < LASTING_WORDS)
+            all_last &= lasts(places[last])
             last += 1
-        if not lasts or last == first + 1:
+        if not all_last or last == first + 1:
             continue
         # It may have come before in this group.
         if look_up(values, units, todo, k, k + 1, k, hashes, words, slots, near, arena, unit_places) == k:
             continue
-        base, lasts = place(units[i + 1] - units[i], HEAD + last - first, used)
-        if not lasts:
+        base, is_lasting = reserve(units[i + 1] - units[i], BODY + last - first, used)
+        if not is_lasting:
             return
-        arena[base + 1] = DIVIDED + last - first
+        arena[base + KIND] = DIVIDED + last - first
         for j in range(first, last):
-            arena[base + HEAD + j - first] = segments[j + 1] - segments[j] << 32 | places[j]
-        keep(values, units[i], units[i + 1], hashes[i], base, base + HEAD + last - first, True, slots, arena, used)
+            arena[base + BODY + j - first] = segments[j + 1] - segments[j] << 32 | places[j]
+        keep(values, units[i], units[i + 1], hashes[i], base, base + BODY + last - first, True, slots, arena, used)

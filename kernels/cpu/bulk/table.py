@@ -6,26 +6,25 @@ to TABLE_BITS bits of u. The trace's own rounding moves such a bound by some 2**
 trace unless u comes within half a unit of the bound as it is kept; then the trace decides.
 
 A table is, in this order: for each path its upper bound, uint16 (of the last it is not read); for each path where its
-arcs begin among all paths' arcs, and from there its number of arcs - 1 in COUNT_BITS, uint16; the paths' arcs, in the
-narrowest type that holds every id (memo.py). The word before it has the number of paths. An unknown arc is there as the
+arcs begin among all paths' arcs, and from there its number of arcs - 1 in ARC_BITS, uint16; the paths' arcs, in the
+narrowest type that holds every id (memo.py). Its KIND is the number of paths. An unknown arc is there as the
 byte pieces that spell it, so no path has more arcs than bytes. Where the only path is one piece, there is no table.
 """
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.bulk.arcs import UNKNOWN
-from gpu_lattice.kernels.cpu.bulk.forward import ONE, TWO
-from gpu_lattice.kernels.cpu.bulk.memo import HEAD, SINGLE
-from gpu_lattice.kernels.cpu.machine import BOUNDS, trailing_zeros
+from gpu_lattice.kernels.cpu.bulk.layout import BODY, KIND, SINGLE
+from gpu_lattice.kernels.cpu.machine import BOUNDS, ONE, TWO, trailing_zeros
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES
 from gpu_lattice.kernels.cpu.utf8 import symbol_length
 
 TABLE_BITS = 16
-COUNT_BITS = 4
+ARC_BITS = 4
 MOST_PATHS = BOUNDS
-MOST_ARCS = MOST_PATHS << COUNT_BITS
-TABLE_WORDS = (4 * MOST_PATHS + 4 * MOST_ARCS) // 8
+TABLE_ARCS = MOST_PATHS << ARC_BITS
+TABLE_WORDS = (4 * MOST_PATHS + 4 * TABLE_ARCS) // 8
 # Where the scratch has, for each position, where the paths to it begin; the piece of each arc by its start and end; the
 # arcs of each path, a bit for each end; and from MASSES on what each path weighs.
 FIRSTS = 0
@@ -83,7 +82,7 @@ def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc
             else:
                 piece, s, weight = np.int32(UNKNOWN), e - symbol_length(values, start + e, is_bytes), unk_weight
             arc += TWO
-            scratch[PIECES + (s << COUNT_BITS | e - 1)] = piece
+            scratch[PIECES + (s << ARC_BITS | e - 1)] = piece
             k = np.uint64(scratch[FIRSTS + s])
             for _ in range(np.uint64(counts[s])):
                 scratch[np.uint64(ENDS) + n] = scratch[np.uint64(ENDS) + k] | 1 << (e - 1)
@@ -98,7 +97,7 @@ def write_table(values, start, length, n_paths, byte_ids, arena, halves, narrow,
 
     unit: how many units of a bound a mass of 1 is.
     """
-    z = base + HEAD
+    z = base + BODY
     # No division: it has a way out of its own, for 0.
     shift = 2 if narrow.itemsize == 2 else 1
     first, bound = scratch[FIRSTS + length], 0.5
@@ -109,7 +108,7 @@ def write_table(values, start, length, n_paths, byte_ids, arena, halves, narrow,
         while ends != np.uint64(0):
             e = np.uint64(trailing_zeros(ends))
             ends &= ends - ONE
-            piece = scratch[np.uint64(PIECES) + (s << np.uint64(COUNT_BITS) | e)]
+            piece = scratch[np.uint64(PIECES) + (s << np.uint64(ARC_BITS) | e)]
             if piece != UNKNOWN:
                 narrow[at + n_arcs] = piece
                 n_arcs += ONE
@@ -119,11 +118,11 @@ def write_table(values, start, length, n_paths, byte_ids, arena, halves, narrow,
                     n_arcs += ONE
             s = e + ONE
         halves[bounds] = min(np.int64(bound), (1 << TABLE_BITS) - 1)
-        halves[bounds + n_paths] = before << np.uint64(COUNT_BITS) | (n_arcs - before - ONE)
+        halves[bounds + n_paths] = before << np.uint64(ARC_BITS) | (n_arcs - before - ONE)
         bounds += 1
-    arena[base + 1] = n_paths
+    arena[base + KIND] = n_paths
     top = (np.int64(at + n_arcs) + (1 << shift) - 1) >> shift
     piece = scratch[PIECES + length - 1]
     if n_paths == 1 and scratch[ENDS + first] == 1 << (length - 1) and piece != UNKNOWN:
-        arena[base + 1], top = SINGLE + piece, z
+        arena[base + KIND], top = SINGLE + piece, z
     return top

@@ -1,62 +1,84 @@
-"""Best segmentation of one segment, with the sums of the model's own tool: left to right, in best_at's dtype.
+"""Best segmentation of one segment: in exact arithmetic with a lead (`find_best`), or as the model's own tool sums.
 
-Pulling arcs shortest first with >= gives the tools' rule that of equal sums the longest last arc wins. SentencePiece
-also subtracts a start's score from every reached end when it leaves [-reset, reset]; ends within one piece of such a
-start are done in the tool's order, longest arc first, so that each sum is rounded as the tool rounds it.
+`viterbi` goes left to right in the dtype of the tool's sums. Pulling arcs shortest first with >= gives the tools' rule
+that of equal sums the longest last arc wins. SentencePiece also subtracts a start's score from every reached end when
+it leaves [-reset, reset]; ends within one piece of such a start are done in the tool's order, longest arc first, so
+that each sum is rounded as the tool rounds it.
 Source: sentencepiece 0.2.3 Model::EncodeOptimized; tokenizers 0.23.3 Unigram; bytepiece 0.6.3 Tokenizer.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
+from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.bulk.arcs import UNKNOWN
-from gpu_lattice.kernels.cpu.bulk.memo import HEAD
-from gpu_lattice.kernels.cpu.utf8 import is_boundary, symbol_length
+from gpu_lattice.kernels.cpu.bulk.arcs import find_arcs
+from gpu_lattice.kernels.cpu.bulk.layout import BODY, KIND, NUMBER
+
+
+class Search(NamedTuple):
+    """Scratch of a search through a segment of up to n bytes, by position in it.
+
+    best [n + 1], subtracted [n + 1]: best scores, and what a reset takes from them, in the tool's dtype
+    exact, gaps float64 [n + 1]: best scores, and their lead over the next best
+    back_arc int32 [n + 1], back_start int64 [n + 1]: back-pointers
+    arcs int32 [n], starts int64 [n]: the arcs into one position
+    """
+
+    best: np.ndarray
+    subtracted: np.ndarray
+    exact: np.ndarray
+    gaps: np.ndarray
+    back_arc: np.ndarray
+    back_start: np.ndarray
+    arcs: np.ndarray
+    starts: np.ndarray
 
 
 @compiled
-def viterbi(values, start, stop, slots, piece_at, best_at, best_unk, lowest, reset, longest, is_bytes, best, subtracted,
-            back_arc, back_start):  # fmt: skip
-    """Write best scores and back-pointers of start..stop to index 0..; `lowest` where no path ends.
+def new_search(n, scores):
+    """scores: of the tool's dtype."""
+    return Search(
+        np.empty(n + 1, scores.dtype),
+        np.empty(n + 1, scores.dtype),
+        np.empty(n + 1, np.float64),
+        np.empty(n + 1, np.float64),
+        np.empty(n + 1, np.int32),
+        np.empty(n + 1, np.int64),
+        np.empty(n, np.int32),
+        np.empty(n, np.int64),
+    )
 
-    best[0]: what the caller has summed up to start, within the bounds of the reset. best, subtracted: dtype of best_at,
-    back_arc int32, back_start int64, all at least stop - start + 1 long. longest: bytes of the longest arc.
+
+@compiled
+def viterbi(values, start, stop, model, search):
+    """Write best scores and back-pointers of start..stop, from index 0 on; `lowest` where no path ends.
+
+    search.best[0]: what the caller has summed up to start, within the bounds of the reset.
     """
+    pieces, scores, unk_score, lowest = model.pieces, model.scores, model.unk_score, model.lowest
+    slots, piece_at, is_bytes = pieces.slots, pieces.piece_at, pieces.is_bytes
+    best, subtracted, back_arc, back_start = search.best, search.subtracted, search.back_arc, search.back_start
+    arcs, starts = search.arcs, search.starts
     subtracted[0] = 0
     zero = subtracted[0]
-    last_reset = -longest
+    last_reset = -model.longest
     for e in range(start + 1, stop + 1):
         i = e - start
         subtracted[i] = zero
-        if not is_boundary(values, e, stop, is_bytes):
-            best[i] = lowest
-            continue
-        if i - last_reset < longest:
-            top, arc, arc_start = _pull_across_resets(
-                values, start, e, slots, piece_at, best_at, best_unk, lowest, longest, is_bytes, best, subtracted
-            )
+        top, arc, arc_start = lowest, np.int32(UNKNOWN), np.int64(start)
+        n = find_arcs(values, start, e, stop, slots, piece_at, is_bytes, arcs, starts)
+        if i - last_reset < model.longest:
+            top, arc, arc_start = _pull_across_resets(start, e, n, scores, unk_score, lowest, search)
         else:
-            symbol = symbol_length(values, e, is_bytes)
-            top = lowest
-            arc, arc_start = np.int32(UNKNOWN), np.int64(e - symbol)
-            node = np.int64(0)
-            s = e
-            while s > start:
-                slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
-                if slots[2 * slot + 1] != node:
-                    break
-                node = slot
-                s -= 1
-                if piece_at[node] >= 0:
-                    candidate = best[s - start] + best_at[node]
-                    if candidate >= top and candidate > lowest:
-                        top, arc, arc_start = candidate, piece_at[node], np.int64(s)
-                elif e - s == symbol:
-                    top = best[s - start] + best_unk
-            if e - s < symbol:
-                top = best[e - symbol - start] + best_unk
+            for k in range(n):
+                score = unk_score if arcs[k] == UNKNOWN else scores[arcs[k]]
+                candidate = best[starts[k] - start] + score
+                if candidate >= top and candidate > lowest:
+                    top, arc, arc_start = candidate, arcs[k], starts[k]
         back_arc[i], back_start[i] = arc, arc_start
-        if abs(top) > reset and e < stop and top > lowest:
+        if abs(top) > model.reset and e < stop and top > lowest:
             subtracted[i] = top
             top = zero
             last_reset = i
@@ -64,41 +86,18 @@ def viterbi(values, start, stop, slots, piece_at, best_at, best_unk, lowest, res
 
 
 @compiled
-def _pull_across_resets(values, start, e, slots, piece_at, best_at, best_unk, lowest, longest, is_bytes, best,
-                        subtracted):  # fmt: skip
+def _pull_across_resets(start, e, n, scores, unk_score, lowest, search):
     """Longest arc first: what a reset at p takes from an end goes after the arcs that begin before p."""
-    symbol = symbol_length(values, e, is_bytes)
-    arcs = np.empty(longest + 1, np.int32)
-    arc_starts = np.empty(longest + 1, np.int64)
-    arc_scores = np.empty(longest + 1, best.dtype)
-    n = 0
-    node = np.int64(0)
-    s = e
-    while s > start:
-        slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
-        if slots[2 * slot + 1] != node:
-            break
-        node = slot
-        s -= 1
-        if piece_at[node] >= 0:
-            arcs[n], arc_starts[n], arc_scores[n] = piece_at[node], s, best_at[node]
-            n += 1
-        elif e - s == symbol:
-            arcs[n], arc_starts[n], arc_scores[n] = UNKNOWN, s, best_unk
-            n += 1
-    if e - s < symbol:
-        arcs[n], arc_starts[n], arc_scores[n] = UNKNOWN, e - symbol, best_unk
-        n += 1
-    top = lowest
-    arc, arc_start = np.int32(UNKNOWN), np.int64(e - symbol)
-    p = arc_starts[n - 1] + 1 if n else e
+    best, subtracted, arcs, starts = search.best, search.subtracted, search.arcs, search.starts
+    top, arc, arc_start = lowest, np.int32(UNKNOWN), np.int64(start)
+    p = starts[n - 1] + 1 if n else e
     for k in range(n - 1, -1, -1):
-        while p <= arc_starts[k]:
+        while p <= starts[k]:
             top -= subtracted[p - start]
             p += 1
-        candidate = best[arc_starts[k] - start] + arc_scores[k]
+        candidate = best[starts[k] - start] + (unk_score if arcs[k] == UNKNOWN else scores[arcs[k]])
         if candidate > top:
-            top, arc, arc_start = candidate, arcs[k], arc_starts[k]
+            top, arc, arc_start = candidate, arcs[k], starts[k]
     while p < e:
         top -= subtracted[p - start]
         p += 1
@@ -131,46 +130,34 @@ def follow(values, start, stop, back_arc, back_start, spells, byte_ids, arcs, i)
 
 
 @compiled
-def best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes, best, gaps, back_arc, back_start,
-              arena, sums, cells, base, unk_id, spells, byte_ids):  # fmt: skip
-    """Write a segment's best path to the arena: its lead, its number of arcs (less than 0 where some may become other
-    ids), then the arcs as int32 cells.
-
-    The lead is the score by which the path beats every other, in float64: the least, over the positions on the path, of
-    what the best arc into it is ahead of the next. Returns the end of what was written, -1 if there is no path.
-    best, gaps: float64 scratch, back_arc int32, back_start int64.
-    """
-    best[0] = 0.0
+def find_best(values, start, stop, slots, piece_at, is_bytes, scores, unk_score, exact, gaps, back_arc, back_start,
+              arcs, starts):  # fmt: skip
+    """Best scores in float64, from index 0 on, their gaps and back-pointers; returns that of stop, -inf for none."""
+    exact[0] = 0.0
     for e in range(start + 1, stop + 1):
         i = e - start
         top, second = -np.inf, -np.inf
         arc, arc_start = np.int32(UNKNOWN), np.int64(start)
-        if is_boundary(values, e, stop, is_bytes):
-            symbol = symbol_length(values, e, is_bytes)
-            arc_start = np.int64(e - symbol)
-            node = np.int64(0)
-            s = e
-            while s > start:
-                slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
-                if slots[2 * slot + 1] != node:
-                    break
-                node = slot
-                s -= 1
-                if piece_at[node] >= 0:
-                    candidate = best[s - start] + np.float64(best_at[node])
-                    if candidate > top:
-                        second, top = top, candidate
-                        arc, arc_start = piece_at[node], np.int64(s)
-                    elif candidate > second:
-                        second = candidate
-                elif e - s == symbol:
-                    top = best[s - start] + np.float64(best_unk)
-            if e - s < symbol:
-                top = best[e - symbol - start] + np.float64(best_unk)
-        best[i], back_arc[i], back_start[i] = top, arc, arc_start
+        for k in range(find_arcs(values, start, e, stop, slots, piece_at, is_bytes, arcs, starts)):
+            candidate = exact[starts[k] - start] + np.float64(unk_score if arcs[k] == UNKNOWN else scores[arcs[k]])
+            if candidate > top:
+                second, top = top, candidate
+                arc, arc_start = arcs[k], starts[k]
+            elif candidate > second:
+                second = candidate
+        exact[i], back_arc[i], back_start[i] = top, arc, arc_start
         gaps[i] = top - second if second > -np.inf else np.inf
-    if best[stop - start] == -np.inf:
-        return np.int64(-1)
+    return exact[stop - start]
+
+
+@compiled
+def write_best(values, start, stop, gaps, back_arc, back_start, unk_id, spells, byte_ids, arena, sums, cells, base):
+    """Put a segment's best path at base: its lead; its number of arcs, less than 0 where some may become other ids; its
+    arcs as int32 cells. Returns the end of what was written.
+
+    The lead is the score by which the path beats every other: the least, over the positions on the path, of what the
+    best arc into it is ahead of the next.
+    """
     lead = np.inf
     is_known = True
     e = np.int64(stop)
@@ -178,7 +165,7 @@ def best_path(values, start, stop, slots, piece_at, best_at, best_unk, is_bytes,
         lead = min(lead, gaps[e - start])
         is_known &= (back_arc[e - start] != UNKNOWN or spells) and back_arc[e - start] != unk_id
         e = back_start[e - start]
-    first = 2 * (base + HEAD)
+    first = 2 * (base + BODY)
     last = follow(values, start, stop, back_arc, back_start, spells, byte_ids, cells, first)
-    sums[base], arena[base + 1] = lead, last - first if is_known else first - last
+    sums[base + NUMBER], arena[base + KIND] = lead, last - first if is_known else first - last
     return (last + 1) >> 1

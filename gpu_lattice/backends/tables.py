@@ -1,0 +1,170 @@
+"""What kernels read of a model, on either backend: made once, kept on disk where it takes long (runtime/cache.py)."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from itertools import compress
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+
+from gpu_lattice.kernels.cpu.bulk.cuts import enter_ids
+from gpu_lattice.kernels.cpu.bulk.group import BestModel, Pieces, SampleModel
+from gpu_lattice.kernels.cpu.bulk.nodes import MOST_IDS
+from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
+from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
+from gpu_lattice.kernels.tables.trie import Trie, build_trie
+from gpu_lattice.runtime.cache import kept
+from gpu_lattice.text_batch import to_ragged
+from gpu_lattice.weights import arc_weights, inverse_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from gpu_lattice.models import Model
+
+K = TypeVar("K", bound=NamedTuple)
+
+
+class Tables:
+    """A model's tables. Those that depend on alpha are remembered for the last few.
+
+    before, after  int32, the ids that belong around every row
+    cuts           the cut table
+    pieces, best   what samples and best paths alike read of the vocabulary, and what best paths do
+    """
+
+    def __init__(self, model: Model) -> None:
+        vocabulary = model.vocabulary
+        ids = np.flatnonzero(vocabulary.in_lattice)
+        surfaces, offsets = to_ragged(list(compress(vocabulary.surfaces, vocabulary.in_lattice)))
+        self.vocabulary = vocabulary
+        self.before = np.array(model.prefix_ids, np.int32)
+        self.after = np.array(model.suffix_ids, np.int32)
+        self.cuts = _kept(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
+        self._surfaces = surfaces, offsets, ids
+        self.pieces = self._build_pieces()
+        self.best = self._build_best_model()
+        self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
+
+    @cached_property
+    def _automaton(self) -> Automaton:
+        """What finds arcs for samples; it is built for the first of them."""
+        vocabulary = self.vocabulary
+        return _kept(Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs)
+
+    @cached_property
+    def _lists_known(self) -> bool:
+        """Whether no arc that the automaton finds is unknown, or the unknown piece's."""
+        found = self._automaton.pieces
+        return bool(np.all((found >= 0) & (found != self.pieces.unk_id)))
+
+    def _build_pieces(self) -> Pieces:
+        vocabulary, (surfaces, offsets, ids) = self.vocabulary, self._surfaces
+        trie = _kept(Trie, build_trie, surfaces, offsets, ids)
+        unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
+        byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
+        is_bytes = vocabulary.symbols == "bytes"
+        characters = self.cuts.characters.copy()
+        if not is_bytes:
+            # A segment that may be an unknown token is looked at more closely.
+            enter_ids(surfaces, offsets, np.where(ids == unk_id, -1, ids), self.cuts.pages, characters)
+        lengths = np.zeros(len(vocabulary), np.int32)
+        lengths[ids] = np.diff(offsets)
+        return Pieces(
+            slots=trie.slots,
+            piece_at=trie.piece,
+            lengths=lengths,
+            unk_id=unk_id,
+            byte_ids=byte_ids,
+            look_up=vocabulary.unknown_runs == "lookup",
+            # The bytes have scores of their own then (_with_bytes), so none may be an arc itself.
+            spells=bool(
+                np.all(byte_ids >= 0)
+                and not np.any(vocabulary.in_lattice[byte_ids])
+                and vocabulary.unknown_runs == "merge"
+                and not (unk_id >= 0 and vocabulary.in_lattice[unk_id])
+            ),
+            is_bytes=is_bytes,
+            by_words=not is_bytes and _begin_words(surfaces, offsets),
+            pairs=self.cuts.cpu_pairs,
+            keys=self.cuts.cpu_keys,
+            pages=self.cuts.pages,
+            characters=characters,
+            joined=self.cuts.joined,
+        )
+
+    def _build_sample_model(self, alpha: float) -> SampleModel:
+        vocabulary, automaton = self.vocabulary, self._automaton
+        if len(vocabulary) > MOST_IDS:
+            raise ValueError(f"a vocabulary of {len(vocabulary):,} ids: samples on the CPU take at most {MOST_IDS:,}")
+        weights = arc_weights(vocabulary, alpha)
+        used = weights[weights > 0]
+        least, most = min(1.0, used.min(initial=1.0)), max(1.0, used.max(initial=1.0))
+        inverses = inverse_of(weights)
+        # An arc is its weight and a word of length and piece, side by side.
+        by_arc = np.empty(2 * len(automaton.pieces))
+        by_arc[0::2] = weights[automaton.pieces]
+        by_arc.view(np.int64)[1::2] = automaton.lengths.astype(np.int64) << 32 | automaton.pieces.view(np.uint32)
+        return SampleModel(
+            pieces=self.pieces,
+            weights=weights[:-1],
+            unk_weight=float(weights[-1]),
+            inverses=inverses[:-1],
+            unk_inverse=float(inverses[-1]),
+            # Within these bounds no product with a weight leaves the normal range, nor does a target: what is above 0
+            # of it at e is at least 2**-53 of the first arc into some later position, so 2**-653 of Z there and at e.
+            z_low=2.0**-300 / least,
+            z_high=2.0**300 / most,
+            scores=self._with_bytes(vocabulary.scores, vocabulary.unk_score),
+            unk_score=float(vocabulary.unk_score),
+            states=automaton.states,
+            lists=automaton.lists,
+            lists_known=self._lists_known,
+            count_bits=automaton.count_bits,
+            arc_weights=by_arc,
+            arc_words=by_arc.view(np.int64),
+        )
+
+    def _build_best_model(self) -> BestModel:
+        vocabulary = self.vocabulary
+        dtype = vocabulary.best_scores.dtype.type
+        lowest = dtype(-np.inf)
+        used = vocabulary.best_scores[vocabulary.in_lattice].astype(np.float64)
+        if vocabulary.has_unknown_arcs:
+            used = np.append(used, vocabulary.best_unk_score)
+        return BestModel(
+            pieces=self.pieces,
+            scores=self._with_bytes(vocabulary.best_scores, vocabulary.best_unk_score),
+            unk_score=dtype(vocabulary.best_unk_score) if vocabulary.has_unknown_arcs else lowest,
+            lowest=lowest,
+            reset=1e5 if dtype is np.float32 else np.inf,
+            # An unknown arc has up to 4 bytes.
+            longest=max(4, int(self.pieces.lengths.max(initial=0))),
+            # The unit in the last place, and a little for the leads, which are float64 sums themselves.
+            rounding=float(np.finfo(dtype).eps) * 1.01 + 2.0**-49,
+            extreme=float(np.abs(used).max(initial=0.0)),
+        )
+
+    def _with_bytes(self, scores: NDArray[Any], unk_score: float) -> NDArray[Any]:
+        """Scores by id in which those of byte pieces sum up to the unknown arc's that they spell."""
+        if self.pieces.spells:
+            goes_on = (np.arange(256) & 0xC0 == 0x80) & (not self.pieces.is_bytes)
+            scores = scores.copy()
+            scores[self.pieces.byte_ids] = np.where(goes_on, 0.0, unk_score)
+        return scores
+
+
+def _kept(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
+    """build(*inputs), kept on disk if large."""
+    return kept(kind, inputs, lambda: build(*inputs))
+
+
+def _begin_words(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:
+    """Whether "▁" is nowhere but at the beginning of the strings values[offsets[i]:offsets[i + 1]]."""
+    first, second, third = "▁".encode()
+    found = np.flatnonzero((values[:-2] == first) & (values[1:-1] == second) & (values[2:] == third))
+    return bool(np.all(offsets[np.searchsorted(offsets, found)] == found))

@@ -1,0 +1,184 @@
+"""What a call works with: the texts, what is read of a vocabulary, and the scratch of a group of parts.
+
+Reading a field costs two atomic reference counts, so functions that run once for a group take these tuples, and loops
+over segments take the arrays themselves.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.machine import ITEMS
+
+# Arcs after the last that the trace may overwrite.
+MARGIN = ITEMS
+
+
+class Batch(NamedTuple):
+    """Normalized documents, in chunks.
+
+    values uint8, offsets int64 [D + 1]; chunk_offsets int64 [C + 1], among which are all offsets; chunk_ids int32 [C],
+    the id of a chunk that is one token as it stands, else -1.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+    chunk_offsets: np.ndarray
+    chunk_ids: np.ndarray
+
+
+class Pieces(NamedTuple):
+    """What samples and best paths alike read of a vocabulary of V ids.
+
+    slots int32 [2 N], piece_at int32 [N]: a trie of reversed pieces (kernels/tables/trie.py); lengths int32 [V]: bytes
+    of every piece
+    unk_id: the unknown id or -1; byte_ids int32 [256]: -1 where missing; look_up: whether a run of unknown arcs may be
+    a piece; spells: unknown arcs are always spelled in byte pieces
+    is_bytes: positions are bytes, not characters; by_words: no piece holds a "▁" but at its beginning
+    pairs, keys, pages, characters, joined: of a CutTable (kernels/tables/cuts.py)
+    """
+
+    slots: np.ndarray
+    piece_at: np.ndarray
+    lengths: np.ndarray
+    unk_id: int
+    byte_ids: np.ndarray
+    look_up: bool
+    spells: bool
+    is_bytes: bool
+    by_words: bool
+    pairs: np.ndarray
+    keys: np.ndarray
+    pages: np.ndarray
+    characters: np.ndarray
+    joined: np.ndarray
+
+
+class SampleModel(NamedTuple):
+    """A vocabulary at one alpha, of which samples are drawn.
+
+    weights float64 [V] and unk_weight: exp(alpha * score); inverses, unk_inverse: 1 / weight
+    z_low, z_high: scores within these bounds need no exponents of their own
+    scores float64 [V], unk_score: what a path's pieces sum up to. Where byte pieces spell unknown arcs, the byte that
+    begins a character has the unknown arc's score, and those that go on 0
+    states, lists, count_bits: of an Automaton (kernels/tables/automaton.py); arc_weights float64 and arc_words int64
+    are the same memory: of its arc i the weight at arc_weights[2 i], length << 32 | piece at arc_words[2 i + 1]
+    lists_known: no arc in lists is unknown, or the unknown id's
+    """
+
+    pieces: Pieces
+    weights: np.ndarray
+    unk_weight: float
+    inverses: np.ndarray
+    unk_inverse: float
+    z_low: float
+    z_high: float
+    scores: np.ndarray
+    unk_score: float
+    states: np.ndarray
+    lists: np.ndarray
+    lists_known: bool
+    count_bits: np.uint64
+    arc_weights: np.ndarray
+    arc_words: np.ndarray
+
+
+class BestModel(NamedTuple):
+    """A vocabulary whose best paths are looked for; scores have the dtype of the tool's sums.
+
+    scores [V] with byte pieces as in SampleModel, unk_score
+    lowest: the score of what no path reaches; reset: the sum at which the tool begins anew; longest: bytes of the
+    longest arc
+    rounding, extreme: n sums of terms up to `extreme`, from a start up to B, err by at most half of
+    n (B + n extreme) rounding
+    """
+
+    pieces: Pieces
+    scores: np.ndarray
+    unk_score: float
+    lowest: float
+    reset: float
+    longest: int
+    rounding: float
+    extreme: float
+
+
+class Group(NamedTuple):
+    """Scratch of a group of parts of up to n bytes.
+
+    segments int64 [n + 1]: their boundaries; places int64 [n + 1] (layout.py); ends int64 [n]: where a segment's arcs,
+    and at last its ids, end
+    units int64 [n + 1], unit_places int64 [n]: the same of words and chunks (segments.py)
+    todo int64 [n]: what is listed, by number; hashes int64 [n], words int64 [2 n]: of what is listed, by its number
+    to_read int64 [n]: segments in which arcs may be other than known pieces
+    part_ends int64 [P]: how many segments there are up to the end of each part
+    """
+
+    segments: np.ndarray
+    places: np.ndarray
+    ends: np.ndarray
+    units: np.ndarray
+    unit_places: np.ndarray
+    todo: np.ndarray
+    hashes: np.ndarray
+    words: np.ndarray
+    to_read: np.ndarray
+    part_ends: np.ndarray
+
+
+@compiled
+def new_group(n, n_parts):
+    """Scratch for groups of up to n bytes and n_parts parts."""
+    return Group(
+        np.empty(n + 1, np.int64),
+        np.empty(n + 1, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n + 1, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(2 * n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n_parts, np.int64),
+    )
+
+
+class Draws(NamedTuple):
+    """Scratch of the samples of a group: its segments but those of one path that is a piece, and their paths.
+
+    drawn int64 [n + 1]: these segments, then the number of all; noded, listed int64 [n]: which of them have nodes, and
+    lists
+    positions int64 [n], doc_ids uint64 [n]: where in its document each ends, and the document's id; numbers uint64 [n]:
+    the bits of the number that is due there
+    found int32 [n]: lists of arcs, by position; paths int32: paths that were traced ahead (nodes.py, lists.py)
+    z float64, z_exponent int64: scores of segments that need exponents, one after another
+    """
+
+    drawn: np.ndarray
+    noded: np.ndarray
+    listed: np.ndarray
+    positions: np.ndarray
+    doc_ids: np.ndarray
+    numbers: np.ndarray
+    found: np.ndarray
+    paths: np.ndarray
+    z: np.ndarray
+    z_exponent: np.ndarray
+
+
+@compiled
+def new_draws(n):
+    """Scratch for groups of up to n bytes."""
+    return Draws(
+        np.empty(n + 1, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.uint64),
+        np.empty(n, np.uint64),
+        np.empty(n, np.int32),
+        np.empty(n + MARGIN, np.int32),
+        np.empty(2 * n + 1, np.float64),
+        np.empty(2 * n + 1, np.int64),
+    )

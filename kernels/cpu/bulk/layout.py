@@ -1,0 +1,81 @@
+"""The formats of the CPU's bulk path: what a place and a record are. No other file knows these numbers.
+
+A *record* is what is known of a text, a segment or a unit of several: one stretch of the memo's arena of 8-byte words,
+so that reading it stays within a few cache lines. It is named by its *base*:
+
+    base - 4, -5, ...   the text's third, fourth, ... word of eight bytes
+    base - LENGTH       its length in bytes
+    base - FIRST        its first word
+    base - SECOND       its second word
+    base + NUMBER       samples: the segment's partition Z. encode: the lead of its best path (viterbi.py)
+    base + KIND         what follows
+    base + BODY         the rest
+
+KIND is, for samples,
+
+    1 to MOST_PATHS     a table of so many paths (table.py)
+    NODED + a node      nodes (nodes.py): all but a few of the others, in vocabularies of characters
+    0                   lists of arcs (lists.py): more than MOST_ARCS arcs, a fifth of BytePiece's segments
+    SINGLE + id         one path, of one arc: four fifths of the segments of Chinese, 56 % of Japanese
+    DIVIDED + n         a unit of n segments (segments.py), each in BODY as length << 32 | place
+
+and for encode the number of the path's arcs, below 0 where some may become other ids, or SINGLE or DIVIDED.
+
+A *place* says where a segment's record is, and of what kind, so that nothing is read to tell:
+
+    base                a table; of encode any record
+    LISTED + base       lists
+    NODES + base        nodes
+    DIRECT + id         one path, of one piece: nothing else is asked of its record
+    NOWHERE             no record (yet)
+    TOKEN_ARC - id      a chunk that is one token as it stands: no record, but an arc
+    SCALED - base       scores with exponents in z and z_exponent from base on (sample.py): no record
+
+A fifth kind of record takes a bit of KIND and one of places here, a module that writes and traces it, and its call in
+sample.py.
+"""
+
+import numpy as np
+
+from gpu_lattice.kernels.arcs import TOKEN_ARC
+from gpu_lattice.kernels.compiled import compiled
+
+LENGTH, FIRST, SECOND = 3, 2, 1
+NUMBER, KIND, BODY = 0, 1, 2
+
+SINGLE = 1 << 32
+DIVIDED = 1 << 33
+NODED = 1 << 34
+
+LISTED = 1 << 29
+NODES = 1 << 30
+DIRECT = 1 << 31
+NOWHERE = -1
+SCALED = -(1 << 40)
+
+# Bytes of the longest text that has a record.
+LONGEST_RECORDED = 4096
+# Bases are below this, so that a place of a record or a piece is told by its bits, and fits in 32 of them.
+MOST_WORDS = LISTED
+assert 2 * LISTED == NODES
+assert 2 * NODES == DIRECT == 1 << 31
+assert SCALED < TOKEN_ARC - (1 << 31) < NOWHERE
+
+
+@compiled(forceinline=True)
+def place_of(base, kind):
+    """The place of the record at base."""
+    of_record = base + (LISTED if kind == 0 else np.int64(0)) + (NODES if kind >= NODED else np.int64(0))
+    return of_record if kind >> 32 != 1 else DIRECT + (kind & 0xFFFFFFFF)
+
+
+@compiled(forceinline=True)
+def base_of(place):
+    """Where the record of a place begins, of any kind but DIRECT."""
+    return place & (LISTED - 1)
+
+
+@compiled(forceinline=True)
+def words_before(length):
+    """The words of a record before its base, for a text of `length` bytes."""
+    return LENGTH + max(0, (length - 9) >> 3)
