@@ -32,6 +32,14 @@ _HOMES = {
     "Tokenizer": "tokenizer",
 }
 
+try:
+    import_module(f"{__name__}.kernels")
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "gpu_lattice has no kernels: this is a clone without symbolic links, where the link gpu_lattice/kernels is a "
+        "plain file; run `python -m pip install -e .` in it, or `python -m pip install .` and import from elsewhere"
+    ) from error
+
 
 def __getattr__(name: str) -> Any:
     """A public name, from its module: what a program does not use (Numba takes half a second) it does not load."""
