@@ -1,5 +1,6 @@
 """What a program waits for before its first tokens, in processor time of processes of their own."""
 
+import ast
 import itertools
 import json
 import pickle
@@ -67,6 +68,14 @@ def test_public_names_are_there_before_they_are_loaded() -> None:
     assert set(gpu_lattice.__all__) <= set(run("import gpu_lattice; print(*dir(gpu_lattice))").split())
     with pytest.raises(AttributeError, match="no attribute 'Tokeniser'"):
         gpu_lattice.Tokeniser  # noqa: B018
+
+
+def test_type_checkers_are_told_the_same_public_names() -> None:
+    tree = ast.parse(Path(gpu_lattice.__file__).read_text("utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 0]
+    homes = {name.asname: node.module for node in imports for name in node.names if name.asname == name.name}
+    assert homes == gpu_lattice._HOMES
+    assert all(getattr(gpu_lattice, name).__name__ == name for name in gpu_lattice.__all__)
 
 
 def test_a_tokenizer_goes_to_a_process_that_has_loaded_nothing(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """Functions on words of eight bytes, compiled and plain, against one byte at a time."""
 
 import sys
+import tomllib
 
+import numba
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
+from packaging.requirements import Requirement
 
 from gpu_lattice.kernels.cpu.machine import (
     BOUNDS,
@@ -22,7 +26,9 @@ from gpu_lattice.kernels.cpu.machine import (
     copy_items,
     load_eight,
     load_word,
+    prefetch,
     starts_of,
+    starts_of_characters,
     store_eight,
     trailing_zeros,
 )
@@ -48,6 +54,13 @@ def compiled_move(source, i, out, at):
 
 def plain_move(source, i, out, at):
     store_eight(out, at, load_eight(source, i))
+
+
+def test_numba_is_one_that_these_functions_were_tested_with() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    (needed,) = (one for one in map(Requirement, project["dependencies"]) if one.name == "numba")
+    assert {part.operator for part in needed.specifier} == {">=", "<"}
+    assert needed.specifier.contains(numba.__version__), f"numba {numba.__version__} is not {needed.specifier}"
 
 
 @settings(deadline=None)
@@ -154,3 +167,28 @@ def test_each_start_of_a_character_is_found(mask):
     for first in range(len(text) - LANES - 1):
         expected = sum(text.startswith(sought, first + i) << i for i in range(LANES))
         assert int(mask(np.frombuffer(text, np.uint8), first, np.uint64(int.from_bytes(sought, "little")))) == expected
+
+
+@njit
+def compiled_starts_of_characters(values, first):
+    return starts_of_characters(values, first)
+
+
+@pytest.mark.parametrize("mask", [compiled_starts_of_characters, starts_of_characters])
+def test_every_start_of_a_character_is_found(mask):
+    text = "aé漢😀".encode() * LANES
+    values = np.frombuffer(text, np.uint8)
+    for first in range(2 * LANES):
+        expected = sum((text[first + i] & 0xC0 != 0x80) << i for i in range(LANES))
+        assert int(mask(values, first)) == expected
+
+
+@njit
+def compiled_prefetch(values, index):
+    prefetch(values, index)
+
+
+@pytest.mark.parametrize("fetch", [compiled_prefetch, prefetch])
+def test_any_item_is_fetched_ahead(fetch):
+    for index in (0, 99, 10**12, -(10**12)):
+        assert fetch(np.arange(4), index) is None
