@@ -27,9 +27,17 @@ from strategies import Case, cases
 from gpu_lattice import Tokenizer
 from gpu_lattice.cli import main
 from gpu_lattice.show import picture
-from gpu_lattice.show.lattice_figure import LABEL_SIZE, lattice_figure, layout, width_of
+from gpu_lattice.show.lattice_figure import (
+    LABEL_SIZE,
+    LONGEST_PICTURE,
+    lattice_figure,
+    layout,
+    paint_lattice,
+    width_of,
+)
 from gpu_lattice.show.picture import Fonts, columns_of, fonts_for, render, visible
-from gpu_lattice.show.portrait import LONGEST_PICTURE, Portrait, draw, portrait, table
+from gpu_lattice.show.portrait import Portrait, portrait
+from gpu_lattice.show.table import table
 
 DATA = Path(__file__).parent / "data"
 RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -149,13 +157,13 @@ def test_a_long_text_has_a_table_and_no_picture(tmp_path: Path) -> None:
     assert lines[-1].endswith(" more arcs")
     assert len(lines) < 80
     with pytest.raises(ValueError, match=f"a picture has room for {LONGEST_PICTURE}; give a part of it"):
-        draw(tokenizer, text, tmp_path / "long.svg")
+        paint_lattice(tokenizer, text, tmp_path / "long.svg")
     assert not list(tmp_path.iterdir())
 
 
 def test_an_empty_text_is_shown(tmp_path: Path) -> None:
     tokenizer = Tokenizer.default(device="cpu")
-    assert draw(tokenizer, "", tmp_path / "empty.png").num_paths == 1
+    assert paint_lattice(tokenizer, "", tmp_path / "empty.png").num_paths == 1
     assert "0 bytes, 0 arcs, 1 segmentation\n" in table(portrait(tokenizer, ""))
 
 
@@ -211,7 +219,7 @@ def test_no_writing_of_the_picture_covers_another(name: str) -> None:
 def test_an_svg_says_everything_in_the_viewers_fonts(name: str, tmp_path: Path) -> None:
     model, text = TEXTS[name]
     tokenizer = Tokenizer.from_file(DATA / model, device="cpu")
-    seen = draw(tokenizer, text, tmp_path / "lattice.svg", alpha=0.2)
+    seen = paint_lattice(tokenizer, text, tmp_path / "lattice.svg", alpha=0.2)
     data = (tmp_path / "lattice.svg").read_bytes()
     texts = list(ElementTree.fromstring(data).iter("{http://www.w3.org/2000/svg}text"))
     words = [element.text for element in texts]
@@ -226,7 +234,7 @@ def test_an_svg_says_everything_in_the_viewers_fonts(name: str, tmp_path: Path) 
 def test_a_picture_is_the_same_at_every_call(tmp_path: Path, suffix: str, magic: bytes) -> None:
     tokenizer = Tokenizer.default(device="cpu")
     for name in (f"a.{suffix}", f"b.{suffix.upper()}"):
-        draw(tokenizer, "a dawn", tmp_path / name)
+        paint_lattice(tokenizer, "a dawn", tmp_path / name)
     data = (tmp_path / f"a.{suffix}").read_bytes()
     assert data.startswith(magic)
     assert b"date" not in data
@@ -235,7 +243,7 @@ def test_a_picture_is_the_same_at_every_call(tmp_path: Path, suffix: str, magic:
 
 def test_a_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     pieces = ["<script>", "&", "</script>", "<", "script>", "/script>", "{", "}"]
-    seen = draw(Tokenizer.from_pieces(pieces), "<script>{&}</script>", tmp_path / "page.html", alpha=0)
+    seen = paint_lattice(Tokenizer.from_pieces(pieces), "<script>{&}</script>", tmp_path / "page.html", alpha=0)
     page = (tmp_path / "page.html").read_text("utf-8")
     assert page.count("<svg") == 1
     assert "<script" not in page
@@ -250,14 +258,14 @@ def test_characters_without_a_glyph_are_written_as_numbers(monkeypatch: pytest.M
     labels = layout(seen_of("chinese"), frozenset("天")).labels
     assert "U+5929" in labels
     # A missing glyph would be a warning, and so an error here.
-    draw(Tokenizer.from_file(DATA / "zh_bytes.model", device="cpu"), "天下", tmp_path / "a.png")
+    paint_lattice(Tokenizer.from_file(DATA / "zh_bytes.model", device="cpu"), "天下", tmp_path / "a.png")
 
 
 def test_other_fonts_are_taken_where_they_have_the_glyphs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     only_there = "ᶁ"  # d with palatal hook
     monkeypatch.setattr(picture, "OTHER_FONTS", ("No Such Font", "STIXGeneral"))
     assert fonts_for(f"a{only_there}") == Fonts(["DejaVu Sans Mono", "STIXGeneral"], frozenset())
-    draw(Tokenizer.from_pieces(["a", only_there]), f"a{only_there}", tmp_path / "a.png")
+    paint_lattice(Tokenizer.from_pieces(["a", only_there]), f"a{only_there}", tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("failing", ["write_bytes", "replace"])
@@ -272,7 +280,7 @@ def test_what_cannot_be_written_leaves_the_file_as_it_was(
     path.write_text("as it was")
     monkeypatch.setattr(Path, failing, full)
     with pytest.raises(OSError, match="No space left"):
-        draw(Tokenizer.default(device="cpu"), "a", path)
+        paint_lattice(Tokenizer.default(device="cpu"), "a", path)
     monkeypatch.undo()
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.svg", "as it was")]
 
@@ -302,7 +310,7 @@ def test_colours_are_for_terminals_that_want_them(
     assert capsys.readouterr().out == plain
 
 
-def test_show_draws_instead_of_printing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_show_writes_a_picture_instead_of_printing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["show", "A new dawn", "-o", str(tmp_path / "dawn.html"), "--model", str(DATA / "bytepiece.json")]) == 0
     assert capsys.readouterr().out == ""
     assert [file.name for file in tmp_path.iterdir()] == ["dawn.html"]

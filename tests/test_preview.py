@@ -22,7 +22,7 @@ from gpu_lattice.corpus import excerpt as spread_module
 from gpu_lattice.corpus.excerpt import PLACES, spread
 from gpu_lattice.corpus.readers import Documents, ReaderOptions, find_start, read_documents
 from gpu_lattice.show import preview as preview_module
-from gpu_lattice.show.preview import Preview, draw_preview, preview
+from gpu_lattice.show.preview import Preview, paint_preview, preview
 
 PIECES = {"a": -1.0, "b": -2.0, "ab": -2.5, "ba": -2.0, "aba": -4.0, "\n": 0.0}
 LINES = [f"document {i:06d} " + "ab" * (i % 7) for i in range(20_000)]
@@ -212,7 +212,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Preview:
 @pytest.mark.parametrize(("suffix", "magic"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("html", b"<!DOCTYPE html>")])
 def test_plots_are_the_same_at_every_call(seen: Preview, tmp_path: Path, suffix: str, magic: bytes) -> None:
     for name in "ab":
-        draw_preview(seen, tmp_path / f"{name}.{suffix}")
+        paint_preview(seen, tmp_path / f"{name}.{suffix}")
     one, other = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in "ab")
     assert one.startswith(magic)
     assert one == other
@@ -223,14 +223,14 @@ def test_plots_are_the_same_at_every_call(seen: Preview, tmp_path: Path, suffix:
         assert all(f"<td>{cell}</td>" in one.decode() for row in seen.rows for cell in row.cells())
 
 
-def test_a_plot_of_one_alpha_without_any_choice_is_drawn(tmp_path: Path) -> None:
+def test_a_plot_of_one_alpha_without_any_choice_is_painted(tmp_path: Path) -> None:
     path = write(tmp_path, "txt", ["aaa"])
     one = preview([path], tokenizer=Tokenizer.from_pieces(["a"], device="cpu"), alphas=[0.5])
     assert (one.rows[1].differing, one.rows[1].entropy_per_byte, one.rows[1].coverage) == (0.0, 0.0, 1.0)
-    draw_preview(one, tmp_path / "one.png")
+    paint_preview(one, tmp_path / "one.png")
 
 
-def test_the_command_prints_the_table_and_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_command_prints_the_table_and_writes_plots(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     path.write_text("".join(json.dumps({"body": f"{i} and some words"}) + "\n" for i in range(100)))
     arguments = ["--alphas", "0,0.5", "--text-column", "body", "--max-bytes", "1KB", "--seed", "4"]
