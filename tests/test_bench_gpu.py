@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import DATA, ROOT
 from cuda_on_cpu.host_device import HostDevice, compiler
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.backends.cuda_device import device_count
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.text_batch import TextBatch
-
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT / "tests" / "data"
 
 
 @pytest.fixture
@@ -81,8 +79,8 @@ def test_inputs_take_turns_without_a_gap(gpu: Any, monkeypatch: pytest.MonkeyPat
     assert given == (ids(unit) * 99)[: len(given)]
 
 
-def test_the_curve_is_drawn(gpu: Any, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is absent: pip install 'gpu_lattice[bench]'")
+@pytest.mark.usefixtures("matplotlib")
+def test_the_curve_is_plotted(gpu: Any, tmp_path: Path) -> None:
     gpu._plot(
         {"rows": [{"bytes": 1000, "device": 0.1, "cpu": 0.01}, {"bytes": 4000, "device": 0.1}]}, tmp_path / "a.png"
     )

@@ -10,8 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 LEAST_SETUPTOOLS = 77
 SUFFIXES = (".py", ".cu", ".cuh")
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import DATA, ROOT
 from handmade import Piece, hugging_face_file, sentencepiece_model
 
 import gpu_lattice
 from gpu_lattice import Tokenizer
 
-ROOT = Path(gpu_lattice.__file__).parents[1]
-SMALL = Path(__file__).parent / "data" / "en_nmt_nfkc.model"
+SMALL = DATA / "en_nmt_nfkc.model"
 ATTEMPTS = 8
 NUM_PIECES = 250_000
 
@@ -101,8 +101,8 @@ def test_a_model_of_250_000_pieces_is_there_within_a_second_the_second_time(
     """As much as a model of this size adds to a small one's loading and first sample, once the cache has it."""
     small, data = {
         "SentencePiece": (SMALL, sentencepiece_model),
-        "Hugging Face": (SMALL.parent / "en_split.tokenizer.json", hugging_face_model),
-        "BytePiece": (SMALL.parent / "bytepiece.json", byte_piece_model),
+        "Hugging Face": (DATA / "en_split.tokenizer.json", hugging_face_model),
+        "BytePiece": (DATA / "bytepiece.json", byte_piece_model),
     }[kind]
     path = tmp_path / "large"
     path.write_bytes(data(pieces))

@@ -124,7 +124,7 @@ def test_plain_text_is_divided_at_line_ends_or_separators(
     assert texts_of(path, separator=separator) == documents
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from([b"a", b"aa", b"\n", b"\r\n", b"\r", b"\xff", b"ab" * 40, b"\n\n"]), max_size=60),
     st.sampled_from([None, b"\n\n", b"aa", b"aba", b"\r"]),
@@ -143,7 +143,7 @@ def test_blocks_cut_no_document_of_plain_text(
     assert texts_of(path, separator=separator, batch_bytes=batch_bytes) == documents + ([last] if last else [])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.none() | st.text(max_size=30) | st.just("long " * 50), max_size=30), st.sampled_from([1, 64, 5000]))
 def test_blocks_cut_no_line_of_jsonl(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str | None], batch_bytes: int

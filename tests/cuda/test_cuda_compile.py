@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from gpu_lattice.backends.cuda import LONGEST, STRETCH
 from gpu_lattice.kernels.cuda.loader import FILES, FOLDER, OPTIONS, define_options, kernels_in, read_source
@@ -14,7 +15,7 @@ nvrtc = pytest.importorskip(
     "cuda.bindings.nvrtc", reason="NVRTC is absent: pip install cuda-bindings nvidia-cuda-nvrtc"
 )
 
-ALL = [*FILES, str(Path(__file__).resolve().parents[1] / "bench" / "gpu")]
+ALL = [*FILES, str(ROOT / "bench" / "gpu")]
 MOST_REGISTERS = 64  # 1024 threads of a multiprocessor's 65536 registers
 # What CuPy 14.2 gives the compiler after our options, besides folders of headers and with {} for the device's number.
 CUPY_ADDS = ("-ftz=true", "-arch=sm_{}", "--device-as-default-execution-space")

@@ -1,12 +1,12 @@
 """What only a GPU can show: streams, memory, and arrays handed on. The ids are test_cuda_parity.py's matter."""
 
 import pickle
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import DATA
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.backends.cuda import CudaBackend
@@ -16,8 +16,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(device_count() == 0, reason="no CUDA device answers through CuPy"),
 ]
-
-DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture(scope="module")

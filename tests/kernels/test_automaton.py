@@ -29,7 +29,7 @@ def lists_of(automaton: Automaton, texts: list[bytes]) -> list[list[list[tuple[i
     return [arcs[a:b] for a, b in zip(segments[:-1].tolist(), segments[1:].tolist(), strict=True)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.sets(st.text("abé漢", min_size=1, max_size=6), min_size=1, max_size=40),
     st.lists(st.text("abcé漢字", min_size=1, max_size=30), max_size=9),

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_lattice.kernels.cpu.bulk.cuts import N_PAIRS, NO_KEY, enter_ids, find_cuts
@@ -30,7 +30,6 @@ def _is_cut(symbols: list[bytes], i: int, pieces: list[list[bytes]], reach: int)
     return True
 
 
-@settings(deadline=None)
 @given(st.data(), st.booleans())
 def test_cuts_are_where_no_piece_agrees_with_the_symbols_around(data: Any, is_bytes: bool) -> None:
     texts = BYTES if is_bytes else CHARACTERS.map(str.encode)

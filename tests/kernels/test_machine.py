@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import pytest
 from conftest import ROOT
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 from packaging.requirements import Requirement
@@ -63,7 +63,6 @@ def test_numba_is_one_that_these_functions_were_tested_with() -> None:
     assert needed.specifier.contains(numba.__version__), f"numba {numba.__version__} is not {needed.specifier}"
 
 
-@settings(deadline=None)
 @given(EIGHT, st.sampled_from([(0x21, 0x7E), (0x41, 0x5A), (1, 127), (5, 5)]))
 def test_bytes_outside_are_told_exactly(raw, bounds):
     low, high = bounds
@@ -72,7 +71,6 @@ def test_bytes_outside_are_told_exactly(raw, bounds):
 
 
 @pytest.mark.skipif(not LITTLE_ENDIAN, reason="what lies above the lowest byte is not exact")
-@settings(deadline=None)
 @given(EIGHT, st.sampled_from(b" !A\x80\xff\0\x01"))
 def test_the_first_equal_byte_is_found(raw, byte):
     found = np.uint64(bytes_equal(word_of(raw), np.uint64(byte) * ONES))
@@ -80,7 +78,6 @@ def test_the_first_equal_byte_is_found(raw, byte):
     assert compiled_trailing_zeros(found) >> 3 == (8 if first < 0 else first)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1) | st.integers(0, 63).map(lambda i: 1 << i))
 def test_zeros_are_counted_from_the_lowest_bit(word):
     expected = (word & -word).bit_length() - 1 if word else 64

@@ -13,7 +13,7 @@ from gpu_lattice.kernels.cpu.bulk.nodes import IN_TURN, MOST_ARCS, MOST_COUNT, M
 from gpu_lattice.kernels.cpu.machine import SUMS
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.integers(1, 70), min_size=1, max_size=3 * IN_TURN),
     st.sampled_from([0.0, 0.3, 1.0]),

@@ -47,7 +47,7 @@ def test_philox_gives_the_known_answers_of_random123(counter, key, words) -> Non
     assert cpu_uniform(np.uint64(seed), counter[0], counter[1], np.uint64(doc_id)) == expected
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(0, WORDS), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, WORDS))
 def test_compiled_uniforms_are_those_of_the_definition(seed: int, position: int, i_sample: int, doc_id: int) -> None:
     u = reference.uniform(seed, position, i_sample, doc_id)
@@ -119,7 +119,7 @@ def test_arcs_come_shortest_first_and_only_at_boundaries_of_symbols() -> None:
     assert Rules(pieces, "characters", None).arcs_into(text, 6) == []
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(cases(longest_text=16))
 def test_no_arc_spans_a_cut_and_segments_tile_the_text(case: Case) -> None:
     rules = rules_of(case.tokenizer(), 1.0)
@@ -134,7 +134,7 @@ def test_no_arc_spans_a_cut_and_segments_tile_the_text(case: Case) -> None:
                 assert not any(e - length < p < e for p in bounds)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cases(always_spelled=True), st.sampled_from([0.0, 0.3, 1.0]), st.integers(0, WORDS))
 def test_a_sample_is_a_path_and_segments_multiply_to_the_whole(case: Case, alpha: float, seed: int) -> None:
     tokenizer = case.tokenizer()
@@ -153,7 +153,7 @@ def test_a_sample_is_a_path_and_segments_multiply_to_the_whole(case: Case, alpha
         assert reference.log(z) == pytest.approx(whole, rel=1e-12, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cases(always_spelled=True))
 def test_the_best_path_has_the_best_score_of_all(case: Case) -> None:
     tokenizer = case.tokenizer()

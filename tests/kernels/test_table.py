@@ -136,7 +136,7 @@ def spelled_segments(draw: Any) -> Segment:
     return Segment(Tokenizer(model, device="cpu"), text, draw(st.sampled_from([0.0, 0.1, 1.0])))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(spelled_segments())
 def test_a_table_holds_the_byte_pieces_of_unknown_characters(segment: Segment) -> None:
     assert int(segment.memo.arena[segment.base + 1]) > 0
@@ -153,7 +153,7 @@ def test_each_unknown_byte_of_a_vocabulary_of_bytes_is_an_arc_of_its_own() -> No
     assert out.log_prob == [0.0]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(segments() | spelled_segments(), st.lists(st.integers(0, LAST), max_size=50))
 def test_a_table_picks_what_the_trace_through_the_nodes_picks(segment: Segment, numbers: list[int]) -> None:
     steps = (-2 * UNIT, -UNIT - 1, -UNIT, -1, 0, 1, UNIT - 1, UNIT)
@@ -166,7 +166,7 @@ def test_a_table_picks_what_the_trace_through_the_nodes_picks(segment: Segment, 
             assert by_table == expected
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(segments())
 def test_a_table_has_the_paths_that_there_are_and_no_others(segment: Segment) -> None:
     """Also where positions are that no path reaches."""
@@ -184,7 +184,7 @@ def test_a_table_has_the_paths_that_there_are_and_no_others(segment: Segment) ->
         assert n_paths == counts[-1]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(segments(), st.sampled_from([0, 1, 2**52, LAST - 1, LAST]))
 def test_the_least_and_the_greatest_number_pick_the_path_of_the_definition(segment: Segment, number: int) -> None:
     """Rounding can take a target up to Z, so that no sum exceeds it."""

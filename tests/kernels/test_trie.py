@@ -39,7 +39,7 @@ def assert_holds(surfaces: list[bytes], ids: list[int], distinct_bases: bool = F
         assert len(np.unique(base[parents])) == len(parents)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_every_ending_of_every_piece_is_a_node(data):
     lengths = st.integers(1, data.draw(st.sampled_from([1, 2, 4, 30])))

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import DATA, ROOT
 from cuda_on_cpu.host_device import HostDevice, compiler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lattices import DEVICES, documents_of, on
-from test_cuda_parity import DATA, MODELS, Situation, situations
+from situations import MODELS, Situation, situations
 
 from gpu_lattice import TextBatch, Tokenizer
 from gpu_lattice.backends.cpu import CpuBackend
@@ -25,7 +25,7 @@ from gpu_lattice.lattice import Continuations, Lattice, RaggedLattice
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.normalizers.prompts import normalize_prompts
 
-RELAXED = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclasses.dataclass

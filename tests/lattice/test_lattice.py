@@ -1,25 +1,24 @@
 """The lattice's tensors: what they hold, in and out of ragged arrays, memory, odd input."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from by_reference import rules_of
+from conftest import DATA
 from cuda_on_cpu.host_device import HostDevice, compiler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lattices import DEVICES, both, on
+from situations import Situation, situations
 from strategies import Case, cases
-from test_cuda_parity import Situation, situations
 
 from gpu_lattice import TextBatch, Tokenizer
 from gpu_lattice.backends.cpu import CpuBackend, NoPathError
 from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.lattice import Lattice, RaggedLattice
 
-DATA = Path(__file__).parent / "data"
-RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def expected_arcs(tokenizer: Tokenizer, text: bytes) -> list[list[tuple[int, int]]]:
@@ -179,7 +178,7 @@ def test_a_text_without_a_path_has_sums_of_nothing_and_no_sample(device: str) ->
 
 
 @pytest.mark.skipif(compiler() is None, reason="needs g++")
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(situations(), st.sampled_from([0.0, 0.3, 20.0]), st.integers(0, 2**64 - 1), st.sampled_from([1, 3]))
 def test_any_rules_for_unknown_text_and_any_chunks_give_the_samples_of_the_bulk_path(
     situation: Situation, alpha: float, seed: int, num_samples: int

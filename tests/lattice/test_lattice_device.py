@@ -1,18 +1,16 @@
 """Every operation gives on a device what it gives on the CPU: on the host build, and on a GPU where there is one."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import DATA
 from cuda_on_cpu.host_device import HostDevice, compiler
 
 from gpu_lattice import Lattice, PathBatch, TokenBatch, Tokenizer
 from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.backends.cuda_device import CudaDevice, device_count
-
-DATA = Path(__file__).parent / "data"
 
 # Sums of logs, and counts that a GPU adds in no set order; all else is equal.
 CLOSE = 1e-12

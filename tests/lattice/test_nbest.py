@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import sentencepiece
 from brute_force import brute_force, counted, p_value
+from conftest import DATA
 from handmade import hugging_face_file, tokenizer_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,8 +26,7 @@ from gpu_lattice.corpus.retokenize import retokenize
 from gpu_lattice.kernels import reference_lattice as reference
 from gpu_lattice.lattice import Lattice, RaggedLattice, nbest
 
-DATA = Path(__file__).parent / "data"
-RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 SIZES = st.sampled_from([1, 2, 3, 7, 10_000])
 LEAST_P = 1e-6
 TIES = {"a": -1.0, "aa": -2.0, "aaa": -3.0, "b": -0.5, "ab": -1.5, "ba": -1.5}

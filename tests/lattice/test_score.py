@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 from brute_force import brute_force
+from conftest import DATA
 from cuda_on_cpu.host_device import HostDevice, compiler
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from lattices import DEVICES, both, documents_of, on
+from situations import Situation, situations
 from strategies import Case, cases
-from test_cuda_parity import DATA, Situation, situations
 
 from gpu_lattice import TokenBatch, Tokenizer
 from gpu_lattice.backends.cpu import CpuBackend
@@ -22,7 +23,7 @@ from gpu_lattice.kernels.reference import Rules
 from gpu_lattice.lattice import Lattice, RaggedLattice, score
 from gpu_lattice.lattice.ragged import offsets_of
 
-RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 ALPHAS = st.sampled_from([0.0, 0.1, 1.0, 3.0])
 MOST_PATHS = 400
 

@@ -3,18 +3,18 @@
 import math
 from collections import Counter
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from brute_force import Ids, brute_force, counted, p_value
+from conftest import DATA
 from cuda_on_cpu.host_device import HostDevice, compiler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lattices import DEVICES, both, documents_of, on
+from situations import Situation, situations
 from strategies import Case, cases
-from test_cuda_parity import Situation, situations
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.backends.cpu import CpuBackend
@@ -23,8 +23,7 @@ from gpu_lattice.kernels import reference_lattice as reference
 from gpu_lattice.kernels.fixed import fixed_log
 from gpu_lattice.lattice import Lattice, RaggedLattice, viterbi_sample
 
-DATA = Path(__file__).parent / "data"
-RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 ALPHAS = st.sampled_from([0.05, 0.3, 1.0, 20.0])
 SEEDS = st.integers(0, 2**64 - 1)
 DRAWS = 100_000
@@ -173,7 +172,7 @@ def lattice_draw(lattice: Lattice, scores: Any, alpha: float, num_samples: int, 
 
 
 @pytest.mark.skipif(compiler() is None, reason="needs g++")
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(situations(), ALPHAS, SEEDS)
 def test_any_rules_for_unknown_text_and_any_chunks_give_the_same_on_both_devices(
     situation: Situation, alpha: float, seed: int

@@ -4,19 +4,19 @@ import math
 from collections import Counter
 from functools import cache
 from itertools import pairwise, permutations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from brute_force import Enumeration, brute_force, counted, p_value
+from conftest import DATA
 from cuda_on_cpu.host_device import HostDevice, compiler
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from lattices import DEVICES, both, documents_of, on
 from scipy.stats import ks_2samp
+from situations import Situation, situations
 from strategies import Case, cases
-from test_cuda_parity import Situation, situations
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.backends.cpu import CpuBackend
@@ -25,8 +25,7 @@ from gpu_lattice.kernels import reference_lattice as reference
 from gpu_lattice.kernels.reference import log
 from gpu_lattice.lattice import Lattice, PathBatch, RaggedLattice, without_replacement
 
-DATA = Path(__file__).parent / "data"
-RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 ALPHAS = st.sampled_from([0.0, 0.1, 1.0, 3.0, 20.0])
 SEEDS = st.integers(0, 2**64 - 1)
 LEAST_P = 1e-3
@@ -120,7 +119,7 @@ def test_a_greater_k_begins_with_the_same_rows_and_batches_do_not_matter(
 
 
 @pytest.mark.skipif(compiler() is None, reason="needs g++")
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(situations(), ALPHAS, SEEDS, st.sampled_from([1, 4]))
 def test_any_rules_for_unknown_text_and_any_chunks_give_the_same_on_both_devices(
     situation: Situation, alpha: float, seed: int, k: int

@@ -294,7 +294,7 @@ AWKWARD = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.text(st.one_of(AWKWARD, AWKWARD, st.characters(codec="utf-8", exclude_categories=["Cs", "Cn"]))), max_size=6
@@ -314,7 +314,7 @@ def test_documents_are_pythons_nfc_and_chunks_are_lines_with_their_newlines(text
     assert [chunk.decode() for chunk in chunks] == lines
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.text(AWKWARD))
 def test_chunks_are_those_of_bytepiece(text: str) -> None:
     tool = pytest.importorskip("bytepiece.bytepiece", reason="bytepiece is not installed")

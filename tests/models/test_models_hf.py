@@ -166,7 +166,7 @@ SPOKEN = ["<unk>", MARK, "a", MARK + "a" + MARK, MARK * 2 + "b", "<0xE3>", "<0x8
 
 
 @pytest.mark.parametrize("name", DECODERS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(ids=st.lists(st.integers(0, len(SPOKEN)), max_size=9))
 def test_rows_decode_as_in_the_tool(name, ids):
     file = with_model(vocab=[[piece, -1.0] for piece in SPOKEN], byte_fallback=True)

@@ -2,65 +2,40 @@
 
 import io
 import math
-import struct
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import sentencepiece
+from handmade import field, varint
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentencepiece_files import (
+    ADD_DUMMY_PREFIX,
+    AS_SUFFIX,
+    BYTE,
+    BYTE_FALLBACK,
+    BYTES,
+    CHARSMAP,
+    CONTROL,
+    ESCAPE,
+    MODEL_TYPE,
+    NORMAL,
+    REMOVE_EXTRA,
+    UNK,
+    UNK_SURFACE,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    A,
+    model_bytes,
+    piece,
+    spec,
+)
 
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.models import sentencepiece as reader
 from gpu_lattice.vocabulary import Kind
-
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-MODEL_TYPE, AS_SUFFIX, BYTE_FALLBACK, UNK_SURFACE = 3, 24, 35, 44
-CHARSMAP, ADD_DUMMY_PREFIX, REMOVE_EXTRA, ESCAPE = 2, 3, 4, 5
-
-
-def varint(number: int) -> bytes:
-    out = b""
-    while number > 127:
-        out += bytes([number & 127 | 128])
-        number >>= 7
-    return out + bytes([number])
-
-
-def field(number: int, value: bytes | float | int) -> bytes:
-    if isinstance(value, bytes):
-        return varint(number << 3 | 2) + varint(len(value)) + value
-    if isinstance(value, float):
-        return varint(number << 3 | 5) + struct.pack("<f", value)
-    return varint(number << 3) + varint(value)
-
-
-def piece(text: str | bytes, score: float = 0.0, kind: int = NORMAL) -> bytes:
-    raw = text.encode() if isinstance(text, str) else text
-    return field(1, field(1, raw) + field(2, score) + field(3, kind))
-
-
-def spec(number: int, settings: dict[int, int | bytes]) -> bytes:
-    return field(number, b"".join(field(key, value) for key, value in settings.items()))
-
-
-def model_bytes(
-    *pieces: bytes, trainer: dict[int, int | bytes] | None = None, **specs: dict[int, int | bytes]
-) -> bytes:
-    """A ModelProto of the pieces and specs; a later spec overrides an earlier one field by field."""
-    normalizer, denormalizer = specs.get("normalizer"), specs.get("denormalizer")
-    return (
-        b"".join(pieces)
-        + (spec(2, trainer) if trainer else b"")
-        + (spec(3, normalizer) if normalizer else b"")
-        + (spec(5, denormalizer) if denormalizer else b"")
-    )
-
-
-UNK = piece("<unk>", 0.0, UNKNOWN)
-A = piece("a", -1.0)
-BYTES = [piece(f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)]
 
 
 @pytest.fixture(scope="module")
@@ -262,14 +237,14 @@ def test_a_file_cut_anywhere_loads_or_says_why(trained):
         loads_or_says_why(trained[:stop])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(0, len(SMALL) - 1), st.integers(0, 255), st.binary(max_size=3))
 def test_a_changed_file_loads_or_says_why(at, byte, inserted):
     loads_or_says_why(SMALL[:at] + bytes([byte]) + SMALL[at + 1 :])
     loads_or_says_why(SMALL[:at] + inserted + SMALL[at:])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=100))
 def test_any_bytes_load_or_say_why(data):
     loads_or_says_why(data)

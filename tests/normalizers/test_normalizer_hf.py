@@ -146,7 +146,7 @@ def built(charsmaps):
 
 
 @pytest.mark.parametrize("name", COMPILED)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(docs=st.lists(texts, min_size=1, max_size=4))
 def test_compiled_recipes_cut_texts_as_the_tool(built, name, docs):
     rules, tool_pre_tokens, ids = built[name]
@@ -154,7 +154,7 @@ def test_compiled_recipes_cut_texts_as_the_tool(built, name, docs):
 
 
 @pytest.mark.parametrize("name", NOT_COMPILED)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(docs=st.lists(texts, min_size=1, max_size=4))
 def test_other_recipes_cut_texts_as_the_tool(built, name, docs):
     rules, tool_pre_tokens, ids = built[name]

@@ -12,7 +12,7 @@ import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_models_sentencepiece import (
+from sentencepiece_files import (
     ADD_DUMMY_PREFIX,
     AS_SUFFIX,
     CHARSMAP,
@@ -231,7 +231,7 @@ RAW = [b"\x80", b"\xc3", b"\xe3\x81", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xff",
 DOCUMENT = st.lists(st.sampled_from([word.encode() for word in WORDS] + RAW), max_size=14).map(b"".join)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     rule=st.sampled_from([*RULES, "custom", "pairs"]),
     flags=st.tuples(*[st.integers(0, 1)] * 4),
@@ -386,7 +386,7 @@ KEYS = st.lists(st.sampled_from(PARTS + BYTES), min_size=1, max_size=4).map(b"".
 CONTENTS = st.lists(st.sampled_from([*PARTS, b"  ", b"longer than it was"]), max_size=2).map(b"".join)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     rules=st.dictionaries(KEYS, CONTENTS, min_size=1, max_size=8),
     flags=st.tuples(*[st.integers(0, 1)] * 4),
@@ -446,7 +446,7 @@ def test_a_map_of_endless_branches_is_read_in_time(trained):
     assert time.process_time() - before < 10
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_a_damaged_character_map_is_refused_or_read_as_sentencepiece_reads_it(trained, data):
     blob = bytearray(charsmap_of(trained["custom"]))

@@ -15,18 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from conftest import DATA, ROOT
 from handmade import hugging_face_file, random_pieces, sentencepiece_model
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import gpu_lattice
 from gpu_lattice import Tokenizer
 from gpu_lattice.runtime import cache
 from gpu_lattice.text_batch import decoded, to_ragged, to_strings
-
-ROOT = Path(gpu_lattice.__file__).parents[1]
-DATA = Path(__file__).parent / "data"
 
 
 class Squares(NamedTuple):
@@ -190,7 +187,7 @@ def test_what_cannot_be_made_is_not_kept(folder: Path, make: Maker) -> None:
 def test_processes_that_write_at_once_leave_one_whole_file(folder: Path, make: Maker) -> None:
     script = """
 import sys
-sys.path.insert(0, "tests")
+sys.path[:0] = ["tests", "tests/runtime"]
 import numpy as np
 from test_cache import cache, squares, Squares
 cache.LEAST_BYTES = 0

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.cli import main
 from gpu_lattice.corpus.retokenize import retokenize
 from gpu_lattice.runtime.interrupts import is_interrupt, noted_interrupts, put_off_interrupts
 from gpu_lattice.runtime.threads import map_ranges
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)

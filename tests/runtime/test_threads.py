@@ -5,10 +5,10 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,6 @@ import gpu_lattice.tokenizer
 from gpu_lattice import Tokenizer
 from gpu_lattice.runtime.threads import HEAD_START, LEAST_BYTES, RANGE_BYTES, byte_ranges, map_ranges
 
-ROOT = Path(__file__).resolve().parents[1]
 FIFTY = [(i, i + 1) for i in range(50)]
 
 

@@ -1,5 +1,6 @@
 """The lattice of a text, shown: exact probabilities, a path for every segmentation, pictures whose labels are free."""
 
+import importlib
 import itertools
 import math
 import random
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from brute_force import brute_force
+from conftest import DATA
 from handmade import (
     BYTE_NAMES,
     hugging_face_file,
@@ -39,8 +41,7 @@ from gpu_lattice.show.picture import Fonts, columns_of, fonts_for, render, visib
 from gpu_lattice.show.portrait import Portrait, portrait
 from gpu_lattice.show.table import table
 
-DATA = Path(__file__).parent / "data"
-RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 TEXTS = {
     "english": ("en_nmt_nfkc.model", "The unreasonable matter"),
@@ -148,6 +149,7 @@ def test_the_table_says_everything_in_order() -> None:
     ]
 
 
+@pytest.mark.usefixtures("matplotlib")
 def test_a_long_text_has_a_table_and_no_picture(tmp_path: Path) -> None:
     tokenizer, text = Tokenizer.default(device="cpu"), "over and over " * 1000
     lines = table(portrait(tokenizer, text, alpha=0.1)).split("\n")
@@ -161,6 +163,7 @@ def test_a_long_text_has_a_table_and_no_picture(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("matplotlib")
 def test_an_empty_text_is_shown(tmp_path: Path) -> None:
     tokenizer = Tokenizer.default(device="cpu")
     assert paint_lattice(tokenizer, "", tmp_path / "empty.png").num_paths == 1
@@ -189,13 +192,14 @@ def test_arcs_of_a_lane_lie_beside_each_other_above_those_within(name: str, miss
     assert list(placed.x.values()) == sorted(placed.x.values())
 
 
+@pytest.mark.usefixtures("matplotlib")
 @pytest.mark.parametrize("name", TEXTS)
 def test_no_writing_of_the_picture_covers_another(name: str) -> None:
     seen, text = seen_of(name), TEXTS[name][1]
 
     def checked(fonts: Fonts) -> Any:
         figure = lattice_figure(seen, fonts)
-        canvas = pytest.importorskip("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+        canvas = importlib.import_module("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
         canvas.draw()
         (axes,) = figure.axes
         boxes = [words.get_window_extent() for words in axes.texts if words.get_text()]
@@ -215,6 +219,7 @@ def test_no_writing_of_the_picture_covers_another(name: str) -> None:
     assert render(".png", visible(text.encode()), checked)
 
 
+@pytest.mark.usefixtures("matplotlib")
 @pytest.mark.parametrize("name", TEXTS)
 def test_an_svg_says_everything_in_the_viewers_fonts(name: str, tmp_path: Path) -> None:
     model, text = TEXTS[name]
@@ -230,6 +235,7 @@ def test_an_svg_says_everything_in_the_viewers_fonts(name: str, tmp_path: Path) 
     assert {element.get("x") is not None and "text-anchor" in element.get("style", "") for element in texts} == {True}
 
 
+@pytest.mark.usefixtures("matplotlib")
 @pytest.mark.parametrize(("suffix", "magic"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("html", b"<!DOCTYPE html>")])
 def test_a_picture_is_the_same_at_every_call(tmp_path: Path, suffix: str, magic: bytes) -> None:
     tokenizer = Tokenizer.default(device="cpu")
@@ -241,6 +247,7 @@ def test_a_picture_is_the_same_at_every_call(tmp_path: Path, suffix: str, magic:
     assert (tmp_path / f"b.{suffix.upper()}").read_bytes() == data
 
 
+@pytest.mark.usefixtures("matplotlib")
 def test_a_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     pieces = ["<script>", "&", "</script>", "<", "script>", "/script>", "{", "}"]
     seen = paint_lattice(Tokenizer.from_pieces(pieces), "<script>{&}</script>", tmp_path / "page.html", alpha=0)
@@ -252,6 +259,7 @@ def test_a_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     assert not [word for word in page.split() if word.startswith(("src=", "href="))]
 
 
+@pytest.mark.usefixtures("matplotlib")
 def test_characters_without_a_glyph_are_written_as_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(picture, "OTHER_FONTS", ())
     assert fonts_for("a漢é") == Fonts(["DejaVu Sans Mono"], frozenset("漢"))
@@ -261,6 +269,7 @@ def test_characters_without_a_glyph_are_written_as_numbers(monkeypatch: pytest.M
     paint_lattice(Tokenizer.from_file(DATA / "zh_bytes.model", device="cpu"), "天下", tmp_path / "a.png")
 
 
+@pytest.mark.usefixtures("matplotlib")
 def test_other_fonts_are_taken_where_they_have_the_glyphs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     only_there = "ᶁ"  # d with palatal hook
     monkeypatch.setattr(picture, "OTHER_FONTS", ("No Such Font", "STIXGeneral"))
@@ -268,6 +277,7 @@ def test_other_fonts_are_taken_where_they_have_the_glyphs(monkeypatch: pytest.Mo
     paint_lattice(Tokenizer.from_pieces(["a", only_there]), f"a{only_there}", tmp_path / "a.png")
 
 
+@pytest.mark.usefixtures("matplotlib")
 @pytest.mark.parametrize("failing", ["write_bytes", "replace"])
 def test_what_cannot_be_written_leaves_the_file_as_it_was(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failing: str
@@ -310,12 +320,14 @@ def test_colours_are_for_terminals_that_want_them(
     assert capsys.readouterr().out == plain
 
 
+@pytest.mark.usefixtures("matplotlib")
 def test_show_writes_a_picture_instead_of_printing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["show", "A new dawn", "-o", str(tmp_path / "dawn.html"), "--model", str(DATA / "bytepiece.json")]) == 0
     assert capsys.readouterr().out == ""
     assert [file.name for file in tmp_path.iterdir()] == ["dawn.html"]
 
 
+@pytest.mark.usefixtures("matplotlib")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

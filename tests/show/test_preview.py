@@ -127,7 +127,7 @@ def test_null_and_empty_documents_are_left_out(tmp_path: Path) -> None:
         spread([path], ReaderOptions(text_column="body"), 100, seed=0)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(st.text("ab漢\r.\n", max_size=9), max_size=12),
     st.sampled_from(["txt", "jsonl", "parquet", "separated.txt", "txt.gz"]),
@@ -209,6 +209,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Preview:
     return preview([path], tokenizer=Tokenizer.from_pieces(PIECES, device="cpu"), alphas=[1, 0, 0.5])
 
 
+@pytest.mark.usefixtures("matplotlib")
 @pytest.mark.parametrize(("suffix", "magic"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("html", b"<!DOCTYPE html>")])
 def test_plots_are_the_same_at_every_call(seen: Preview, tmp_path: Path, suffix: str, magic: bytes) -> None:
     for name in "ab":
@@ -223,6 +224,7 @@ def test_plots_are_the_same_at_every_call(seen: Preview, tmp_path: Path, suffix:
         assert all(f"<td>{cell}</td>" in one.decode() for row in seen.rows for cell in row.cells())
 
 
+@pytest.mark.usefixtures("matplotlib")
 def test_a_plot_of_one_alpha_without_any_choice_is_painted(tmp_path: Path) -> None:
     path = write(tmp_path, "txt", ["aaa"])
     one = preview([path], tokenizer=Tokenizer.from_pieces(["a"], device="cpu"), alphas=[0.5])
@@ -230,6 +232,7 @@ def test_a_plot_of_one_alpha_without_any_choice_is_painted(tmp_path: Path) -> No
     paint_preview(one, tmp_path / "one.png")
 
 
+@pytest.mark.usefixtures("matplotlib")
 def test_the_command_prints_the_table_and_writes_plots(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     path.write_text("".join(json.dumps({"body": f"{i} and some words"}) + "\n" for i in range(100)))
