@@ -112,7 +112,7 @@ def _ours(model: str | None, lines: list[str], alpha: float) -> dict[str, tuple[
     pool = ThreadPoolExecutor(len(apart))
 
     def first_time() -> None:
-        cold._backend.forget()
+        cold.backend.forget()
         cold.sample(texts, alpha=alpha)
 
     return {

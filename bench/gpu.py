@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--largest-cpu", type=parse_size, default="64MB", help="the same for the CPU; default: 64MB")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", help="write the results to this file")
-    parser.add_argument("--plot", help="draw the curve to this file (needs matplotlib: gpu_lattice[bench])")
+    parser.add_argument("--plot", help="plot the curve to this file (needs matplotlib: gpu_lattice[bench])")
 
 
 def run(arguments: argparse.Namespace, device: Any = None) -> int:
@@ -63,11 +64,11 @@ def run(arguments: argparse.Namespace, device: Any = None) -> int:
     result["gathers"] = list(_gathers(clock, arguments.rounds))
     for path in arguments.model or [None]:
         cpu = gl.Tokenizer.default(device="cpu") if path is None else gl.Tokenizer.from_file(path, device="cpu")
-        backend = CudaBackend(cpu._model, device)
+        backend = CudaBackend(cpu.model, device)
         for text, lines in texts.items():
             labels = {"model": Path(path or "default.model").name, "text": text}
             print(*labels.values(), file=sys.stderr)
-            case = Case(arguments, clock, cpu, backend, lines, cpu._normalize(TextBatch.from_texts(lines)))
+            case = Case(arguments, clock, cpu, backend, lines, cpu.model.normalizer(TextBatch.from_texts(lines)))
             result["rates"] += [labels | row for row in (*case.on_device(), *case.end_to_end())]
             if "curve" not in result:
                 result["curve"] = labels | {"rows": list(case.by_size())}
@@ -114,20 +115,19 @@ class Case:
         unit = sum(len(line.encode()) for line in self.lines)
         copies = max(1, self.options.size // unit)
         texts, size = pa.array(self.lines * copies, pa.large_string()), unit * copies
-        tokenizer = gl.Tokenizer(self.cpu._model, device="cpu")
         options: dict[str, Any] = {"alpha": self.options.alpha, "progress": False, "overwrite": True}
         with tempfile.TemporaryDirectory() as folder:
             source, out = Path(folder) / "text.parquet", Path(folder) / "out"
             pq.write_table(pa.table({"text": texts}), source)
-            works: dict[str, Callable[[int], Any]] = {
-                "sample, Arrow to Arrow": lambda _: tokenizer.sample(texts, alpha=self.options.alpha).to_arrow(),
-                "encode, Arrow to Arrow": lambda _: tokenizer.encode(texts).to_arrow(),
-                "sample, Parquet to Parquet": lambda _: retokenize(source, out, tokenizer=tokenizer, **options),
+            works: dict[str, Callable[[gl.Tokenizer, int], Any]] = {
+                "sample, Arrow to Arrow": lambda one, _: one.sample(texts, alpha=self.options.alpha).to_arrow(),
+                "encode, Arrow to Arrow": lambda one, _: one.encode(texts).to_arrow(),
+                "sample, Parquet to Parquet": lambda one, _: retokenize(source, out, tokenizer=one, **options),
             }
-            for where, backend in (("", self.backend), (", CPU", self.cpu._backend)):
-                tokenizer._backend = backend
+            for where, tokenizer in (("", self.cpu.on(self.backend)), (", CPU", self.cpu)):
                 for stage, work in works.items():
-                    yield _rate(stage + where, size, self.clock.wall(work, -(-self.options.rounds // 3)))
+                    seconds = self.clock.wall(partial(work, tokenizer), -(-self.options.rounds // 3))
+                    yield _rate(stage + where, size, seconds)
 
     def by_size(self) -> Iterator[dict[str, Any]]:
         """Median seconds of `sample` from normalized text on the host, with the device and with the CPU."""
@@ -135,7 +135,7 @@ class Case:
         while size <= self.options.largest:
             inputs = rotated(self.unit, size)
             row = {"bytes": len(text_of(inputs[0]))}
-            for name, backend in (("device", self.backend), ("cpu", self.cpu._backend)):
+            for name, backend in (("device", self.backend), ("cpu", self.cpu.backend)):
                 if name == "device" or size <= self.options.largest_cpu:
                     work = self._work(backend, inputs, 1)
                     row[name] = statistics.median(self.clock.wall(work, self.options.rounds))

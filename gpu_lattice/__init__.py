@@ -6,38 +6,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpu_lattice.lattice import Continuations, Lattice, PathBatch, RaggedLattice
-    from gpu_lattice.text_batch import TextBatch
-    from gpu_lattice.token_batch import TokenBatch
-    from gpu_lattice.tokenizer import Tokenizer
+    from gpu_lattice.lattice import Continuations as Continuations
+    from gpu_lattice.lattice import Lattice as Lattice
+    from gpu_lattice.lattice import PathBatch as PathBatch
+    from gpu_lattice.lattice import RaggedLattice as RaggedLattice
+    from gpu_lattice.text_batch import TextBatch as TextBatch
+    from gpu_lattice.token_batch import TokenBatch as TokenBatch
+    from gpu_lattice.tokenizer import Tokenizer as Tokenizer
 
-__all__ = [
-    "Continuations",
-    "Lattice",
-    "PathBatch",
-    "RaggedLattice",
-    "TextBatch",
-    "TokenBatch",
-    "Tokenizer",
-]
 __version__ = "0.1.0"
 
+# The public names, each with the module that it is from; the imports above tell type checkers the same.
 _HOMES = {
-    "Continuations": "lattice",
-    "Lattice": "lattice",
-    "PathBatch": "lattice",
-    "RaggedLattice": "lattice",
-    "TextBatch": "text_batch",
-    "TokenBatch": "token_batch",
-    "Tokenizer": "tokenizer",
+    "Continuations": "gpu_lattice.lattice",
+    "Lattice": "gpu_lattice.lattice",
+    "PathBatch": "gpu_lattice.lattice",
+    "RaggedLattice": "gpu_lattice.lattice",
+    "TextBatch": "gpu_lattice.text_batch",
+    "TokenBatch": "gpu_lattice.token_batch",
+    "Tokenizer": "gpu_lattice.tokenizer",
 }
+__all__ = list(_HOMES)
+
+try:
+    import_module(f"{__name__}.kernels")
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "gpu_lattice has no kernels: this is a clone without symbolic links, where the link gpu_lattice/kernels is a "
+        "plain file; run `python -m pip install -e .` in it, or `python -m pip install .` and import from elsewhere"
+    ) from error
 
 
 def __getattr__(name: str) -> Any:
     """A public name, from its module: what a program does not use (Numba takes half a second) it does not load."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
     return value
 
 

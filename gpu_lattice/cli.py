@@ -144,7 +144,7 @@ def _add_show(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("--alpha", type=float, default=0.1, metavar="A", help="default: 0.1")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="segmentations to list; default: 5")
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="draw a picture (.svg, .png, .html) instead of printing a table"
+        "-o", "--output", metavar="FILE", help="write a picture (.svg, .png, .html) instead of printing a table"
     )
 
 
@@ -168,7 +168,7 @@ def _add_preview(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--max-bytes", type=parse_size, default="1MB", metavar="SIZE", help="text to measure on; default: 1MB"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
-    parser.add_argument("-o", "--output", metavar="FILE", help="draw plots, too (.svg, .png, .html)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write plots, too (.svg, .png, .html)")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -296,14 +296,16 @@ def _encode(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
+    from gpu_lattice.show.lattice_figure import paint_lattice
     from gpu_lattice.show.picture import checked_path
-    from gpu_lattice.show.portrait import draw, portrait, table
+    from gpu_lattice.show.portrait import portrait
+    from gpu_lattice.show.table import table
 
     if options.output is not None:
         checked_path(options.output)
     tokenizer, text = _load(options), os.fsencode(options.text)
     if options.output is not None:
-        draw(tokenizer, text, options.output, alpha=options.alpha, top=options.top)
+        paint_lattice(tokenizer, text, options.output, alpha=options.alpha, top=options.top)
     else:
         in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         print(table(portrait(tokenizer, text, alpha=options.alpha, top=options.top), in_colour))
@@ -311,7 +313,7 @@ def _show(options: argparse.Namespace) -> None:
 
 def _preview(options: argparse.Namespace) -> None:
     from gpu_lattice.show.picture import checked_path
-    from gpu_lattice.show.preview import draw_preview, preview
+    from gpu_lattice.show.preview import paint_preview, preview
 
     if options.output is not None:
         checked_path(options.output)
@@ -326,7 +328,7 @@ def _preview(options: argparse.Namespace) -> None:
     )
     print(seen)
     if options.output is not None:
-        draw_preview(seen, options.output)
+        paint_preview(seen, options.output)
 
 
 def _stdin_lines() -> Iterator[list[bytes]]:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    Texts = "str | bytes | Sequence[str | bytes | None] | pa.Array | pa.ChunkedArray | TextBatch"
-
 # No end of it is a beginning of it: it is found where it was put and in a string that holds it, nowhere else.
 BETWEEN = b"\0\1"
 

@@ -134,6 +134,22 @@ class Tokenizer:
         """Where the lattices are: "cpu", or "cuda:0" and so on."""
         return self._backend.device
 
+    @property
+    def model(self) -> Model:
+        """What the model's file holds: vocabulary, normalizer, decoder."""
+        return self._model
+
+    @property
+    def backend(self) -> CpuBackend | CudaBackend:
+        """What segments normalized text: tables and kernels of one device."""
+        return self._backend
+
+    def on(self, backend: CpuBackend | CudaBackend) -> Tokenizer:
+        """The same model on a backend that was made for it; pickled, it is the tokenizer that it came from."""
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__ | {"_backend": backend}
+        return other
+
     def id_to_piece(self, i: int) -> str:
         """The piece as the model's own tool prints it. Raises IndexError for an id that does not exist."""
         if not 0 <= i < self.vocab_size:

@@ -1,11 +1,17 @@
-"""What the tests share: where optional data lies, skips that say why, and a cache that is not the user's."""
+"""What the tests share: where data lies, skips that say why, a cache that is not the user's, no deadlines."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "tests" / "data"
+
+# The first example of a test may wait for Numba.
+settings.register_profile("gpu_lattice", deadline=None)
+settings.load_profile("gpu_lattice")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,3 +28,8 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: the real models and texts are not part of the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def matplotlib() -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is absent: pip install 'gpu_lattice[viz]'")

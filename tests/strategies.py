@@ -9,6 +9,14 @@ from gpu_lattice import Tokenizer
 
 ALPHABETS = ("ab", "aé", "a漢é", "😀x", "▁ab", b"ab", b"\x00\xff", b"a\xe6\xbc")
 SCORES = st.one_of(st.floats(-8, 3), st.sampled_from([0.0, -1.0, -2.0]), st.none())
+# Growth beyond 2^1024, decay below 2^-1074, and both in turn, each within one segment.
+EXTREME = [
+    ({b"a": None, b"aa": None, b"aaa": None}, b"a" * 1300, 0.0),
+    ({b"a": -30.0, b"aa": -30.0, b"b": -30.0, b"ab": -30.0, b"ba": -30.0}, b"abaab" * 30, 20.0),
+    ({"é": -30.0, "éé": -34.0, "漢": 30.0, "é漢": 31.0, "漢é": -30.0, "漢漢": 33.0}, "é漢漢漢é漢éé" * 12, 20.0),
+    ({"é": -24.0, "<unk>": None, "éé": -9.0}, "éé?é" * 25, 20.0),
+    ({b"a": -34.0, b"aa": -34.5, b"a" * 9: 0.0}, b"a" * 200, 20.0),
+]
 
 
 @dataclass(frozen=True)

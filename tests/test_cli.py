@@ -11,12 +11,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 
 from gpu_lattice import cli
 from gpu_lattice.cli import main, parse_size
 from gpu_lattice.tokenizer import Tokenizer
 
-ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ["The quick brown fox", "日本語のテキスト", "", "a  b"]
 
 

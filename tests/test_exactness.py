@@ -34,7 +34,7 @@ ABCD = fractions(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(cases())
 def test_partitions_and_log_probabilities_equal_enumeration(case: Case) -> None:
     tokenizer = case.tokenizer()

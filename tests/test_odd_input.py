@@ -4,18 +4,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from brute_force import brute_force
+from conftest import DATA, ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_lattice import TokenBatch, Tokenizer
 
-DATA = Path(__file__).parent / "data"
-ROOT = DATA.parents[1]
 FILES = ["bytepiece.json", "en_nmt_nfkc.model", "en_split.tokenizer.json", "en_symbols.model", "ja_bytes.model",
          "ja_whole.tokenizer.json"]  # fmt: skip
 LONG = 10_000_000
@@ -96,7 +94,7 @@ def test_an_odd_text_does_not_disturb_its_neighbours(tokenizer: Tokenizer) -> No
     assert sampled[1::2] == tokenizer.sample([plain] * len(ODD), seed=1, doc_ids=ids).tolist()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(texts=st.lists(st.one_of(st.binary(max_size=40), st.text(max_size=20)), max_size=5))
 def test_any_bytes_are_spelled_by_their_rows(tokenizer: Tokenizer, texts: list[bytes | str]) -> None:
     for segment in both(tokenizer):

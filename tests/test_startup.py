@@ -1,5 +1,6 @@
 """What a program waits for before its first tokens, in processor time of processes of their own."""
 
+import ast
 import itertools
 import json
 import pickle
@@ -11,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import DATA, ROOT
 from handmade import Piece, hugging_face_file, sentencepiece_model
 
 import gpu_lattice
 from gpu_lattice import Tokenizer
 
-ROOT = Path(gpu_lattice.__file__).parents[1]
-SMALL = Path(__file__).parent / "data" / "en_nmt_nfkc.model"
+SMALL = DATA / "en_nmt_nfkc.model"
 ATTEMPTS = 8
 NUM_PIECES = 250_000
 
@@ -69,6 +70,14 @@ def test_public_names_are_there_before_they_are_loaded() -> None:
         gpu_lattice.Tokeniser  # noqa: B018
 
 
+def test_type_checkers_are_told_the_same_public_names() -> None:
+    tree = ast.parse(Path(gpu_lattice.__file__).read_text("utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 0]
+    homes = {name.asname: node.module for node in imports for name in node.names if name.asname == name.name}
+    assert homes == gpu_lattice._HOMES
+    assert all(getattr(gpu_lattice, name).__name__ == name for name in gpu_lattice.__all__)
+
+
 def test_a_tokenizer_goes_to_a_process_that_has_loaded_nothing(tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_file(SMALL, device="cpu")
     (tmp_path / "pickled").write_bytes(pickle.dumps(tokenizer))
@@ -92,8 +101,8 @@ def test_a_model_of_250_000_pieces_is_there_within_a_second_the_second_time(
     """As much as a model of this size adds to a small one's loading and first sample, once the cache has it."""
     small, data = {
         "SentencePiece": (SMALL, sentencepiece_model),
-        "Hugging Face": (SMALL.parent / "en_split.tokenizer.json", hugging_face_model),
-        "BytePiece": (SMALL.parent / "bytepiece.json", byte_piece_model),
+        "Hugging Face": (DATA / "en_split.tokenizer.json", hugging_face_model),
+        "BytePiece": (DATA / "bytepiece.json", byte_piece_model),
     }[kind]
     path = tmp_path / "large"
     path.write_bytes(data(pieces))

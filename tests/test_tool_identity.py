@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from by_reference import encode_ids
+from conftest import DATA
 from handmade import (
     SYMBOLS,
     hugging_face_file,
@@ -23,7 +24,6 @@ from handmade import (
 
 from gpu_lattice import Tokenizer
 
-DATA = Path(__file__).parent / "data"
 EXPECTED = json.loads((DATA / "expected.json").read_text("utf-8"))
 Encode = Callable[[list[str]], list[list[int]]]
 Decode = Callable[[list[list[int]]], list[str]]

@@ -34,7 +34,6 @@ import cupy
 import numpy as np
 from gpu_lattice import Tokenizer
 from gpu_lattice.backends import cuda as cuda
-from gpu_lattice.backends.cuda_device import CudaDevice
 # A pool hands out parts of larger blocks, in which no overrun would be seen.
 cupy.cuda.set_allocator(None)
 cuda.STRETCH, cuda.LONGEST, cuda.BATCH_BYTES = 64, 40, 3000
@@ -42,12 +41,11 @@ texts = ["a new dawn", "", "\\u543e\\u8f29\\u306f\\u732b\\u3067\\u3042\\u308b" *
 names = ["ja_bytes.model", "en_symbols.model", "ja_whole.tokenizer.json", "en_split.tokenizer.json", "bytepiece.json"]
 for name in names:
     expected = Tokenizer.from_file("tests/data/" + name, device="cpu")
-    vocabulary = expected._model.vocabulary
+    vocabulary = expected.model.vocabulary
     if vocabulary.best_scores.dtype == np.float32:
         vocabulary = dataclasses.replace(vocabulary, best_scores=vocabulary.best_scores * np.float32(1e4))
-        expected = Tokenizer(dataclasses.replace(expected._model, vocabulary=vocabulary), device="cpu")
-    tokenizer = Tokenizer(expected._model, device="cpu")
-    tokenizer._backend = cuda.CudaBackend(expected._model, CudaDevice())
+        expected = Tokenizer(dataclasses.replace(expected.model, vocabulary=vocabulary), device="cpu")
+    tokenizer = Tokenizer(expected.model, device="cuda")
     for call in (lambda t: t.encode(texts), lambda t: t.sample(texts, alpha=0.2, num_samples=3, return_log_prob=True)):
         got, want = call(tokenizer), call(expected)
         assert got.ids.get().tolist() == want.ids.tolist()

@@ -1,7 +1,9 @@
-"""The picture of one lattice: where its parts lie, and how they are painted."""
+"""The picture of one lattice: where its parts lie, how they are painted, and the file that they go to."""
 
 from __future__ import annotations
 
+import html
+import os
 from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -13,21 +15,76 @@ from gpu_lattice.show.picture import (
     INK,
     OTHER_LINE,
     Fonts,
+    checked_path,
     columns_of,
+    html_table,
     load_matplotlib,
+    page,
     percent,
+    percent_of,
+    render,
     visible,
+    write_whole,
 )
+from gpu_lattice.show.portrait import Arc, Portrait, portrait
 
 if TYPE_CHECKING:
-    from gpu_lattice.show.portrait import Arc, Portrait
+    from gpu_lattice.tokenizer import Tokenizer
 
+LONGEST_PICTURE = 200
+ASCII = "".join(map(chr, range(32, 127)))
 # Points, of which an inch has 72; a column is the width of one of DejaVu Sans Mono's characters.
 COLUMN = 0.602
 TEXT_SIZE, LABEL_SIZE, NUMBER_SIZE, BYTE_SIZE = 14.0, 9.0, 6.0, 7.0
 HEAD, FIRST_LANE, LANE, ROW = 56.0, 15.0, 25.0, 21.0
 MARGIN, LEFT, LEAST_CELL, LEAST_WIDTH = 14.0, 58.0, 20.0, 430.0
 BOX, BEST_BOX = "#e6edf5", "#fbdcc8"
+
+
+def paint_lattice(
+    tokenizer: Tokenizer, text: Any, path: str | os.PathLike[str], *, alpha: float = 0.1, top: int = 5
+) -> Portrait:
+    """Write a picture of the lattice of a text of up to 200 bytes: .svg, .png, or .html with the tables.
+
+    Arcs are as wide as their posterior, the number below their text; the best segmentation stands out, and the `top`
+    best are rows under the text. Needs matplotlib. Raises ValueError for a longer text and for another suffix.
+    """
+    target = checked_path(path)
+    size = tokenizer.normalize(text).num_bytes
+    if size > LONGEST_PICTURE:
+        raise ValueError(
+            f"the text has {size} normalized bytes, and a picture has room for {LONGEST_PICTURE}; give a part of it, "
+            "or name no picture to get the table"
+        )
+    seen = portrait(tokenizer, text, alpha=alpha, top=top)
+    suffix = target.suffix.lower()
+    write_whole(target, _page(seen) if suffix == ".html" else _render(seen, suffix))
+    return seen
+
+
+def _render(seen: Portrait, suffix: str) -> bytes:
+    # Escapes and hexadecimal digits are ASCII.
+    return render(suffix, visible(seen.text) + ASCII, lambda fonts: lattice_figure(seen, fonts))
+
+
+def _page(seen: Portrait) -> bytes:
+    segmentations = [
+        [
+            percent(one.log_prob),
+            "".join(f'<span class="piece">{html.escape(piece)}</span>' for piece in seen.pieces(one)),
+        ]
+        for one in seen.segmentations
+    ]
+    arcs = [
+        [f"{arc.start}", f"{arc.end}", f"{arc.id}", percent_of(arc.posterior), html.escape(seen.label(arc))]
+        for arc in seen.arcs
+    ]
+    tables = [
+        html_table(["probability", "segmentation"], segmentations, ["best"]),
+        html_table(["from byte", "to byte", "id", "posterior", "arc"], arcs),
+    ]
+    summary = f"{seen.sizes}; {seen.measures}; {' '.join(seen.listed)}"
+    return page(visible(seen.text), summary, _render(seen, ".svg"), tables)
 
 
 class Cell(NamedTuple):

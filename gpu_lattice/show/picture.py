@@ -154,11 +154,11 @@ def fonts_for(text: str) -> Fonts:
 
 def page(title: str, summary: str, svg: bytes, tables: Sequence[str]) -> bytes:
     """A self-contained HTML page; title and summary are plain text, the tables HTML."""
-    drawing = svg.decode()
+    picture = svg.decode()
     body = PAGE.format(
         title=html.escape(title),
         summary=html.escape(summary),
-        svg=drawing[drawing.index("<svg") :].strip(),
+        svg=picture[picture.index("<svg") :].strip(),
         tables="\n".join(tables),
     )
     return body.encode()
@@ -218,6 +218,11 @@ def percent(log_prob: float) -> str:
         ('100.00 %', '2.1e-9')
     """
     return f"{100 * math.exp(log_prob):.2f} %" if log_prob > math.log(5e-5) else power_of_ten(log_prob)
+
+
+def percent_of(probability: float) -> str:
+    """As `percent`, of a probability that may be 0."""
+    return percent(math.log(probability)) if probability > 0 else "0"
 
 
 def power_of_ten(log: float) -> str:

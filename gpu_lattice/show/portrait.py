@@ -1,10 +1,7 @@
-"""The lattice of one text for the eye: a table for a terminal, a picture, a page."""
+"""The lattice of one text with what alpha makes of it: what tables and pictures show."""
 
 from __future__ import annotations
 
-import html
-import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,32 +10,13 @@ import numpy as np
 
 from gpu_lattice.kernels.cpu.lattice.build import UNKNOWN
 from gpu_lattice.runtime.arguments import checked_integer
-from gpu_lattice.show.lattice_figure import lattice_figure
-from gpu_lattice.show.picture import (
-    checked_path,
-    columns_of,
-    html_table,
-    page,
-    percent,
-    power_of_ten,
-    render,
-    visible,
-    write_whole,
-)
+from gpu_lattice.show.picture import LN_10, percent, power_of_ten, visible
 from gpu_lattice.token_batch import on_host
 
 if TYPE_CHECKING:
     from gpu_lattice.lattice import Lattice
     from gpu_lattice.tokenizer import Tokenizer
     from gpu_lattice.vocabulary import Vocabulary
-
-LONGEST_PICTURE = 200
-ARCS_LISTED = 60
-LN_10 = math.log(10)
-BAR_COLUMNS = 20
-ASCII = "".join(map(chr, range(32, 127)))
-EIGHTHS = " ▏▎▍▌▋▊▉"
-BOLD, DIM, ODD, EVEN, BEST = "1", "2", "36", "34", "33"
 
 
 @dataclass(frozen=True)
@@ -140,10 +118,10 @@ def portrait(tokenizer: Tokenizer, text: Any, *, alpha: float = 0.1, top: int = 
         raise ValueError(f"{len(normalized)} texts or null: one text is shown at a time; give a str or bytes")
     lattice = tokenizer.lattice(text)
     arcs = _arcs(lattice, alpha)
-    follow = _Follower(normalized[0], arcs, tokenizer._model.vocabulary)
+    follow = _Follower(normalized[0], arcs, tokenizer.model.vocabulary)
     rows = list(dict.fromkeys(map(tuple, lattice.nbest(top).tolist()[0])))
     log_probs = on_host(lattice.log_prob([list(ids) for ids in rows], alpha=alpha)).tolist()
-    before, after = len(tokenizer._model.prefix_ids), len(tokenizer._model.suffix_ids)
+    before, after = len(tokenizer.model.prefix_ids), len(tokenizer.model.suffix_ids)
     segmentations = [
         Segmentation(ids, follow(ids[before : len(ids) - after]), log_prob)
         for ids, log_prob in zip(rows, log_probs, strict=True)
@@ -151,7 +129,7 @@ def portrait(tokenizer: Tokenizer, text: Any, *, alpha: float = 0.1, top: int = 
     log_num_paths = float(on_host(lattice.num_paths(log=True))[0])
     return Portrait(
         text=normalized[0],
-        names=tokenizer._model.vocabulary.names,
+        names=tokenizer.model.vocabulary.names,
         arcs=arcs,
         segmentations=segmentations,
         alpha=alpha,
@@ -230,91 +208,5 @@ class _Follower:
         return () if byte_ids is None else (int(byte_ids[self._text[at]]),)
 
 
-def table(seen: Portrait, colour: bool = False) -> str:
-    """The sizes, the best segmentations with their probabilities, and the first arcs with their posteriors."""
-    paint = _ansi if colour else _plain
-    lines = [paint(seen.sizes, BOLD), seen.measures, "", f"{'probability':>12}  segmentation"]
-    for rank, one in enumerate(seen.segmentations):
-        words = " ".join(paint(piece, EVEN if i % 2 else ODD) for i, piece in enumerate(seen.pieces(one)))
-        lines.append(f"{paint(f'{percent(one.log_prob):>12}', BOLD if rank else BEST)}  {words}")
-    share, of = seen.listed
-    lines += [paint(f"{share:>12}  {of}", DIM), "", f"{'posterior':>12}  {'':{BAR_COLUMNS}}  {'bytes':>9}  arc"]
-    best, listed = seen.best_arcs, seen.arcs[:ARCS_LISTED]
-    wide = max((columns_of(seen.label(arc)) for arc in listed), default=0)
-    for i_arc, arc in enumerate(listed):
-        is_best = i_arc in best
-        label, bar = seen.label(arc), _bar(arc.posterior)
-        start = f"{_share(arc.posterior):>12}  {paint(bar, BEST if is_best else EVEN)}"
-        place = f"{'':{BAR_COLUMNS - len(bar)}}  {f'{arc.start}-{arc.end}':>9}  {label}"
-        notes = [paint("best", BEST)] * is_best + [paint("unknown", DIM)] * arc.is_unknown
-        lines.append(f"{start}{place}{'':{wide - columns_of(label)}}  {' '.join(notes)}")
-    if len(seen.arcs) > len(listed):
-        lines.append(paint(f"{'':14}{len(seen.arcs) - len(listed)} more arcs", DIM))
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def draw(
-    tokenizer: Tokenizer, text: Any, path: str | os.PathLike[str], *, alpha: float = 0.1, top: int = 5
-) -> Portrait:
-    """Write a picture of the lattice of a text of up to 200 bytes: .svg, .png, or .html with the tables.
-
-    Arcs are as wide as their posterior, the number below their text; the best segmentation stands out, and the `top`
-    best are rows under the text. Needs matplotlib. Raises ValueError for a longer text and for another suffix.
-    """
-    target = checked_path(path)
-    size = tokenizer.normalize(text).num_bytes
-    if size > LONGEST_PICTURE:
-        raise ValueError(
-            f"the text has {size} normalized bytes, and a picture has room for {LONGEST_PICTURE}; give a part of it, "
-            "or name no picture to get the table"
-        )
-    seen = portrait(tokenizer, text, alpha=alpha, top=top)
-    suffix = target.suffix.lower()
-    write_whole(target, _page(seen) if suffix == ".html" else _render(seen, suffix))
-    return seen
-
-
-def _render(seen: Portrait, suffix: str) -> bytes:
-    # Escapes and hexadecimal digits are ASCII.
-    return render(suffix, visible(seen.text) + ASCII, lambda fonts: lattice_figure(seen, fonts))
-
-
-def _page(seen: Portrait) -> bytes:
-    segmentations = [
-        [
-            percent(one.log_prob),
-            "".join(f'<span class="piece">{html.escape(piece)}</span>' for piece in seen.pieces(one)),
-        ]
-        for one in seen.segmentations
-    ]
-    arcs = [
-        [f"{arc.start}", f"{arc.end}", f"{arc.id}", _share(arc.posterior), html.escape(seen.label(arc))]
-        for arc in seen.arcs
-    ]
-    tables = [
-        html_table(["probability", "segmentation"], segmentations, ["best"]),
-        html_table(["from byte", "to byte", "id", "posterior", "arc"], arcs),
-    ]
-    summary = f"{seen.sizes}; {seen.measures}; {' '.join(seen.listed)}"
-    return page(visible(seen.text), summary, _render(seen, ".svg"), tables)
-
-
-def _plain(text: str, code: str) -> str:
-    return text
-
-
-def _ansi(text: str, code: str) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if text else text
-
-
-def _bar(share: float) -> str:
-    eighths = round(min(1.0, share) * BAR_COLUMNS * 8)
-    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
-
-
 def _plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def _share(probability: float) -> str:
-    return percent(math.log(probability)) if probability > 0 else "0"

@@ -126,7 +126,7 @@ def preview(
     alphas = [checked_alpha(alpha) for alpha in alphas]
     if not alphas:
         raise ValueError("alphas is empty; give at least one number >= 0")
-    vocabulary = tokenizer._model.vocabulary
+    vocabulary = tokenizer.model.vocabulary
     for alpha in alphas:
         arc_weights(vocabulary, alpha)
     max_bytes = checked_integer("max_bytes", max_bytes, 1, 2**63 - 1)
@@ -196,7 +196,7 @@ def _differ(one: TokenBatch, other: TokenBatch) -> NDArray[np.bool_]:
     return differ
 
 
-def draw_preview(seen: Preview, path: str | os.PathLike[str]) -> None:
+def paint_preview(seen: Preview, path: str | os.PathLike[str]) -> None:
     """Write the rows as four plots against alpha: .svg, .png, or .html with the table. Needs matplotlib."""
     target = checked_path(path)
     suffix = target.suffix.lower()

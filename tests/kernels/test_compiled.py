@@ -1,0 +1,62 @@
+"""Compiled code that is kept on disk is that of the code as it is now."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numba.core.caching
+import pytest
+
+import gpu_lattice.kernels.compiled
+from gpu_lattice.kernels.compiled import KERNELS, compiled
+
+CALLER = """
+from gpu_lattice.callee import callee
+from gpu_lattice.kernels.compiled import compiled
+
+@compiled
+def caller():
+    return callee() + 1
+"""
+CALLEE = """
+from gpu_lattice.kernels.compiled import compiled
+
+@compiled
+def callee():
+    return {}
+"""
+
+
+def run(folder: Path) -> list[str]:
+    script = "from gpu_lattice.caller import caller; print(caller(), sum(caller.stats.cache_hits.values()))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_what_was_compiled_is_used_until_a_function_of_another_file_changes(tmp_path: Path) -> None:
+    package = tmp_path / "gpu_lattice"
+    (package / "kernels").mkdir(parents=True)
+    for name in ("__init__.py", "compiled.py"):
+        shutil.copy(KERNELS / name, package / "kernels" / name)
+    (package / "caller.py").write_text(CALLER)
+    (package / "callee.py").write_text(CALLEE.format(10))
+    assert run(tmp_path) == ["11", "0"]
+    assert run(tmp_path) == ["11", "1"]
+    (package / "callee.py").write_text(CALLEE.format(20))
+    assert run(tmp_path) == ["21", "0"]
+    assert run(tmp_path) == ["21", "1"]
+
+
+def test_where_nothing_can_be_kept_a_function_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
+    gpu_lattice.kernels.compiled._warn.cache_clear()
+
+    def double(x: Any) -> Any:
+        return 2 * x
+
+    with pytest.warns(RuntimeWarning, match=r"every process takes a minute for it: set NUMBA_CACHE_DIR"):
+        assert compiled(double)(3) == 6
+    # It is said once, however many functions there are.
+    assert compiled(error_model="numpy")(double)(4) == 8

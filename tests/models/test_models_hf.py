@@ -1,0 +1,299 @@
+"""The reader of tokenizer.json files against the package tokenizers itself."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+from hf_files import MARK, METASPACE, PIECES, added_token, sequence, tokenizer_file, tool
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpu_lattice.models.hf_tokenizers import looks_like, read
+from gpu_lattice.vocabulary import Kind
+
+LOWERCASE = {"type": "Lowercase"}
+ADDED = [
+    added_token(0, "<unk>", special=True),
+    added_token(7, "<s>", special=True),
+    added_token(99, "<mask>", special=True, lstrip=True),
+    added_token(8, "New", normalized=True),
+    added_token(9, "ab", special=True),
+    added_token(9, "", special=True),
+    added_token(10, "<s>", special=True, rstrip=True),
+]
+DUPLICATES = [*PIECES, ["a", -9.0], ["<s>", 0.5], ["a", -4.0]]
+
+
+def load(file):
+    return read(json.dumps(file).encode(), "t.json")
+
+
+def with_model(**parts):
+    file = tokenizer_file()
+    return file | {"model": file["model"] | parts}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        tokenizer_file(),
+        tokenizer_file(added_tokens=ADDED),
+        tokenizer_file(added_tokens=ADDED, normalizer=LOWERCASE),
+        with_model(vocab=DUPLICATES) | {"added_tokens": ADDED},
+        {"model": {"vocab": PIECES, "unk_id": None, "what": 1}},
+    ],
+    ids=["plain", "added tokens", "normalized", "duplicates", "old"],
+)
+def test_ids_and_names_are_the_tools(file):
+    vocabulary, peer = load(file).vocabulary, tool(file)
+    num_ids = len(vocabulary)
+    assert vocabulary.names == [peer.id_to_token(i) for i in range(num_ids)]
+    assert peer.id_to_token(num_ids) is None
+    contents = [piece for piece, _ in file["model"]["vocab"]] + [
+        token["content"] for token in file.get("added_tokens", [])
+    ]
+    assert vocabulary.id_of == {name: peer.token_to_id(name) for name in contents if name}
+
+
+def test_every_distinct_piece_is_in_the_lattice_under_its_last_id():
+    vocabulary = load(with_model(vocab=DUPLICATES) | {"added_tokens": ADDED}).vocabulary
+    arcs = {vocabulary.surfaces[i].decode(): vocabulary.scores[i] for i in np.flatnonzero(vocabulary.in_lattice)}
+    assert arcs == dict(DUPLICATES)
+    assert len(vocabulary) == len(DUPLICATES) + 2
+    assert vocabulary.best_scores.dtype == np.float64
+    assert vocabulary.unknown_runs == "lookup"
+    assert vocabulary.symbols == "characters"
+
+
+def test_the_unknown_score_lies_below_the_lowest_of_all_pieces():
+    vocabulary = load(with_model(vocab=[["<unk>", -100.0], ["a", -2.0], ["a", -1.0]])).vocabulary
+    assert (vocabulary.unk_id, vocabulary.unk_score, vocabulary.best_unk_score) == (0, -110.0, -110.0)
+    vocabulary = load(with_model(vocab=[["<unk>", 0.0], ["a", -200.0], ["a", -1.0]], unk_id=None)).vocabulary
+    assert (vocabulary.unk_id, vocabulary.unk_score) == (None, -210.0)
+
+
+def test_kinds_tell_specials_bytes_and_the_unknown():
+    pieces = [*PIECES, ["<0x4a>", -1.0], ["<s>", 0.0], ["<0xE3>", -3.0]]
+    file = with_model(vocab=pieces, byte_fallback=True) | {"added_tokens": [added_token(8, "<s>", special=True)]}
+    vocabulary = load(file).vocabulary
+    kinds = dict(zip(vocabulary.names, vocabulary.kinds.tolist(), strict=True))
+    assert {name: kind for name, kind in kinds.items() if kind != Kind.NORMAL} == {
+        "<unk>": Kind.UNKNOWN,
+        "<0x41>": Kind.BYTE,
+        "<0xE3>": Kind.BYTE,
+        "<s>": Kind.CONTROL,
+    }
+    assert vocabulary.byte_ids is not None
+    assert {byte: i for byte, i in enumerate(vocabulary.byte_ids.tolist()) if i >= 0} == {0x41: 6, 0xE3: 9}
+    assert load(tokenizer_file()).vocabulary.byte_ids is None
+    assert vocabulary.surfaces[6] == b"<0x41>"
+
+
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "X", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+               {"SpecialToken": {"id": "Y", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "Y", "type_id": 0}},
+             {"Sequence": {"id": "A", "type_id": 0}}],
+    "special_tokens": {"X": {"id": "X", "ids": [4, 2], "tokens": ["x", "y"]},
+                       "Y": {"id": "Y", "ids": [5], "tokens": ["y"]}},
+}  # fmt: skip
+PREFIX_TEMPLATE = TEMPLATE | {"single": TEMPLATE["single"][:2]}
+TEXT_TEMPLATE = TEMPLATE | {"single": TEMPLATE["single"][1:2]}
+BERT = {"type": "BertProcessing", "sep": ["y", 5], "cls": ["x", 4]}
+ROBERTA = {
+    "type": "RobertaProcessing",
+    "sep": ["b", 3],
+    "cls": ["a", 2],
+    "trim_offsets": True,
+    "add_prefix_space": True,
+}
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
+
+
+@pytest.mark.parametrize(
+    "processors",
+    [[], [TEMPLATE], [BERT], [ROBERTA], [BERT, ROBERTA], [ROBERTA, BERT], [TEMPLATE, BERT], [PREFIX_TEMPLATE, ROBERTA],
+     [PREFIX_TEMPLATE, TEMPLATE], [TEXT_TEMPLATE, TEMPLATE], [BYTE_LEVEL, TEMPLATE], [TEMPLATE, BYTE_LEVEL]],
+)  # fmt: skip
+def test_a_row_gets_the_ids_around_it_that_the_tool_puts(processors):
+    file = tokenizer_file(post_processor=sequence("processors", *processors))
+    model = load(file)
+    assert [*model.prefix_ids, 1, *model.suffix_ids] == tool(file).encode(MARK).ids
+    if len(processors) == 1:
+        assert load(file | {"post_processor": processors[0]}).suffix_ids == model.suffix_ids
+
+
+@pytest.mark.parametrize(
+    ("processor", "message"),
+    [
+        (TEMPLATE | {"single": []}, "puts the text 0 times"),
+        (TEMPLATE | {"single": TEMPLATE["single"] * 2}, "puts the text 2 times"),
+        (TEMPLATE | {"single": [{"Sequence": {"id": "B", "type_id": 0}}]}, "neither that text nor one of its"),
+        (TEMPLATE | {"special_tokens": {}}, "neither that text nor one of its"),
+        (TEMPLATE | {"single": "[CLS] $A"}, "not a list"),
+        (sequence("processors", TEMPLATE, TEMPLATE), "after another"),
+        (BERT | {"sep": ["y", 50]}, "adds the id 50; this model has ids 0 to 6"),
+        (BERT | {"sep": "y"}, "sep = 'y'"),
+        ({"type": "PairProcessing"}, "unknown type 'PairProcessing'"),
+        ({"type": "Sequence"}, "a Sequence whose processors are None"),
+    ],
+)
+def test_post_processors_that_cannot_be_are_named(processor, message):
+    with pytest.raises(ValueError, match=rf"t\.json: the post-processor .*{message}"):
+        load(tokenizer_file(post_processor=processor))
+
+
+BYTES, FUSE = {"type": "ByteFallback"}, {"type": "Fuse"}
+TO_SPACE = {"type": "Replace", "pattern": {"String": MARK}, "content": " "}
+STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+DECODERS = {
+    "none": None,
+    "Metaspace": METASPACE,
+    "never": METASPACE | {"prepend_scheme": "never"},
+    "bytes": sequence("decoders", TO_SPACE, BYTES, FUSE, STRIP),
+    "bytes, Metaspace": sequence("decoders", BYTES, METASPACE),
+    "not fused": sequence("decoders", TO_SPACE, STRIP | {"start": 2}),
+    "fused first": sequence("decoders", FUSE, METASPACE, TO_SPACE),
+    "stop": sequence("decoders", TO_SPACE, FUSE, STRIP | {"content": "a", "stop": 2}),
+    "nothing in sequence": sequence("decoders"),
+}  # fmt: skip
+SPOKEN = ["<unk>", MARK, "a", MARK + "a" + MARK, MARK * 2 + "b", "<0xE3>", "<0x81>", "<0x82>", "<0x41>", "<0x+1>",
+          "<0x4>", "<0xzz>", " ", "  a", "<s>"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@settings(max_examples=60)
+@given(ids=st.lists(st.integers(0, len(SPOKEN)), max_size=9))
+def test_rows_decode_as_in_the_tool(name, ids):
+    file = with_model(vocab=[[piece, -1.0] for piece in SPOKEN], byte_fallback=True)
+    added = [added_token(14, "<s>", special=True), added_token(15, "ＮEW", normalized=True)]
+    file |= {"decoder": DECODERS[name], "added_tokens": added, "normalizer": LOWERCASE}
+    if name == "stop":
+        ids = [*ids, 4, 4]
+    model = load(file)
+    vocabulary, chain = model.vocabulary, model.decoder.chain
+    assert chain is not None
+    spoken = [vocabulary.names[i] for i in ids if vocabulary.kinds[i] != Kind.CONTROL]
+    assert chain(spoken) == tool(file).decode(ids)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "message"),
+    [
+        ({"type": "WordPiece", "prefix": "##", "cleanup": True}, "known are ByteFallback"),
+        ({"type": "Replace", "pattern": {"Regex": "a+"}, "content": ""}, "Replace of a String"),
+        (METASPACE | {"add_prefix_space": False}, "contradict"),
+        (["Fuse"], "not an object"),
+    ],
+)
+def test_decoders_that_are_not_known_are_named(decoder, message):
+    with pytest.raises(ValueError, match=rf"t\.json: the decoder .*{message}"):
+        load(tokenizer_file(decoder=decoder))
+
+
+def test_settings_that_have_no_effect_are_shown():
+    padding = {"strategy": "BatchLongest", "direction": "Right", "pad_id": 0}
+    assert "padding ignored" in repr(load(tokenizer_file(padding=padding)).normalizer)
+    assert "ignored" not in repr(load(tokenizer_file()).normalizer)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (with_model(type="BPE"), "holds a BPE model"),
+        ({"model": {"vocab": {"a": 0}, "merges": []}}, "holds a BPE model"),
+        ({"model": {"vocab": {"a": 0}, "max_input_chars_per_word": 9}}, "holds a WordPiece model"),
+        ({"model": {"vocab": {"a": 0}}}, "holds a WordLevel model"),
+        ({"model": None}, "its model is None"),
+        ({"version": "1.0"}, "has no model"),
+        ({"unk_id": 0, "vocab": PIECES}, "is a bare model"),
+        ([1], "holds a JSON list"),
+        (tokenizer_file(version="2.0"), "version '2.0'"),
+        (tokenizer_file(extra=1), "unknown key 'extra'"),
+        (with_model(vocab=[]), "its vocab is"),
+        (with_model(vocab={"a": 0}), "its vocab is"),
+        (with_model(vocab=[["a", 1.0], ["b"]]), "entry 1 of the vocab"),
+        (with_model(vocab=[["a", True]]), "entry 0 of the vocab"),
+        (with_model(vocab=[["a", "1"]]), "entry 0 of the vocab"),
+        (with_model(vocab=[["a", 1.0], ["", 0.0]]), "piece 1 is empty"),
+        (with_model(vocab=[["\ud800", 1.0]]), "surrogate"),
+        (with_model(unk_id=7), "unk_id is 7"),
+        (with_model(unk_id=-1), "unk_id is -1"),
+        (with_model(unk_id=True), "unk_id is True"),
+        (with_model(byte_fallback=1), "byte_fallback is 1"),
+        (tokenizer_file(added_tokens=None), "added_tokens is None"),
+        (tokenizer_file(added_tokens=[{"id": 3, "content": "x"}]), "entry 0 of added_tokens"),
+        (tokenizer_file(normalizer={"type": "Spelling"}), "unknown type 'Spelling'"),
+    ],
+)
+def test_files_that_cannot_be_are_named(file, message):
+    with pytest.raises(ValueError, match=rf"t\.json.*{message}"):
+        load(file)
+
+
+@pytest.mark.parametrize("score", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
+def test_scores_must_be_finite(score):
+    data = json.dumps(tokenizer_file()).replace("-2.25", score).encode()
+    with pytest.raises(ValueError, match=r"t\.json.*(no number|must be finite)"):
+        read(data, "t.json")
+
+
+def test_damaged_files_are_named_wherever_the_damage_is():
+    data = json.dumps(tokenizer_file(added_tokens=ADDED, pre_tokenizer=METASPACE), ensure_ascii=False).encode()
+    for size in range(len(data)):
+        with pytest.raises(ValueError, match=r"t\.json"):
+            read(data[:size], "t.json")
+
+
+def test_a_file_with_one_wrong_byte_is_read_or_named():
+    data = json.dumps(tokenizer_file(added_tokens=ADDED, pre_tokenizer=METASPACE), ensure_ascii=False).encode()
+    random.seed(3)
+    errors = []
+    for _ in range(300):
+        damaged = bytearray(data)
+        damaged[random.randrange(len(data))] = random.randrange(256)
+        try:
+            read(bytes(damaged), "t.json")
+        except ValueError as error:
+            errors.append(str(error))
+    assert len(errors) > 100
+    assert all(error.startswith("t.json") for error in errors)
+
+
+def test_deep_nesting_is_an_error_of_the_file():
+    with pytest.raises(ValueError, match=r"t\.json"):
+        read(b'{"model": ' + b"[" * 100_000, "t.json")
+
+
+@pytest.mark.parametrize(
+    ("data", "is_one"),
+    [
+        (json.dumps(tokenizer_file()).encode(), True),
+        (json.dumps(tokenizer_file(), indent=2).encode(), True),
+        (b'{"added_tokens": [', True),
+        (b'{"model":{"type":"BPE"', True),
+        (b'{"type":"Unigram","vocab":[]}', True),
+        (b'{"vocab":[["a",0.5]]}', True),
+        (b'{"bW9kZWw=": [0, "model", 5]}', False),
+        (b'{"type": [0, "x", 5]}', False),
+        (b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02", False),
+        (b"", False),
+        (b"[]", False),
+    ],
+)
+def test_the_format_is_told_from_its_first_bytes(data, is_one):
+    assert looks_like(data) == is_one
+
+
+@pytest.mark.parametrize("model", ["en8k", "ja8k_nosplit"])
+def test_real_files_are_read_as_by_the_tool(shared_data, model):
+    data = (shared_data / "models" / f"{model}.tokenizer.json").read_bytes()
+    assert looks_like(data)
+    vocabulary, peer = read(data, model).vocabulary, tool(json.loads(data))
+    assert vocabulary.id_of == peer.get_vocab()
+    assert vocabulary.names == [peer.id_to_token(i) for i in range(peer.get_vocab_size())]
+    assert vocabulary.scores.tolist() == [score for _, score in json.loads(data)["model"]["vocab"]]

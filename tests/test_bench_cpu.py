@@ -1,0 +1,42 @@
+"""The CPU benchmark runs from end to end; of so little text, once, its figures mean nothing."""
+
+import importlib
+import json
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DATA, ROOT
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    for peer in ("sentencepiece", "tokenizers"):
+        pytest.importorskip(peer, reason=f"{peer} is not installed")
+    monkeypatch.syspath_prepend(str(ROOT))
+    module = importlib.import_module("bench.cpu")
+    monkeypatch.setattr(module, "LEAST_SECONDS", 0.0)
+    return module
+
+
+def test_every_case_is_measured_and_every_ratio_is_of_its_round(
+    bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = ArgumentParser()
+    bench.add_arguments(parser)
+    options = ["--text", str(DATA / "en.txt"), "--rounds", "3", "--json", str(tmp_path / "out.json")]
+    bench.run(parser.parse_args(options))
+    result = json.loads((tmp_path / "out.json").read_text("utf-8"))
+    seconds, ratios = result["seconds"], result["ratios"]
+    names = list(seconds)
+    assert all(len(rounds) == 3 and min(rounds) > 0 for rounds in seconds.values())
+    # What is compared is next to each other.
+    assert names.index("sentencepiece sample") < names.index("sample") < names.index("encode")
+    assert names.index("encode") < names.index("sentencepiece encode") == len(names) - 2
+    of_rounds = [peer / ours for peer, ours in zip(seconds["sentencepiece sample"], seconds["sample"], strict=True)]
+    assert ratios["sample / sentencepiece sample"] == pytest.approx(sorted(of_rounds)[1])
+    sixteen = [many / one for many, one in zip(seconds["sample, 16 per document"], seconds["sample"], strict=True)]
+    assert ratios["time of 16 samples / time of 1"] == pytest.approx(sorted(sixteen)[1])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in [*names, *ratios])
