@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from gpu_lattice.backends import NoPathError, Rows, TrieTables
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.bulk.cuts import enter_ids
 from gpu_lattice.kernels.cpu.bulk.encode import encode_docs
 from gpu_lattice.kernels.cpu.bulk.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.bulk.nodes import MOST_IDS
-from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, filled_documents, plan_parts
+from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.kernels.cpu.bulk.sample import sample_parts
 from gpu_lattice.kernels.cpu.lattice.build import CHUNK, CUT
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
@@ -39,22 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 K = TypeVar("K", bound=NamedTuple)
-
-
-class NoPathError(ValueError):
-    """No segmentation exists. position: the byte of the normalized batch before which the lattice is broken."""
-
-    def __init__(self, position: int) -> None:
-        super().__init__(position)
-        self.position = position
-
-
-class Rows(NamedTuple):
-    """ids int32, offsets int64 [rows + 1], log_prob float64 [rows] or None."""
-
-    ids: NDArray[np.int32]
-    offsets: NDArray[np.int64]
-    log_prob: NDArray[np.float64] | None
 
 
 class SampleModel(NamedTuple):
@@ -169,7 +154,7 @@ class CpuBackend:
         self._sample_memos: dict[int, tuple[float, Memo]] = {}
         self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
         best = self.best_model
-        self.trie_tables = (best.slots, best.piece_at, vocabulary.has_unknown_arcs, best.is_bytes)
+        self.trie_tables = TrieTables(best.slots, best.piece_at, vocabulary.has_unknown_arcs, best.is_bytes)
 
     @cached_property
     def _automaton(self) -> Automaton:
@@ -199,7 +184,7 @@ class CpuBackend:
 
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without any id."""
-        chunk_offsets, chunk_ids = chunks_of(batch)
+        chunk_offsets, chunk_ids = batch.chunks
 
         def work(start: int, stop: int) -> Any:
             with self._best_memo() as memo:
@@ -223,7 +208,7 @@ class CpuBackend:
     ) -> Rows:
         """num_samples perfect samples of every document; doc_ids uint64 [D], seed of 64 bits."""
         model = self.sample_model(alpha)
-        chunk_offsets, chunk_ids = chunks_of(batch)
+        chunk_offsets, chunk_ids = batch.chunks
         part_offsets, part_doc = plan_parts(batch.values, batch.offsets, chunk_offsets, chunk_ids, model, PART_BYTES)
 
         def work(start: int, stop: int) -> Any:
@@ -250,8 +235,9 @@ class CpuBackend:
         marks[-1] = CHUNK | CUT
         best = self.best_model
         self.launcher.run(
-            "mark_cuts", len(chunk_ids), values, chunk_offsets, chunk_ids, best.pairs, best.keys, best.pages,
-            best.characters, best.joined, best.is_bytes, marks,
+            "mark_cuts", len(chunk_ids),
+            values=values, chunk_offsets=chunk_offsets, chunk_ids=chunk_ids, pairs=best.pairs, keys=best.keys,
+            pages=best.pages, characters=best.characters, joined=best.joined, is_bytes=best.is_bytes, marks=marks,
         )  # fmt: skip
         return marks
 
@@ -429,17 +415,6 @@ def _taken(memos: dict[int, T]) -> T | None:
         return memos.popitem()[1]
     except KeyError:
         return None
-
-
-def chunks_of(batch: NormalizedBatch) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Chunk offsets and ids, for a batch without chunks one chunk per document that is not empty."""
-    chunk_offsets = batch.chunk_offsets
-    if chunk_offsets is None:
-        chunk_offsets = filled_documents(batch.offsets)
-    chunk_ids = batch.chunk_ids
-    if chunk_ids is None:
-        chunk_ids = np.full(len(chunk_offsets) - 1, -1, np.int32)
-    return chunk_offsets, chunk_ids
 
 
 def raise_if_no_path(positions: Sequence[int]) -> None:
