@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from gpu_lattice.backends.cuda import CudaBackend
-from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK
-from gpu_lattice.kernels.cuda.loader import define_options
+from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK, typed
+from gpu_lattice.kernels.cuda.loader import define_options, kernels_in
+from gpu_lattice.runtime.arguments import in_order
 
 MICRO = str(Path(__file__).with_name("gpu"))
 WARM_UPS = 2
@@ -48,20 +49,20 @@ class Clock:
                 seconds.append(time.perf_counter() - start)
         return seconds[WARM_UPS:]
 
-    def micro(self, name: str, constants: dict[str, object], threads: int, rounds: int, *args: Any) -> list[float]:
+    def micro(self, name: str, constants: dict[str, object], threads: int, rounds: int, /, **args: Any) -> list[float]:
         """Device seconds of launches of a kernel of gpu.cu."""
         kernel = self.device.kernel(MICRO, name, define_options(MICRO, constants))
-        typed = tuple(np.int64(arg) if isinstance(arg, int) else arg for arg in args)
+        values = typed(in_order(name, kernels_in(MICRO)[name], args))
         seconds = []
         for _ in range(WARM_UPS + rounds):
             start = self.mark()
-            kernel((-(-threads // THREADS_PER_BLOCK),), (THREADS_PER_BLOCK,), typed)
+            kernel((-(-threads // THREADS_PER_BLOCK),), (THREADS_PER_BLOCK,), values)
             seconds.append(self.seconds(start, self.mark()))
         return seconds[WARM_UPS:]
 
     def kernels(self, backend: CudaBackend, work: Callable[[int], Any], rounds: int) -> dict[str, list[float]]:
         """Device seconds of work(0), ... by kernel; "all" is from the first one's start to the last one's end."""
-        find, marks = backend._kernel, []
+        find, marks = backend.launcher.kernel, []
 
         def marked(name: str) -> Any:
             def launch(*args: Any) -> None:
@@ -72,7 +73,7 @@ class Clock:
             return launch
 
         seconds: dict[str, list[float]] = {}
-        backend._kernel = marked  # type: ignore[assignment]
+        backend.launcher.kernel = marked  # type: ignore[assignment]
         with self.device:
             for i in range(WARM_UPS + rounds):
                 marks.clear()
@@ -82,5 +83,5 @@ class Clock:
                     one[name] = one.get(name, 0.0) + self.seconds(start, stop)
                 for name, spent in one.items():
                     seconds.setdefault(name, []).append(spent)
-        backend._kernel = find
+        backend.launcher.kernel = find
         return {name: spent[WARM_UPS:] for name, spent in seconds.items()}

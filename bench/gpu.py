@@ -158,8 +158,8 @@ class Case:
         device, stretches = self.clock.device, -(-len(text) // STRETCH)
         with device:
             loads = device.xp.zeros(stretches, np.uint64)
-            args = (device.upload(text), len(text), self.backend._best_nodes(), loads)
-            seconds = self.clock.micro("walk", self.backend._constants, stretches, self.options.rounds, *args)
+            args = {"values": device.upload(text), "n": len(text), "nodes": self.backend._best_nodes(), "loads": loads}
+            seconds = self.clock.micro("walk", self.backend._constants, stretches, self.options.rounds, **args)
             return _rate("trie walk", len(text), seconds) | {"loads_per_byte": int(loads.sum()) / len(text)}
 
 
@@ -193,8 +193,10 @@ def _gathers(clock: Clock, rounds: int) -> Iterator[dict[str, Any]]:
         for width in (8, 16):
             with device:
                 table = device.upload(np.random.default_rng(0).integers(0, 256, n_bytes, np.uint8))
-                args = (table, n_bytes // width, LOADS_PER_THREAD, device.xp.zeros(threads, np.uint64))
-                seconds = clock.micro(f"gather{width}", {"IS_BYTES": 1, "STRETCH": 1}, threads, rounds, *args)
+                seconds = clock.micro(
+                    f"gather{width}", {"IS_BYTES": 1, "STRETCH": 1}, threads, rounds,
+                    table=table, n=n_bytes // width, rounds=LOADS_PER_THREAD, sums=device.xp.zeros(threads, np.uint64),
+                )  # fmt: skip
             per_second = threads * LOADS_PER_THREAD / statistics.median(seconds)
             yield {"table_bytes": n_bytes, "load_bytes": width, "loads_per_s": per_second, "seconds": seconds}
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from gpu_lattice.backends.cpu import CpuBackend, NoPathError, Rows
+from gpu_lattice.backends import NoPathError
+from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models.detect import read_model
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gpu_lattice.backends.cuda import CudaBackend
+    from gpu_lattice.backends import Backend, Rows
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
@@ -140,11 +141,11 @@ class Tokenizer:
         return self._model
 
     @property
-    def backend(self) -> CpuBackend | CudaBackend:
+    def backend(self) -> Backend:
         """What segments normalized text: tables and kernels of one device."""
         return self._backend
 
-    def on(self, backend: CpuBackend | CudaBackend) -> Tokenizer:
+    def on(self, backend: Backend) -> Tokenizer:
         """The same model on a backend that was made for it; pickled, it is the tokenizer that it came from."""
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__ | {"_backend": backend}
@@ -451,7 +452,7 @@ def _rebuild_from_pieces(
     return Tokenizer.from_pieces(pieces, unk_piece=unk_piece, device=device, threads=threads, memory_limit=memory_limit)
 
 
-def _backend(model: Model, device: str, threads: int, memory_limit: int | None) -> CpuBackend | CudaBackend:
+def _backend(model: Model, device: str, threads: int, memory_limit: int | None) -> Backend:
     if not isinstance(device, str):
         raise TypeError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
     cuda = re.fullmatch(r"cuda(?::(\d+))?", device)

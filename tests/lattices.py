@@ -17,7 +17,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(compiler() is No
 def on_host_build(tokenizer: Tokenizer) -> Tokenizer:
     """The same tokenizer by the CUDA sources."""
     other = Tokenizer(tokenizer._model, device="cpu")
-    other._backend = CudaBackend(tokenizer._model, HostDevice())  # type: ignore[assignment]
+    other._backend = CudaBackend(tokenizer._model, HostDevice())
     return other
 
 

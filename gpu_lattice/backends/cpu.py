@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from gpu_lattice.backends import NoPathError, Rows, TrieTables
 from gpu_lattice.backends.tables import Tables
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.bulk.encode import encode_docs
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.memo import Memo, forget, new_memo
-from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, filled_documents, plan_parts
+from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.kernels.cpu.bulk.sample import sample_parts
 from gpu_lattice.kernels.cpu.lattice.build import CHUNK, CUT
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
@@ -34,22 +35,6 @@ T = TypeVar("T")
 K = TypeVar("K", bound=NamedTuple)
 
 
-class NoPathError(ValueError):
-    """No segmentation exists. position: the byte of the normalized batch before which the lattice is broken."""
-
-    def __init__(self, position: int) -> None:
-        super().__init__(position)
-        self.position = position
-
-
-class Rows(NamedTuple):
-    """ids int32, offsets int64 [rows + 1], log_prob float64 [rows] or None."""
-
-    ids: NDArray[np.int32]
-    offsets: NDArray[np.int64]
-    log_prob: NDArray[np.float64] | None
-
-
 class CpuBackend:
     """Numba kernels over one model. Threads share read-only tables; every range of work owns its output."""
 
@@ -64,7 +49,7 @@ class CpuBackend:
         self._best_memos: dict[int, Memo] = {}
         self._sample_memos: dict[int, tuple[float, Memo]] = {}
         pieces = self.tables.pieces
-        self.trie_tables = (pieces.slots, pieces.piece_at, model.vocabulary.has_unknown_arcs, pieces.is_bytes)
+        self.trie_tables = TrieTables(pieces.slots, pieces.piece_at, model.vocabulary.has_unknown_arcs, pieces.is_bytes)
 
     @cached_property
     def launcher(self) -> CpuLauncher:
@@ -129,8 +114,10 @@ class CpuBackend:
         marks[-1] = CHUNK | CUT
         pieces = self.tables.pieces
         self.launcher.run(
-            "mark_cuts", len(chunk_ids), values, chunk_offsets, chunk_ids, pieces.pairs, pieces.keys, pieces.pages,
-            pieces.characters, pieces.joined, pieces.is_bytes, marks,
+            "mark_cuts", len(chunk_ids),
+            values=values, chunk_offsets=chunk_offsets, chunk_ids=chunk_ids, pairs=pieces.pairs, keys=pieces.keys,
+            pages=pieces.pages, characters=pieces.characters, joined=pieces.joined, is_bytes=pieces.is_bytes,
+            marks=marks,
         )  # fmt: skip
         return marks
 
@@ -208,18 +195,7 @@ def _taken(memos: dict[int, T]) -> T | None:
 
 def batch_of(batch: NormalizedBatch) -> Batch:
     """The batch as kernels read it."""
-    return Batch(batch.values, batch.offsets, *chunks_of(batch))
-
-
-def chunks_of(batch: NormalizedBatch) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Chunk offsets and ids, for a batch without chunks one chunk per document that is not empty."""
-    chunk_offsets = batch.chunk_offsets
-    if chunk_offsets is None:
-        chunk_offsets = filled_documents(batch.offsets)
-    chunk_ids = batch.chunk_ids
-    if chunk_ids is None:
-        chunk_ids = np.full(len(chunk_offsets) - 1, -1, np.int32)
-    return chunk_offsets, chunk_ids
+    return Batch(batch.values, batch.offsets, *batch.chunks)
 
 
 def raise_if_no_path(positions: Sequence[int]) -> None:

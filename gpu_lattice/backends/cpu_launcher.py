@@ -1,4 +1,4 @@
-"""Lattice kernels on the CPU, by name: what kernels/cuda/launch.py does on a device, with the same arguments."""
+"""Lattice kernels on the CPU: what cuda_launcher.py does on a device, with the same arguments."""
 
 from __future__ import annotations
 
@@ -9,25 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.kernels.cpu.lattice import (
-    build,
-    continuations,
-    emit,
-    nbest,
-    paths,
-    score,
-    sums,
-    viterbi_sample,
-    without_replacement,
-)
+from gpu_lattice.kernels.cpu.lattice import kernels
+from gpu_lattice.runtime.arguments import in_order
 from gpu_lattice.runtime.threads import map_ranges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RANGES_PER_THREAD = 8
-
-_MODULES = (build, continuations, emit, nbest, paths, score, sums, viterbi_sample, without_replacement)
 
 
 class CpuLauncher:
@@ -46,11 +35,12 @@ class CpuLauncher:
     def upload(self, array: NDArray[Any]) -> NDArray[Any]:
         return array
 
-    def run(self, kernel: str, n: int, *args: Any) -> None:
-        """Units 0..n of a kernel; each owns its output."""
-        function = next(getattr(module, kernel) for module in _MODULES if hasattr(module, kernel))
+    def run(self, kernel: str, n: int, /, **args: Any) -> None:
+        """Units 0..n of a kernel's work; TypeError for arguments that are not its parameters."""
+        function, parameters = kernels()[kernel]
+        values = in_order(kernel, parameters, args)
         bounds = np.unique(np.linspace(0, n, self._threads * RANGES_PER_THREAD + 1).astype(np.int64))
-        map_ranges(lambda low, high: function(low, high, *args), [(int(a), int(b)) for a, b in pairwise(bounds)],
+        map_ranges(lambda low, high: function(low, high, *values), [(int(a), int(b)) for a, b in pairwise(bounds)],
                    self._threads)  # fmt: skip
 
     def free_bytes(self) -> int:

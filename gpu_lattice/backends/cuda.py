@@ -1,4 +1,4 @@
-"""The CUDA backend: what kernels.cpu.backend does, by the kernels of this folder, batch by batch in two streams."""
+"""The CUDA backend: what the CPU's does, by the kernels of kernels/cuda, batch by batch in two streams."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.backends.cpu import CpuBackend, NoPathError, Rows, batch_of, chunks_of
-from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK, CudaLauncher, typed
+from gpu_lattice.backends import NoPathError, Rows, TrieTables
+from gpu_lattice.backends.cpu import CpuBackend, batch_of
+from gpu_lattice.backends.cuda_launcher import CudaLauncher
 from gpu_lattice.backends.tables import Tables
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
+from gpu_lattice.normalizers import NormalizedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from gpu_lattice.backends import Device, Stream
     from gpu_lattice.models import Model
-    from gpu_lattice.normalizers import NormalizedBatch
 
 # Bytes of text per thread, and the longest segment (or chunk) that a thread does.
 STRETCH = 256
@@ -67,7 +69,7 @@ class Job:
     status int64 [3]: the least end of a segment without a path, listed segments, ids.
     """
 
-    stream: Any
+    stream: Stream
     start: int
     n_docs: int
     low: int
@@ -76,7 +78,6 @@ class Job:
     doc_offsets: Any
     chunk_offsets: Any
     chunk_ids: Any
-    n_chunks: int
     status: Any
     marks: Any
     path: Any
@@ -103,12 +104,12 @@ class Job:
 class CudaBackend:
     """CUDA kernels over one model.
 
-    device: a device.CudaDevice. memory_limit: bytes of device memory that a call may take for its batches, besides the
-    ids that it returns; half of what is free at the first call by default. Calls from several threads take turns.
+    memory_limit: bytes of device memory that a call may take for its batches, besides the ids that it returns; half of
+    what is free at the first call by default. Calls from several threads take turns.
     """
 
-    def __init__(self, model: Model, device: Any, memory_limit: int | None = None) -> None:
-        self.device: str = device.name
+    def __init__(self, model: Model, device: Device, memory_limit: int | None = None) -> None:
+        self.device = device.name
         self._device = device
         self._memory_limit = memory_limit
         self._process = os.getpid()
@@ -126,18 +127,18 @@ class CudaBackend:
         self._keys = device.upload(tables.cuts.keys)
         self._scores = device.upload(vocabulary.scores)
         unk_in_lattice = vocabulary.unk_id is not None and bool(vocabulary.in_lattice[vocabulary.unk_id])
-        self._unknown = (pieces.unk_id, int(lengths[pieces.unk_id]) if unk_in_lattice else 0)
+        self._unknown = {"unk_id": pieces.unk_id, "unk_length": int(lengths[pieces.unk_id]) if unk_in_lattice else 0}
         self._spells, self._some_bytes = bool(np.all(pieces.byte_ids >= 0)), bool(np.any(pieces.byte_ids >= 0))
         self._by_run = pieces.look_up or self._some_bytes > self._spells
         self._max_arcs = most_arcs(pieces.slots, pieces.piece_at)
         self._warp_bytes = LANES * self._max_arcs * ARC_BYTES
         scratch = SCRATCH_BYTES if memory_limit is None else min(SCRATCH_BYTES, memory_limit // 8)
-        self._n_warps: int = max(1, min(device.warps, scratch // self._warp_bytes))
+        self._n_warps = max(1, min(device.warps, scratch // self._warp_bytes))
         number = "float" if best.scores.dtype == np.float32 else "double"
         self._best_scale = FLOAT_SCALE if number == "float" and best.extreme < LARGEST_SCALED else 1.0
         self._constants = {"IS_BYTES": int(pieces.is_bytes), "STRETCH": STRETCH, "LONGEST": LONGEST, "NUMBER": number}
         self.launcher = CudaLauncher(device, self._constants)
-        self._kernel = self.launcher.kernel
+        self._threads = self.launcher.threads
         self._best_nodes = lru_cache(maxsize=1)(self._build_best_nodes)
         self._sample_tables = lru_cache(maxsize=8)(self._build_sample_tables)
         self._streams = [device.new_stream(), device.new_stream()]
@@ -177,23 +178,33 @@ class CudaBackend:
     def _raise_where_it_breaks(self, batch: NormalizedBatch, chunk_stop: int) -> None:
         """A chunk is known to have no path; the CPU finds the first segment that has none."""
         i_doc = int(np.searchsorted(batch.offsets, chunk_stop, side="left")) - 1
-        chunk_offsets, chunk_ids = chunks_of(batch)
-        one = type(batch)(batch.values, batch.offsets[i_doc : i_doc + 2], chunk_offsets, chunk_ids)
+        one = NormalizedBatch(batch.values, batch.offsets[i_doc : i_doc + 2], *batch.chunks)
         CpuBackend(self._model, 1, self._tables).encode(one, np.zeros(1, np.bool_))
 
     @property
-    def trie_tables(self) -> tuple[Any, ...]:
+    def trie_tables(self) -> TrieTables:
         """The trie as lattice/build.cu reads it."""
-        return self._best_nodes(), self._piece_at, self._tables.vocabulary.has_unknown_arcs
+        tables = self._tables
+        return TrieTables(
+            self._best_nodes(), self._piece_at, tables.vocabulary.has_unknown_arcs, tables.pieces.is_bytes
+        )
 
     def mark_cuts(self, values: Any, chunk_offsets: Any, chunk_ids: Any) -> Any:
         """u8 [n + 1]: the marks of every position of a batch (text.cuh)."""
         n, n_chunks = len(values), len(chunk_ids)
         marks = self._device.xp.zeros(n + 1, np.uint8)
         cuts = self._device.xp.empty(n + 1, np.uint8)
-        self._threads("mark_chunks", n_chunks + 1, chunk_offsets, chunk_ids, n_chunks, marks)
-        self._threads("find_cuts", n + 1, values, marks, n, self._pairs, self._keys, len(self._keys), cuts)
+        chunks = {"chunk_offsets": chunk_offsets, "chunk_ids": chunk_ids, "n_chunks": n_chunks}
+        self._threads("mark_chunks", n_chunks + 1, **chunks, marks=marks)
+        self._find_cuts(values, marks, cuts)
         return cuts
+
+    def _find_cuts(self, values: Any, marks: Any, cuts: Any) -> None:
+        self._threads(
+            "find_cuts", len(cuts),
+            values=values, marks=marks, n=len(values), pairs=self._pairs, keys=self._keys, n_keys=len(self._keys),
+            cuts=cuts,
+        )  # fmt: skip
 
     def forget(self) -> None:
         """Give buffers back; they only ever save time."""
@@ -241,7 +252,7 @@ class CudaBackend:
 
     def _costs(self, batch: NormalizedBatch, num_samples: int) -> NDArray[np.int64]:
         """int64 [D + 1]: bytes of device memory for all documents before each."""
-        chunks = np.searchsorted(chunks_of(batch)[0], batch.offsets)
+        chunks = np.searchsorted(batch.chunks[0], batch.offsets)
         docs = np.arange(len(batch) + 1)
         path = PATH_COST + RUN_COST * self._by_run
         cost: NDArray[np.int64] = (TEXT_COST + path * num_samples) * (batch.offsets - batch.offsets[0])
@@ -307,7 +318,7 @@ class CudaBackend:
 
     def _begin(
         self,
-        stream: Any,
+        stream: Stream,
         batch: NormalizedBatch,
         is_null: NDArray[np.bool_],
         num_samples: int,
@@ -316,9 +327,9 @@ class CudaBackend:
         stop: int,
     ) -> Job:
         """Upload documents start..stop and give the stream all the work up to the rows' offsets."""
-        chunk_offsets, chunk_ids = chunks_of(batch)
+        chunk_offsets, chunk_ids = batch.chunks
         low, high = batch.offsets[start], batch.offsets[stop]
-        first, last = np.searchsorted(chunk_offsets, [low, high])
+        first, last = np.searchsorted(chunk_offsets, [low, high]).tolist()
         n, n_docs = int(high - low), stop - start
         job = Job(
             stream=stream,
@@ -330,42 +341,43 @@ class CudaBackend:
             doc_offsets=stream.upload("doc_offsets", batch.offsets[start : stop + 1] - low),
             chunk_offsets=stream.upload("chunk_offsets", chunk_offsets[first : last + 1] - low),
             chunk_ids=stream.upload("chunk_ids", chunk_ids[first:last]),
-            n_chunks=int(last - first) if batch.chunk_ids is not None else 0,
             status=stream.upload("status", np.array([NOWHERE, 0, 0], np.int64)),
             marks=stream.empty("marks", n + 1, np.uint8),
             path=stream.empty("path", (num_samples, n), np.int32),
         )
         job.marks.fill(0)
         job.path.fill(NO_ARC)
-        self._threads("mark_chunks", last - first + 1, job.chunk_offsets, job.chunk_ids, last - first, job.marks)
-        self._threads(
-            "place_tokens", job.n_chunks * num_samples,
-            job.chunk_offsets, job.chunk_ids, job.n_chunks, n, num_samples, job.path,
-        )  # fmt: skip
+        n_chunks = last - first
+        chunks = {"chunk_offsets": job.chunk_offsets, "chunk_ids": job.chunk_ids, "n_chunks": n_chunks}
+        self._threads("mark_chunks", n_chunks + 1, **chunks, marks=job.marks)
+        if batch.chunk_ids is not None:
+            self._threads("place_tokens", n_chunks * num_samples, **chunks, n=n, num_samples=num_samples, path=job.path)
         find(job)
         self._measure(job, stream.upload("is_null", is_null[start:stop]), num_samples)
         return job
 
     def _find_best(self, job: Job) -> None:
         stream, n, best = job.stream, job.n, self._tables.best
-        number = best.scores.dtype
-        nodes = self._best_nodes()
-        scores = (float(best.unk_score) * self._best_scale, float(best.lowest), float(best.reset) * self._best_scale)
-        best_to, back = stream.empty("best", n, number), stream.empty("back", n, np.int32)
-        starts = stream.empty("long_starts", n, np.uint32)
-        stretches = -(-n // STRETCH)
+        number, stretches = best.scores.dtype, -(-n // STRETCH)
+        back = stream.empty("back", n, np.int32)
         job.cuts = job.marks
-        self._threads(
-            "viterbi", stretches,
-            job.values, job.marks, n, nodes, self._piece_at, *scores, best_to, back, starts, job.n_long, job.no_path,
-        )  # fmt: skip
-        self._warps(
-            "viterbi_long",
-            job.values, job.marks, n, nodes, self._piece_at, *scores, best.longest, best_to,
-            stream.empty("subtracted", n, number), back, starts, job.n_long, self._arcs(stream), self._max_arcs,
-            job.no_path,
-        )  # fmt: skip
-        self._threads("follow", stretches, job.values, job.marks, n, self._length_of, back, job.path)
+        text = {"values": job.values, "marks": job.marks, "n": n}
+        sums = {
+            "nodes": self._best_nodes(),
+            "piece_at": self._piece_at,
+            "best_unk": float(best.unk_score) * self._best_scale,
+            "lowest": float(best.lowest),
+            "reset": float(best.reset) * self._best_scale,
+            "best": stream.empty("best", n, number),
+            "back": back,
+            "long_starts": stream.empty("long_starts", n, np.uint32),
+            "n_long": job.n_long,
+            "no_path": job.no_path,
+        }
+        self._threads("viterbi", stretches, **text, **sums)
+        subtracted = stream.empty("subtracted", n, number)
+        self._warps("viterbi_long", **text, **sums, longest=best.longest, subtracted=subtracted, **self._arcs(stream))
+        self._threads("follow", stretches, **text, length_of=self._length_of, back=back, path=job.path)
 
     def _find_samples(
         self, job: Job, tables: SampleTables, num_samples: int, seed: int, doc_ids: NDArray[np.uint64]
@@ -373,52 +385,50 @@ class CudaBackend:
         stream, n = job.stream, job.n
         job.cuts = stream.empty("cuts", n + 1, np.uint8)
         job.z, job.exponents = stream.empty("z", n, np.float64), stream.empty("exponents", n, np.int64)
-        starts, stops = stream.empty("long_starts", n, np.uint32), stream.empty("long_stops", n, np.uint32)
-        self._threads("find_cuts", n + 1, job.values, job.marks, n, self._pairs, self._keys, len(self._keys), job.cuts)
+        self._find_cuts(job.values, job.marks, job.cuts)
         stretches = -(-n // STRETCH)
-        # One buffer for both kernels of warps: they follow each other in the stream.
-        arcs = (self._arcs(stream), self._max_arcs)
-        inverses = (tables.inverses, tables.unk_inverse)
-        self._threads(
-            "forward", stretches,
-            job.values, job.cuts, n, tables.nodes, tables.unk_weight, tables.z_low, tables.z_high, job.z, starts,
-            job.n_long, job.no_path,
-        )  # fmt: skip
-        self._warps(
-            "forward_long",
-            job.values, job.cuts, n, tables.nodes, tables.unk_weight, job.z, job.exponents, starts, stops, job.n_long,
-            *arcs, job.no_path,
-        )  # fmt: skip
-        draws = (
-            job.doc_offsets, stream.upload("doc_ids", doc_ids), job.n_docs, np.uint64(seed), num_samples, job.path,
-        )  # fmt: skip
-        self._threads(
-            "trace", stretches * num_samples,
-            job.values, job.cuts, n, tables.nodes, self._piece_at, tables.unk_weight, *inverses, job.z, *draws,
-        )  # fmt: skip
-        self._warps(
-            "trace_long",
-            job.values, n, tables.nodes, self._piece_at, tables.unk_weight, *inverses, job.z, job.exponents, starts,
-            stops, job.n_long, *arcs, *draws,
-        )  # fmt: skip
+        sums = {"values": job.values, "n": n, "nodes": tables.nodes, "unk_weight": tables.unk_weight, "z": job.z}
+        listed = {"long_starts": stream.empty("long_starts", n, np.uint32), "n_long": job.n_long}
+        # One buffer of arcs for both kernels of warps: they follow each other in the stream.
+        long = {
+            **listed,
+            "long_stops": stream.empty("long_stops", n, np.uint32),
+            "exponents": job.exponents,
+            **self._arcs(stream),
+        }
+        bounds = {"z_low": tables.z_low, "z_high": tables.z_high}
+        self._threads("forward", stretches, **sums, **listed, **bounds, cuts=job.cuts, no_path=job.no_path)
+        self._warps("forward_long", **sums, **long, cuts=job.cuts, no_path=job.no_path)
+        draws = {
+            "piece_at": self._piece_at,
+            "inverses": tables.inverses,
+            "unk_inverse": tables.unk_inverse,
+            "doc_offsets": job.doc_offsets,
+            "doc_ids": stream.upload("doc_ids", doc_ids),
+            "n_docs": job.n_docs,
+            "seed": np.uint64(seed),
+            "num_samples": num_samples,
+            "path": job.path,
+        }
+        self._threads("trace", stretches * num_samples, **sums, **draws, cuts=job.cuts)
+        self._warps("trace_long", **sums, **draws, **long)
 
     def _score(self, job: Job, batch: NormalizedBatch, alpha: float, num_samples: int) -> None:
         """The same parts, and so the same sums, as on the CPU."""
         stream = job.stream
-        offsets = batch.offsets[job.start : job.start + job.n_docs + 1]
-        part_offsets, job.part_doc = plan_parts(batch_of(batch)._replace(offsets=offsets), self._tables.pieces,
-                                                PART_BYTES)  # fmt: skip
+        texts = batch_of(batch)._replace(offsets=batch.offsets[job.start : job.start + job.n_docs + 1])
+        part_offsets, job.part_doc = plan_parts(texts, self._tables.pieces, PART_BYTES)
         n_parts = len(job.part_doc)
-        job.parts = (
-            stream.empty("part_scores", (n_parts, num_samples), np.float64),
-            stream.empty("part_z", n_parts, np.float64),
-            stream.empty("part_exponents", n_parts, np.int64),
-        )
+        job.parts = {
+            "part_scores": stream.empty("part_scores", (n_parts, num_samples), np.float64),
+            "part_z": stream.empty("part_z", n_parts, np.float64),
+            "part_exponents": stream.empty("part_exponents", n_parts, np.int64),
+        }
         self._threads(
             "score_parts", n_parts * num_samples,
-            job.cuts, job.n, num_samples, job.path, job.z, job.exponents,
-            stream.upload("part_offsets", part_offsets - job.low), n_parts, self._scores,
-            float(self._tables.vocabulary.unk_score), *job.parts,
+            cuts=job.cuts, n=job.n, num_samples=num_samples, path=job.path, z=job.z, exponents=job.exponents,
+            part_offsets=stream.upload("part_offsets", part_offsets - job.low), n_parts=n_parts, scores=self._scores,
+            unk_score=float(self._tables.vocabulary.unk_score), **job.parts,
         )  # fmt: skip
 
     def _measure(self, job: Job, is_null: Any, num_samples: int) -> None:
@@ -429,13 +439,13 @@ class CudaBackend:
         job.offsets = stream.empty("offsets", rows + 1, np.int64)
         if self._by_run and groups:
             self._judge_runs(job, num_samples, counts)
-        self._threads("count_ids", groups, *self._paths(job, num_samples), counts)
+        self._threads("count_ids", groups, **self._ids(job, num_samples), counts=counts)
         if groups:
             xp.cumsum(counts, out=job.sums)
         self._threads(
-            "measure_rows", rows,
-            *self._paths(job, num_samples), job.sums, job.doc_offsets, job.n_docs, is_null,
-            len(self._before) + len(self._after), lengths, job.first_ids,
+            "measure_rows", rows, **self._ids(job, num_samples),
+            sums=job.sums, doc_offsets=job.doc_offsets, n_docs=job.n_docs, is_null=is_null,
+            n_around=len(self._before) + len(self._after), lengths=lengths, first_ids=job.first_ids,
         )  # fmt: skip
         job.offsets[:1] = 0
         if rows:
@@ -444,25 +454,29 @@ class CudaBackend:
 
     def _judge_runs(self, job: Job, num_samples: int, counts: Any) -> None:
         """Say of every run of unknown arcs what it becomes; counts is free to be written to."""
-        stream = job.stream
-        paths = (job.values, job.cuts, job.n, num_samples, job.path, *self._unknown)
+        stream, tables = job.stream, self._tables
+        paths = self._paths(job, num_samples)
         job.run_sums = stream.empty("run_sums", len(counts), np.int64)
         job.runs = stream.empty("runs", num_samples * job.n, np.int32)
         job.runs.fill(TO_BYTES if self._some_bytes else TO_UNKNOWN)
-        self._threads("count_runs", len(counts), *paths, counts)
+        self._threads("count_runs", len(counts), **paths, run_counts=counts)
         self._device.xp.cumsum(counts, out=job.run_sums)
         self._threads(
-            "judge_runs", len(counts),
-            *paths, job.run_sums, self._byte_ids, int(self._some_bytes > self._spells),
-            int(self._tables.pieces.look_up), self._tables.best.longest, self._best_nodes(), self._piece_at, job.runs,
+            "judge_runs", len(counts), **paths,
+            run_sums=job.run_sums, byte_ids=self._byte_ids, some_missing=self._some_bytes > self._spells,
+            look_up=tables.pieces.look_up, longest=tables.best.longest, nodes=self._best_nodes(),
+            piece_at=self._piece_at, runs=job.runs,
         )  # fmt: skip
 
-    def _paths(self, job: Job, num_samples: int) -> tuple[Any, ...]:
-        """What the kernels of emit.cu that count or place ids begin with."""
-        return (
-            job.values, job.cuts, job.n, num_samples, job.path, *self._unknown, self._byte_ids, int(self._spells),
-            job.run_sums, job.runs,
-        )  # fmt: skip
+    def _paths(self, job: Job, num_samples: int) -> dict[str, Any]:
+        """What all kernels of emit.cu that read paths take."""
+        paths = {"values": job.values, "cuts": job.cuts, "n": job.n, "num_samples": num_samples, "path": job.path}
+        return paths | self._unknown
+
+    def _ids(self, job: Job, num_samples: int) -> dict[str, Any]:
+        """What those take that count or place ids."""
+        runs = {"byte_ids": self._byte_ids, "spells": self._spells, "run_sums": job.run_sums, "runs": job.runs}
+        return self._paths(job, num_samples) | runs
 
     def _finish(self, job: Job, num_samples: int, alpha: float | None) -> Rows:
         """Wait for the job, and write its ids to arrays of the caller."""
@@ -471,38 +485,34 @@ class CudaBackend:
         if no_path < NOWHERE:
             raise NoPathError(job.low + no_path)
         ids, offsets = xp.empty(total, np.int32), xp.empty(len(job.offsets), np.int64)
-        self._device.follow_caller(stream)
+        stream.follow_caller()
         with stream:
             offsets[...] = job.offsets
             if total:
                 self._threads(
-                    "place_ids", len(job.sums),
-                    *self._paths(job, num_samples), job.sums, job.doc_offsets, job.n_docs, job.first_ids, offsets,
-                    len(self._before), ids,
+                    "place_ids", len(job.sums), **self._ids(job, num_samples),
+                    sums=job.sums, doc_offsets=job.doc_offsets, n_docs=job.n_docs, first_ids=job.first_ids,
+                    offsets=offsets, n_before=len(self._before), ids=ids,
                 )  # fmt: skip
                 self._threads(
                     "place_around", len(offsets) - 1,
-                    offsets, len(offsets) - 1, self._before, len(self._before), self._after, len(self._after), ids,
+                    offsets=offsets, n_rows=len(offsets) - 1, before=self._before, n_before=len(self._before),
+                    after=self._after, n_after=len(self._after), ids=ids,
                 )  # fmt: skip
-        self._device.lead_caller(stream)
+        stream.lead_caller()
         if alpha is None:
             return Rows(ids, offsets, None)
-        scores, z, exponents = (stream.download(array) for array in job.parts)
+        scores, z, exponents = (stream.download(array) for array in job.parts.values())
         log_z = np.log(z) + exponents * np.log(2.0)
         return Rows(ids, offsets, xp.asarray(log_probs(scores, log_z, job.part_doc, job.n_docs, alpha)))
 
-    def _arcs(self, stream: Any) -> Any:
-        return stream.empty("arcs", self._n_warps * self._warp_bytes, np.uint8)
+    def _arcs(self, stream: Stream) -> dict[str, Any]:
+        """Room for the arcs into a position, for every warp."""
+        return {"arcs": stream.empty("arcs", self._n_warps * self._warp_bytes, np.uint8), "max_arcs": self._max_arcs}
 
-    def _threads(self, kernel: str, n: Any, *args: Any) -> None:
-        """Launch a kernel on (at least) n threads; nothing for none."""
-        if n > 0:
-            blocks = -(-int(n) // THREADS_PER_BLOCK)
-            self._kernel(kernel)((blocks,), (THREADS_PER_BLOCK,), typed(args))
-
-    def _warps(self, kernel: str, *args: Any) -> None:
+    def _warps(self, kernel: str, **args: Any) -> None:
         """Launch a kernel that takes whatever work is listed on a fixed number of warps."""
-        self._kernel(kernel)((self._n_warps,), (self._device.warp_threads,), typed(args))
+        self.launcher.blocks(kernel, self._n_warps, self._device.warp_threads, **args)
 
     def _build_best_nodes(self) -> Any:
         return self._upload_nodes(self._tables.best.scores.astype(np.float64) * self._best_scale)

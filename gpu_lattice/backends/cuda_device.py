@@ -102,20 +102,6 @@ class CudaDevice:
     def __exit__(self, *error: object) -> None:
         self._device.__exit__(*error)
 
-    def follow_caller(self, stream: CudaStream) -> None:
-        """What the stream gets from now on comes after all that the caller's stream has been given.
-
-        The pool may hand the caller memory that an earlier kernel of the caller's stream still reads.
-        """
-        self._order(self.xp.cuda.get_current_stream(), stream.cupy_stream)
-
-    def lead_caller(self, stream: CudaStream) -> None:
-        """What the caller's stream gets from now on comes after all that this stream has been given."""
-        self._order(stream.cupy_stream, self.xp.cuda.get_current_stream())
-
-    def _order(self, first: Any, then: Any) -> None:
-        then.wait_event(first.record(self.xp.cuda.Event(disable_timing=True)))
-
     def new_stream(self) -> CudaStream:
         return CudaStream(self)
 
@@ -169,6 +155,20 @@ class CudaStream:
         view[...] = array
         out.set(view, stream=self.cupy_stream)
         return out
+
+    def follow_caller(self) -> None:
+        """What this stream gets from now on comes after all that the caller's stream has been given.
+
+        The pool may hand the caller memory that an earlier kernel of the caller's stream still reads.
+        """
+        self._order(self._device.xp.cuda.get_current_stream(), self.cupy_stream)
+
+    def lead_caller(self) -> None:
+        """What the caller's stream gets from now on comes after all that this stream has been given."""
+        self._order(self.cupy_stream, self._device.xp.cuda.get_current_stream())
+
+    def _order(self, first: Any, then: Any) -> None:
+        then.wait_event(first.record(self._device.xp.cuda.Event(disable_timing=True)))
 
     def _new_pinned(self, n_bytes: int) -> NDArray[np.uint8]:
         """At least n_bytes: CuPy rounds up to a power of two."""

@@ -1,7 +1,6 @@
-"""Lattice kernels on a CUDA device, by name: what kernels/cpu/launch.py does on the CPU, with the same arguments.
+"""Kernels on a CUDA device. They run on the caller's current stream and write arrays of the caller's.
 
-Kernels run on the caller's current stream and write arrays of the caller's; the first argument of each is the number of
-its units of work, and a thread does one of them.
+Those of lattices take the arguments that they have on the CPU, behind `n`, their units of work; a thread does one unit.
 """
 
 from __future__ import annotations
@@ -11,23 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.kernels.cuda.loader import define_options, kernel_files
+from gpu_lattice.kernels.cuda.loader import define_options, kernel_files, kernels_in
+from gpu_lattice.runtime.arguments import in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gpu_lattice.backends import Device
 
 THREADS_PER_BLOCK = 128
 
 
 class CudaLauncher:
-    """Runs a kernel's units of work on a device (kernels.cuda.device.CudaDevice); arrays are CuPy's.
+    """Runs kernels on a device, on arrays of its own.
 
     constants: what the sources are compiled with; kernel: a kernel by its name, found once.
     """
 
-    def __init__(self, device: Any, constants: dict[str, object]) -> None:
+    def __init__(self, device: Device, constants: dict[str, object]) -> None:
         self.xp = device.xp
-        self.device: str = device.name
+        self.device = device.name
         self._device = device
         self._constants = constants
         self.kernel = lru_cache(maxsize=None)(self._find_kernel)
@@ -41,16 +43,24 @@ class CudaLauncher:
     def upload(self, array: NDArray[Any]) -> Any:
         return self._device.upload(array)
 
-    def run(self, kernel: str, n: int, *args: Any) -> None:
-        """Units 0..n of a kernel; each owns its output."""
+    def run(self, kernel: str, n: int, /, **args: Any) -> None:
+        """Units 0..n of a lattice kernel's work; TypeError for arguments that are not its parameters."""
+        with self._device:
+            self.threads(kernel, n, n=int(n), **args)
+
+    def threads(self, kernel: str, n: int, /, **args: Any) -> None:
+        """A kernel on (at least) n threads, none for none; all its arguments by name."""
+        self.blocks(kernel, -(-int(n) // THREADS_PER_BLOCK), THREADS_PER_BLOCK, **args)
+
+    def blocks(self, kernel: str, n: int, threads: int, /, **args: Any) -> None:
+        """A kernel on n blocks of so many threads."""
+        values = typed(in_order(kernel, kernels_in(kernel_files()[kernel])[kernel], args))
         if n > 0:
-            blocks = -(-int(n) // THREADS_PER_BLOCK)
-            with self._device:
-                self.kernel(kernel)((blocks,), (THREADS_PER_BLOCK,), typed((int(n), *args)))
+            self.kernel(kernel)((n,), (threads,), values)
 
     def free_bytes(self) -> int:
         """Bytes that new arrays may take."""
-        return int(self._device.free_bytes())
+        return self._device.free_bytes()
 
     def _find_kernel(self, kernel: str) -> Any:
         file = kernel_files()[kernel]

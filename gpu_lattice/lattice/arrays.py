@@ -11,6 +11,7 @@ from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.text_batch import to_ragged
 
 if TYPE_CHECKING:
+    from gpu_lattice.backends import Backend, Launcher
     from gpu_lattice.models import Model
 
 # The public id of an unknown arc of a model that has no unknown id.
@@ -71,7 +72,7 @@ class Reading(NamedTuple):
     after: tuple[int, ...] = ()
 
 
-def reading_of(launcher: Any, model: Model) -> Reading:
+def reading_of(launcher: Launcher, model: Model) -> Reading:
     """How the model's paths read."""
     vocabulary = model.vocabulary
     ids = np.flatnonzero(vocabulary.in_lattice)
@@ -147,36 +148,31 @@ def text_offsets(xp: Any, doc_positions: Any) -> Any:
     return doc_positions - xp.arange(len(doc_positions))
 
 
-def find_arcs(backend: Any, values: Any, offsets: Any, chunk_offsets: Any, chunk_ids: Any, fits: Any) -> LatticeArrays:
+def find_arcs(
+    backend: Backend, values: Any, offsets: Any, chunk_offsets: Any, chunk_ids: Any, fits: Any
+) -> LatticeArrays:
     """The lattice of normalized text: counted, checked against the memory there is, then written.
 
     values uint8 [N], offsets int64 [B + 1] from 0, chunk_offsets int64 [C + 1] from 0 and chunk_ids int32 [C] on the
     host. fits(number of bytes) raises where that is too much.
     """
-    xp, launcher = backend.launcher.xp, backend.launcher
+    launcher, trie = backend.launcher, backend.trie_tables._asdict()
+    xp = launcher.xp
     n, n_docs = len(values), len(offsets) - 1
     fits(n * (1 + 1 + 4 + 8 + 8 + 1))
     values, offsets, chunk_offsets, chunk_ids = map(launcher.upload, (values, offsets, chunk_offsets, chunk_ids))
     marks = backend.mark_cuts(values, chunk_offsets, chunk_ids)
     counts = xp.zeros(n, xp.int32)
-    launcher.run("count_arcs", n, values, marks, *backend.trie_tables, counts)
+    launcher.run("count_arcs", n, values=values, marks=marks, **trie, counts=counts)
     total = int(counts.sum(dtype=xp.int64))
     fits(n * (1 + 1 + 4 + 8 + 8 + 1) + total * 8)
     firsts = offsets_of(xp, counts)[:-1]
     arcs, lengths = xp.empty(total, xp.int32), xp.empty(total, xp.int32)
     launcher.run(
-        "place_arcs",
-        n,
-        values,
-        marks,
-        chunk_offsets,
-        chunk_ids,
-        len(chunk_ids),
-        *backend.trie_tables,
-        firsts,
-        arcs,
-        lengths,
-    )
+        "place_arcs", n,
+        values=values, marks=marks, chunk_offsets=chunk_offsets, chunk_ids=chunk_ids, n_chunks=len(chunk_ids), **trie,
+        firsts=firsts, arcs=arcs, lengths=lengths,
+    )  # fmt: skip
     doc_positions = offsets + xp.arange(n_docs + 1)
     n_positions = n + n_docs
     doc = row_of(xp, doc_positions)

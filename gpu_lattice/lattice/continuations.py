@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from gpu_lattice.backends import Launcher
+
 
 @dataclass(frozen=True, eq=False)
 class Continuations:
@@ -71,7 +73,7 @@ class Continuations:
 
 
 def continuations(
-    launcher: Any,
+    launcher: Launcher,
     arrays: LatticeArrays,
     ranges: Ranges,
     reading: Reading,
@@ -110,7 +112,11 @@ def continuations(
 
 
 def _candidates(
-    launcher: Any, arrays: LatticeArrays, reading: Reading, valid: NDArray[np.bool_] | None, max_rollback: int | None
+    launcher: Launcher,
+    arrays: LatticeArrays,
+    reading: Reading,
+    valid: NDArray[np.bool_] | None,
+    max_rollback: int | None,
 ) -> tuple[Any, Any]:
     """(docs, positions) int64: the ends of documents and what lies as far before them as a piece may reach.
 
@@ -133,7 +139,9 @@ def _candidates(
     return docs[kept], positions[kept]
 
 
-def _scores_at(launcher: Any, arrays: LatticeArrays, ranges: Ranges, best_to: Any, docs: Any, positions: Any) -> Any:
+def _scores_at(
+    launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, best_to: Any, docs: Any, positions: Any
+) -> Any:
     """float64: the score of the best path from a document's start to each position, -inf where no path comes."""
     xp = launcher.xp
     before, _, _ = running(launcher, ranges.offsets, best_to[ranges.stops])
@@ -142,19 +150,20 @@ def _scores_at(launcher: Any, arrays: LatticeArrays, ranges: Ranges, best_to: An
     return xp.where(positions == arrays.doc_positions[docs], 0.0, before[i_range] + best_to[positions])
 
 
-def _allowed(launcher: Any, arrays: LatticeArrays, reading: Reading, docs: Any, positions: Any) -> tuple[Any, Any]:
+def _allowed(launcher: Launcher, arrays: LatticeArrays, reading: Reading, docs: Any, positions: Any) -> tuple[Any, Any]:
     """(lows, highs) int64: which of the sorted pieces begin with the text from each position on, and go on after it."""
     xp, n_rows = launcher.xp, len(docs)
     lows, highs = xp.empty(n_rows, xp.int64), xp.empty(n_rows, xp.int64)
     starts, stops = positions - docs, text_offsets(xp, arrays.doc_positions)[docs + 1]
     launcher.run(
-        "find_longer", n_rows, starts, stops, arrays.text, reading.sorted_values, reading.sorted_offsets,
-        len(reading.sorted_ids), lows, highs,
+        "find_longer", n_rows,
+        starts=starts, stops=stops, text=arrays.text, sorted_values=reading.sorted_values,
+        sorted_offsets=reading.sorted_offsets, n_sorted=len(reading.sorted_ids), firsts=lows, lasts=highs,
     )  # fmt: skip
     return lows, highs
 
 
-def _raise_if_none(launcher: Any, counts: Any, valid: NDArray[np.bool_] | None, max_rollback: int | None) -> None:
+def _raise_if_none(launcher: Launcher, counts: Any, valid: NDArray[np.bool_] | None, max_rollback: int | None) -> None:
     is_missing = counts == 0
     if valid is not None:
         is_missing &= launcher.upload(valid)
@@ -168,7 +177,7 @@ def _raise_if_none(launcher: Any, counts: Any, valid: NDArray[np.bool_] | None, 
 
 
 def _kept_tokens(
-    launcher: Any, arrays: LatticeArrays, reading: Reading, back: Any, docs: Any, positions: Any, fits: Any
+    launcher: Launcher, arrays: LatticeArrays, reading: Reading, back: Any, docs: Any, positions: Any, fits: Any
 ) -> TokenBatch:
     """The best path to each position as ids."""
     xp, n_rows = launcher.xp, len(docs)
@@ -176,6 +185,10 @@ def _kept_tokens(
     firsts = offsets_of(xp, arrays.doc_positions[docs + 1] - starts)
     fits(4 * int(firsts[-1]))
     path = xp.full(int(firsts[-1]), -1, xp.int32)
-    launcher.run("mark_back", n_rows, starts, positions, arrays.arc_offsets, arrays.lengths, back, firsts, path)
+    launcher.run(
+        "mark_back", n_rows,
+        starts=starts, ends=positions, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths, back=back,
+        firsts=firsts, path=path,
+    )  # fmt: skip
     ids, offsets = paths.emit(launcher, arrays, reading._replace(after=()), path, docs, firsts[:-1], None)
     return TokenBatch(ids, offsets)

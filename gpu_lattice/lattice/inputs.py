@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from gpu_lattice.lattice.arrays import LatticeArrays, places
 from gpu_lattice.lattice.ragged import row_of
 from gpu_lattice.runtime.threads import default_threads
 from gpu_lattice.weights import LARGEST_WEIGHT, SMALLEST_WEIGHT
+
+if TYPE_CHECKING:
+    from gpu_lattice.backends import Launcher
 
 
 class ArcWeights(NamedTuple):
@@ -68,7 +71,7 @@ def as_array(xp: Any, values: Any, name: str) -> Any:
         raise ValueError(f"{name} cannot be read on the lattice's device: {error}") from None
 
 
-def arrays_from_ragged(piece_id: Any, length: Any, row_splits: Any, is_cut: Any) -> tuple[Any, LatticeArrays]:
+def arrays_from_ragged(piece_id: Any, length: Any, row_splits: Any, is_cut: Any) -> tuple[Launcher, LatticeArrays]:
     """The launcher of the device where the arrays are, and the lattice; ValueError where it is none."""
     launcher = _launcher_of(piece_id)
     xp = launcher.xp
@@ -94,7 +97,7 @@ def arrays_from_ragged(piece_id: Any, length: Any, row_splits: Any, is_cut: Any)
     return launcher, LatticeArrays(doc_positions, arc_offsets, arcs, lengths, marks, text)
 
 
-def _launcher_of(array: Any) -> Any:
+def _launcher_of(array: Any) -> Launcher:
     is_device = getattr(array, "__dlpack_device__", None)
     if is_device is None or int(is_device()[0]) == 1:
         return CpuLauncher(default_threads())

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 import numpy as np
 
-from gpu_lattice.backends.cpu import chunks_of
 from gpu_lattice.kernels.cpu.lattice.build import CUT, UNKNOWN
 from gpu_lattice.lattice import nbest, paths, score, sums, viterbi_sample, without_replacement
 from gpu_lattice.lattice.arrays import (
@@ -33,6 +32,7 @@ from gpu_lattice.weights import arc_weights, checked_alpha
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gpu_lattice.backends import Backend, Launcher
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
     from gpu_lattice.vocabulary import Vocabulary
@@ -95,7 +95,7 @@ class Lattice:
 
     def __init__(
         self,
-        launcher: Any,
+        launcher: Launcher,
         arrays: LatticeArrays,
         reading: Reading,
         vocabulary: Vocabulary | None,
@@ -117,7 +117,7 @@ class Lattice:
     def of(
         cls,
         model: Model,
-        backend: Any,
+        backend: Backend,
         batch: NormalizedBatch,
         valid: NDArray[np.bool_] | None,
         memory_limit: int | None,
@@ -125,7 +125,7 @@ class Lattice:
         """The lattices of normalized texts; `Tokenizer.lattice` is what users call."""
         launcher = backend.launcher
         low, high = int(batch.offsets[0]), int(batch.offsets[-1])
-        chunk_offsets, chunk_ids = chunks_of(batch)
+        chunk_offsets, chunk_ids = batch.chunks
 
         def fits(size: int) -> None:
             check_fits(launcher, memory_limit, size, f"the lattice of {len(batch)} texts of {high - low} bytes")
@@ -180,7 +180,7 @@ class Lattice:
     @property
     def device(self) -> str:
         """Where the arrays are: "cpu", or "cuda:0" and so on."""
-        return str(self._launcher.device)
+        return self._launcher.device
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
@@ -718,7 +718,7 @@ def _one_of(alpha: float | None, weights: Any, default: float) -> float:
     return 1.0
 
 
-def check_fits(launcher: Any, memory_limit: int | None, size: int, what: str) -> None:
+def check_fits(launcher: Launcher, memory_limit: int | None, size: int, what: str) -> None:
     """MemoryError where `size` more bytes do not fit the limit, or what is free."""
     limit = launcher.free_bytes() if memory_limit is None else memory_limit
     if size > limit:
@@ -728,7 +728,7 @@ def check_fits(launcher: Any, memory_limit: int | None, size: int, what: str) ->
         )
 
 
-def _plain_reading(launcher: Any) -> Reading:
+def _plain_reading(launcher: Launcher) -> Reading:
     """Ids are what arcs say."""
     empty, one = launcher.upload(np.empty(0, np.int32)), launcher.upload(np.zeros(1, np.int64))
     return Reading(launcher.upload(np.empty(0, np.uint8)), one, empty, empty, -1, False)

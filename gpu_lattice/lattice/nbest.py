@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.lattice.sums import row_sums
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.token_batch import TokenBatch, joined, on_host
+
+if TYPE_CHECKING:
+    from gpu_lattice.backends import Launcher
 
 # Ranks are int32.
 MOST_PATHS = 2**31 - 1
@@ -56,24 +59,30 @@ class Finals(NamedTuple):
     ranks: Any
 
 
-def count(launcher: Any, arrays: LatticeArrays, scores: Any, n: int) -> Any:
+def count(launcher: Launcher, arrays: LatticeArrays, scores: Any, n: int) -> Any:
     """int64 [P]: how many prefixes each position has, n at most (1 at least where there is one); scores float64 [A]."""
     counts = launcher.xp.zeros(len(arrays.marks), np.int64)
-    args = arrays.doc_positions, arrays.arc_offsets, arrays.lengths, scores
-    launcher.run("count_prefixes", len(arrays.doc_positions) - 1, *args, max(n, 1), counts)
+    launcher.run(
+        "count_prefixes", len(arrays.doc_positions) - 1,
+        doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths, scores=scores,
+        most=max(n, 1), counts=counts,
+    )  # fmt: skip
     return counts
 
 
-def merge(launcher: Any, arrays: LatticeArrays, scores: Any, counts: Any, check_fits: CheckFits) -> Prefixes:
+def merge(launcher: Launcher, arrays: LatticeArrays, scores: Any, counts: Any, check_fits: CheckFits) -> Prefixes:
     """The lists, as long as counts int64 [P] say."""
     xp = launcher.xp
     offsets = offsets_of(xp, counts)
     total = int(offsets[-1])
     check_fits(PREFIX_BYTES * total + ARC_BYTES * len(arrays.arcs), f"a table of {total} best prefixes")
     lists = Prefixes(offsets, xp.empty(total), xp.empty(total, xp.int32), xp.empty(total, xp.int32))
-    args = arrays.doc_positions, arrays.arc_offsets, arrays.lengths, scores
-    heads = xp.zeros(len(arrays.arcs), xp.int32)
-    launcher.run("merge_prefixes", len(arrays.doc_positions) - 1, *args, offsets, heads, *lists[1:])
+    launcher.run(
+        "merge_prefixes", len(arrays.doc_positions) - 1,
+        doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths, scores=scores,
+        list_offsets=offsets, heads=xp.zeros(len(arrays.arcs), xp.int32), totals=lists.totals, ranks=lists.ranks,
+        prefixes=lists.prefixes,
+    )  # fmt: skip
     return lists
 
 
@@ -90,7 +99,7 @@ def scores_of(arrays: LatticeArrays, lists: Prefixes, of: Finals) -> Any:
 
 
 def follow(
-    launcher: Any, arrays: LatticeArrays, lists: Prefixes, docs: Any, ranks: Any, check_fits: CheckFits
+    launcher: Launcher, arrays: LatticeArrays, lists: Prefixes, docs: Any, ranks: Any, check_fits: CheckFits
 ) -> tuple[Any, Any]:
     """(marks int32 of paths, for each a row of all its document's positions; firsts int64 [R], where these begin)."""
     xp = launcher.xp
@@ -98,12 +107,16 @@ def follow(
     total = int(bounds[-1])
     check_fits(MARK_BYTES * total, f"a table of {len(docs)} paths")
     path = xp.full(total, -1, xp.int32)
-    args = arrays.doc_positions, arrays.arc_offsets, arrays.lengths, lists.offsets, lists.ranks, lists.prefixes
-    launcher.run("follow_prefixes", len(docs), docs, ranks, *args, bounds, path)
+    launcher.run(
+        "follow_prefixes", len(docs),
+        row_doc=docs, row_rank=ranks, doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets,
+        lengths=arrays.lengths, list_offsets=lists.offsets, ranks=lists.ranks, prefixes=lists.prefixes,
+        path_firsts=bounds, path=path,
+    )  # fmt: skip
     return path, bounds[:-1]
 
 
-def draw(launcher: Any, doc_offsets: Any, scores: Any, alpha: float, what: Draw) -> tuple[Any, Any]:
+def draw(launcher: Launcher, doc_offsets: Any, scores: Any, alpha: float, what: Draw) -> tuple[Any, Any]:
     """(ranks int64, log-probabilities float64) [B * num_samples] of draws by exp(alpha * score) among all rows.
 
     Every document has a path. Logs and exponentials are the host's, so that all devices draw the same.
@@ -116,8 +129,9 @@ def draw(launcher: Any, doc_offsets: Any, scores: Any, alpha: float, what: Draw)
     totals = row_sums(launcher, doc_offsets, device_weights)
     ranks = launcher.xp.empty(len(what.doc_ids) * what.num_samples, np.int64)
     launcher.run(
-        "draw_ranks", len(ranks), doc_offsets, device_weights, totals, what.num_samples, np.uint64(what.seed),
-        launcher.upload(what.doc_ids), ranks,
+        "draw_ranks", len(ranks),
+        doc_offsets=doc_offsets, weights=device_weights, totals=totals, num_samples=what.num_samples,
+        seed=np.uint64(what.seed), doc_ids=launcher.upload(what.doc_ids), ranks=ranks,
     )  # fmt: skip
     docs = np.repeat(np.arange(len(what.doc_ids)), what.num_samples)
     log_prob = logs[offsets[docs] + on_host(ranks)] - fixed_log(on_host(totals))[docs]
@@ -147,7 +161,7 @@ def in_parts(
         start = stop
 
 
-def joined_paths(launcher: Any, parts: Sequence[PathBatch]) -> PathBatch:
+def joined_paths(launcher: Launcher, parts: Sequence[PathBatch]) -> PathBatch:
     """The documents of one batch after the other."""
     if len(parts) == 1:
         return parts[0]
@@ -158,7 +172,7 @@ def joined_paths(launcher: Any, parts: Sequence[PathBatch]) -> PathBatch:
         return PathBatch(tokens, doc_offsets, xp.concatenate([part.scores for part in parts]))
 
 
-def repeated(launcher: Any, tokens: TokenBatch, times: int, has_log_prob: bool) -> TokenBatch:
+def repeated(launcher: Launcher, tokens: TokenBatch, times: int, has_log_prob: bool) -> TokenBatch:
     """Every row so many times; the log-probability of each is 0."""
     with launcher:
         xp = launcher.xp

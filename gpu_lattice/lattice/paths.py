@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from gpu_lattice.weights import inverse_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gpu_lattice.backends import Launcher
 
 
 class BrokenLatticeError(ValueError):
@@ -45,43 +48,47 @@ class Draw(NamedTuple):
         )
 
 
-def best(launcher: Any, arrays: LatticeArrays, ranges: Ranges, scores: Any) -> tuple[Any, Any]:
+def best(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, scores: Any) -> tuple[Any, Any]:
     """(marks int32 [P] of the best path of every document, its score float64 [B])."""
     best_to, back = best_arcs(launcher, arrays, ranges, scores)
     raise_if_broken(launcher, arrays, ranges, back[ranges.stops] >= 0)
     path = launcher.xp.full(len(arrays.marks), -1, launcher.xp.int32)
     launcher.run(
-        "follow_back", len(ranges.starts), ranges.starts, ranges.stops, arrays.arc_offsets, arrays.lengths, back, path
-    )
+        "follow_back", len(ranges.starts),
+        starts=ranges.starts, stops=ranges.stops, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths, back=back,
+        path=path,
+    )  # fmt: skip
     return path, row_sums(launcher, ranges.offsets, best_to[ranges.stops])
 
 
-def best_arcs(launcher: Any, arrays: LatticeArrays, ranges: Ranges, scores: Any) -> tuple[Any, Any]:
+def best_arcs(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, scores: Any) -> tuple[Any, Any]:
     """(float64 [P], score of the best path from its range's start to each position; int32 [P], its last arc)."""
     xp, n_positions = launcher.xp, len(arrays.marks)
     best_to, back = xp.zeros(n_positions), xp.full(n_positions, -1, xp.int32)
     launcher.run(
-        "best_paths", len(ranges.starts), ranges.starts, ranges.stops, arrays.arc_offsets, arrays.lengths, scores,
-        best_to, back,
+        "best_paths", len(ranges.starts),
+        starts=ranges.starts, stops=ranges.stops, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths, scores=scores,
+        best=best_to, back=back,
     )  # fmt: skip
     return best_to, back
 
 
-def draw(launcher: Any, arrays: LatticeArrays, ranges: Ranges, weights: Any, z: Sums, what: Draw) -> Any:
+def draw(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weights: Any, z: Sums, what: Draw) -> Any:
     """Marks int32 [num_samples, P] of perfect samples."""
     xp = launcher.xp
     raise_if_broken(launcher, arrays, ranges, z.mantissas[ranges.stops] > 0)
     path = xp.full((what.num_samples, len(arrays.marks)), -1, xp.int32)
     launcher.run(
-        "draw_paths", len(ranges.starts) * what.num_samples, ranges.starts, ranges.stops, len(ranges.starts),
-        ranges.docs, arrays.doc_positions, arrays.arc_offsets, arrays.lengths, weights, inverse_of(weights),
-        z.mantissas, z.exponents, np.uint64(what.seed), launcher.upload(what.doc_ids), len(arrays.marks),
-        path.reshape(-1),
+        "draw_paths", len(ranges.starts) * what.num_samples,
+        starts=ranges.starts, stops=ranges.stops, n_ranges=len(ranges.starts), range_doc=ranges.docs,
+        doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths, weights=weights,
+        inverses=inverse_of(weights), z=z.mantissas, z_exponents=z.exponents, seed=np.uint64(what.seed),
+        doc_ids=launcher.upload(what.doc_ids), n_positions=len(arrays.marks), path=path.reshape(-1),
     )  # fmt: skip
     return path
 
 
-def raise_if_broken(launcher: Any, arrays: LatticeArrays, ranges: Ranges, has_path: Any) -> None:
+def raise_if_broken(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, has_path: Any) -> None:
     """BrokenLatticeError of the first document with a range that no path crosses; has_path bool [S]."""
     if bool(has_path.all()):
         return
@@ -92,26 +99,29 @@ def raise_if_broken(launcher: Any, arrays: LatticeArrays, ranges: Ranges, has_pa
 
 
 def emit(
-    launcher: Any, arrays: LatticeArrays, reading: Reading, path: Any, rows: Any, firsts: Any, valid: Any
+    launcher: Launcher, arrays: LatticeArrays, reading: Reading, path: Any, rows: Any, firsts: Any, valid: Any
 ) -> tuple[Any, Any]:
     """(ids int32, offsets int64 [R + 1]) of R rows: the path marked from path[firsts[i]] on through document rows[i].
 
     valid: bool [B] on the host, False for documents without any id, or None.
     """
     xp, n_rows = launcher.xp, len(rows)
-    args = (
-        rows, firsts, path.reshape(-1), arrays.doc_positions, arrays.arc_offsets, arrays.arcs, arrays.marks,
-        arrays.text, reading.sorted_values, reading.sorted_offsets, reading.sorted_ids, len(reading.sorted_ids),
-        reading.byte_ids, reading.unk_id, reading.look_up,
-    )  # fmt: skip
     counts = xp.empty(n_rows, xp.int64)
-    launcher.run("emit_rows", n_rows, *args, counts, False, counts, xp.empty(0, xp.int32))
+    emit_rows = partial(
+        launcher.run, "emit_rows", n_rows,
+        row_doc=rows, path_firsts=firsts, path=path.reshape(-1), doc_positions=arrays.doc_positions,
+        arc_offsets=arrays.arc_offsets, arcs=arrays.arcs, marks=arrays.marks, text=arrays.text,
+        sorted_values=reading.sorted_values, sorted_offsets=reading.sorted_offsets, sorted_ids=reading.sorted_ids,
+        n_sorted=len(reading.sorted_ids), byte_ids=reading.byte_ids, unk_id=reading.unk_id, look_up=reading.look_up,
+        counts=counts,
+    )  # fmt: skip
+    emit_rows(id_firsts=counts, writes=False, ids=xp.empty(0, xp.int32))
     around = xp.full(n_rows, len(reading.before) + len(reading.after), xp.int64)
     if valid is not None:
         around[~launcher.upload(valid)[rows]] = 0
     offsets = offsets_of(xp, counts + around)
     ids = xp.empty(int(offsets[-1]), xp.int32)
-    launcher.run("emit_rows", n_rows, *args, offsets[:-1] + len(reading.before), True, counts, ids)
+    emit_rows(id_firsts=offsets[:-1] + len(reading.before), writes=True, ids=ids)
     filled = xp.flatnonzero(around)
     for i, before in enumerate(reading.before):
         ids[offsets[filled] + i] = before
@@ -120,10 +130,12 @@ def emit(
     return ids, offsets
 
 
-def path_sums(launcher: Any, arrays: LatticeArrays, path: Any, rows: Any, firsts: Any, values: Any) -> Any:
+def path_sums(launcher: Launcher, arrays: LatticeArrays, path: Any, rows: Any, firsts: Any, values: Any) -> Any:
     """float64 [R]: the sum of values [A] along the path of each row."""
     totals = launcher.xp.empty(len(rows))
     launcher.run(
-        "path_sums", len(rows), rows, firsts, path.reshape(-1), arrays.doc_positions, arrays.arc_offsets, values, totals
-    )
+        "path_sums", len(rows),
+        row_doc=rows, path_firsts=firsts, path=path.reshape(-1), doc_positions=arrays.doc_positions,
+        arc_offsets=arrays.arc_offsets, values=values, totals=totals,
+    )  # fmt: skip
     return totals

@@ -17,6 +17,8 @@ from gpu_lattice.token_batch import TokenBatch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gpu_lattice.backends import Launcher
+
 INT32 = np.iinfo(np.int32)
 
 # States that may wait for a row at first; where they are too few, the row is done again with more.
@@ -40,7 +42,7 @@ class IdRows(NamedTuple):
 
 
 def checked_rows(
-    launcher: Any, given: Any, arrays: LatticeArrays, reading: Reading, valid: NDArray[np.bool_] | None
+    launcher: Launcher, given: Any, arrays: LatticeArrays, reading: Reading, valid: NDArray[np.bool_] | None
 ) -> IdRows:
     """TypeError for what are no rows of ids, ValueError where they are not one or K for each document."""
     xp, n_docs = launcher.xp, len(arrays.doc_positions) - 1
@@ -98,7 +100,7 @@ def _checked_row(i: int, row: Any) -> list[int]:
 
 
 def reading_sums(
-    launcher: Any, arrays: LatticeArrays, reading: Reading, rows: IdRows, weights: Any, fits: Any
+    launcher: Launcher, arrays: LatticeArrays, reading: Reading, rows: IdRows, weights: Any, fits: Any
 ) -> tuple[Any, Any]:
     """(mantissas float64 [R], exponents int64 [R]): the summed weights of the paths that read as each row.
 
@@ -116,12 +118,15 @@ def reading_sums(
         for i in range(0, len(left), at_once):
             part = left[i : i + at_once]
             launcher.run(
-                "reading_sums", len(part), part, rows.docs, rows.firsts, rows.stops, rows.ids, arrays.doc_positions,
-                arrays.arc_offsets, arrays.arcs, arrays.lengths, weights, arrays.marks, arrays.text,
-                reading.sorted_values, reading.sorted_offsets, reading.sorted_ids, len(reading.sorted_ids), longest,
-                reading.byte_ids, reading.unk_id, reading.look_up, length_bits, capacity,
-                xp.empty((len(part) * capacity, 3), xp.int64), xp.empty(len(part) * capacity), mantissas, exponents,
-                is_full,
+                "reading_sums", len(part),
+                rows=part, row_doc=rows.docs, id_firsts=rows.firsts, id_stops=rows.stops, ids=rows.ids,
+                doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, arcs=arrays.arcs,
+                lengths=arrays.lengths, weights=weights, marks=arrays.marks, text=arrays.text,
+                sorted_values=reading.sorted_values, sorted_offsets=reading.sorted_offsets,
+                sorted_ids=reading.sorted_ids, n_sorted=len(reading.sorted_ids), longest=longest,
+                byte_ids=reading.byte_ids, unk_id=reading.unk_id, look_up=reading.look_up, length_bits=length_bits,
+                capacity=capacity, heap_keys=xp.empty((len(part) * capacity, 3), xp.int64),
+                heap_mantissas=xp.empty(len(part) * capacity), totals=mantissas, exponents=exponents, is_full=is_full,
             )  # fmt: skip
         capacity *= GROWTH
     return mantissas, exponents

@@ -14,6 +14,8 @@ from gpu_lattice.token_batch import on_host
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gpu_lattice.backends import Launcher
+
 LN_2 = float(np.log(2.0))
 # Up to here float64 counts exactly.
 EXACT_BITS = 53
@@ -28,25 +30,33 @@ class Sums(NamedTuple):
     of_ranges: Any
 
 
-def forward(launcher: Any, arrays: LatticeArrays, ranges: Ranges, weights: Any) -> Sums:
+def forward(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weights: Any) -> Sums:
     """z of every position of every range (kernels.*.lattice.sums); what is in no range is 0."""
     xp, n_positions = launcher.xp, len(arrays.marks)
     z, exponents = xp.zeros(n_positions), xp.zeros(n_positions, xp.int64)
-    args = arrays.arc_offsets, arrays.lengths, weights, z, exponents
-    launcher.run("forward_sums", len(ranges.starts), ranges.starts, ranges.stops, *args)
+    launcher.run(
+        "forward_sums", len(ranges.starts),
+        starts=ranges.starts, stops=ranges.stops, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths,
+        weights=weights, z=z, z_exponents=exponents,
+    )  # fmt: skip
     return Sums(z, exponents, _logs(xp, z[ranges.stops], exponents[ranges.stops]))
 
 
-def backward(launcher: Any, arrays: LatticeArrays, ranges: Ranges, weights: Any) -> Sums:
+def backward(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weights: Any) -> Sums:
     """b of every position of every range."""
     xp, n_positions = launcher.xp, len(arrays.marks)
     b, exponents = xp.zeros(n_positions), xp.zeros(n_positions, xp.int64)
-    args = arrays.arc_offsets, arrays.lengths, weights, b, exponents
-    launcher.run("backward_sums", len(ranges.starts), ranges.starts, ranges.stops, *args)
+    launcher.run(
+        "backward_sums", len(ranges.starts),
+        starts=ranges.starts, stops=ranges.stops, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths,
+        weights=weights, b=b, b_exponents=exponents,
+    )  # fmt: skip
     return Sums(b, exponents, _logs(xp, b[ranges.starts], exponents[ranges.starts]))
 
 
-def document_logs(launcher: Any, arrays: LatticeArrays, ranges: Ranges, scores: Sums, from_end: bool = False) -> Any:
+def document_logs(
+    launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, scores: Sums, from_end: bool = False
+) -> Any:
     """float64 [P]: logs of scores that count from the document's begin (or end), not the range's."""
     xp = launcher.xp
     before, after, _ = running(launcher, ranges.offsets, scores.of_ranges)
@@ -65,7 +75,7 @@ def document_logs(launcher: Any, arrays: LatticeArrays, ranges: Ranges, scores: 
     return logs
 
 
-def log_partition(launcher: Any, ranges: Ranges, scores: Sums) -> Any:
+def log_partition(launcher: Launcher, ranges: Ranges, scores: Sums) -> Any:
     """float64 [B]."""
     return row_sums(launcher, ranges.offsets, scores.of_ranges)
 
@@ -99,7 +109,7 @@ def _count(start: int, stop: int, arc_offsets: Any, lengths: Any) -> int:
     return counts[stop]
 
 
-def posteriors(launcher: Any, arrays: LatticeArrays, ranges: Ranges, weights: Any, z: Sums) -> Any:
+def posteriors(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weights: Any, z: Sums) -> Any:
     """float64 [A]: the probability of each arc."""
     xp = launcher.xp
     b = backward(launcher, arrays, ranges, weights)
@@ -107,8 +117,10 @@ def posteriors(launcher: Any, arrays: LatticeArrays, ranges: Ranges, weights: An
     inverse = xp.where(whole > 0, 1.0 / xp.where(whole > 0, whole, 1.0), 0.0)
     out = xp.zeros(len(weights))
     launcher.run(
-        "arc_posteriors", len(ranges.starts), ranges.starts, ranges.stops, arrays.arc_offsets, arrays.lengths, weights,
-        z.mantissas, z.exponents, b.mantissas, b.exponents, inverse, out,
+        "arc_posteriors", len(ranges.starts),
+        starts=ranges.starts, stops=ranges.stops, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths,
+        weights=weights, z=z.mantissas, z_exponents=z.exponents, b=b.mantissas, b_exponents=b.exponents,
+        inverse=inverse, posteriors=out,
     )  # fmt: skip
     # A document is spelled by no path if one of its ranges is not.
     is_dead = xp.zeros(len(arrays.doc_positions) - 1, bool)
@@ -119,7 +131,7 @@ def posteriors(launcher: Any, arrays: LatticeArrays, ranges: Ranges, weights: An
     return out
 
 
-def entropy(launcher: Any, arrays: LatticeArrays, arc_posteriors: Any) -> Any:
+def entropy(launcher: Launcher, arrays: LatticeArrays, arc_posteriors: Any) -> Any:
     """float64 [B], nats: over all positions, the posterior of each arc times -log of its share among those into there.
 
     share = posterior / (posterior + rest), so -log(share) = log1p(rest / posterior), exact however small it is.
@@ -132,17 +144,17 @@ def entropy(launcher: Any, arrays: LatticeArrays, arc_posteriors: Any) -> Any:
     return row_sums(launcher, arrays.doc_positions, by_position)
 
 
-def row_sums(launcher: Any, offsets: Any, values: Any) -> Any:
+def row_sums(launcher: Launcher, offsets: Any, values: Any) -> Any:
     """float64 [rows], each row added from its first value to its last."""
     totals = launcher.xp.empty(len(offsets) - 1)
-    launcher.run("row_sums", len(totals), offsets, values, totals)
+    launcher.run("row_sums", len(totals), offsets=offsets, values=values, totals=totals)
     return totals
 
 
-def running(launcher: Any, offsets: Any, values: Any) -> tuple[Any, Any, Any]:
+def running(launcher: Launcher, offsets: Any, values: Any) -> tuple[Any, Any, Any]:
     xp = launcher.xp
     before, after, totals = xp.empty(len(values)), xp.empty(len(values)), xp.empty(len(offsets) - 1)
-    launcher.run("running_sums", len(totals), offsets, values, before, after, totals)
+    launcher.run("running_sums", len(totals), offsets=offsets, values=values, before=before, after=after, totals=totals)
     return before, after, totals
 
 

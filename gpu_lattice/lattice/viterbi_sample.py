@@ -18,6 +18,8 @@ from gpu_lattice.weights import checked_alpha
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gpu_lattice.backends import Launcher
+
 # So many arcs times samples are worked on at once (but one sample at least), and so many logits computed.
 GROUP = 1 << 22
 SLICE = 1 << 16
@@ -41,7 +43,7 @@ def checked_duel_alpha(alpha: Any) -> float:
 
 
 def draw(
-    launcher: Any,
+    launcher: Launcher,
     arrays: LatticeArrays,
     ranges: Ranges,
     scores: Any,
@@ -62,8 +64,10 @@ def draw(
         logits = np.empty((len(marks), n_arcs))
         _fill_logits(logits, what.seed, positions, first, doc_ids)
         launcher.run(
-            "duel_paths", n_docs * len(marks), arrays.doc_positions, n_docs, arrays.arc_offsets, arrays.lengths, scores,
-            alpha, launcher.upload(logits.reshape(-1)), n_arcs, n_positions, totals.reshape(-1), marks.reshape(-1),
+            "duel_paths", n_docs * len(marks),
+            doc_positions=arrays.doc_positions, n_docs=n_docs, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths,
+            scores=scores, alpha=alpha, logits=launcher.upload(logits.reshape(-1)), n_arcs=n_arcs,
+            n_positions=n_positions, sums=totals.reshape(-1), path=marks.reshape(-1),
         )  # fmt: skip
         raise_if_broken(launcher, arrays, ranges, totals[0, ranges.stops] > -np.inf)
     return path

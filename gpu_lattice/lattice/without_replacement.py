@@ -25,6 +25,8 @@ from gpu_lattice.token_batch import on_host
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gpu_lattice.backends import Launcher
+
 # Rows of a document are numbered by int32.
 MOST_PATHS = 2**31 - 1
 CELL_BYTES = 24
@@ -58,7 +60,7 @@ def checked_draw(k: Any, seed: Any, doc_ids: Any, n_docs: int) -> Draw:
 
 
 def draw(
-    launcher: Any, arrays: LatticeArrays, weights: Any, what: Draw, check_fits: Callable[[int, str], None]
+    launcher: Launcher, arrays: LatticeArrays, weights: Any, what: Draw, check_fits: Callable[[int, str], None]
 ) -> Drawn:
     """num_samples paths of each document, all where there are fewer; weights float64 [A]."""
     xp, k = launcher.xp, what.num_samples
@@ -78,9 +80,11 @@ def draw(
     parents, branches = xp.empty(n_rows, xp.int32), xp.empty(n_rows, xp.int64)
     rest, rest_exponents = xp.empty(n_rows), xp.empty(n_rows, xp.int64)
     launcher.run(
-        "draw_distinct", len(what.doc_ids), arrays.doc_positions, arrays.arc_offsets, arrays.lengths, weights,
-        z.mantissas, z.exponents, np.uint64(what.seed), launcher.upload(what.doc_ids), doc_offsets, cells[doc_offsets],
-        path, siblings, left, exponents, parents, branches, rest, rest_exponents,
+        "draw_distinct", len(what.doc_ids),
+        doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths, weights=weights,
+        z=z.mantissas, z_exponents=z.exponents, seed=np.uint64(what.seed), doc_ids=launcher.upload(what.doc_ids),
+        row_offsets=doc_offsets, cell_offsets=cells[doc_offsets], path=path, siblings=siblings, left=left,
+        left_exponents=exponents, parents=parents, branches=branches, rest=rest, rest_exponents=rest_exponents,
     )  # fmt: skip
     logs = path_sums(launcher, arrays, path, docs, cells[:-1], log_of(xp, weights))
     log_prob = logs - log_partition(launcher, ranges, z)[docs]
@@ -90,15 +94,15 @@ def draw(
     return Drawn(doc_offsets, docs, path, cells[:-1], log_prob, left_of_one, n_paths > k)
 
 
-def _count(launcher: Any, arrays: LatticeArrays, weights: Any, most: int) -> Any:
+def _count(launcher: Launcher, arrays: LatticeArrays, weights: Any, most: int) -> Any:
     """int64 [B]: how many paths of weight > 0 each document has, or `most` where there are more."""
     xp = launcher.xp
     counts = xp.zeros(len(arrays.marks), xp.int64)
-    is_arc = xp.where(weights > 0, 0.0, -np.inf)
-    n_docs = len(arrays.doc_positions) - 1
     launcher.run(
-        "count_prefixes", n_docs, arrays.doc_positions, arrays.arc_offsets, arrays.lengths, is_arc, most, counts
-    )
+        "count_prefixes", len(arrays.doc_positions) - 1,
+        doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths,
+        scores=xp.where(weights > 0, 0.0, -np.inf), most=most, counts=counts,
+    )  # fmt: skip
     return counts[arrays.doc_positions[1:] - 1]
 
 

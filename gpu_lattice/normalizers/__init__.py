@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from gpu_lattice.kernels.cpu.bulk.parts import filled_documents
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +36,13 @@ class NormalizedBatch:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @cached_property
+    def chunks(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Chunk offsets and ids; without chunks one per document that is not empty, without ids ordinary text."""
+        offsets = filled_documents(self.offsets) if self.chunk_offsets is None else self.chunk_offsets
+        ids = np.full(len(offsets) - 1, -1, np.int32) if self.chunk_ids is None else self.chunk_ids
+        return offsets, ids
 
     def part(self, start: int, stop: int) -> NormalizedBatch:
         """Documents start to stop, over the same values."""

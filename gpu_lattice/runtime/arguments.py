@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 
@@ -20,6 +22,26 @@ def checked_integer(name: str, value: Any, low: int, high: int) -> int:
     if not low <= number <= high:
         raise ValueError(f"{name} is {number}; give an integer from {low} to {high}")
     return number
+
+
+def in_order(kernel: str, parameters: tuple[str, ...], args: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The arguments of a kernel as its parameters come; TypeError for one that is missing or that it does not take.
+
+    Example:
+        >>> in_order("row_sums", ("offsets", "values", "totals"), {"offsets": 1, "totals": 3, "values": 2})
+        (1, 2, 3)
+    """
+    try:
+        values = tuple(map(args.__getitem__, parameters))
+        if len(values) == len(args):
+            return values
+    except KeyError:
+        pass
+    missing = [name for name in parameters if name not in args]
+    unknown = [name for name in args if name not in parameters]
+    faults = (("lacks", missing), ("does not take", unknown))
+    found = " and ".join(f"{fault} {', '.join(names)}" for fault, names in faults if names)
+    raise TypeError(f"kernel {kernel} {found}; its parameters are {', '.join(parameters)}")
 
 
 def _is_64_bits(value: Any) -> bool:

@@ -14,7 +14,8 @@ FILES = tuple(sorted(f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("
 OPTIONS = ("-std=c++17", "--fmad=false")
 
 _INCLUDE = re.compile(r'#include "(.+)"')
-_KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(')
+_KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(([^)]*)\)')
+_PARAMETER = re.compile(r"(\w+)\s*(?:,|$)")
 
 
 @cache
@@ -35,10 +36,14 @@ def _lines(name: str, seen: set[str]) -> list[str]:
     return lines
 
 
-def kernels_in(name: str) -> list[str]:
-    """The kernels of a .cu file, named by its folder and without extension, as "bulk/cuts"; a full path names a file
-    elsewhere."""
-    return _KERNEL.findall((FOLDER / f"{name}.cu").read_text("utf-8"))
+@cache
+def kernels_in(name: str) -> dict[str, tuple[str, ...]]:
+    """The kernels of a .cu file, each with the names of its parameters.
+
+    A file is named by its folder and without extension, as "bulk/cuts"; a full path names a file elsewhere.
+    """
+    source = (FOLDER / f"{name}.cu").read_text("utf-8")
+    return {kernel: tuple(_PARAMETER.findall(parameters)) for kernel, parameters in _KERNEL.findall(source)}
 
 
 @cache

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.bulk.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.bulk.walk import BASE_SHIFT, FAIL_SHIFT, NO_LABEL
 from gpu_lattice.kernels.cpu.machine import ONE
 from gpu_lattice.kernels.cpu.utf8 import bytes_of_character

@@ -145,7 +145,7 @@ def test_the_command_takes_a_memory_limit(capfd: pytest.CaptureFixture[str]) -> 
 @pytest.mark.usefixtures("gpu")
 def test_a_forked_process_is_told_to_spawn() -> None:
     tokenizer = Tokenizer.from_pieces(PIECES)
-    tokenizer._backend._process += 1  # type: ignore[union-attr]
+    tokenizer._backend._process += 1  # type: ignore[attr-defined]
     for call in (tokenizer.encode, tokenizer.sample):
         with pytest.raises(RuntimeError, match="start workers by spawn"):
             call(["ab"])

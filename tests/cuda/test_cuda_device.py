@@ -30,7 +30,7 @@ def cuda(cpu: Tokenizer) -> Tokenizer:
 
 def on_device(cpu: Tokenizer, memory_limit: int | None = None) -> Tokenizer:
     tokenizer = Tokenizer(cpu._model, device="cpu")
-    tokenizer._backend = CudaBackend(cpu._model, CudaDevice(), memory_limit)  # type: ignore[assignment]
+    tokenizer._backend = CudaBackend(cpu._model, CudaDevice(), memory_limit)
     return tokenizer
 
 

@@ -21,8 +21,9 @@ from situations import MODELS, Situation, situations
 from strategies import EXTREME
 
 from gpu_lattice import Tokenizer
+from gpu_lattice.backends import NoPathError
 from gpu_lattice.backends import cuda as cuda_backend
-from gpu_lattice.backends.cpu import CpuBackend, NoPathError
+from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.backends.cuda import CudaBackend, most_arcs
 from gpu_lattice.backends.cuda_device import CudaDevice, device_count
 from gpu_lattice.kernels.cuda.loader import kernel_files
@@ -110,7 +111,7 @@ def tokenizers(device: Any, name: str) -> tuple[Tokenizer, Tokenizer]:
 
 def on(device: Any, tokenizer: Tokenizer, memory_limit: int | None = None) -> Tokenizer:
     other = Tokenizer(tokenizer._model, device="cpu", threads=1)
-    other._backend = CudaBackend(tokenizer._model, device, memory_limit)  # type: ignore[assignment]
+    other._backend = CudaBackend(tokenizer._model, device, memory_limit)
     return other
 
 

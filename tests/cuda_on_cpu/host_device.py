@@ -11,7 +11,9 @@ from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gpu_lattice.backends import Device, Stream
 from gpu_lattice.kernels.cuda.loader import FOLDER, kernels_in
 
 HERE = Path(__file__).parent
@@ -96,14 +98,10 @@ class HostDevice:
     def free_bytes(self) -> int:
         return self.memory
 
-    def follow_caller(self, stream: Any) -> None: ...
-
-    def lead_caller(self, stream: Any) -> None: ...
-
-    def new_stream(self) -> "HostStream":
+    def new_stream(self) -> Stream:
         return HostStream(self)
 
-    def upload(self, array: np.ndarray) -> np.ndarray:
+    def upload(self, array: NDArray[Any]) -> NDArray[Any]:
         return array.copy()
 
     def kernel(self, file: str, name: str, options: tuple[str, ...]) -> Any:
@@ -118,6 +116,10 @@ class HostDevice:
                 self.most_steps[name] = max(self.most_steps.get(name, 0), library.take_most_steps())
 
         return launch
+
+
+# mypy checks that the backend may be given one.
+_: type[Device] = HostDevice
 
 
 def _as_argument(arg: Any) -> Any:
@@ -141,7 +143,7 @@ class HostStream:
 
     def __exit__(self, *error: object) -> None: ...
 
-    def empty(self, name: str, shape: Any, dtype: Any) -> np.ndarray:
+    def empty(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
         array = np.empty(shape, dtype)
         self._sizes[name] = array.nbytes
         if sum(self._sizes.values()) > self._device.memory // 2:
@@ -150,13 +152,17 @@ class HostStream:
         array.view(np.uint8).fill(POISON)
         return array
 
-    def upload(self, name: str, array: np.ndarray) -> np.ndarray:
+    def upload(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         out = self.empty(name, array.shape, array.dtype)
         out[...] = array
         return out
 
-    def download(self, array: np.ndarray) -> np.ndarray:
+    def download(self, array: NDArray[Any]) -> NDArray[Any]:
         return array.copy()
+
+    def follow_caller(self) -> None: ...
+
+    def lead_caller(self) -> None: ...
 
     def synchronize(self) -> None: ...
 

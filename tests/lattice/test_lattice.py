@@ -14,7 +14,8 @@ from situations import Situation, situations
 from strategies import Case, cases
 
 from gpu_lattice import TextBatch, Tokenizer
-from gpu_lattice.backends.cpu import CpuBackend, NoPathError
+from gpu_lattice.backends import NoPathError
+from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.lattice import Lattice, RaggedLattice
 

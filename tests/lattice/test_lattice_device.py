@@ -52,7 +52,7 @@ def lattices(request: pytest.FixtureRequest) -> tuple[Lattice, Lattice]:
     cpu = Tokenizer.default(device="cpu")
     other = Tokenizer(cpu._model, device="cpu")
     device: Any = CudaDevice() if request.param == "gpu" else HostDevice(reversed=True)
-    other._backend = CudaBackend(cpu._model, device)  # type: ignore[assignment]
+    other._backend = CudaBackend(cpu._model, device)
     texts = ["", None, "\U0010ffff" * 40 + "x", "a" * 300]
     for name in ("en.txt", "ja.txt", "zh.txt", "odd.txt"):
         texts += (DATA / name).read_bytes().decode().split("\n")[:12]

@@ -309,7 +309,7 @@ def test_work_grows_with_the_text_in_long_unknown_runs(name: str) -> None:
     steps = []
     for n in (1000, 2000):
         device = HostDevice(counts_steps=True)
-        tokenizer._backend = CudaBackend(tokenizer._model, device)  # type: ignore[assignment]
+        tokenizer._backend = CudaBackend(tokenizer._model, device)
         lattice = tokenizer.lattice(["\U0010ffff" * n])
         assert lattice.is_path(tokenizer.encode(["\U0010ffff" * n])).tolist() == [True]
         steps.append(device.most_steps["reading_sums"])

@@ -96,8 +96,8 @@ class BestModel(NamedTuple):
 
     pieces: Pieces
     scores: np.ndarray
-    unk_score: float
-    lowest: float
+    unk_score: np.floating
+    lowest: np.floating
     reset: float
     longest: int
     rounding: float

@@ -1,1 +1,24 @@
-"""Lattices as arrays, a file per family of operations; kernels/cuda/lattice does the same in the same order."""
+"""Lattices as arrays, a file per family of operations; kernels/cuda/lattice does the same in the same order.
+
+A kernel is a function of units low..high of its work: what of this folder begins with these two parameters. The others
+are those of the CUDA kernel of the same name, in the same order.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from inspect import signature
+from pkgutil import iter_modules
+
+
+@cache
+def kernels() -> dict[str, tuple[Callable[..., None], tuple[str, ...]]]:
+    """By name, (the function, the names of its parameters after low and high)."""
+    found = {}
+    for module in iter_modules(__path__, f"{__name__}."):
+        for name, value in vars(import_module(module.name)).items():
+            if getattr(value, "__module__", None) == module.name:
+                parameters = tuple(signature(value).parameters)
+                if parameters[:2] == ("low", "high"):
+                    found[name] = value, parameters[2:]
+    return found

@@ -34,9 +34,9 @@ __device__ __forceinline__ int symbol_from(const u8* text, i64 p) {
 }
 
 // Bytes of the symbol that ends at e.
-__device__ __forceinline__ int symbol_into(const u8* text, i64 e) {
+__device__ __forceinline__ int symbol_into(const u8* text, i64 e, bool is_bytes = IS_BYTES) {
     int length = 1;
-    while (!IS_BYTES && (text[e - length] & 0xC0) == 0x80) ++length;
+    while (!is_bytes && (text[e - length] & 0xC0) == 0x80) ++length;
     return length;
 }
 

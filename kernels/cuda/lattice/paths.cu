@@ -49,7 +49,7 @@ extern "C" __global__ void draw_paths(i64 n, const i64* __restrict__ starts, con
                                       const i64* __restrict__ doc_positions, const i64* __restrict__ arc_offsets,
                                       const int* __restrict__ lengths, const double* __restrict__ weights,
                                       const double* __restrict__ inverses, const double* __restrict__ z,
-                                      const i64* __restrict__ exponents, u64 seed, const u64* __restrict__ doc_ids,
+                                      const i64* __restrict__ z_exponents, u64 seed, const u64* __restrict__ doc_ids,
                                       i64 n_positions, int* __restrict__ path) {
     const i64 i = thread_index();
     if (i >= n) return;
@@ -60,14 +60,14 @@ extern "C" __global__ void draw_paths(i64 n, const i64* __restrict__ starts, con
         if (e <= due) {
             const u32 position = static_cast<u32>(e - doc_positions[i_doc]);
             const double u = uniform(seed, position, static_cast<u32>(i_sample), doc_ids[i_doc]);
-            target = scaled(u * z[e], exponents[e]);
+            target = scaled(u * z[e], z_exponents[e]);
             do due -= DRAW_BYTES;
             while (e <= due);
         }
         Scaled running = {0.0, 0}, before = running;
         int rank = 0;
         for (i64 j = arc_offsets[e]; j < arc_offsets[e + 1]; ++j) {
-            const Scaled term = through(z, exponents, e - lengths[j], start, weights[j]);
+            const Scaled term = through(z, z_exponents, e - lengths[j], start, weights[j]);
             if (term.mantissa == 0.0) continue;
             rank = static_cast<int>(j - arc_offsets[e]);
             before = running;

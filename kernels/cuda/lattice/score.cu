@@ -76,7 +76,7 @@ struct Heap {
 constexpr int MOST_THREADS = 1024;
 
 extern "C" __global__ void __launch_bounds__(MOST_THREADS)
-    reading_sums(i64 n_rows, const i64* __restrict__ rows, const i64* __restrict__ row_doc,
+    reading_sums(i64 n, const i64* __restrict__ rows, const i64* __restrict__ row_doc,
                  const i64* __restrict__ id_firsts, const i64* __restrict__ id_stops, const int* __restrict__ ids,
                  const i64* __restrict__ doc_positions, const i64* __restrict__ arc_offsets,
                  const int* __restrict__ arcs, const int* __restrict__ lengths, const double* __restrict__ weights,
@@ -86,7 +86,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS)
                  Key* heap_keys, double* heap_mantissas, double* __restrict__ totals, i64* __restrict__ exponents,
                  u8* __restrict__ is_full) {
     const i64 i = thread_index();
-    if (i >= n_rows) return;
+    if (i >= n) return;
     const i64 row = rows[i], start = doc_positions[row_doc[row]], n_ids = id_stops[row] - id_firsts[row];
     const int* of_row = ids + id_firsts[row];
     const u8* of_doc = text + start - row_doc[row];

@@ -8,23 +8,23 @@
 // z[e] = the sum of z[s] * weight over the arcs into e, from the shortest to the longest.
 extern "C" __global__ void forward_sums(i64 n, const i64* __restrict__ starts, const i64* __restrict__ stops,
                                         const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
-                                        const double* __restrict__ weights, double* z, i64* exponents) {
+                                        const double* __restrict__ weights, double* z, i64* z_exponents) {
     const i64 i = thread_index();
     if (i >= n) return;
     const i64 start = starts[i];
     for (i64 e = start + 1; e <= stops[i]; ++e) {
         Scaled total = {0.0, 0};
         for (i64 j = arc_offsets[e]; j < arc_offsets[e + 1]; ++j)
-            total = add(total, through(z, exponents, e - lengths[j], start, weights[j]));
+            total = add(total, through(z, z_exponents, e - lengths[j], start, weights[j]));
         z[e] = total.mantissa;
-        exponents[e] = total.exponent;
+        z_exponents[e] = total.exponent;
     }
 }
 
 // b[s] = the sum of weight * b[e] over the arcs out of s, from the longest to the shortest; b is 0 before.
 extern "C" __global__ void backward_sums(i64 n, const i64* __restrict__ starts, const i64* __restrict__ stops,
                                          const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
-                                         const double* __restrict__ weights, double* b, i64* exponents) {
+                                         const double* __restrict__ weights, double* b, i64* b_exponents) {
     const i64 i = thread_index();
     if (i >= n) return;
     const i64 stop = stops[i];
@@ -32,9 +32,9 @@ extern "C" __global__ void backward_sums(i64 n, const i64* __restrict__ starts, 
         if (e < stop && b[e] == 0.0) continue;
         for (i64 j = arc_offsets[e]; j < arc_offsets[e + 1]; ++j) {
             const i64 s = e - lengths[j];
-            const Scaled sum = add({b[s], exponents[s]}, through(b, exponents, e, stop, weights[j]));
+            const Scaled sum = add({b[s], b_exponents[s]}, through(b, b_exponents, e, stop, weights[j]));
             b[s] = sum.mantissa;
-            exponents[s] = sum.exponent;
+            b_exponents[s] = sum.exponent;
         }
     }
 }
