@@ -497,12 +497,7 @@ def _read_charsmap(step: Component, where: str) -> CharsMap:
         raise ValueError(
             f"{where} has a precompiled_charsmap that is no base64 ({error}); get the file again"
         ) from None
-    charsmap = parse_charsmap(blob, where)
-    try:
-        charsmap.replacements.tobytes().decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} has a precompiled_charsmap whose text is no UTF-8 ({error})") from None
-    return charsmap
+    return parse_charsmap(blob, where)
 
 
 def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTrie | None:
