@@ -10,9 +10,11 @@ import base64
 import binascii
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,17 +118,26 @@ def hf_normalizer(
     """The rule object for parts of a tokenizer.json.
 
     name: what errors call the file; ignored: settings of the file that have no effect here, for the repr.
-    Raises ValueError for a component that is unknown or broken, ImportError when it needs tokenizers and that is not
-    installed.
+    Raises ValueError for a component that is unknown or broken, and for an added token of which normalization leaves
+    nothing; ImportError when tokenizers is needed and not installed.
     """
     steps = _flat(normalizer, "normalizers", NORMALIZERS, f"{name}: the normalizer")
     cutters = _flat(pre_tokenizer, "pretokenizers", PRE_TOKENIZERS, f"{name}: the pre-tokenizer")
     shown = _Shown(name, _types(steps), _types(cutters), len(added_tokens), tuple(ignored))
+    rules: CompiledNormalizer | ToolNormalizer
     try:
-        rules = _compile(steps, cutters, added_tokens, name)
+        rules = CompiledNormalizer(_compile(steps, cutters, added_tokens, name), shown)
     except NotCompiledError as reason:
-        return ToolNormalizer(normalizer, pre_tokenizer, added_tokens, shown, str(reason))
-    return CompiledNormalizer(rules, shown)
+        _check_for_tool(steps, cutters, name)
+        rules = ToolNormalizer(normalizer, pre_tokenizer, added_tokens, shown, str(reason))
+    for token in added_tokens:
+        # The tool finds such a token between any two bytes, and panics where those are of one character.
+        if token.normalized and not rules.normalize_str(token.content):
+            raise ValueError(
+                f"{name}: the added token {token.content!r:.60} is nothing after normalization; give it "
+                '"normalized": false, or take it out of added_tokens'
+            )
+    return rules
 
 
 @dataclass(frozen=True)
@@ -245,7 +256,9 @@ class ToolNormalizer:
         chunks_before = [0]
         for start in range(0, len(texts), TOOL_BATCH):
             docs = [(doc or b"").decode() for doc in texts.slice(start, start + TOOL_BATCH).tolist()]
-            for encoding in self._tool.encode_batch(docs, add_special_tokens=False):
+            with tool_errors(f"{self._shown.name}: tokenizers cannot normalize or pre-tokenize these texts"):
+                encodings = self._tool.encode_batch(docs, add_special_tokens=False)
+            for encoding in encodings:
                 for i, text in zip(encoding.ids, encoding.tokens, strict=True):
                     token = self._contents.get(i)
                     if token is not None:
@@ -264,7 +277,8 @@ class ToolNormalizer:
     def normalize_str(self, text: str) -> str:
         """Text by the normalizer alone, without added tokens and pre-tokenizer."""
         normalizer = self._tool.normalizer
-        return text if normalizer is None else str(normalizer.normalize_str(text))
+        with tool_errors(f"{self._shown.name}: tokenizers cannot normalize {text!r:.60}"):
+            return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def __repr__(self) -> str:
         return self._shown.text(f"not compiled, run by the package tokenizers: {self._reason}")
@@ -329,7 +343,7 @@ def _flat(component: Component | None, members: str, known: frozenset[str], wher
     if not isinstance(component, dict):
         raise ValueError(f"{where} is {component!r:.60}, not an object; get the file again")
     kind = component.get("type")
-    if kind is not None and kind not in known:
+    if kind is not None and not (isinstance(kind, str) and kind in known):
         raise ValueError(
             f"{where} has a component of the unknown type {kind!r:.60}; tokenizers 0.23.3 knows "
             f"{', '.join(sorted(known))}"
@@ -362,8 +376,6 @@ def _compile(steps: list[Component], cutters: list[Component], added_tokens: Seq
         np.array([token.id for token in added_tokens], np.int32),
     )
     patterns = [rules.normalize_text(token.content.encode()) if token.normalized else b"" for token in added_tokens]
-    if any(token.normalized and not pattern for token, pattern in zip(added_tokens, patterns, strict=True)):
-        raise NotCompiledError("an added token is empty after normalization")
     return dataclasses.replace(rules, cooked=_token_trie(patterns, added_tokens))
 
 
@@ -409,35 +421,36 @@ def metaspace_scheme(metaspace: Component, where: str) -> tuple[str, bool]:
     if not isinstance(mark, str) or len(mark) != 1:
         raise ValueError(f"{where} has a Metaspace with the replacement {mark!r:.60}; it must be one character")
     prefix = metaspace.get("prepend_scheme", "always")
-    if prefix not in PREFIXES:
+    if not isinstance(prefix, str) or prefix not in PREFIXES:
         raise ValueError(
             f"{where} has a Metaspace with the prepend_scheme {prefix!r:.60}; it must be one of {', '.join(PREFIXES)}"
         )
+    for key in ("add_prefix_space", "split"):
+        member(metaspace, key, (bool, NoneType), where)
     if metaspace.get("add_prefix_space") is False and prefix != "never":
         raise ValueError(
             f'{where} has a Metaspace with add_prefix_space false and the prepend_scheme "{prefix}", which contradict '
             'each other, as tokenizers says too; set prepend_scheme to "never"'
         )
-    split = metaspace.get("split")
-    return prefix, True if split is None else bool(split)
+    return prefix, metaspace.get("split") is not False
 
 
 def _compile_steps(steps: list[Component], name: str) -> tuple[Step, ...]:
+    where = f"{name}: the normalizer"
     compiled: list[Step] = []
     for step in steps:
         kind = step.get("type")
         if kind == "Precompiled":
-            charsmap = _read_charsmap(step, f"{name}: the normalizer")
-            compiled.append(partial(apply_precompiled, precompiled(charsmap)))
+            compiled.append(partial(apply_precompiled, precompiled(_read_charsmap(step, where))))
         elif kind == "Strip":
-            flags = STRIP_LEFT * _member(step, "strip_left", bool, name)
-            flags += STRIP_RIGHT * _member(step, "strip_right", bool, name)
+            flags = STRIP_LEFT * member(step, "strip_left", bool, where)
+            flags += STRIP_RIGHT * member(step, "strip_right", bool, where)
             compiled.append(partial(_strip_step, flags))
         elif kind == "Prepend":
-            compiled.append(partial(prepend, _bytes_array(_member(step, "prepend", str, name).encode())))
+            compiled.append(partial(prepend, _bytes_array(member(step, "prepend", str, where).encode())))
         elif kind == "Replace":
-            pattern = _member(step, "pattern", dict, name)
-            content = _bytes_array(_member(step, "content", str, name).encode())
+            pattern = member(step, "pattern", dict, where)
+            content = _bytes_array(member(step, "content", str, where).encode())
             if _is_collapse(step):
                 compiled.append(partial(_collapse_step, content))
             elif isinstance(pattern.get("String"), str) and pattern["String"]:
@@ -474,14 +487,25 @@ def _ragged(strings: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
     return _bytes_array(b"".join(strings)), np.cumsum([0, *map(len, strings)], dtype=np.int64)
 
 
-def _member(step: Component, key: str, kind: type, name: str) -> Any:
-    value = step.get(key)
-    if not isinstance(value, kind):
+def member(component: Component, key: str, kinds: type | tuple[type, ...], where: str) -> Any:
+    """The value of a key, null for none. Raises ValueError for one of another type; true and false are no numbers."""
+    value = component.get(key)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is int):
+        names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
         raise ValueError(
-            f"{name}: the normalizer {step.get('type')} has {key} = {value!r:.60}, not a {kind.__name__}; "
-            "get the file again"
+            f"{where} {component.get('type')} has {key} = {value!r:.60}, not a {names}; get the file again"
         )
     return value
+
+
+def _check_for_tool(steps: list[Component], cutters: list[Component], name: str) -> None:
+    """Raise ValueError for what tokenizers loads and then panics at, or worse."""
+    for step in steps:
+        if step.get("type") == "Precompiled":
+            _read_charsmap(step, f"{name}: the normalizer")
+    for cutter in cutters:
+        if cutter.get("type") == "FixedLength" and cutter.get("length") == 0:
+            raise ValueError(f"{name}: the pre-tokenizer FixedLength has length = 0; give it a positive length")
 
 
 def _read_charsmap(step: Component, where: str) -> CharsMap:
@@ -562,13 +586,19 @@ def _tool_tokenizer(
             "byte_fallback": False,
         },
     }
-    try:
+    with tool_errors(f"{name}: tokenizers cannot load its normalizer or pre-tokenizer"):
         return Tokenizer.from_str(json.dumps(file))
+
+
+@contextmanager
+def tool_errors(what: str) -> Iterator[None]:
+    """Raise ValueError for whatever tokenizers raises: its panics are no Exception."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
     except BaseException as error:
-        # A panic of the package is no Exception.
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
-        raise ValueError(f"{name}: tokenizers cannot load its normalizer or pre-tokenizer: {error}") from error
+        raise ValueError(f"{what}: {error}; take the part that it names out of the file") from error
 
 
 def _unused_piece(added_tokens: Sequence[AddedToken]) -> str:
