@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+import tracemalloc
 from contextlib import nullcontext, suppress
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.models.hf_tokenizers import looks_like, read
+from gpu_lattice.text_batch import TextBatch
 from gpu_lattice.vocabulary import Kind
 
 LOWERCASE = {"type": "Lowercase"}
@@ -343,6 +345,19 @@ def test_sequences_in_sequences_are_read_or_refused(part, members):
         # How deep is too deep depends on who asks.
         with nullcontext() if depth == 10 else suppress(ValueError):
             read(deep, "t.json")
+
+
+def test_a_long_added_token_takes_no_more_memory_than_its_bytes():
+    content = "".join(random.Random(1).choices("abcdefgh", k=1 << 16))
+    tokens = [added_token(7, content), added_token(8, content[:-1] + "x"), added_token(9, content[1000:])]
+    data = json.dumps(tokenizer_file(added_tokens=tokens)).encode()
+    tracemalloc.start()
+    normalizer = read(data, "t.json").normalizer
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40 << 20
+    batch = normalizer(TextBatch.from_texts([f"a{content}b{content[1000:]}", content[:-1] + "y"]))
+    assert batch.chunk_ids.tolist() == [-1, 7, -1, 9, -1]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise, starmap
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ from gpu_lattice.normalizers.hf_text import (
     whole_documents,
 )
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
-from gpu_lattice.text_batch import TextBatch
+from gpu_lattice.text_batch import TextBatch, to_ragged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -531,25 +532,33 @@ def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTri
         return None
     if len(number) < len(patterns) - patterns.count(b""):
         raise NotCompiledError("two added tokens are equal after normalization")
-    followers: dict[bytes, set[bytes]] = {}
-    for pattern in number:
-        for length in range(len(pattern)):
-            followers.setdefault(pattern[:length], set()).add(pattern[: length + 1])
-    nodes = sorted(followers[b""])
+    ordered = sorted(number)
+    values, offsets = to_ragged(ordered)
+    n, lengths = len(ordered), np.diff(offsets)
+    # The first pattern of each beginning makes its node; breadth-first is by depth, and then by pattern.
+    shared = np.array([0, *starmap(_num_shared, pairwise(ordered))])
+    makers = np.repeat(np.arange(n), lengths - shared)
+    depths = np.arange(len(makers)) - np.repeat(np.cumsum(lengths - shared) - lengths, lengths - shared)
+    order = np.argsort(depths * n + makers)
+    makers, depths = makers[order], depths[order]
+    labels, keys, num_roots = values[offsets[makers] + depths], depths * n + makers, int(np.sum(depths == 0))
+    parents = np.searchsorted(keys, keys[num_roots:] - n, side="right") - 1
     root = np.full(256, -1, np.int32)
-    root[[prefix[0] for prefix in nodes]] = np.arange(len(nodes))
-    first = [len(nodes)]
-    for prefix in nodes:
-        nodes += sorted(followers.get(prefix, ()))
-        first.append(len(nodes))
+    root[labels[:num_roots]] = np.arange(num_roots)
+    numbers = np.array([number[pattern] for pattern in ordered])
     return TokenTrie(
         root,
-        np.array(first, np.int32),
-        np.array([prefix[-1] for prefix in nodes], np.uint8),
-        np.array([number.get(prefix, -1) for prefix in nodes], np.int32),
+        num_roots + np.cumsum(np.append(0, np.bincount(parents, minlength=len(keys))), dtype=np.int32),
+        labels,
+        np.where(depths + 1 == lengths[makers], numbers[makers], -1).astype(np.int32),
         np.array([token.lstrip for token in tokens], np.bool_),
         np.array([token.rstrip for token in tokens], np.bool_),
     )
+
+
+def _num_shared(one: bytes, other: bytes) -> int:
+    """The number of bytes that both begin with."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _tool_tokenizer(
