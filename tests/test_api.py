@@ -88,7 +88,10 @@ def test_bytes_pieces_are_named_by_their_text_or_escapes() -> None:
         ({"a": -float("inf")}, None, ValueError, "score of 'a' is -inf"),
         ({"a": 0.0}, "?", ValueError, r"unk_piece '\?' is not among the pieces"),
         ({"a": "high"}, None, TypeError, "score of 'a' is 'high'"),
-        (["a", "\ud800"], None, ValueError, "surrogate"),
+        (["a", "\ud800"], None, ValueError, "the piece '\\\\ud800' holds half of a surrogate pair"),
+        (["a", "b"], "\ud800", ValueError, "is not among the pieces"),
+        (["a", "b"], ["a"], TypeError, r"unk_piece is \['a'\]; give one of the pieces"),
+        ({"a": 10**400}, None, ValueError, "score of 'a' is 1000"),
     ],
 )
 def test_unsound_pieces_are_refused_by_name(pieces: Any, unk_piece: Any, error: type, message: str) -> None:
