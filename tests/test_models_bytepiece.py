@@ -4,12 +4,14 @@ import base64
 import io
 import json
 import math
+import random
 import struct
 import sys
+import time
 import tracemalloc
 import unicodedata
 import zipfile
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -357,6 +359,40 @@ def test_documents_are_pythons_nfc_and_chunks_are_lines_with_their_newlines(text
                 lines.append(text[start:i])
                 start = i
     assert [chunk.decode() for chunk in chunks] == lines
+
+
+MARKS = [chr(c) for c in range(0x110000) if unicodedata.combining(chr(c))]
+LONG_MARKS = {
+    "all marks": MARKS,
+    "two classes": ["\u0301", "\u0323"],
+    "marks of several": ["\u0344", "\u0f73", "\u0f81", "\u0345", "\u0334"],
+    "starters among them": ["\u0301", "\u0323", "\u09be", "\u1161", "\u11a8", "\u0958", "\u2126", "\u0f73"],
+}
+
+
+@pytest.mark.parametrize("name", LONG_MARKS)
+@pytest.mark.parametrize("size", [60, 64, 65, 66, 1000])
+def test_long_sequences_of_marks_are_pythons_nfc(name: str, size: int) -> None:
+    generator = random.Random(size)
+    texts = []
+    for before, after in [("", ""), ("é", "x\u0301"), ("a\u0301b", "漢\n"), ("\u1100\u1161", "\u0338" * 70)]:
+        marks = generator.choices(LONG_MARKS[name], k=size)
+        texts += [before + "".join(marks) + after, "plain", before + "".join(sorted(marks)) + after * 2]
+    assert [doc.decode() for doc in normalized(texts)[0]] == [unicodedata.normalize("NFC", text) for text in texts]
+
+
+@pytest.mark.parametrize("name", LONG_MARKS)
+def test_nfc_takes_a_time_that_is_linear_in_the_marks(name: str) -> None:
+    text = "a" + "".join(random.Random(1).choices(LONG_MARKS[name], k=200_000))
+    normalize(TextBatch.from_texts([text[:1000]]))
+    before = time.process_time()
+    [doc], _ = normalized([text])
+    assert time.process_time() - before < 5
+    decomposed = "".join(unicodedata.normalize("NFD", c) for c in text)
+    groups = groupby(decomposed, lambda c: unicodedata.combining(c) > 0)
+    ordered = "".join("".join(sorted(group, key=unicodedata.combining)) for _, group in groups)
+    # In order, Python's takes no longer either.
+    assert doc.decode() == unicodedata.normalize("NFC", ordered)
 
 
 @settings(deadline=None, max_examples=100)

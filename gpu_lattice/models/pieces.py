@@ -64,7 +64,7 @@ def _check_piece(piece: Any, score: Any, kind: type) -> None:
             ) from None
     if score is not None and not isinstance(score, int | float | np.integer | np.floating):
         raise TypeError(f"the score of {piece!r} is {score!r}; give a number or None")
-    if score is not None and not abs(score) <= sys.float_info.max:  # NaN fails as well
+    if score is not None and not -sys.float_info.max <= score <= sys.float_info.max:  # NaN fails as well
         raise ValueError(f"the score of {piece!r:.60} is {score!r:.60}; give a finite number")
 
 
