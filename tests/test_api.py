@@ -414,6 +414,15 @@ def test_token_batches_become_padded_arrays() -> None:
         BATCH.to_padded(max_length=-1)
 
 
+@pytest.mark.parametrize("text", [b"\xff", bytearray(b"ab"), memoryview(b"ab"), memoryview(b"abc")[::2], "é", None])
+@pytest.mark.parametrize("others", [["ok", "ok"], [b"ok", b"ok"], [None, None], ["ok", b"\xff"]])
+def test_a_text_is_taken_alike_wherever_it_stands(text: Any, others: list[Any]) -> None:
+    expected = text.encode() if isinstance(text, str) else None if text is None else bytes(text)
+    for i_doc in range(3):
+        texts = [*others[:i_doc], text, *others[i_doc:]]
+        assert TextBatch.from_texts(texts).tolist()[i_doc] == expected
+
+
 def test_text_batches_slice_and_list() -> None:
     batch = TextBatch.from_texts(["ab", None, "", "漢"])
     assert len(batch) == 4
