@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+# What Arrow takes for a text, wherever in a list it stands.
+TEXT = str | bytes | bytearray | memoryview
 # No end of it is a beginning of it: it is found where it was put and in a string that holds it, nowhere else.
 BETWEEN = b"\0\1"
 
@@ -123,18 +125,18 @@ def _sequence_to_arrow(texts: Any) -> pa.Array:
     import pyarrow as pa
 
     first = next((text for text in texts if text is not None), "")
-    if not isinstance(first, str | bytes):
+    if not isinstance(first, TEXT):
         raise TypeError(f"texts holds a {type(first).__name__}: {first!r:.60}; give str or bytes")
-    if isinstance(first, bytes):
+    if not isinstance(first, str):
         try:
             return pa.array(texts, type=pa.large_binary())
-        except (TypeError, UnicodeEncodeError, pa.ArrowInvalid, pa.ArrowTypeError):
+        except (TypeError, BufferError, UnicodeEncodeError, pa.ArrowInvalid, pa.ArrowTypeError):
             pass
     try:
         return pa.array(texts, type=pa.large_string())
     except UnicodeEncodeError:
         _raise_for_surrogate(texts)
-    except (TypeError, pa.ArrowInvalid, pa.ArrowTypeError):
+    except (TypeError, BufferError, pa.ArrowInvalid, pa.ArrowTypeError):
         return _mixed_to_arrow(texts)
     raise AssertionError("unreachable")
 
@@ -155,10 +157,10 @@ def _mixed_to_arrow(texts: Sequence[Any]) -> pa.Array:
     import pyarrow as pa
 
     for i_doc, text in enumerate(texts):
-        if text is not None and not isinstance(text, str | bytes):
+        if text is not None and not isinstance(text, TEXT):
             raise TypeError(f"document {i_doc} is a {type(text).__name__}: {text!r:.60}; give str or bytes")
     _raise_for_surrogate(texts)
-    encoded = [text.encode() if isinstance(text, str) else text for text in texts]
+    encoded = [text.encode() if isinstance(text, str) else None if text is None else bytes(text) for text in texts]
     return pa.array(encoded, type=pa.large_binary())
 
 

@@ -42,6 +42,23 @@ def sentencepiece_model(pieces: list[Piece], byte_fallback: bool = False) -> byt
     return data + field(2, trainer) + field(3, field(1, b"identity") + field(3, 0) + field(4, 0))
 
 
+def charsmap_blob(rules: dict[bytes, bytes]) -> bytes:
+    """A character map of any keys (without zero bytes): every node has 256 units of its own."""
+    nodes = sorted({key[:length] for key in rules for length in range(len(key) + 1)})
+    base = {node: 256 * (i + 1) for i, node in enumerate(nodes)}
+    # A label that is not the unit's own byte belongs to no child.
+    units = [i & 255 ^ 1 for i in range(256 * (len(nodes) + 1))]
+    units[0] = base[b""] << 10
+    replacements = b""
+    for node in nodes[1:]:
+        at = base[node[:-1]] ^ node[-1]
+        units[at] = (at ^ base[node]) << 10 | (node in rules) << 8 | node[-1]
+        if node in rules:
+            units[base[node]] = 1 << 31 | len(replacements)
+            replacements += rules[node] + b"\0"
+    return struct.pack(f"<{len(units) + 1}I", 4 * len(units), *units) + replacements
+
+
 def hugging_face_file(vocab: list[tuple[str, float]], unk_id: int | None, byte_fallback: bool) -> bytes:
     model = {"type": "Unigram", "unk_id": unk_id, "vocab": vocab, "byte_fallback": byte_fallback}
     return json.dumps({"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None,

@@ -88,7 +88,10 @@ def test_bytes_pieces_are_named_by_their_text_or_escapes() -> None:
         ({"a": -float("inf")}, None, ValueError, "score of 'a' is -inf"),
         ({"a": 0.0}, "?", ValueError, r"unk_piece '\?' is not among the pieces"),
         ({"a": "high"}, None, TypeError, "score of 'a' is 'high'"),
-        (["a", "\ud800"], None, ValueError, "surrogate"),
+        (["a", "\ud800"], None, ValueError, "the piece '\\\\ud800' holds half of a surrogate pair"),
+        (["a", "b"], "\ud800", ValueError, "is not among the pieces"),
+        (["a", "b"], ["a"], TypeError, r"unk_piece is \['a'\]; give one of the pieces"),
+        ({"a": 10**400}, None, ValueError, "score of 'a' is 1000"),
     ],
 )
 def test_unsound_pieces_are_refused_by_name(pieces: Any, unk_piece: Any, error: type, message: str) -> None:
@@ -409,6 +412,15 @@ def test_token_batches_become_padded_arrays() -> None:
     assert TokenBatch(np.empty(0, np.int32), np.zeros(3, np.int64)).to_padded().shape == (2, 0)
     with pytest.raises(ValueError, match="max_length is -1"):
         BATCH.to_padded(max_length=-1)
+
+
+@pytest.mark.parametrize("text", [b"\xff", bytearray(b"ab"), memoryview(b"ab"), memoryview(b"abc")[::2], "é", None])
+@pytest.mark.parametrize("others", [["ok", "ok"], [b"ok", b"ok"], [None, None], ["ok", b"\xff"]])
+def test_a_text_is_taken_alike_wherever_it_stands(text: Any, others: list[Any]) -> None:
+    expected = text.encode() if isinstance(text, str) else None if text is None else bytes(text)
+    for i_doc in range(3):
+        texts = [*others[:i_doc], text, *others[i_doc:]]
+        assert TextBatch.from_texts(texts).tolist()[i_doc] == expected
 
 
 def test_text_batches_slice_and_list() -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -310,7 +310,7 @@ def _json_parts(read: Blocks, options: ReaderOptions) -> Iterator[Documents]:
     is_last = False
     while not is_last:
         # A line longer than a block doubles the next read, so that its bytes are not copied over and over.
-        data, position, is_last = read(len(rest))
+        data, position, is_last = read(PART_BYTES if schema is None else len(rest))
         if len(rest) + len(data) > LONGEST_JSON_LINE:
             raise ValueError(f"line {num_lines + 1} is longer than 1 GiB; is this JSONL, one object per line?")
         end = len(data) if is_last else data.rfind(b"\n") + 1
@@ -319,9 +319,10 @@ def _json_parts(read: Blocks, options: ReaderOptions) -> Iterator[Documents]:
             continue
         lines, rest = rest + data[:end], data[end:]
         if lines.strip():
-            if schema is None:
-                schema = _json_schema(lines, options)
+            is_first, schema = schema is None, schema or _json_schema(lines, options)
             table = _parse_json(lines, schema, num_lines)
+            if is_first:
+                _check_first_part(table, lines, options)
             ids = table.column(options.id_column).combine_chunks() if options.id_column else None
             yield Documents(table.column(options.text_column).combine_chunks(), ids, position)
         num_lines += lines.count(b"\n")
@@ -329,14 +330,10 @@ def _json_parts(read: Blocks, options: ReaderOptions) -> Iterator[Documents]:
 
 def _json_schema(lines: bytes, options: ReaderOptions) -> pa.Schema:
     """The columns asked for; the first id that is not null says of what type the ids are."""
-    first = _parse_row(lines.lstrip().split(b"\n", 1)[0])
-    for role, column in (("text", options.text_column), ("id", options.id_column)):
-        if column is not None and column not in first:
-            raise ValueError(_missing_column(role, column, list(first)))
     fields = [(options.text_column, pa.large_binary())]
     if options.id_column is not None:
-        rows = (_parse_row(line) for line in lines.splitlines() if line.strip())
-        first_id = next((row[options.id_column] for row in rows if row.get(options.id_column) is not None), "")
+        ids = (row.get(options.id_column) for row in _readable_rows(lines))
+        first_id = next((i for i in ids if i is not None), "")
         if isinstance(first_id, bool) or not isinstance(first_id, int | str):
             raise ValueError(f"the id column {options.id_column!r} holds {first_id!r:.60}, not an integer or a string")
         if isinstance(first_id, str):
@@ -346,17 +343,38 @@ def _json_schema(lines: bytes, options: ReaderOptions) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _parse_row(line: bytes) -> dict[str, Any]:
+def _check_first_part(table: pa.Table, lines: bytes, options: ReaderOptions) -> None:
+    """Raise ValueError for a column that no line of the first part has; where some have it, the others have a null."""
+    for role, column in (("text", options.text_column), ("id", options.id_column)):
+        if column is not None and table.column(column).null_count == len(table):
+            rows = list(_readable_rows(lines))
+            if not any(column in row for row in rows):
+                raise ValueError(_missing_column(role, column, list(rows[0]) if rows else []))
+
+
+def _readable_rows(lines: bytes) -> Iterator[dict[str, Any]]:
+    """The lines that Python reads as objects; what may stand in a line is Arrow's to decide, in the first as in all."""
+    for line in lines.splitlines():
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line.decode(errors="replace"))
+            if isinstance(row, dict):
+                yield row
+
+
+def _explain(line: bytes) -> None:
+    """Raise ValueError if a line that Arrow refuses is plainly no object."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSONL, one object per line: {error} in {line[:60]!r}") from error
     if not isinstance(row, dict):
         raise ValueError(f"a line holds a {type(row).__name__}, not an object; write one JSON object per line")
-    return row
 
 
 def _parse_json(lines: bytes, schema: pa.Schema, num_lines: int) -> pa.Table:
+    if lines.startswith(b"\xef\xbb\xbf"):
+        # Arrow would pass over it here, and not in the middle of a part.
+        lines = b"\n" + lines
     try:
         return pyarrow.json.read_json(
             pa.BufferReader(lines),
@@ -364,6 +382,8 @@ def _parse_json(lines: bytes, schema: pa.Schema, num_lines: int) -> pa.Table:
             parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )
     except pa.ArrowInvalid as error:
+        if num_lines == 0:
+            _explain(lines.lstrip().split(b"\n", 1)[0])
         # Arrow counts the rows of this block from 0; without blank lines a row is a line.
         message = re.sub(r"in row (\d+)", lambda found: f"in row {num_lines + int(found[1])}", str(error))
         raise ValueError(f"{message} (rows counted from 0)") from error
@@ -432,5 +452,10 @@ def _rebatch(parts: Iterator[Documents], batch_bytes: int) -> Iterator[Documents
 
 def _batch(parts: list[Documents]) -> Documents:
     ids = [part.ids for part in parts if part.ids is not None]
+    try:
+        for array in ids:
+            array.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"an id is no UTF-8 ({error}); mend it or leave the id column out") from error
     texts = pa.concat_arrays([part.texts for part in parts])
     return Documents(texts, pa.concat_arrays(ids) if ids else None, parts[-1].position)

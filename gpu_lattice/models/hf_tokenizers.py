@@ -7,13 +7,15 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.models.json_text import load_json
-from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer, metaspace_scheme
+from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer, member, metaspace_scheme, tool_errors
 from gpu_lattice.runtime.cache import kept
 from gpu_lattice.text_batch import decoded, to_ragged, to_strings
 from gpu_lattice.vocabulary import Kind, Vocabulary
@@ -27,6 +29,8 @@ KEYS = (
 )  # fmt: skip
 UNK_PENALTY = 10.0
 LARGEST_SCORE = sys.float_info.max
+# Post-processors are run one after another over all ids that the ones before them put around a text.
+MOST_AROUND = 1024
 # Where the ids of the text itself go, among those that a post-processor adds.
 TEXT = None
 
@@ -48,6 +52,8 @@ def read(data: bytes, name: str) -> Model:
 
     The ids are those of tokenizers 0.23.3: an added token that is not in the vocabulary gets the next free id, whatever
     the file says. Truncation and padding are ignored, and the normalizer's repr says so.
+    A decoder that is not compiled is run by the package tokenizers, and one that this does not know either is an error
+    when text is decoded.
     Raises ValueError for a file that is damaged, holds another model or a component that is not known; ImportError when
     the normalizer has to be run by the package tokenizers and that is not installed.
 
@@ -56,13 +62,20 @@ def read(data: bytes, name: str) -> Model:
         >>> model.normalizer
         HuggingFaceNormalizer(name='tokenizer.json', normalizer=[Precompiled, Strip, Replace], ...; compiled)
     """
+    try:
+        return _read(data, name)
+    except RecursionError:
+        raise ValueError(f"{name} is no tokenizer.json: its lists are nested too deep; get the file again") from None
+
+
+def _read(data: bytes, name: str) -> Model:
     parts = kept(TokenizerJson, [data], lambda: _parts(data, name))
     file, scores = load_json(parts.rest.tobytes().decode()), parts.scores
     surfaces = to_strings(parts.values, parts.offsets)
     unigram, pieces = file["model"], decoded(surfaces)
     id_of = dict(zip(pieces, range(len(pieces)), strict=True))
     added = _added_tokens(file.get("added_tokens", []), id_of, len(pieces), name)
-    ignored = [key for key in ("truncation", "padding") if file.get(key) is not None]
+    ignored = [key for key in ("truncation", "padding") if member(file, key, (dict, NoneType), f"{name}:") is not None]
     normalizer = hf_normalizer(file.get("normalizer"), file.get("pre_tokenizer"), added, name, ignored)
     names = _names(pieces, added, normalizer.normalize_str)
     prefix_ids, suffix_ids = _around(file.get("post_processor"), len(names), name)
@@ -90,7 +103,12 @@ def _parts(data: bytes, name: str) -> TokenizerJson:
     unigram = _unigram(file, name)
     pieces, scores = _pieces(unigram.pop("vocab", None), name)
     values, offsets = to_ragged([piece.encode() for piece in pieces])
-    return TokenizerJson(values, offsets, scores, np.frombuffer(json.dumps(file).encode(), np.uint8))
+    try:
+        rest = json.dumps(file, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        around = str(error.object)[max(0, error.start - 40) : error.end + 20]
+        raise ValueError(f"{name} holds half of a surrogate pair, in {around!r}; get the file again") from None
+    return TokenizerJson(values, offsets, scores, np.frombuffer(rest, np.uint8))
 
 
 def _parse(data: bytes, name: str) -> Component:
@@ -98,8 +116,6 @@ def _parse(data: bytes, name: str) -> Component:
         file = load_json(data.decode(), parse_constant=_not_a_number)
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is no tokenizer.json: it is not UTF-8 ({error}); get the file again") from None
-    except RecursionError:
-        raise ValueError(f"{name} is no tokenizer.json: its lists are nested too deep; get the file again") from None
     except ValueError as error:
         raise ValueError(f"{name} is no valid JSON, perhaps cut short ({error}); get the file again") from None
     if not isinstance(file, dict):
@@ -179,16 +195,14 @@ def _bad_entry(vocab: list[Any], name: str) -> ValueError:
         try:
             piece.encode()
         except UnicodeEncodeError:
-            return _half_pair(piece, f"{name}: piece {i}")
+            return ValueError(
+                f"{name}: piece {i} is {piece!r:.60}, which holds half of a surrogate pair; get the file again"
+            )
     raise AssertionError("unreachable")
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _half_pair(text: str, where: str) -> ValueError:
-    return ValueError(f"{where} is {text!r:.60}, which holds half of a surrogate pair; get the file again")
 
 
 def _added_tokens(entries: Any, id_of: dict[str, int], num_pieces: int, name: str) -> list[AddedToken]:
@@ -210,10 +224,6 @@ def _added_tokens(entries: Any, id_of: dict[str, int], num_pieces: int, name: st
             )
         if not content:
             continue
-        try:
-            content.encode()
-        except UnicodeEncodeError:
-            raise _half_pair(content, f"{name}: added token {i}") from None
         token_id = id_of.get(content)
         if token_id is None:
             token_id = new_ids.setdefault(content, num_pieces + len(new_ids))
@@ -287,6 +297,8 @@ def _around(post_processor: Component | None, num_ids: int, name: str) -> tuple[
     encodings: list[list[int | None]] = [[TEXT]]
     for processor in _members(post_processor, "processors", where):
         encodings = _process(processor, encodings, where)
+        if sum(map(len, encodings)) > MOST_AROUND:
+            raise ValueError(f"{where} puts more than {MOST_AROUND} ids around a text; take some out of it")
     ids = [i for encoding in encodings for i in encoding]
     if ids.count(TEXT) != 1:
         raise ValueError(f"{where} puts the text {ids.count(TEXT)} times into a row; only once is supported")
@@ -329,14 +341,14 @@ def _template_part(part: Any, processor: Component, encodings: list[list[int | N
             f"{where} has {part!r:.80} in a template for one text, which is neither that text nor one of its "
             "special_tokens; get the file again"
         ) from None
-    if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
+    if not isinstance(ids, list) or not all(type(i) is int for i in ids):
         raise ValueError(f"{where} has a special token with the ids {ids!r:.60}; get the file again")
     return list(ids)
 
 
 def _special_id(processor: Component, key: str, where: str) -> int:
     pair = processor.get(key)
-    if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[1], int):
+    if not isinstance(pair, list) or len(pair) != 2 or type(pair[1]) is not int:
         raise ValueError(f"{where} has {key} = {pair!r:.60}, not [content, id]; get the file again")
     return pair[1]
 
@@ -347,7 +359,10 @@ def _members(component: Any, members: str, where: str) -> list[Component]:
         return []
     if not isinstance(component, dict):
         raise ValueError(f"{where} is {component!r:.60}, not an object; get the file again")
-    if component.get("type") != "Sequence":
+    kind = component.get("type")
+    if not isinstance(kind, str | None):
+        raise ValueError(f"{where} has a component of the type {kind!r:.60}, which is no name; get the file again")
+    if kind != "Sequence":
         return [component]
     parts = component.get(members)
     if not isinstance(parts, list) or None in parts:
@@ -358,16 +373,17 @@ def _members(component: Any, members: str, where: str) -> list[Component]:
 def _decoder(component: Component | None, unigram: Component, names: list[str], name: str) -> Decoder:
     where = f"{name}: the decoder"
     parts = _members(component, "decoders", where)
-    steps = tuple(_decoder_step(part, where) for part in parts)
-    kinds = {part.get("type") for part in parts}
-    strips = "Strip" in kinds or any(step.kind == "Metaspace" and step.count for step in steps)
+    steps = tuple(step for part in parts if (step := _decoder_step(part, where)) is not None)
+    strips = any(step.kind == "Strip" or (step.kind == "Metaspace" and step.count) for step in steps)
     unk_id = unigram.get("unk_id")
     return Decoder(
-        metaspace=bool(kinds & {"Metaspace", "Replace"}),
+        metaspace=any(step.kind in ("Metaspace", "Replace") for step in steps),
         strip="prefix" if strips else None,
         unknown="" if unk_id is None else names[unk_id],
         errors="replace",
-        chain=DecoderChain(steps, " " if component is None else ""),
+        chain=DecoderChain(steps, " " if component is None else "")
+        if len(steps) == len(parts)
+        else ToolDecoder(json.dumps(component), where),
     )
 
 
@@ -401,23 +417,49 @@ class DecoderChain:
         return self.separator.join(tokens)
 
 
-def _decoder_step(component: Component, where: str) -> DecoderStep:
+@dataclass(frozen=True)
+class ToolDecoder:
+    """The tool's own decoders, from JSON, for components that are not compiled; loaded when text is decoded."""
+
+    component: str
+    where: str
+
+    def __call__(self, names: Sequence[str]) -> str:
+        decoder = _tool_decoder(self.component, self.where)
+        with tool_errors(f"{self.where} {self.component:.100}: tokenizers cannot run it"):
+            return str(decoder.decode(list(names)))
+
+
+@cache
+def _tool_decoder(component: str, where: str) -> Any:
+    try:
+        from tokenizers import Tokenizer, models
+    except ImportError:
+        raise ImportError(
+            f"{where} {component:.100} is run by the package tokenizers; install it with: pip install 'gpu-lattice[hf]'"
+        ) from None
+    file = json.loads(Tokenizer(models.Unigram()).to_str()) | {"decoder": json.loads(component)}
+    with tool_errors(f"{where} {component:.100}: tokenizers cannot load it"):
+        return Tokenizer.from_str(json.dumps(file)).decoder
+
+
+def _decoder_step(component: Component, where: str) -> DecoderStep | None:
+    """The step of a component; None for one that is not compiled."""
     kind = component.get("type")
     if kind == "Metaspace":
         prefix, _ = metaspace_scheme(component, where)
         return DecoderStep(kind, component["replacement"], " ", count=prefix != "never")
     if kind in ("ByteFallback", "Fuse"):
         return DecoderStep(kind)
-    found, content = component.get("pattern"), component.get("content")
-    if kind == "Replace" and isinstance(content, str) and isinstance(found, dict) and found.get("String"):
-        return DecoderStep(kind, found["String"], content)
-    start, stop = component.get("start"), component.get("stop")
-    if kind == "Strip" and isinstance(content, str) and isinstance(start, int) and isinstance(stop, int):
+    if kind == "Replace":
+        found, content = member(component, "pattern", dict, where), member(component, "content", str, where)
+        is_compiled = isinstance(found.get("String"), str) and found["String"]
+        return DecoderStep(kind, found["String"], content) if is_compiled else None
+    if kind == "Strip":
+        content = member(component, "content", str, where)
+        start, stop = (member(component, key, int, where) for key in ("start", "stop"))
         return DecoderStep(kind, content, "", start, stop)
-    raise ValueError(
-        f"{where} has the component {component!r:.100}; known are ByteFallback, Fuse, Metaspace, Replace of a String, "
-        "Sequence and Strip"
-    )
+    return None
 
 
 def _decode_metaspace(step: DecoderStep, tokens: list[str]) -> list[str]:

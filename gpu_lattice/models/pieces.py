@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -41,7 +41,9 @@ def from_pieces(pieces: Mapping[Any, float | None] | Iterable[Any], unk_piece: s
         raise ValueError(f"the piece {twice!r} occurs twice; give every piece once")
     unk_id = None
     if unk_piece is not None:
-        unk_id = ids.get(unk_piece.encode() if isinstance(unk_piece, str) else unk_piece)
+        if not isinstance(unk_piece, str | bytes):
+            raise TypeError(f"unk_piece is {unk_piece!r:.60}; give one of the pieces, str or bytes")
+        unk_id = ids.get(unk_piece.encode(errors="surrogatepass") if isinstance(unk_piece, str) else unk_piece)
         if unk_id is None:
             raise ValueError(f"unk_piece {unk_piece!r} is not among the pieces; add it to them")
     scores = np.array([0.0 if score is None else score for _, score in items], np.float64)
@@ -53,10 +55,17 @@ def _check_piece(piece: Any, score: Any, kind: type) -> None:
         raise TypeError(f"pieces mixes {kind.__name__} with {type(piece).__name__} ({piece!r}); give one kind")
     if not piece:
         raise ValueError("pieces holds an empty piece; leave it out")
+    if isinstance(piece, str):
+        try:
+            piece.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the piece {piece!r:.60} holds half of a surrogate pair, which UTF-8 cannot encode"
+            ) from None
     if score is not None and not isinstance(score, int | float | np.integer | np.floating):
         raise TypeError(f"the score of {piece!r} is {score!r}; give a number or None")
-    if score is not None and not math.isfinite(score):
-        raise ValueError(f"the score of {piece!r} is {score}; give a finite number")
+    if score is not None and not -sys.float_info.max <= score <= sys.float_info.max:  # NaN fails as well
+        raise ValueError(f"the score of {piece!r:.60} is {score!r:.60}; give a finite number")
 
 
 def _model(names: list[str], surfaces: list[bytes], scores: Any, unk_id: int | None, is_bytes: bool) -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
+from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,11 @@ import numpy as np
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
+from gpu_lattice.text_batch import to_ragged
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from gpu_lattice.text_batch import TextBatch
@@ -32,6 +36,12 @@ SCANNED_BLOCKS = [(0, 0x3400), (0x4DC0, 0x4E00), (0xA000, 0xAC00), (0xD7A4, 0xD8
 
 HANGUL_VOWELS = range(0x1161, 0x1176)
 HANGUL_FINALS = range(0x11A8, 0x11C3)
+
+# Arrow puts marks in order by exchanging neighbours, in a time that grows with the square of their number. More marks
+# than this are put in order before; Unicode's stream-safe texts have 30 at most.
+MOST_MARKS = 64
+# Of all marks the one with the highest combining class.
+LAST_MARK = "\u0345"
 
 SOUND = 0
 NEEDS_NFC = 1
@@ -127,14 +137,72 @@ def _rewritten(
     sound = np.empty(3 * int(lengths.sum()), np.uint8)
     sound_offsets = np.zeros(len(i_docs) + 1, np.int64)
     _repair(values, offsets, i_docs, state, sound, sound_offsets)
-    bounds = np.empty(2 * _find_active_runs(sound, sound_offsets, inert, np.empty(0, np.int64)), np.int64)
-    _find_active_runs(sound, sound_offsets, inert, bounds)
-    runs = _nfc(sound, bounds)
-    growth = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.diff(runs[1]) - (bounds[1::2] - bounds[::2]))])
-    new_offsets = sound_offsets + growth[np.searchsorted(bounds[1::2], sound_offsets, side="right")]
+    long = _bounds(_find_long_sequences, sound, sound_offsets, inert)
+    if len(long):
+        ordered = [_in_canonical_order(sound[a:b].tobytes()) for a, b in long.reshape(-1, 2).tolist()]
+        run_values, run_offsets = to_ragged(ordered)
+        sound, sound_offsets = _spliced(sound, sound_offsets, long, _read_only(run_values), _read_only(run_offsets))
+    bounds = _bounds(_find_active_runs, sound, sound_offsets, inert)
+    return i_docs, *_spliced(sound, sound_offsets, bounds, *_nfc(sound, bounds))
+
+
+def _bounds(
+    find: Callable[..., int], text: NDArray[np.uint8], offsets: NDArray[np.int64], inert: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    bounds = np.empty(2 * find(text, offsets, inert, np.empty(0, np.int64)), np.int64)
+    find(text, offsets, inert, bounds)
+    return bounds
+
+
+def _spliced(
+    text: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    run_values: NDArray[np.uint8],
+    run_offsets: NDArray[np.int64],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The documents with text[bounds[2k]:bounds[2k + 1]] replaced by run k."""
+    growth = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.diff(run_offsets) - (bounds[1::2] - bounds[::2]))])
+    new_offsets = offsets + growth[np.searchsorted(bounds[1::2], offsets, side="right")]
     new_values = np.empty(new_offsets[-1], np.uint8)
-    _splice(sound[: sound_offsets[-1]], bounds, *runs, new_values)
-    return i_docs, new_values, new_offsets
+    _splice(text[: offsets[-1]], bounds, run_values, run_offsets, new_values)
+    return new_values, new_offsets
+
+
+def _in_canonical_order(sequence: bytes) -> bytes:
+    """Canonical decomposition, in a time that is linear in the sequence; NFC makes the same of either."""
+    characters = sequence.decode()
+    distinct = sorted(set(characters))
+    forms = dict(zip(distinct, _nfd(distinct), strict=True))
+    characters = "".join(map(forms.__getitem__, characters))
+    ranks = _ranks(sorted(set(characters)))
+    groups = groupby(characters, lambda character: ranks[character] > 0)
+    return "".join(
+        "".join(sorted(group, key=ranks.__getitem__) if moves else group) for moves, group in groups
+    ).encode()
+
+
+def _ranks(characters: list[str]) -> dict[str, int]:
+    """A number by combining class for each of some decomposed characters, 0 for those that stay where they are.
+
+    Arrow tells no classes, but which of two characters it puts first.
+    """
+    moves = [
+        after != LAST_MARK + c for c, after in zip(characters, _nfd([LAST_MARK + c for c in characters]), strict=True)
+    ]
+    marks = [c for c, is_moved in zip(characters, moves, strict=True) if is_moved or c == LAST_MARK]
+    [ordered] = _nfd(["".join(marks)])
+    swapped = [b + a for a, b in pairwise(ordered)]
+    ranks = accumulate((again != pair for pair, again in zip(swapped, _nfd(swapped), strict=True)), initial=1)
+    return dict.fromkeys(characters, 0) | dict(zip(ordered, ranks, strict=False))
+
+
+def _nfd(texts: list[str]) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    decomposed: list[str] = pc.utf8_normalize(pa.array(texts, pa.large_string()), form="NFD").to_pylist()
+    return decomposed
 
 
 def _nfc(text: NDArray[np.uint8], bounds: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -338,6 +406,35 @@ def _find_active_runs(
                 if 2 * n <= len(bounds):
                     bounds[2 * n - 1] = run_end
             i += length
+    return n
+
+
+@compiled
+def _find_long_sequences(
+    text: NDArray[np.uint8], offsets: NDArray[np.int64], inert: NDArray[np.uint8], bounds: NDArray[np.int64]
+) -> int:
+    """The sequences of more than MOST_MARKS characters that are not inert, as _find_active_runs gives its stretches."""
+    n = 0
+    for i_doc in range(len(offsets) - 1):
+        i = begin = offsets[i_doc]
+        size = 0
+        while i < offsets[i_doc + 1]:
+            length: int | np.int64 = 1
+            code: int | np.int64 = 0
+            if text[i] >= 0x80:
+                length, code = _decode(text, i)
+            i += length
+            if (inert[code >> 3] >> (code & 7)) & 1:
+                begin = i
+                size = 0
+                continue
+            size += 1
+            if size == MOST_MARKS + 1:
+                if 2 * n < len(bounds):
+                    bounds[2 * n] = begin
+                n += 1
+            if size > MOST_MARKS and 2 * n <= len(bounds):
+                bounds[2 * n - 1] = i
     return n
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BLOCK_UNITS = 256
 MAX_MATCHES = 32
+# At every byte of a text as many of its bytes may be read as the longest key has.
+LONGEST_KEY = 512
 
 # The bits of a unit. A leaf is told by the sign bit, which is part of the label so that no byte equals it.
 LABEL = 0x800000FF
@@ -29,7 +31,8 @@ class CharsMap(NamedTuple):
                   unit i ^ child_offset(units[i]) ^ b if that has the label b
     replacements  uint8, byte strings that end with a zero byte; a leaf's value is an offset into them
 
-    Every step from a unit of a checked map stays within `units`, and every value within `replacements`.
+    Every step from a unit of a checked map stays within `units`, no walk has more than LONGEST_KEY of them, and every
+    leaf's replacement is within `replacements` and UTF-8. Keys are any bytes.
     """
 
     units: NDArray[np.uint32]
@@ -60,11 +63,11 @@ def parse_charsmap(blob: bytes, source: str) -> CharsMap:
         raise _broken(source, "its last replacement does not end with a zero byte")
     units = np.frombuffer(blob, "<u4", num_bytes // 4, 4).astype(np.uint32)
     replacements = np.frombuffer(blob, np.uint8, offset=4 + num_bytes).copy()
-    _check_units(units, len(replacements), source)
+    _check(units, replacements, source)
     return CharsMap(units, replacements)
 
 
-def _check_units(units: NDArray[np.uint32], num_replacement_bytes: int, source: str) -> None:
+def _check(units: NDArray[np.uint32], replacements: NDArray[np.uint8], source: str) -> None:
     wide = units.astype(np.int64)
     is_leaf = wide > VALUE
     has_leaf = wide & HAS_LEAF != 0
@@ -75,8 +78,31 @@ def _check_units(units: NDArray[np.uint32], num_replacement_bytes: int, source: 
         raise _broken(source, "a unit points outside its array")
     if not np.all(is_leaf[children[has_leaf & ~is_leaf]]):
         raise _broken(source, "a unit's leaf is missing")
-    if np.any(wide[is_leaf] & VALUE >= num_replacement_bytes):
+    starts = wide[is_leaf] & VALUE
+    if np.any(starts >= len(replacements)):
         raise _broken(source, "a leaf points outside its replacements")
+    try:
+        replacements.tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise _broken(source, f"its replacements are not UTF-8 at byte {error.start}") from None
+    if np.any(replacements[starts] & 0xC0 == 0x80):
+        raise _broken(source, "a leaf points into a character of its replacements")
+    if not _are_keys_short(wide, children, ~is_leaf):
+        raise _broken(source, f"it has keys of more than {LONGEST_KEY} bytes, or without an end")
+
+
+def _are_keys_short(wide: NDArray[np.int64], children: NDArray[np.int64], has_label: NDArray[np.bool_]) -> bool:
+    """Whether no walk from the root takes more than LONGEST_KEY steps; a unit is a step from one node only."""
+    sources = np.arange(len(wide)) ^ (wide & (BLOCK_UNITS - 1))
+    is_node = np.zeros(len(wide), np.bool_)
+    is_node[children[0]] = True
+    for _ in range(LONGEST_KEY + 1):
+        reached = children[is_node[sources] & has_label]
+        if len(reached) == 0:
+            return True
+        is_node[:] = False
+        is_node[reached] = True
+    return False
 
 
 def _broken(source: str, what: str) -> ValueError:

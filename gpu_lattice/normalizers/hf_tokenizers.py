@@ -10,9 +10,12 @@ import base64
 import binascii
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise, starmap
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +45,7 @@ from gpu_lattice.normalizers.hf_text import (
     whole_documents,
 )
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
-from gpu_lattice.text_batch import TextBatch
+from gpu_lattice.text_batch import TextBatch, to_ragged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,17 +119,26 @@ def hf_normalizer(
     """The rule object for parts of a tokenizer.json.
 
     name: what errors call the file; ignored: settings of the file that have no effect here, for the repr.
-    Raises ValueError for a component that is unknown or broken, ImportError when it needs tokenizers and that is not
-    installed.
+    Raises ValueError for a component that is unknown or broken, and for an added token of which normalization leaves
+    nothing; ImportError when tokenizers is needed and not installed.
     """
     steps = _flat(normalizer, "normalizers", NORMALIZERS, f"{name}: the normalizer")
     cutters = _flat(pre_tokenizer, "pretokenizers", PRE_TOKENIZERS, f"{name}: the pre-tokenizer")
     shown = _Shown(name, _types(steps), _types(cutters), len(added_tokens), tuple(ignored))
+    rules: CompiledNormalizer | ToolNormalizer
     try:
-        rules = _compile(steps, cutters, added_tokens, name)
+        rules = CompiledNormalizer(_compile(steps, cutters, added_tokens, name), shown)
     except NotCompiledError as reason:
-        return ToolNormalizer(normalizer, pre_tokenizer, added_tokens, shown, str(reason))
-    return CompiledNormalizer(rules, shown)
+        _check_for_tool(steps, cutters, name)
+        rules = ToolNormalizer(normalizer, pre_tokenizer, added_tokens, shown, str(reason))
+    for token in added_tokens:
+        # The tool finds such a token between any two bytes, and panics where those are of one character.
+        if token.normalized and not rules.normalize_str(token.content):
+            raise ValueError(
+                f"{name}: the added token {token.content!r:.60} is nothing after normalization; give it "
+                '"normalized": false, or take it out of added_tokens'
+            )
+    return rules
 
 
 @dataclass(frozen=True)
@@ -245,7 +257,9 @@ class ToolNormalizer:
         chunks_before = [0]
         for start in range(0, len(texts), TOOL_BATCH):
             docs = [(doc or b"").decode() for doc in texts.slice(start, start + TOOL_BATCH).tolist()]
-            for encoding in self._tool.encode_batch(docs, add_special_tokens=False):
+            with tool_errors(f"{self._shown.name}: tokenizers cannot normalize or pre-tokenize these texts"):
+                encodings = self._tool.encode_batch(docs, add_special_tokens=False)
+            for encoding in encodings:
                 for i, text in zip(encoding.ids, encoding.tokens, strict=True):
                     token = self._contents.get(i)
                     if token is not None:
@@ -264,7 +278,8 @@ class ToolNormalizer:
     def normalize_str(self, text: str) -> str:
         """Text by the normalizer alone, without added tokens and pre-tokenizer."""
         normalizer = self._tool.normalizer
-        return text if normalizer is None else str(normalizer.normalize_str(text))
+        with tool_errors(f"{self._shown.name}: tokenizers cannot normalize {text!r:.60}"):
+            return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def __repr__(self) -> str:
         return self._shown.text(f"not compiled, run by the package tokenizers: {self._reason}")
@@ -329,7 +344,7 @@ def _flat(component: Component | None, members: str, known: frozenset[str], wher
     if not isinstance(component, dict):
         raise ValueError(f"{where} is {component!r:.60}, not an object; get the file again")
     kind = component.get("type")
-    if kind is not None and kind not in known:
+    if kind is not None and not (isinstance(kind, str) and kind in known):
         raise ValueError(
             f"{where} has a component of the unknown type {kind!r:.60}; tokenizers 0.23.3 knows "
             f"{', '.join(sorted(known))}"
@@ -362,8 +377,6 @@ def _compile(steps: list[Component], cutters: list[Component], added_tokens: Seq
         np.array([token.id for token in added_tokens], np.int32),
     )
     patterns = [rules.normalize_text(token.content.encode()) if token.normalized else b"" for token in added_tokens]
-    if any(token.normalized and not pattern for token, pattern in zip(added_tokens, patterns, strict=True)):
-        raise NotCompiledError("an added token is empty after normalization")
     return dataclasses.replace(rules, cooked=_token_trie(patterns, added_tokens))
 
 
@@ -409,35 +422,36 @@ def metaspace_scheme(metaspace: Component, where: str) -> tuple[str, bool]:
     if not isinstance(mark, str) or len(mark) != 1:
         raise ValueError(f"{where} has a Metaspace with the replacement {mark!r:.60}; it must be one character")
     prefix = metaspace.get("prepend_scheme", "always")
-    if prefix not in PREFIXES:
+    if not isinstance(prefix, str) or prefix not in PREFIXES:
         raise ValueError(
             f"{where} has a Metaspace with the prepend_scheme {prefix!r:.60}; it must be one of {', '.join(PREFIXES)}"
         )
+    for key in ("add_prefix_space", "split"):
+        member(metaspace, key, (bool, NoneType), where)
     if metaspace.get("add_prefix_space") is False and prefix != "never":
         raise ValueError(
             f'{where} has a Metaspace with add_prefix_space false and the prepend_scheme "{prefix}", which contradict '
             'each other, as tokenizers says too; set prepend_scheme to "never"'
         )
-    split = metaspace.get("split")
-    return prefix, True if split is None else bool(split)
+    return prefix, metaspace.get("split") is not False
 
 
 def _compile_steps(steps: list[Component], name: str) -> tuple[Step, ...]:
+    where = f"{name}: the normalizer"
     compiled: list[Step] = []
     for step in steps:
         kind = step.get("type")
         if kind == "Precompiled":
-            charsmap = _read_charsmap(step, f"{name}: the normalizer")
-            compiled.append(partial(apply_precompiled, precompiled(charsmap)))
+            compiled.append(partial(apply_precompiled, precompiled(_read_charsmap(step, where))))
         elif kind == "Strip":
-            flags = STRIP_LEFT * _member(step, "strip_left", bool, name)
-            flags += STRIP_RIGHT * _member(step, "strip_right", bool, name)
+            flags = STRIP_LEFT * member(step, "strip_left", bool, where)
+            flags += STRIP_RIGHT * member(step, "strip_right", bool, where)
             compiled.append(partial(_strip_step, flags))
         elif kind == "Prepend":
-            compiled.append(partial(prepend, _bytes_array(_member(step, "prepend", str, name).encode())))
+            compiled.append(partial(prepend, _bytes_array(member(step, "prepend", str, where).encode())))
         elif kind == "Replace":
-            pattern = _member(step, "pattern", dict, name)
-            content = _bytes_array(_member(step, "content", str, name).encode())
+            pattern = member(step, "pattern", dict, where)
+            content = _bytes_array(member(step, "content", str, where).encode())
             if _is_collapse(step):
                 compiled.append(partial(_collapse_step, content))
             elif isinstance(pattern.get("String"), str) and pattern["String"]:
@@ -474,14 +488,25 @@ def _ragged(strings: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
     return _bytes_array(b"".join(strings)), np.cumsum([0, *map(len, strings)], dtype=np.int64)
 
 
-def _member(step: Component, key: str, kind: type, name: str) -> Any:
-    value = step.get(key)
-    if not isinstance(value, kind):
+def member(component: Component, key: str, kinds: type | tuple[type, ...], where: str) -> Any:
+    """The value of a key, null for none. Raises ValueError for one of another type; true and false are no numbers."""
+    value = component.get(key)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is int):
+        names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
         raise ValueError(
-            f"{name}: the normalizer {step.get('type')} has {key} = {value!r:.60}, not a {kind.__name__}; "
-            "get the file again"
+            f"{where} {component.get('type')} has {key} = {value!r:.60}, not a {names}; get the file again"
         )
     return value
+
+
+def _check_for_tool(steps: list[Component], cutters: list[Component], name: str) -> None:
+    """Raise ValueError for what tokenizers loads and then panics at, or worse."""
+    for step in steps:
+        if step.get("type") == "Precompiled":
+            _read_charsmap(step, f"{name}: the normalizer")
+    for cutter in cutters:
+        if cutter.get("type") == "FixedLength" and cutter.get("length") == 0:
+            raise ValueError(f"{name}: the pre-tokenizer FixedLength has length = 0; give it a positive length")
 
 
 def _read_charsmap(step: Component, where: str) -> CharsMap:
@@ -497,12 +522,7 @@ def _read_charsmap(step: Component, where: str) -> CharsMap:
         raise ValueError(
             f"{where} has a precompiled_charsmap that is no base64 ({error}); get the file again"
         ) from None
-    charsmap = parse_charsmap(blob, where)
-    try:
-        charsmap.replacements.tobytes().decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} has a precompiled_charsmap whose text is no UTF-8 ({error})") from None
-    return charsmap
+    return parse_charsmap(blob, where)
 
 
 def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTrie | None:
@@ -512,25 +532,33 @@ def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTri
         return None
     if len(number) < len(patterns) - patterns.count(b""):
         raise NotCompiledError("two added tokens are equal after normalization")
-    followers: dict[bytes, set[bytes]] = {}
-    for pattern in number:
-        for length in range(len(pattern)):
-            followers.setdefault(pattern[:length], set()).add(pattern[: length + 1])
-    nodes = sorted(followers[b""])
+    ordered = sorted(number)
+    values, offsets = to_ragged(ordered)
+    n, lengths = len(ordered), np.diff(offsets)
+    # The first pattern of each beginning makes its node; breadth-first is by depth, and then by pattern.
+    shared = np.array([0, *starmap(_num_shared, pairwise(ordered))])
+    makers = np.repeat(np.arange(n), lengths - shared)
+    depths = np.arange(len(makers)) - np.repeat(np.cumsum(lengths - shared) - lengths, lengths - shared)
+    order = np.argsort(depths * n + makers)
+    makers, depths = makers[order], depths[order]
+    labels, keys, num_roots = values[offsets[makers] + depths], depths * n + makers, int(np.sum(depths == 0))
+    parents = np.searchsorted(keys, keys[num_roots:] - n, side="right") - 1
     root = np.full(256, -1, np.int32)
-    root[[prefix[0] for prefix in nodes]] = np.arange(len(nodes))
-    first = [len(nodes)]
-    for prefix in nodes:
-        nodes += sorted(followers.get(prefix, ()))
-        first.append(len(nodes))
+    root[labels[:num_roots]] = np.arange(num_roots)
+    numbers = np.array([number[pattern] for pattern in ordered])
     return TokenTrie(
         root,
-        np.array(first, np.int32),
-        np.array([prefix[-1] for prefix in nodes], np.uint8),
-        np.array([number.get(prefix, -1) for prefix in nodes], np.int32),
+        num_roots + np.cumsum(np.append(0, np.bincount(parents, minlength=len(keys))), dtype=np.int32),
+        labels,
+        np.where(depths + 1 == lengths[makers], numbers[makers], -1).astype(np.int32),
         np.array([token.lstrip for token in tokens], np.bool_),
         np.array([token.rstrip for token in tokens], np.bool_),
     )
+
+
+def _num_shared(one: bytes, other: bytes) -> int:
+    """The number of bytes that both begin with."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _tool_tokenizer(
@@ -567,13 +595,19 @@ def _tool_tokenizer(
             "byte_fallback": False,
         },
     }
-    try:
+    with tool_errors(f"{name}: tokenizers cannot load its normalizer or pre-tokenizer"):
         return Tokenizer.from_str(json.dumps(file))
+
+
+@contextmanager
+def tool_errors(what: str) -> Iterator[None]:
+    """Raise ValueError for whatever tokenizers raises: its panics are no Exception."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
     except BaseException as error:
-        # A panic of the package is no Exception.
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
-        raise ValueError(f"{name}: tokenizers cannot load its normalizer or pre-tokenizer: {error}") from error
+        raise ValueError(f"{what}: {error}; take the part that it names out of the file") from error
 
 
 def _unused_piece(added_tokens: Sequence[AddedToken]) -> str:

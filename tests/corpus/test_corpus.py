@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -196,6 +197,70 @@ def test_unreadable_files_are_named_and_leave_no_output(
     with pytest.raises(ValueError, match=f"{name}: .*{message}"):
         run(path, tmp_path / "out", single_bytes)
     assert not list((tmp_path / "out").glob("*"))
+
+
+GOOD_LINE = b'{"text": "ok", "key": "k"}'
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (b'{"text": "a\xff", "key": "k"}', b"a\xff"),
+        (b'{"text": "a\xe6\xbc", "key": "k"}', b"a\xe6\xbc"),
+        (b'{"text": "a", "\xff": 1, "key": "k"}', b"a"),
+        (b'{"key": "k"}', None),
+        (b"{}", None),
+        (b'{"text": null, "key": "k"}', None),
+        (b'{"text": "a", "v": ' + b"[" * 9999 + b"]" * 9999 + b"}", b"a"),
+        (b'{"text": "a"}', b"a"),
+    ],
+)
+@pytest.mark.parametrize("batch_bytes", [1, 1 << 20])
+def test_an_odd_line_is_read_alike_wherever_it_stands(
+    tmp_path: Path, line: bytes, text: bytes | None, batch_bytes: int
+) -> None:
+    path = tmp_path / "a.jsonl"
+    for i_line in range(3):
+        lines = [GOOD_LINE] * 3
+        lines[i_line] = line
+        path.write_bytes(b"\n".join(lines))
+        for columns in ({}, {"id_column": "key"}):
+            texts = texts_of(path, batch_bytes=batch_bytes, **columns)
+            assert texts == [text if i == i_line else b"ok" for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"text": 5}', b"[1]", b"text", b'{"text": "\\ud800"}', b'{"text": "a", "key": "\xff"}',
+     b'{"text": "a", "key": 5}', b'{"text": "a\tb"}', b'{"text": "a"} x',
+     b'{"text": "a", "text": "b"}', b'{"text": "a", "key": true}'],
+)  # fmt: skip
+@pytest.mark.parametrize("batch_bytes", [1, 1 << 20])
+def test_a_bad_line_is_refused_wherever_it_stands(tmp_path: Path, line: bytes, batch_bytes: int) -> None:
+    path = tmp_path / "a.jsonl"
+    for i_line in range(3):
+        lines = [GOOD_LINE] * 3
+        lines[i_line] = line
+        path.write_bytes(b"\n".join(lines))
+        with pytest.raises(ValueError, match=r"a\.jsonl: "):
+            texts_of(path, batch_bytes=batch_bytes, id_column="key")
+
+
+def test_a_byte_order_mark_begins_a_file_and_no_other_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    for batch_bytes in (1, 1 << 20):
+        path.write_bytes(b"\xef\xbb\xbf" + GOOD_LINE)
+        assert texts_of(path, batch_bytes=batch_bytes) == [b"ok"]
+        path.write_bytes(GOOD_LINE + b"\n\xef\xbb\xbf" + GOOD_LINE)
+        with pytest.raises(ValueError, match="Invalid value"):
+            texts_of(path, batch_bytes=batch_bytes)
+
+
+def test_ids_of_parquet_must_be_utf8_too(tmp_path: Path) -> None:
+    ids = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"k\xff"))
+    pq.write_table(pa.table({"text": ["x", "y"], "key": ids}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: an id is no UTF-8"):
+        texts_of(tmp_path / "a.parquet", id_column="key")
 
 
 def test_a_bad_line_far_into_the_file_is_numbered_and_leaves_no_output(tmp_path: Path, single_bytes: Tokenizer) -> None:
@@ -477,6 +542,7 @@ def test_blank_lines_and_a_byte_order_mark_are_no_documents_of_jsonl(tmp_path: P
 
 def test_a_line_too_long_for_arrow_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "LONGEST_JSON_LINE", 1000)
+    monkeypatch.setattr(readers, "PART_BYTES", 100)
     path = tmp_path / "a.jsonl"
     path.write_bytes(jsonl(["short", "x" * 2000]))
     with pytest.raises(ValueError, match=r"a.jsonl: line 2 is longer"):

@@ -4,10 +4,14 @@ import base64
 import io
 import json
 import math
+import random
+import struct
 import sys
+import time
+import tracemalloc
 import unicodedata
 import zipfile
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -42,9 +46,9 @@ FILE = json.dumps(ENTRIES, indent=4, ensure_ascii=False).encode()
 SCORES_FROZEN = ["-0x1.6552c84a954dfp+4", "-0x1.0c99bc4eac663p+4", "-0x1.c7f9f15000000p-18"]
 
 
-def zipped(**files: bytes) -> bytes:
+def zipped(method: int = zipfile.ZIP_DEFLATED, /, **files: bytes) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
     return buffer.getvalue()
@@ -194,9 +198,52 @@ def test_a_missing_single_byte_is_named() -> None:
 def test_zip_bombs_are_refused_before_they_unfold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MAX_UNZIPPED_BYTES", 1 << 20)
     bomb = zipped(model=b" " * ((1 << 20) + 1))
-    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("the archive was unfolded"))
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("the archive was unfolded"))
     with pytest.raises(ValueError, match=r"bomb.zip: model would unzip to 1048577 bytes"):
         read(bomb, "bomb.zip")
+
+
+def test_no_more_of_a_zip_is_unfolded_than_it_declares() -> None:
+    bomb = bytearray(zipped(model=b" " * (64 << 20)))
+    directory = bomb.rindex(b"PK\x01\x02")
+    bomb[directory + 24 : directory + 28] = struct.pack("<I", 1000)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bomb.zip: the zip cannot be read \(Bad CRC-32"):
+        read(bytes(bomb), "bomb.zip")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_whose_unfolding_cannot_be_bounded_is_refused(method: int) -> None:
+    with pytest.raises(ValueError, match=r"odd.zip: model is compressed by a method other than deflate; unzip it"):
+        read(zipped(method, model=FILE), "odd.zip")
+
+
+def test_a_zip_whose_names_are_no_text_is_refused() -> None:
+    data = bytearray(zipped(model=FILE))
+    directory = data.rindex(b"PK\x01\x02")
+    data[directory + 9] |= 8  # the name is said to be UTF-8
+    data[directory + 46] = 0xFF
+    with pytest.raises(ValueError, match=r"odd.zip: the zip cannot be read"):
+        read(bytes(data), "odd.zip")
+
+
+def test_a_key_twice_is_found_by_looking_at_each_once() -> None:
+    class Key(str):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Key.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    pairs: list[tuple[str, Any]] = [(Key(i), 0) for i in range(2000)]
+    with pytest.raises(ValueError, match="the key '1998' occurs twice"):
+        reader._unique_keys([*pairs, (Key(1998), 0)])
+    assert Key.compared < 100
 
 
 @pytest.mark.parametrize(
@@ -312,6 +359,40 @@ def test_documents_are_pythons_nfc_and_chunks_are_lines_with_their_newlines(text
                 lines.append(text[start:i])
                 start = i
     assert [chunk.decode() for chunk in chunks] == lines
+
+
+MARKS = [chr(c) for c in range(0x110000) if unicodedata.combining(chr(c))]
+LONG_MARKS = {
+    "all marks": MARKS,
+    "two classes": ["\u0301", "\u0323"],
+    "marks of several": ["\u0344", "\u0f73", "\u0f81", "\u0345", "\u0334"],
+    "starters among them": ["\u0301", "\u0323", "\u09be", "\u1161", "\u11a8", "\u0958", "\u2126", "\u0f73"],
+}
+
+
+@pytest.mark.parametrize("name", LONG_MARKS)
+@pytest.mark.parametrize("size", [60, 64, 65, 66, 1000])
+def test_long_sequences_of_marks_are_pythons_nfc(name: str, size: int) -> None:
+    generator = random.Random(size)
+    texts = []
+    for before, after in [("", ""), ("é", "x\u0301"), ("a\u0301b", "漢\n"), ("\u1100\u1161", "\u0338" * 70)]:
+        marks = generator.choices(LONG_MARKS[name], k=size)
+        texts += [before + "".join(marks) + after, "plain", before + "".join(sorted(marks)) + after * 2]
+    assert [doc.decode() for doc in normalized(texts)[0]] == [unicodedata.normalize("NFC", text) for text in texts]
+
+
+@pytest.mark.parametrize("name", LONG_MARKS)
+def test_nfc_takes_a_time_that_is_linear_in_the_marks(name: str) -> None:
+    text = "a" + "".join(random.Random(1).choices(LONG_MARKS[name], k=200_000))
+    normalize(TextBatch.from_texts([text[:1000]]))
+    before = time.process_time()
+    [doc], _ = normalized([text])
+    assert time.process_time() - before < 5
+    decomposed = "".join(unicodedata.normalize("NFD", c) for c in text)
+    groups = groupby(decomposed, lambda c: unicodedata.combining(c) > 0)
+    ordered = "".join("".join(sorted(group, key=unicodedata.combining)) for _, group in groups)
+    # In order, Python's takes no longer either.
+    assert doc.decode() == unicodedata.normalize("NFC", ordered)
 
 
 @settings(max_examples=100)

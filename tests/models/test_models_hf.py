@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+import sys
+import tracemalloc
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import pytest
-from hf_files import MARK, METASPACE, PIECES, added_token, sequence, tokenizer_file, tool
+from hf_files import MARK, METASPACE, PIECES, STRIP_RIGHT, added_token, sequence, tokenizer_file, tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_lattice import Tokenizer
 from gpu_lattice.models.hf_tokenizers import looks_like, read
+from gpu_lattice.text_batch import TextBatch
 from gpu_lattice.vocabulary import Kind
 
 LOWERCASE = {"type": "Lowercase"}
@@ -161,6 +166,17 @@ DECODERS = {
     "stop": sequence("decoders", TO_SPACE, FUSE, STRIP | {"content": "a", "stop": 2}),
     "nothing in sequence": sequence("decoders"),
 }  # fmt: skip
+RUN_BY_THE_TOOL = {
+    "ByteLevel": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+    "WordPiece": {"type": "WordPiece", "prefix": MARK, "cleanup": True},
+    "BPEDecoder": {"type": "BPEDecoder", "suffix": MARK},
+    "CTC": {"type": "CTC", "pad_token": "a", "word_delimiter_token": MARK, "cleanup": True},
+    "a regex": {"type": "Replace", "pattern": {"Regex": "[0-9▁]+"}, "content": "-"},
+    "among others": sequence(
+        "decoders", TO_SPACE, {"type": "Replace", "pattern": {"Regex": " +"}, "content": "_"}, FUSE
+    ),
+}
+DECODERS |= RUN_BY_THE_TOOL
 SPOKEN = ["<unk>", MARK, "a", MARK + "a" + MARK, MARK * 2 + "b", "<0xE3>", "<0x81>", "<0x82>", "<0x41>", "<0x+1>",
           "<0x4>", "<0xzz>", " ", "  a", "<s>"]  # fmt: skip
 
@@ -184,15 +200,41 @@ def test_rows_decode_as_in_the_tool(name, ids):
 @pytest.mark.parametrize(
     ("decoder", "message"),
     [
-        ({"type": "WordPiece", "prefix": "##", "cleanup": True}, "known are ByteFallback"),
-        ({"type": "Replace", "pattern": {"Regex": "a+"}, "content": ""}, "Replace of a String"),
         (METASPACE | {"add_prefix_space": False}, "contradict"),
+        (METASPACE | {"prepend_scheme": {}}, "prepend_scheme {}"),
+        (METASPACE | {"split": 1}, "Metaspace has split = 1, not a bool or NoneType"),
+        (TO_SPACE | {"pattern": "a"}, "Replace has pattern = 'a', not a dict"),
+        (STRIP | {"start": True}, "Strip has start = True, not a int"),
+        ({"type": ["Fuse"]}, r"a component of the type \['Fuse'\], which is no name"),
         (["Fuse"], "not an object"),
     ],
 )
-def test_decoders_that_are_not_known_are_named(decoder, message):
+def test_broken_decoders_are_named(decoder, message):
     with pytest.raises(ValueError, match=rf"t\.json: the decoder .*{message}"):
         load(tokenizer_file(decoder=decoder))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "message"),
+    [
+        ({"type": "Rot13"}, "tokenizers cannot load it"),
+        (sequence("decoders", FUSE, {"type": "Rot13"}), "tokenizers cannot load it"),
+        ({"type": "Replace", "pattern": {"Regex": "("}, "content": ""}, "tokenizers cannot load it"),
+        (sequence("decoders", FUSE, TO_SPACE | {"pattern": {"Regex": "(a+)+b"}}), "tokenizers cannot run it"),
+    ],
+)
+def test_a_decoder_that_nothing_can_run_is_an_error_only_when_text_is_decoded(decoder, message):
+    tokenizer = Tokenizer(load(tokenizer_file(decoder=decoder)), device="cpu")
+    assert tokenizer.encode("ab").tolist() == [[4]]
+    with pytest.raises(ValueError, match=rf"^t\.json: the decoder .*(Rot13|Replace).*{message}"):
+        tokenizer.decode([2] * 40)
+
+
+def test_without_the_package_a_decoder_that_needs_it_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    chain = load(tokenizer_file(decoder={"type": "BPEDecoder", "suffix": "</w>"})).decoder.chain
+    with pytest.raises(ImportError, match=r"t\.json: the decoder .*BPEDecoder.*gpu-lattice\[hf\]"):
+        chain(["a"])
 
 
 def test_settings_that_have_no_effect_are_shown():
@@ -228,6 +270,27 @@ def test_settings_that_have_no_effect_are_shown():
         (tokenizer_file(added_tokens=None), "added_tokens is None"),
         (tokenizer_file(added_tokens=[{"id": 3, "content": "x"}]), "entry 0 of added_tokens"),
         (tokenizer_file(normalizer={"type": "Spelling"}), "unknown type 'Spelling'"),
+        (tokenizer_file(normalizer={"type": ["NFC"]}), r"unknown type \['NFC'\]"),
+        (tokenizer_file(pre_tokenizer=METASPACE | {"prepend_scheme": {}}), "prepend_scheme {}"),
+        (tokenizer_file(pre_tokenizer=METASPACE | {"split": "no"}), "Metaspace has split = 'no'"),
+        (tokenizer_file(pre_tokenizer=METASPACE | {"add_prefix_space": 0}), "Metaspace has add_prefix_space = 0"),
+        (tokenizer_file(normalizer={"type": "Prepend", "prepend": "\ud800"}), "half of a surrogate pair, in .*Prepend"),
+        (tokenizer_file(added_tokens=[added_token(9, "a\udc00")]), "half of a surrogate pair"),
+        (tokenizer_file(truncation=5), "truncation = 5"),
+        (tokenizer_file(post_processor=BERT | {"sep": ["y", True]}), "sep = "),
+        (tokenizer_file(post_processor=sequence("processors", *[BERT] * 600)), "more than 1024 ids around"),
+        (tokenizer_file(pre_tokenizer={"type": "FixedLength", "length": 0}), "FixedLength has length = 0"),
+        (
+            tokenizer_file(added_tokens=[added_token(9, "\n", normalized=True)], normalizer=STRIP_RIGHT),
+            r"the added token '\\n' is nothing after normalization",
+        ),
+        (
+            tokenizer_file(
+                added_tokens=[added_token(9, "\n", normalized=True)],
+                normalizer=sequence("normalizers", LOWERCASE, STRIP_RIGHT),
+            ),
+            r"the added token '\\n' is nothing after normalization",
+        ),
     ],
 )
 def test_files_that_cannot_be_are_named(file, message):
@@ -265,8 +328,36 @@ def test_a_file_with_one_wrong_byte_is_read_or_named():
 
 
 def test_deep_nesting_is_an_error_of_the_file():
-    with pytest.raises(ValueError, match=r"t\.json"):
+    with pytest.raises(ValueError, match=r"t\.json.*nested too deep"):
         read(b'{"model": ' + b"[" * 100_000, "t.json")
+
+
+@pytest.mark.parametrize(
+    ("part", "members"),
+    [("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers"), ("post_processor", "processors"),
+     ("decoder", "decoders")],
+)  # fmt: skip
+def test_sequences_in_sequences_are_read_or_refused(part, members):
+    data = json.dumps(tokenizer_file(**{part: sequence(members)}))
+    outer = f'{{"type": "Sequence", "{members}": ['
+    for depth in (10, 200, 300, 400, 600, 900, 20_000):
+        deep = data.replace(outer + "]}", outer * depth + "]}" * depth).encode()
+        # How deep is too deep depends on who asks.
+        with nullcontext() if depth == 10 else suppress(ValueError):
+            read(deep, "t.json")
+
+
+def test_a_long_added_token_takes_no_more_memory_than_its_bytes():
+    content = "".join(random.Random(1).choices("abcdefgh", k=1 << 16))
+    tokens = [added_token(7, content), added_token(8, content[:-1] + "x"), added_token(9, content[1000:])]
+    data = json.dumps(tokenizer_file(added_tokens=tokens)).encode()
+    tracemalloc.start()
+    normalizer = read(data, "t.json").normalizer
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40 << 20
+    batch = normalizer(TextBatch.from_texts([f"a{content}b{content[1000:]}", content[:-1] + "y"]))
+    assert batch.chunk_ids.tolist() == [-1, 7, -1, 9, -1]
 
 
 @pytest.mark.parametrize(

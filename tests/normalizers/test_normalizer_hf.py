@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 import random
@@ -9,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from handmade import charsmap_blob
 from hf_files import (
     COLLAPSE,
     MARK,
@@ -49,6 +51,11 @@ MASK = [*SPECIALS, added_token(12, "<mask>", special=True, lstrip=True)]
 NORMALIZED = [*MASK, added_token(13, "<sé>", normalized=True), added_token(14, "ab", normalized=True, rstrip=True)]
 GREEDY = [added_token(20 + i, token, lstrip=i % 2 == 0, rstrip=i % 3 == 0) for i, token in enumerate(TOKENS)]
 COOKED = [added_token(20 + i, token, normalized=True, lstrip=i % 3 == 0) for i, token in enumerate(TOKENS[:5])]
+
+
+def precompiled_of(rules):
+    """A Precompiled with a character map of these keys and replacements."""
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap_blob(rules)).decode()}
 
 
 def steps(*parts):
@@ -255,6 +262,9 @@ def test_without_the_package_a_recipe_that_needs_it_names_the_extra(monkeypatch)
         ({"type": "Precompiled", "precompiled_charsmap": ""}, None, "no precompiled_charsmap"),
         ({"type": "Precompiled", "precompiled_charsmap": "a?"}, None, "no base64"),
         ({"type": "Precompiled", "precompiled_charsmap": "AAAA"}, None, "character map is broken"),
+        (precompiled_of({b"a": b"\xff"}), None, "character map is broken: its replacements are not UTF-8"),
+        (precompiled_of({b"a" * 513: b""}), None, "character map is broken: it has keys of more than 512 bytes"),
+        (steps({"type": "NFC"}, precompiled_of({b"a": b"\xc3"})), None, "character map is broken"),
         (None, METASPACE | {"replacement": "ab"}, "replacement 'ab'; it must be one character"),
         (None, METASPACE | {"prepend_scheme": "once"}, "prepend_scheme 'once'"),
         (None, OLD_METASPACE | {"add_prefix_space": False}, 'set prepend_scheme to "never"'),

@@ -4,12 +4,12 @@ import io
 import itertools
 import json
 import struct
-import time
 from functools import cache
 
 import numpy as np
 import pytest
 import sentencepiece
+from handmade import charsmap_blob
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece_files import (
@@ -363,23 +363,6 @@ def test_broken_character_maps_are_refused_with_the_reason(blob, reason):
         sentencepiece.SentencePieceProcessor(model_proto=model_bytes(UNK, A, normalizer={CHARSMAP: blob}))
 
 
-def charsmap_blob(rules: dict[bytes, bytes]) -> bytes:
-    """A character map of any keys (without zero bytes): every node has 256 units of its own."""
-    nodes = sorted({key[:length] for key in rules for length in range(len(key) + 1)})
-    base = {node: 256 * (i + 1) for i, node in enumerate(nodes)}
-    # A label that is not the unit's own byte belongs to no child.
-    units = [i & 255 ^ 1 for i in range(256 * (len(nodes) + 1))]
-    units[0] = base[b""] << 10
-    replacements = b""
-    for node in nodes[1:]:
-        at = base[node[:-1]] ^ node[-1]
-        units[at] = (at ^ base[node]) << 10 | (node in rules) << 8 | node[-1]
-        if node in rules:
-            units[base[node]] = 1 << 31 | len(replacements)
-            replacements += rules[node] + b"\0"
-    return struct.pack(f"<{len(units) + 1}I", 4 * len(units), *units) + replacements
-
-
 PARTS = [part.encode() for part in "aA か\u3099\u0301é😀"]
 BYTES = sorted({bytes([byte]) for part in PARTS for byte in part})
 KEYS = st.lists(st.sampled_from(PARTS + BYTES), min_size=1, max_size=4).map(b"".join)
@@ -437,13 +420,49 @@ def test_keys_that_go_on_in_odd_ways_are_found(keys):
         assert_same(with_options(model_bytes(UNK, A, normalizer={CHARSMAP: charsmap_blob(rules)}), flags), docs)
 
 
-def test_a_map_of_endless_branches_is_read_in_time(trained):
-    """Every byte leads back to where it came from, so the map holds as many beginnings as there are strings."""
-    blob = struct.pack("<I512I", 2048, 256 << 10, *[0] * 255, *(byte << 10 | byte for byte in range(256))) + b"\0"
-    data = model_bytes(UNK, A, normalizer={CHARSMAP: blob})
-    before = time.process_time()
-    assert_same(data, [b"a  b \xe3\x81\x82\xff", bytes(range(256))])
-    assert time.process_time() - before < 10
+# Every byte leads back to where it came from, so the map holds as many beginnings as there are strings.
+ENDLESS = struct.pack("<I512I", 2048, 256 << 10, *[0] * 255, *(byte << 10 | byte for byte in range(256))) + b"\0"
+
+
+def from_first_leaf(rules: dict[bytes, bytes], step: int) -> bytes:
+    """A character map whose first leaf says that its replacement begins `step` bytes later."""
+    blob = charsmap_blob(rules)
+    (num_bytes,) = struct.unpack_from("<I", blob)
+    units = np.frombuffer(blob, "<u4", num_bytes // 4, 4).copy()
+    units[np.flatnonzero(units >> 31)[0]] += step
+    return blob[:4] + units.tobytes() + blob[4 + num_bytes :]
+
+
+@pytest.mark.parametrize(
+    ("blob", "reason"),
+    [
+        (charsmap_blob({b"a": b"\xff"}), "replacements are not UTF-8 at byte 0"),
+        (charsmap_blob({b"a": b"x", b"b": b"y\xe3\x81"}), "replacements are not UTF-8 at byte 3"),
+        (charsmap_blob({b"a": "\ud800".encode(errors="surrogatepass")}), "replacements are not UTF-8 at byte 0"),
+        (from_first_leaf({b"a": "é".encode()}, 1), "a leaf points into a character"),
+        (charsmap_blob({b"a" * 513: b"x"}), "keys of more than 512 bytes, or without an end"),
+        (ENDLESS, "keys of more than 512 bytes, or without an end"),
+    ],
+    ids=["no character", "half a character", "a surrogate", "within a character", "long", "endless"],
+)
+@pytest.mark.parametrize("spec", ["normalizer", "denormalizer"])
+def test_maps_that_compiled_code_cannot_be_given_are_refused(blob, reason, spec):
+    """SentencePiece reads these, and writes text that is no UTF-8 or takes a time that grows with the text's square."""
+    data = model_bytes(UNK, A, **{spec: {CHARSMAP: blob}})
+    sentencepiece.SentencePieceProcessor(model_proto=data)
+    with pytest.raises(ValueError, match=f"^m.model: the precompiled character map is broken: .*{reason}"):
+        reader.read(data, "m.model")
+
+
+def test_keys_of_the_longest_kind_are_read():
+    data = model_bytes(UNK, A, normalizer={CHARSMAP: charsmap_blob({b"a" * 512: b"x", "é".encode(): b"e"})})
+    assert_same(data, [b"a" * 511, b"a" * 512, b"a" * 513, b"a" * 1024, "é".encode()])
+
+
+@pytest.mark.parametrize(("rules", "step"), [({b"\xc3": b"x", "é".encode(): "ä".encode()}, 0), ({b"a": b"xy"}, 1)])
+def test_a_leaf_may_say_any_text_and_end_a_key_anywhere(rules, step):
+    data = model_bytes(UNK, A, normalizer={CHARSMAP: from_first_leaf(rules, step)})
+    assert_same(data, [*rules, b"a \xc3", "éaé".encode()])
 
 
 @settings(max_examples=200)
@@ -460,9 +479,14 @@ def test_a_damaged_character_map_is_refused_or_read_as_sentencepiece_reads_it(tr
     except RuntimeError:
         with pytest.raises(ValueError, match="character map is broken"):
             reader.read(proto, "m.model")
+        return
+    try:
+        normalizer = reader.read(proto, "m.model").normalizer
+    except ValueError as refused:
+        reason = str(refused)
+        assert any(words in reason for words in ("not UTF-8", "into a character", "without an end"))
     else:
-        normalized = reader.read(proto, "m.model").normalizer(TextBatch.from_texts(docs))
-        assert as_list(normalized) == [tool.normalize(doc) for doc in docs]
+        assert as_list(normalizer(TextBatch.from_texts(docs))) == [tool.normalize(doc) for doc in docs]
 
 
 def test_shared_vectors_hold(shared_data, trained):
