@@ -16,7 +16,7 @@ from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
 from gpu_lattice.kernels.tables.trie import Trie, build_trie
 from gpu_lattice.runtime.cache import kept
 from gpu_lattice.text_batch import to_ragged
-from gpu_lattice.weights import arc_weights, inverse_of
+from gpu_lattice.weights import arc_weights, inverse_of, log_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +101,7 @@ class Tables:
         vocabulary, automaton = self.vocabulary, self._automaton
         if len(vocabulary) > MOST_IDS:
             raise ValueError(f"a vocabulary of {len(vocabulary):,} ids: samples on the CPU take at most {MOST_IDS:,}")
-        weights = arc_weights(vocabulary, alpha)
+        weights, logs = arc_weights(vocabulary, alpha), log_weights(vocabulary, alpha)
         used = weights[weights > 0]
         least, most = min(1.0, used.min(initial=1.0)), max(1.0, used.max(initial=1.0))
         inverses = inverse_of(weights)
@@ -119,8 +119,8 @@ class Tables:
             # of it at e is at least 2**-53 of the first arc into some later position, so 2**-653 of Z there and at e.
             z_low=2.0**-300 / least,
             z_high=2.0**300 / most,
-            scores=self._with_bytes(vocabulary.scores, vocabulary.unk_score),
-            unk_score=float(vocabulary.unk_score),
+            log_weights=self._with_bytes(logs[:-1], logs[-1]),
+            unk_log_weight=float(logs[-1]),
             states=automaton.states,
             lists=automaton.lists,
             lists_known=self._lists_known,

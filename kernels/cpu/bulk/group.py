@@ -58,10 +58,10 @@ class Pieces(NamedTuple):
 class SampleModel(NamedTuple):
     """A vocabulary at one alpha, of which samples are drawn.
 
-    weights float64 [V] and unk_weight: exp(alpha * score); inverses, unk_inverse: 1 / weight
+    weights float64 [V] and unk_weight: of arcs; inverses, unk_inverse: 1 / weight
     z_low, z_high: scores within these bounds need no exponents of their own
-    scores float64 [V], unk_score: what a path's pieces sum up to. Where byte pieces spell unknown arcs, the byte that
-    begins a character has the unknown arc's score, and those that go on 0
+    log_weights float64 [V], unk_log_weight: what a path's pieces sum up to. Where byte pieces spell unknown arcs, the
+    byte that begins a character has the unknown arc's, and those that go on have 0
     states, lists, count_bits: of an Automaton (kernels/tables/automaton.py); arc_weights float64 and arc_words int64
     are the same memory: of its arc i the weight at arc_weights[2 i], length << 32 | piece at arc_words[2 i + 1]
     lists_known: no arc in lists is unknown, or the unknown id's
@@ -74,8 +74,8 @@ class SampleModel(NamedTuple):
     unk_inverse: float
     z_low: float
     z_high: float
-    scores: np.ndarray
-    unk_score: float
+    log_weights: np.ndarray
+    unk_log_weight: float
     states: np.ndarray
     lists: np.ndarray
     lists_known: bool
