@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.machine import LITTLE_ENDIAN, ONES, bytes_equal, load_eight, store_eight, trailing_zeros
 from gpu_lattice.kernels.cpu.utf8 import code_point, encode_code_point
 from gpu_lattice.normalizers.charsmap import CharsMap, shortest_match
@@ -229,16 +230,14 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
                     begin = max(_strip_right(values, start, begin), done)
                 if trie.rstrip[token]:
                     end = _strip_left(values, end, stop)
-                if size + 2 > len(starts):
-                    starts, stops, tokens = _grown(starts), _grown(stops), _grown(tokens)
+                starts, stops, tokens = _with_room_for_two(starts, stops, tokens, size)
                 if done < begin:
                     starts[size], stops[size], tokens[size] = done, begin, -1
                     size += 1
                 starts[size], stops[size], tokens[size] = begin, end, token
                 size += 1
                 i, done = after, end
-            if size + 2 > len(starts):
-                starts, stops, tokens = _grown(starts), _grown(stops), _grown(tokens)
+            starts, stops, tokens = _with_room_for_two(starts, stops, tokens, size)
             if old_tokens[i_part] >= 0 or done != stop:
                 starts[size], stops[size], tokens[size] = done, stop, old_tokens[i_part]
                 size += 1
@@ -252,8 +251,8 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _grown(array):  # type: ignore[no-untyped-def]
-    return np.concatenate((array, np.empty_like(array)))
+def _with_room_for_two(starts, stops, tokens, size):  # type: ignore[no-untyped-def]
+    return grown(starts, size, size + 2), grown(stops, size, size + 2), grown(tokens, size, size + 2)
 
 
 @compiled
@@ -391,7 +390,7 @@ def _put_replacement(replacements, at, num_left, out, size):  # type: ignore[no-
     end = at
     while replacements[end] != 0:
         end += 1
-    out = _with_room(out, size, end - at + num_left)
+    out = grown(out, size, size + end - at + num_left)
     return out, _copy(replacements, at, end, out, size)
 
 
@@ -415,7 +414,7 @@ def collapse_spaces(content, values, parts):  # type: ignore[no-untyped-def]
                 break
             while i < stop and values[i] == SPACE:
                 i += 1
-            out = _with_room(out, size, content.size + stop - i + num_later)
+            out = grown(out, size, size + content.size + stop - i + num_later)
             size = _copy(content, 0, content.size, out, size)
         stops[i_part] = size
     return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
@@ -463,7 +462,7 @@ def replace(pattern, content, values, parts):  # type: ignore[no-untyped-def]
                 i += 1
                 continue
             i += pattern.size
-            out = _with_room(out, size, content.size + stop - i + num_later)
+            out = grown(out, size, size + content.size + stop - i + num_later)
             size = _copy(content, 0, content.size, out, size)
         stops[i_part] = size
     return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
@@ -672,13 +671,3 @@ def space_at(values, i, stop):  # type: ignore[no-untyped-def]
     if first == 0xE2 and second == 0x81:
         return 3 if third == 0x9F else 0
     return 3 if first == 0xE3 and second == 0x80 and third == 0x80 else 0
-
-
-@compiled
-def _with_room(array, size, room):  # type: ignore[no-untyped-def]
-    """`array`, of which `size` entries are written, with at least `room` entries after them."""
-    if array.size - size >= room:
-        return array
-    larger = np.empty(2 * size + room, array.dtype)
-    larger[:size] = array[:size]
-    return larger

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.machine import (
     HIGH_BITS,
     LITTLE_ENDIAN,
@@ -172,11 +173,7 @@ def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no
     i_doc = write_documents(rules, values, offsets, i_start, i_start, i_stop, out, out_offsets)
     while i_doc < i_stop:
         size = out_offsets[i_doc - i_start]
-        larger = np.empty(2 * out.size + _room(offsets[i_doc + 1] - offsets[i_doc]), np.uint8)
-        # A loop, because a slice takes Numba seconds to compile.
-        for k in range(size):
-            larger[k] = out[k]
-        out = larger
+        out = grown(out, size, 2 * out.size + _room(offsets[i_doc + 1] - offsets[i_doc]))
         i_doc = write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets)
     return out[: out_offsets[-1]], out_offsets
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.bulk.buffers import filled, grown
+from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
 from gpu_lattice.kernels.cpu.bulk.forward import forward, forward_scaled
 from gpu_lattice.kernels.cpu.bulk.group import MARGIN, new_draws, new_group
