@@ -14,7 +14,7 @@ import numpy as np
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.machine import LITTLE_ENDIAN, ONES, bytes_equal, load_eight, store_eight, trailing_zeros
-from gpu_lattice.kernels.cpu.utf8 import code_point, encode_code_point
+from gpu_lattice.kernels.cpu.utf8 import character_length, code_point, encode_code_point
 from gpu_lattice.normalizers.charsmap import CharsMap, shortest_match
 from gpu_lattice.normalizers.graphemes import LAST_ALONE, LAST_FIRST, cluster_end, grapheme_classes
 
@@ -172,28 +172,6 @@ def repair(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
             i += max(length, 1)
         out_offsets[i_doc - i_start + 1] = size
     return out[:size].copy(), out_offsets
-
-
-@compiled
-def character_length(values, i, stop):  # type: ignore[no-untyped-def]
-    """Bytes of the UTF-8 character at i; 0 if there is none (cut short, overlong, a surrogate, above U+10FFFF)."""
-    first = np.int64(values[i])
-    if first < 0x80:
-        return 1
-    if first < 0xC2 or first > 0xF4:
-        return 0
-    length = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
-    if i + length > stop:
-        return 0
-    for k in range(1, length):
-        if values[i + k] & 0xC0 != 0x80:
-            return 0
-    second = np.int64(values[i + 1])
-    if (first == 0xE0 and second < 0xA0) or (first == 0xED and second > 0x9F):
-        return 0
-    if (first == 0xF0 and second < 0x90) or (first == 0xF4 and second > 0x8F):
-        return 0
-    return length
 
 
 def whole_documents(offsets: NDArray[np.int64]) -> Parts:
