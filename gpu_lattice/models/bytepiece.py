@@ -33,7 +33,9 @@ _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # with files, and empty
 # Of these no more is unpacked than is asked for; bzip2 and LZMA make gigabytes of any few kilobytes.
 _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # zipfile raises NotImplementedError and RuntimeError for encryption and unknown compression, the others for damage.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, OSError, ValueError, OverflowError)
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, OSError, ValueError, OverflowError, IndexError
+)  # fmt: skip
 _FIRST_ENTRY = re.compile(rb'\s*\{\s*"[A-Za-z0-9+/=]*"\s*:\s*\[')
 
 

@@ -15,7 +15,14 @@ import numpy as np
 
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.models.json_text import load_json
-from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer, member, metaspace_scheme, tool_errors
+from gpu_lattice.normalizers.hf_tokenizers import (
+    AddedToken,
+    check_growth,
+    hf_normalizer,
+    member,
+    metaspace_scheme,
+    tool_errors,
+)
 from gpu_lattice.runtime.cache import kept
 from gpu_lattice.text_batch import decoded, to_ragged, to_strings
 from gpu_lattice.vocabulary import Kind, Vocabulary
@@ -373,6 +380,7 @@ def _members(component: Any, members: str, where: str) -> list[Component]:
 def _decoder(component: Component | None, unigram: Component, names: list[str], name: str) -> Decoder:
     where = f"{name}: the decoder"
     parts = _members(component, "decoders", where)
+    check_growth(parts, where)
     steps = tuple(step for part in parts if (step := _decoder_step(part, where)) is not None)
     strips = any(step.kind == "Strip" or (step.kind == "Metaspace" and step.count) for step in steps)
     unk_id = unigram.get("unk_id")
