@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from gpu_lattice.corpus.readers import Documents, ReaderOptions, check_columns, expand_inputs, read_documents, stem_of
 from gpu_lattice.corpus.writers import ParquetRows
+from gpu_lattice.runtime.arguments import checked_alpha
 from gpu_lattice.runtime.interrupts import put_off_interrupts
-from gpu_lattice.weights import checked_alpha
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
