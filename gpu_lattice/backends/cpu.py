@@ -21,7 +21,7 @@ from gpu_lattice.kernels.cpu.lattice.build import CHUNK, CUT
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
 from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
 from gpu_lattice.kernels.tables.trie import Trie, build_trie
-from gpu_lattice.runtime.cache import kept
+from gpu_lattice.runtime.cache import cached
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 from gpu_lattice.text_batch import to_ragged
 from gpu_lattice.weights import arc_weights, inverse_of
@@ -144,8 +144,8 @@ class CpuBackend:
         self.before = np.array(model.prefix_ids, np.int32)
         self.after = np.array(model.suffix_ids, np.int32)
         self._surfaces = surfaces, offsets, ids
-        self._trie = _kept(Trie, build_trie, surfaces, offsets, ids)
-        self.cuts = _kept(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
+        self._trie = _cached(Trie, build_trie, surfaces, offsets, ids)
+        self.cuts = _cached(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
         self._unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
         self._byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
         self._spells = bool(
@@ -176,7 +176,7 @@ class CpuBackend:
         """What finds arcs for samples; it is built for the first of them."""
         vocabulary = self.vocabulary
         is_bytes = vocabulary.symbols == "bytes"
-        return _kept(Automaton, build_automaton, *self._surfaces, is_bytes, vocabulary.has_unknown_arcs)
+        return _cached(Automaton, build_automaton, *self._surfaces, is_bytes, vocabulary.has_unknown_arcs)
 
     @cached_property
     def _lists_known(self) -> bool:
@@ -408,9 +408,9 @@ def _joined(arrays: list[NDArray[Any]], shape: tuple[int, ...], dtype: type) -> 
     return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(shape, dtype), *arrays])
 
 
-def _kept(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
+def _cached(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
     """build(*inputs), kept on disk if large."""
-    return kept(kind, inputs, lambda: build(*inputs))
+    return cached(kind, inputs, lambda: build(*inputs))
 
 
 def _begin_words(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:

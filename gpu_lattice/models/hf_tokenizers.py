@@ -14,7 +14,7 @@ import numpy as np
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.models.json_text import load_json
 from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer, metaspace_scheme
-from gpu_lattice.runtime.cache import kept
+from gpu_lattice.runtime.cache import cached
 from gpu_lattice.text_batch import decoded, to_ragged, to_strings
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
@@ -56,7 +56,7 @@ def read(data: bytes, name: str) -> Model:
         >>> model.normalizer
         HuggingFaceNormalizer(name='tokenizer.json', normalizer=[Precompiled, Strip, Replace], ...; compiled)
     """
-    parts = kept(TokenizerJson, [data], lambda: _parts(data, name))
+    parts = cached(TokenizerJson, [data], lambda: _parts(data, name))
     file, scores = load_json(parts.rest.tobytes().decode()), parts.scores
     surfaces = to_strings(parts.values, parts.offsets)
     unigram, pieces = file["model"], decoded(surfaces)
