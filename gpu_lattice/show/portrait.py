@@ -13,6 +13,7 @@ import numpy as np
 
 from gpu_lattice.kernels.cpu.lattice.build import UNKNOWN
 from gpu_lattice.runtime.arguments import checked_integer
+from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.show.lattice_figure import lattice_figure
 from gpu_lattice.show.picture import (
     checked_path,
@@ -23,7 +24,6 @@ from gpu_lattice.show.picture import (
     power_of_ten,
     render,
     visible,
-    write_whole,
 )
 from gpu_lattice.token_batch import on_host
 

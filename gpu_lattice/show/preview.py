@@ -13,6 +13,7 @@ import numpy as np
 from gpu_lattice.corpus.excerpt import spread
 from gpu_lattice.corpus.readers import ReaderOptions
 from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
+from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.show.picture import (
     BEST_LINE,
     FAINT,
@@ -23,7 +24,6 @@ from gpu_lattice.show.picture import (
     load_matplotlib,
     page,
     render,
-    write_whole,
 )
 from gpu_lattice.token_batch import TokenBatch, on_host
 from gpu_lattice.weights import arc_weights
