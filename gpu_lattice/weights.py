@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpu_lattice.kernels.fixed import fixed_exp
+from gpu_lattice.runtime.arguments import checked_alpha
 
 if TYPE_CHECKING:
     from typing import Any
@@ -56,13 +57,3 @@ def _is_arc(vocabulary: Vocabulary) -> NDArray[np.bool_]:
 def inverse_of(weights: Any) -> Any:
     """1 / weight, rounded once, and 1 for a weight of 0: what a draw goes on with below an arc. NumPy's or CuPy's."""
     return 1.0 / (weights + (weights == 0))
-
-
-def checked_alpha(alpha: float) -> float:
-    """alpha as a float; TypeError for what is no number, ValueError unless it is finite and not negative."""
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating):
-        raise TypeError(f"alpha is {alpha!r}; give a number")
-    value = float(alpha)
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"alpha is {alpha!r}; give a finite number >= 0 (0 samples uniformly over segmentations)")
-    return value

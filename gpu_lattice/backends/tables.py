@@ -14,7 +14,7 @@ from gpu_lattice.kernels.cpu.bulk.nodes import MOST_IDS
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
 from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
 from gpu_lattice.kernels.tables.trie import Trie, build_trie
-from gpu_lattice.runtime.cache import kept
+from gpu_lattice.runtime.cache import cached
 from gpu_lattice.text_batch import to_ragged
 from gpu_lattice.weights import arc_weights, inverse_of, log_weights
 
@@ -44,7 +44,7 @@ class Tables:
         self.vocabulary = vocabulary
         self.before = np.array(model.prefix_ids, np.int32)
         self.after = np.array(model.suffix_ids, np.int32)
-        self.cuts = _kept(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
+        self.cuts = _cached(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
         self._surfaces = surfaces, offsets, ids
         self.pieces = self._build_pieces()
         self.best = self._build_best_model()
@@ -54,7 +54,7 @@ class Tables:
     def _automaton(self) -> Automaton:
         """What finds arcs for samples; it is built for the first of them."""
         vocabulary = self.vocabulary
-        return _kept(Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs)
+        return _cached(Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs)
 
     @cached_property
     def _lists_known(self) -> bool:
@@ -64,7 +64,7 @@ class Tables:
 
     def _build_pieces(self) -> Pieces:
         vocabulary, (surfaces, offsets, ids) = self.vocabulary, self._surfaces
-        trie = _kept(Trie, build_trie, surfaces, offsets, ids)
+        trie = _cached(Trie, build_trie, surfaces, offsets, ids)
         unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
         byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
         is_bytes = vocabulary.symbols == "bytes"
@@ -158,9 +158,9 @@ class Tables:
         return scores
 
 
-def _kept(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
+def _cached(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
     """build(*inputs), kept on disk if large."""
-    return kept(kind, inputs, lambda: build(*inputs))
+    return cached(kind, inputs, lambda: build(*inputs))
 
 
 def _begin_words(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:

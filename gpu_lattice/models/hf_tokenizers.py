@@ -23,7 +23,7 @@ from gpu_lattice.normalizers.hf_tokenizers import (
     metaspace_scheme,
     tool_errors,
 )
-from gpu_lattice.runtime.cache import kept
+from gpu_lattice.runtime.cache import cached
 from gpu_lattice.text_batch import decoded, to_ragged, to_strings
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
@@ -76,7 +76,7 @@ def read(data: bytes, name: str) -> Model:
 
 
 def _read(data: bytes, name: str) -> Model:
-    parts = kept(TokenizerJson, [data], lambda: _parts(data, name))
+    parts = cached(TokenizerJson, [data], lambda: _parts(data, name))
     file, scores = load_json(parts.rest.tobytes().decode()), parts.scores
     surfaces = to_strings(parts.values, parts.offsets)
     unigram, pieces = file["model"], decoded(surfaces)
