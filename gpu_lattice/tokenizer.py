@@ -236,9 +236,9 @@ class Tokenizer:
             >>> tok.nbest(["ab", "b"], 2).tolist()
             [[[2], [0, 1]], [[1]]]
         """
-        from gpu_lattice.lattice.nbest import MOST_PATHS, joined_paths
+        from gpu_lattice.lattice.nbest import MOST_RANKS, joined_paths
 
-        n = checked_integer("n", n, 0, MOST_PATHS)
+        n = checked_integer("n", n, 0, MOST_RANKS)
         batch = TextBatch.from_texts(texts)
         lattices = self._lattices(batch, self._normalize(batch), n, 1)
         return joined_paths(self._backend.launcher, [lattice.nbest(n) for _, lattice in lattices])

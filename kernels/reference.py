@@ -173,10 +173,10 @@ def sample(
         z = forward_scores(text, rules, weights, start, stop)
         total = multiply(total, z[-1])
         back = []
-        e, i_stretch, target = stop, -1, ZERO
+        e, i_draw, target = stop, -1, ZERO
         while e > start:
-            if (stop - e) // DRAW_BYTES > i_stretch:
-                i_stretch = (stop - e) // DRAW_BYTES
+            if (stop - e) // DRAW_BYTES > i_draw:
+                i_draw = (stop - e) // DRAW_BYTES
                 target = multiply(number(uniform(seed, offset + e, i_sample, doc_id)), z[e - start])
             length, arc, target = _choose(text, e, start, rules, weights, z, target)
             back.append((length, arc))

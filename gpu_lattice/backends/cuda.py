@@ -14,6 +14,7 @@ from gpu_lattice.backends import NoPathError, Rows, TrieTables
 from gpu_lattice.backends.cpu import CpuBackend, batch_of
 from gpu_lattice.backends.cuda_launcher import CudaLauncher
 from gpu_lattice.backends.tables import Tables
+from gpu_lattice.kernels.arcs import NO_ARC
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.normalizers import NormalizedBatch
@@ -32,15 +33,14 @@ LONGEST = 512
 # Constants of the .cu and .cuh files.
 LANES = 32
 GROUP = 32
-NO_ARC = -2
 TO_BYTES, TO_UNKNOWN = -1, 0
 NODE = np.dtype([("base", np.int32), ("check", np.int32), ("value", np.float64)])
 ARC_BYTES = 16
 SCRATCH_BYTES = 1 << 28
 
 # Text of a batch, but for longer documents: enough to fill a device, little enough that copies hide behind kernels.
-BATCH_BYTES = 1 << 27
-NOWHERE = 2**63 - 1
+DEVICE_BATCH_BYTES = 1 << 27
+UNBROKEN = 2**63 - 1
 FREE_MEMORY_USED = 0.5
 # Float32 sums are done in multiples of 2^-149, the least float32, times this: CuPy's compiler flushes smaller numbers
 # than 2^-126 to zero, which the CPU does not. A power of two changes no decision, as long as nothing overflows.
@@ -274,7 +274,7 @@ class CudaBackend:
         start = 0
         while start < n_docs or not ranges:
             stop = int(np.searchsorted(cost, cost[start] + limit, side="right")) - 1
-            within = int(np.searchsorted(batch.offsets, batch.offsets[start] + BATCH_BYTES, side="right")) - 1
+            within = int(np.searchsorted(batch.offsets, batch.offsets[start] + DEVICE_BATCH_BYTES, side="right")) - 1
             stop = min(stop, max(within, start + 1), n_docs)
             ranges.append((start, stop))
             start = stop
@@ -341,7 +341,7 @@ class CudaBackend:
             doc_offsets=stream.upload("doc_offsets", batch.offsets[start : stop + 1] - low),
             chunk_offsets=stream.upload("chunk_offsets", chunk_offsets[first : last + 1] - low),
             chunk_ids=stream.upload("chunk_ids", chunk_ids[first:last]),
-            status=stream.upload("status", np.array([NOWHERE, 0, 0], np.int64)),
+            status=stream.upload("status", np.array([UNBROKEN, 0, 0], np.int64)),
             marks=stream.empty("marks", n + 1, np.uint8),
             path=stream.empty("path", (num_samples, n), np.int32),
         )
@@ -482,7 +482,7 @@ class CudaBackend:
         """Wait for the job, and write its ids to arrays of the caller."""
         stream, xp = job.stream, self._device.xp
         no_path, _, total = stream.download(job.status).tolist()
-        if no_path < NOWHERE:
+        if no_path < UNBROKEN:
             raise NoPathError(job.low + no_path)
         ids, offsets = xp.empty(total, np.int32), xp.empty(len(job.offsets), np.int64)
         stream.follow_caller()

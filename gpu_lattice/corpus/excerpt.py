@@ -18,11 +18,11 @@ from gpu_lattice.corpus.readers import ReaderOptions, check_columns, expand_inpu
 PLACES = 16
 # Where there is more than is asked for, no document is more than this part of it.
 LONGEST_PART = 8
-BATCH_BYTES = 1 << 18
+EXCERPT_BATCH_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
-class Spread:
+class Excerpt:
     """Documents of several files.
 
     texts      in the order of the files; none is empty
@@ -40,7 +40,7 @@ class Spread:
         return sum(map(len, self.texts))
 
 
-def spread(inputs: Sequence[str | os.PathLike[str]], options: ReaderOptions, max_bytes: int, seed: int) -> Spread:
+def excerpt(inputs: Sequence[str | os.PathLike[str]], options: ReaderOptions, max_bytes: int, seed: int) -> Excerpt:
     """At most max_bytes of documents, drawn among those of the files; all of them if they are not more.
 
     inputs: files, folders, glob patterns. Files that are together larger than 16 * max_bytes are read in 16 places (a
@@ -72,7 +72,7 @@ def spread(inputs: Sequence[str | os.PathLike[str]], options: ReaderOptions, max
         raise ValueError(f"there is no text in {', '.join(map(str, inputs))}: every document is empty")
     kept.sort(key=lambda one: one[1])
     num_cut = sum(number in cut for _, number, _ in kept)
-    return Spread([text for _, _, text in kept], num_cut, len(paths), sum(sizes))
+    return Excerpt([text for _, _, text in kept], num_cut, len(paths), sum(sizes))
 
 
 def _places(
@@ -97,7 +97,7 @@ def _places(
 
 def _documents(path: Path, options: ReaderOptions, start: int, limit: int) -> Iterator[bytes]:
     read = 0
-    for batch in read_documents(path, replace(options, batch_bytes=BATCH_BYTES), start):
+    for batch in read_documents(path, replace(options, batch_bytes=EXCERPT_BATCH_BYTES), start):
         for text in batch.texts.cast(pa.large_binary()).to_pylist():
             if text:
                 yield text

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.kernels.cpu.lattice.build import CUT, TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.cpu.lattice.build import CUT
 from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.text_batch import to_ragged
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 import numpy as np
 
-from gpu_lattice.kernels.cpu.lattice.build import CUT, UNKNOWN
+from gpu_lattice.kernels.arcs import UNKNOWN
+from gpu_lattice.kernels.cpu.lattice.build import CUT
 from gpu_lattice.lattice import nbest, paths, score, sums, viterbi_sample, without_replacement
 from gpu_lattice.lattice.arrays import (
     LatticeArrays,
@@ -414,11 +415,11 @@ class Lattice:
             >>> tok.lattice("a new dawn").sample(seed=3).tolist() == tok.sample("a new dawn", seed=3).tolist()
             True
         """
-        draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
+        options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
         arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
         self._check_fits(4 * num_samples * len(self._arrays.marks), f"{num_samples} samples")
         forward = self._forward(arc_weights)
-        path = paths.draw(self._launcher, self._arrays, self._segments, arc_weights, forward, draw)
+        path = paths.draw(self._launcher, self._arrays, self._segments, arc_weights, forward, options)
         rows, firsts = self._sample_rows(num_samples)
         log_prob = None
         if return_log_prob:
@@ -445,11 +446,11 @@ class Lattice:
             >>> out.tolist(), out.doc_offsets.tolist(), out.scores.tolist()
             ([[[2], [0, 1]], [], [[1]]], [0, 2, 2, 3], [-2.5, -3.0, -2.0])
         """
-        n = checked_integer("n", n, 0, nbest.MOST_PATHS)
+        n = checked_integer("n", n, 0, nbest.MOST_RANKS)
         scores = self._scores(weights)
         counts = nbest.count(self._launcher, self._arrays, scores, n)
         lists = nbest.merge(self._launcher, self._arrays, scores, counts, self._check_fits)
-        best = nbest.finals(self._xp, self._arrays, counts, n)
+        best = nbest.ranked_paths(self._xp, self._arrays, counts, n)
         path, firsts = nbest.follow(self._launcher, self._arrays, lists, best.docs, best.ranks, self._check_fits)
         tokens = self._tokens(path, best.docs, firsts)
         return PathBatch(tokens, best.doc_offsets, nbest.scores_of(self._arrays, lists, best))
@@ -481,16 +482,16 @@ class Lattice:
             >>> out.tolist(), np.exp(out.log_prob).round(4).tolist()
             ([[2], [2], [2], [0, 1]], [0.6225, 0.6225, 0.6225, 0.3775])
         """
-        n = checked_integer("n", n, 1, nbest.MOST_PATHS)
-        draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
+        n = checked_integer("n", n, 1, nbest.MOST_RANKS)
+        options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
         chosen = checked_alpha(_one_of(alpha, weights, DRAW_ALPHA))
         scores = self._scores(weights)
         counts = nbest.count(self._launcher, self._arrays, scores, n)
         paths.raise_if_broken(self._launcher, self._arrays, self._segments, counts[self._segments.stops] > 0)
         lists = nbest.merge(self._launcher, self._arrays, scores, counts, self._check_fits)
-        best = nbest.finals(self._xp, self._arrays, counts, n)
+        best = nbest.ranked_paths(self._xp, self._arrays, counts, n)
         best_scores = nbest.scores_of(self._arrays, lists, best)
-        ranks, log_prob = nbest.draw(self._launcher, best.doc_offsets, best_scores, chosen, draw)
+        ranks, log_prob = nbest.draw(self._launcher, best.doc_offsets, best_scores, chosen, options)
         docs = self._xp.repeat(self._xp.arange(len(self)), num_samples)
         path, firsts = nbest.follow(self._launcher, self._arrays, lists, docs, ranks, self._check_fits)
         return self._tokens(path, docs, firsts, log_prob if return_log_prob else None)
@@ -520,12 +521,12 @@ class Lattice:
             >>> out.tolist(), np.exp(out.log_prob).round(6).tolist(), out.log_inclusion.tolist()
             ([[[0, 1], [2]], [[1]]], [0.377541, 0.622459, 1.0], [0.0, 0.0, 0.0])
         """
-        draw = without_replacement.checked_draw(k, seed, doc_ids, len(self))
+        options = without_replacement.checked_options(k, seed, doc_ids, len(self))
         arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
-        drawn = without_replacement.draw(self._launcher, self._arrays, arc_weights, draw, self._check_fits)
+        drawn = without_replacement.draw(self._launcher, self._arrays, arc_weights, options, self._check_fits)
         row_args = drawn.path, drawn.docs, drawn.firsts
         scores = paths.path_sums(self._launcher, self._arrays, *row_args, self._scores(weights))
-        log_inclusion = self._launcher.upload(without_replacement.log_inclusion(drawn, draw))
+        log_inclusion = self._launcher.upload(without_replacement.log_inclusion(drawn, options))
         return PathBatch(self._tokens(*row_args), drawn.doc_offsets, scores, drawn.log_prob, log_inclusion)
 
     @_on_device
@@ -559,10 +560,10 @@ class Lattice:
             >>> (np.bincount(first) / 10_000).round(1).tolist()
             [0.2, 0.2, 0.5]
         """
-        draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
-        chosen = viterbi_sample.checked_duel_alpha(_one_of(alpha, weights, DRAW_ALPHA))
+        options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
+        chosen = viterbi_sample.checked_positive_alpha(_one_of(alpha, weights, DRAW_ALPHA))
         ranges, scores = self._segments, self._scores(weights)
-        path = viterbi_sample.draw(self._launcher, self._arrays, ranges, scores, chosen, draw, self._check_fits)
+        path = viterbi_sample.draw(self._launcher, self._arrays, ranges, scores, chosen, options, self._check_fits)
         return self._tokens(path, *self._sample_rows(num_samples))
 
     @_on_device
@@ -662,7 +663,7 @@ class Lattice:
         """float64 [A] on the device: exp(alpha * score), or what the caller gives."""
         chosen = _one_of(alpha, weights, default)
         if weights is not None:
-            return self._external(weights)
+            return self._given_weights(weights)
         if self._vocabulary is None:
             raise ValueError("this lattice has no scores; give weights=, for each id or for each arc")
         return self._from_table(arc_weights(self._vocabulary, checked_alpha(chosen)), 1.0)
@@ -670,12 +671,12 @@ class Lattice:
     def _scores(self, weights: Any) -> Any:
         """float64 [A] on the device: the scores, or the logs of the weights, the same everywhere, -inf for no arc."""
         if weights is not None:
-            return self._launcher.upload(sums.fixed_log_of(on_host(self._external(weights))))
+            return self._launcher.upload(sums.fixed_log_of(on_host(self._given_weights(weights))))
         if self._vocabulary is None:
             raise ValueError("this lattice has no scores; give weights=, for each id or for each arc")
         return self._from_table(np.append(self._vocabulary.scores, self._vocabulary.unk_score), 0.0)
 
-    def _external(self, weights: Any) -> Any:
+    def _given_weights(self, weights: Any) -> Any:
         return checked_weights(self._xp, weights, ArcWeights(self.shape, self._n_ids, self._public_ids, self._arrays))
 
     def _from_table(self, table: NDArray[np.float64], of_token: float) -> Any:

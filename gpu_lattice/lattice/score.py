@@ -26,7 +26,7 @@ CAPACITY = 8
 GROWTH = 16
 STATE_BYTES = 32
 # Rows are done in parts whose states take no more than this, or one row's.
-SCRATCH_BYTES = 1 << 28
+STATES_BYTES = 1 << 28
 
 
 class IdRows(NamedTuple):
@@ -113,7 +113,7 @@ def reading_sums(
     is_full = xp.ones(n_rows, xp.uint8)
     capacity = CAPACITY
     while len(left := xp.flatnonzero(is_full)):
-        at_once = max(1, SCRATCH_BYTES // (STATE_BYTES * capacity))
+        at_once = max(1, STATES_BYTES // (STATE_BYTES * capacity))
         fits(STATE_BYTES * capacity * min(at_once, len(left)))
         for i in range(0, len(left), at_once):
             part = left[i : i + at_once]

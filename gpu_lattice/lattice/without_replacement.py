@@ -16,7 +16,7 @@ import numpy as np
 from gpu_lattice.kernels.cpu.philox import uniforms
 from gpu_lattice.kernels.fixed import fixed_log
 from gpu_lattice.lattice.arrays import LatticeArrays, documents
-from gpu_lattice.lattice.paths import Draw, path_sums
+from gpu_lattice.lattice.paths import SampleOptions, path_sums
 from gpu_lattice.lattice.ragged import offsets_of, row_of
 from gpu_lattice.lattice.sums import LN_2, forward, log_of, log_partition
 from gpu_lattice.runtime.arguments import checked_integer
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from gpu_lattice.backends import Launcher
 
 # Rows of a document are numbered by int32.
-MOST_PATHS = 2**31 - 1
+MOST_ROWS = 2**31 - 1
 CELL_BYTES = 24
 ROW_BYTES = 28
 POSITION_BYTES = 24
-ARC_BYTES = 8
+SCORE_BYTES = 8
 # The counters' position of arrival times; no text has so many bytes.
 ARRIVAL = 2**32 - 1
 
@@ -54,17 +54,21 @@ class Drawn(NamedTuple):
     has_more: Any
 
 
-def checked_draw(k: Any, seed: Any, doc_ids: Any, n_docs: int) -> Draw:
+def checked_options(k: Any, seed: Any, doc_ids: Any, n_docs: int) -> SampleOptions:
     """Of k paths, or of none; ValueError or TypeError for what is out of range."""
-    return Draw.checked(1, seed, doc_ids, n_docs)._replace(num_samples=checked_integer("k", k, 0, MOST_PATHS))
+    return SampleOptions.checked(1, seed, doc_ids, n_docs)._replace(num_samples=checked_integer("k", k, 0, MOST_ROWS))
 
 
 def draw(
-    launcher: Launcher, arrays: LatticeArrays, weights: Any, what: Draw, check_fits: Callable[[int, str], None]
+    launcher: Launcher,
+    arrays: LatticeArrays,
+    weights: Any,
+    options: SampleOptions,
+    check_fits: Callable[[int, str], None],
 ) -> Drawn:
     """num_samples paths of each document, all where there are fewer; weights float64 [A]."""
-    xp, k = launcher.xp, what.num_samples
-    check_fits(POSITION_BYTES * len(arrays.marks) + ARC_BYTES * len(arrays.arcs), f"a sample of {k} paths")
+    xp, k = launcher.xp, options.num_samples
+    check_fits(POSITION_BYTES * len(arrays.marks) + SCORE_BYTES * len(arrays.arcs), f"a sample of {k} paths")
     n_paths = _count(launcher, arrays, weights, k + 1)
     doc_offsets = offsets_of(xp, xp.minimum(n_paths, k))
     n_rows = int(doc_offsets[-1])
@@ -80,9 +84,9 @@ def draw(
     parents, branches = xp.empty(n_rows, xp.int32), xp.empty(n_rows, xp.int64)
     rest, rest_exponents = xp.empty(n_rows), xp.empty(n_rows, xp.int64)
     launcher.run(
-        "draw_distinct", len(what.doc_ids),
+        "draw_without_replacement", len(options.doc_ids),
         doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths, weights=weights,
-        z=z.mantissas, z_exponents=z.exponents, seed=np.uint64(what.seed), doc_ids=launcher.upload(what.doc_ids),
+        z=z.mantissas, z_exponents=z.exponents, seed=np.uint64(options.seed), doc_ids=launcher.upload(options.doc_ids),
         row_offsets=doc_offsets, cell_offsets=cells[doc_offsets], path=path, siblings=siblings, left=left,
         left_exponents=exponents, parents=parents, branches=branches, rest=rest, rest_exponents=rest_exponents,
     )  # fmt: skip
@@ -106,18 +110,18 @@ def _count(launcher: Launcher, arrays: LatticeArrays, weights: Any, most: int) -
     return counts[arrays.doc_positions[1:] - 1]
 
 
-def log_inclusion(drawn: Drawn, what: Draw) -> NDArray[np.float64]:
+def log_inclusion(drawn: Drawn, options: SampleOptions) -> NDArray[np.float64]:
     """float64 [R] on the host: log(1 - exp(-p * t)), t the arrival time of the first path not drawn; 0 for none.
 
     The waiting times are drawn from counters that nothing else uses: position ARRIVAL, and for a sample the number of
     paths drawn before.
     """
     out = np.zeros(len(drawn.docs))
-    i_docs, k = np.flatnonzero(on_host(drawn.has_more)), what.num_samples
+    i_docs, k = np.flatnonzero(on_host(drawn.has_more)), options.num_samples
     if not len(i_docs):
         return out
     positions = np.full(len(i_docs), ARRIVAL)
-    u = uniforms(np.uint64(what.seed), positions, 0, k + 1, what.doc_ids[i_docs]).T
+    u = uniforms(np.uint64(options.seed), positions, 0, k + 1, options.doc_ids[i_docs]).T
     # A number in [0, 1) may be 0, for which half of the least other one stands.
     waits = np.log(-fixed_log(np.maximum(u, 2.0**-54)))
     rows = on_host(drawn.doc_offsets)[i_docs][:, None] + np.arange(k)

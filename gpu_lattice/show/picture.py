@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from gpu_lattice.corpus.writers import temporary_name
 
-SUFFIXES = (".svg", ".png", ".html")
+PICTURE_SUFFIXES = (".svg", ".png", ".html")
 DOTS_PER_INCH = 160
 LN_10 = math.log(10)
 
@@ -82,8 +82,8 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
     without matplotlib.
     """
     target = Path(path)
-    if target.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{os.fspath(path)!r} is no name of a picture; end it in {', '.join(SUFFIXES)}")
+    if target.suffix.lower() not in PICTURE_SUFFIXES:
+        raise ValueError(f"{os.fspath(path)!r} is no name of a picture; end it in {', '.join(PICTURE_SUFFIXES)}")
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
     load_matplotlib()

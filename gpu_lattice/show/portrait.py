@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.kernels.cpu.lattice.build import UNKNOWN
+from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.runtime.arguments import checked_integer
 from gpu_lattice.show.picture import LN_10, percent, power_of_ten, visible
 from gpu_lattice.token_batch import on_host

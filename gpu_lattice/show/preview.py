@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.corpus.excerpt import spread
+from gpu_lattice.corpus.excerpt import excerpt
 from gpu_lattice.corpus.readers import ReaderOptions
 from gpu_lattice.runtime.arguments import checked_integer
 from gpu_lattice.show.picture import (
@@ -114,7 +114,7 @@ def preview(
     text_column: str = "text",
     separator: str | bytes | None = None,
 ) -> Preview:
-    """Measure alphas on at most max_bytes of the documents of files, folders or glob patterns (corpus.spread).
+    """Measure alphas on at most max_bytes of the documents of files, folders or glob patterns (corpus.excerpt).
 
     seed chooses the documents and their samples. Raises ValueError for an alpha that is negative or too large for the
     model, and for files without text; OSError for those that cannot be opened.
@@ -133,7 +133,7 @@ def preview(
     seed = checked_integer("seed", seed, 0, 2**64 - 1)
     separator = separator.encode() if isinstance(separator, str) else separator
     options = ReaderOptions(text_column=text_column, separator=separator)
-    drawn = spread(inputs, options, max_bytes, seed)
+    drawn = excerpt(inputs, options, max_bytes, seed)
     best = tokenizer.encode(drawn.texts)
     samples = [tokenizer.sample(drawn.texts, alpha=alpha, seed=seed) for alpha in alphas]
     entropies = _entropies(tokenizer, drawn.texts, alphas)

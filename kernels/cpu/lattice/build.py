@@ -10,6 +10,7 @@ the same values.
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.cuts import find_cuts
 from gpu_lattice.kernels.cpu.utf8 import is_boundary, symbol_length
@@ -19,9 +20,6 @@ from gpu_lattice.kernels.cpu.utf8 import is_boundary, symbol_length
 CHUNK = 1
 TOKEN = 2
 CUT = 4
-
-UNKNOWN = -1
-TOKEN_ARC = -3
 
 CUTS_AT_ONCE = 512
 

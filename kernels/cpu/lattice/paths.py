@@ -53,10 +53,10 @@ def draw_paths(low, high, starts, stops, n_ranges, range_doc, doc_positions, arc
         i_range, i_sample = i % n_ranges, i // n_ranges
         start, i_doc = starts[i_range], range_doc[i_range]
         stop = e = stops[i_range]
-        i_stretch, target, target_exponent = np.int64(-1), 0.0, np.int64(0)
+        i_draw, target, target_exponent = np.int64(-1), 0.0, np.int64(0)
         while e > start:
-            if (stop - e) // DRAW_BYTES > i_stretch:
-                i_stretch = (stop - e) // DRAW_BYTES
+            if (stop - e) // DRAW_BYTES > i_draw:
+                i_draw = (stop - e) // DRAW_BYTES
                 u = uniform(seed, e - doc_positions[i_doc], i_sample, doc_ids[i_doc])
                 target, target_exponent = scaled(u * z[e], z_exponents[e])
             running, exponent = 0.0, np.int64(0)

@@ -14,8 +14,9 @@ looked up. kernels/cuda/lattice/score.cu does the same operations in the same or
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.lattice.build import CHUNK, TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.cpu.lattice.build import CHUNK
 from gpu_lattice.kernels.cpu.lattice.emit import find_sorted
 from gpu_lattice.kernels.cpu.scaled import add, scaled
 

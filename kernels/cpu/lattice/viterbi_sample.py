@@ -1,6 +1,6 @@
-"""Viterbi Sampling, BytePiece 0.4's: the best path's recursion, whose comparisons are coins. Biased; see duel_paths.
+"""Viterbi Sampling, as in BytePiece 0.4: the best path's recursion with coin tosses for comparisons. Biased.
 
-The lattice is that of lattice/sums.py, worked on document by document: sums do not begin anew at cuts.
+The lattice is that of lattice/sums.py, worked on document by document: sums do not restart at cuts.
 kernels/cuda/lattice/viterbi_sample.cu does the same operations in the same order.
 """
 
@@ -10,8 +10,8 @@ from gpu_lattice.kernels.compiled import compiled
 
 
 @compiled
-def duel_paths(low, high, doc_positions, n_docs, arc_offsets, lengths, scores, alpha, logits, n_arcs, n_positions, sums,
-               path):  # fmt: skip
+def viterbi_sample_paths(low, high, doc_positions, n_docs, arc_offsets, lengths, scores, alpha, logits, n_arcs,
+                         n_positions, sums, path):  # fmt: skip
     """Mark the paths of units low..high; unit i is document i % n_docs of sample i // n_docs.
 
     sums[e] is the score of the path drawn to e. Of the arcs into e, from the longest to the shortest, the first stands,

@@ -24,9 +24,9 @@ UNREACHED = np.int64(1) << np.int64(62)
 
 
 @compiled
-def draw_distinct(low, high, doc_positions, arc_offsets, lengths, weights, z, z_exponents, seed, doc_ids, row_offsets,
-                  cell_offsets, path, siblings, left, left_exponents, parents, branches, rest,
-                  rest_exponents):  # fmt: skip
+def draw_without_replacement(low, high, doc_positions, arc_offsets, lengths, weights, z, z_exponents, seed, doc_ids,
+                             row_offsets, cell_offsets, path, siblings, left, left_exponents, parents, branches, rest,
+                             rest_exponents):  # fmt: skip
     """Draw the rows row_offsets[i] to row_offsets[i + 1] of documents low..high, whose cells begin at cell_offsets[i].
 
     The draw at e: the first arc, shortest first, whose running sum exceeds u times what is left; if none does, the last

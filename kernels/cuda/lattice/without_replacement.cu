@@ -71,13 +71,14 @@ struct Document {
 };
 
 // parents i32, branches i64 [rows]: the owner of the node where each row leaves the tree, and its position.
-extern "C" __global__ void draw_distinct(i64 n, const i64* __restrict__ doc_positions,
-                                         const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
-                                         const double* __restrict__ weights, const double* __restrict__ z,
-                                         const i64* __restrict__ z_exponents, u64 seed, const u64* __restrict__ doc_ids,
-                                         const i64* __restrict__ row_offsets, const i64* __restrict__ cell_offsets,
-                                         int* path, int* siblings, double* left, i64* left_exponents, int* parents,
-                                         i64* branches, double* __restrict__ rest, i64* __restrict__ rest_exponents) {
+extern "C" __global__ void draw_without_replacement(i64 n, const i64* __restrict__ doc_positions,
+                                                    const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
+                                                    const double* __restrict__ weights, const double* __restrict__ z,
+                                                    const i64* __restrict__ z_exponents, u64 seed,
+                                                    const u64* __restrict__ doc_ids, const i64* __restrict__ row_offsets,
+                                                    const i64* __restrict__ cell_offsets, int* path, int* siblings, double* left,
+                                                    i64* left_exponents, int* parents, i64* branches, double* __restrict__ rest,
+                                                    i64* __restrict__ rest_exponents) {
     const i64 i = thread_index();
     if (i >= n) return;
     const Scaled unreached = {0.5, static_cast<i64>(1) << 62};  // more than any sum
