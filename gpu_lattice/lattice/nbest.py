@@ -1,4 +1,4 @@
-"""The n best paths: lists of best prefixes, the paths in the last of them, draws among those; and texts in parts."""
+"""The n best paths: lists of best prefixes, the paths in the last list, samples of those; and texts in parts."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 # Ranks are int32.
 MOST_RANKS = 2**31 - 1
-# Below this a path's weight, relative to the best one's, is 0; no number in [0, 1) of 53 bits would ever draw it.
+# Below this a path's weight, relative to the best one's, is 0; no 53-bit number in [0, 1) would ever draw it.
 LEAST_LOG = -700.0
 
-# A batch of texts for the n best is as large as this much memory, or a part of what is free if that is less.
+# A batch of texts for the n best takes this much memory, or a share of what is free if that is less.
 NBEST_BATCH_BYTES = 1 << 30
 NBEST_MEMORY_SHARE = 0.25
-LATTICE_RATIO = 150  # of a byte of text: its arcs, their scores, and what building them takes
+LATTICE_RATIO = 150  # bytes of lattice for a byte of text: its arcs, their scores, and what building them takes
 PREFIX_BYTES = 16
 HEAD_BYTES = 4
 MARK_BYTES = 4
 
-# Raises where so many bytes, for what is named, are too much.
+# check_fits(number of bytes, what they are for) raises if that is too much.
 CheckFits = Callable[[int, str], None]
 
 
@@ -60,7 +60,7 @@ class RankedPaths(NamedTuple):
 
 
 def count(launcher: Launcher, arrays: LatticeArrays, scores: Any, n: int) -> Any:
-    """int64 [P]: how many prefixes each position has, n at most (1 at least where there is one); scores float64 [A]."""
+    """int64 [P]: how many prefixes each position has, n at most (and at least 1 if it has any); scores float64 [A]."""
     counts = launcher.xp.zeros(len(arrays.marks), np.int64)
     launcher.run(
         "count_prefixes", len(arrays.doc_positions) - 1,
@@ -71,7 +71,7 @@ def count(launcher: Launcher, arrays: LatticeArrays, scores: Any, n: int) -> Any
 
 
 def merge(launcher: Launcher, arrays: LatticeArrays, scores: Any, counts: Any, check_fits: CheckFits) -> Prefixes:
-    """The lists, as long as counts int64 [P] say."""
+    """The lists, with the lengths counts int64 [P]."""
     xp = launcher.xp
     offsets = offsets_of(xp, counts)
     total = int(offsets[-1])
@@ -87,7 +87,7 @@ def merge(launcher: Launcher, arrays: LatticeArrays, scores: Any, counts: Any, c
 
 
 def ranked_paths(xp: Any, arrays: LatticeArrays, counts: Any, n: int) -> RankedPaths:
-    """The n best paths of each document, all where there are fewer."""
+    """The n best paths of each document, or all if there are fewer."""
     doc_offsets = offsets_of(xp, xp.minimum(counts[arrays.doc_positions[1:] - 1], n))
     docs = row_of(xp, doc_offsets)
     return RankedPaths(doc_offsets, docs, xp.arange(len(docs)) - doc_offsets[docs])
@@ -101,7 +101,7 @@ def scores_of(arrays: LatticeArrays, lists: Prefixes, best: RankedPaths) -> Any:
 def follow(
     launcher: Launcher, arrays: LatticeArrays, lists: Prefixes, docs: Any, ranks: Any, check_fits: CheckFits
 ) -> tuple[Any, Any]:
-    """(marks int32 of paths, for each a row of all its document's positions; firsts int64 [R], where these begin)."""
+    """(marks int32 of paths, each over all positions of its document; firsts int64 [R], where each begins)."""
     xp = launcher.xp
     bounds = offsets_of(xp, xp.diff(arrays.doc_positions)[docs])
     total = int(bounds[-1])
@@ -119,7 +119,7 @@ def follow(
 def draw(launcher: Launcher, doc_offsets: Any, scores: Any, alpha: float, options: SampleOptions) -> tuple[Any, Any]:
     """(ranks int64, log-probabilities float64) [B * num_samples] of draws by exp(alpha * score) among all rows.
 
-    Every document has a path. Logs and exponentials are the host's, so that all devices draw the same.
+    Every document has a path. Logs and exponentials are computed on the host, so that all devices draw the same.
     """
     offsets, values = on_host(doc_offsets), on_host(scores)
     with np.errstate(over="ignore"):
@@ -143,7 +143,7 @@ def in_parts(
 ) -> Iterator[tuple[int, int, NormalizedBatch]]:
     """(start, stop, documents start to stop), at least one such part; the lists and marks of each take bounded memory.
 
-    A document that may take more is a part alone; its lattice says whether it fits.
+    A document that may take more is a part by itself; its lattice checks whether it fits.
     """
     lengths = np.diff(batch.offsets)
     # At most 2^(p - 1) prefixes lead to position p.
@@ -162,7 +162,7 @@ def in_parts(
 
 
 def joined_paths(launcher: Launcher, parts: Sequence[PathBatch]) -> PathBatch:
-    """The documents of one batch after the other."""
+    """The documents of all batches, one batch after another."""
     if len(parts) == 1:
         return parts[0]
     with launcher:
@@ -173,7 +173,7 @@ def joined_paths(launcher: Launcher, parts: Sequence[PathBatch]) -> PathBatch:
 
 
 def repeated(launcher: Launcher, tokens: TokenBatch, times: int, has_log_prob: bool) -> TokenBatch:
-    """Every row so many times; the log-probability of each is 0."""
+    """Every row repeated; each has log-probability 0."""
     with launcher:
         xp = launcher.xp
         values, offsets = rows_to_values(xp, tokens.offsets, xp.repeat(xp.arange(len(tokens)), times))

@@ -32,7 +32,7 @@ class BrokenLatticeError(ValueError):
 
 
 class SampleOptions(NamedTuple):
-    """What a draw depends on, besides the lattice; doc_ids uint64 [B]."""
+    """What samples depend on besides the lattice and its weights; doc_ids uint64 [B]."""
 
     num_samples: int
     seed: int
@@ -40,7 +40,7 @@ class SampleOptions(NamedTuple):
 
     @staticmethod
     def checked(num_samples: Any, seed: Any, doc_ids: Any, n_docs: int) -> SampleOptions:
-        """ValueError or TypeError for what is out of range."""
+        """ValueError or TypeError for options out of range."""
         return SampleOptions(
             checked_integer("num_samples", num_samples, 1, 2**32 - 1),
             checked_integer("seed", seed, 0, 2**64 - 1),
@@ -91,7 +91,7 @@ def draw(
 
 
 def raise_if_broken(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, has_path: Any) -> None:
-    """BrokenLatticeError of the first document with a range that no path crosses; has_path bool [S]."""
+    """BrokenLatticeError for the first document with a range that no path crosses; has_path bool [S]."""
     if bool(has_path.all()):
         return
     i_range = launcher.xp.flatnonzero(~has_path)[0]
@@ -105,7 +105,7 @@ def emit(
 ) -> tuple[Any, Any]:
     """(ids int32, offsets int64 [R + 1]) of R rows: the path marked from path[firsts[i]] on through document rows[i].
 
-    valid: bool [B] on the host, False for documents without any id, or None.
+    valid: bool [B] on the host, False for documents without ids, or None.
     """
     xp, n_rows = launcher.xp, len(rows)
     counts = xp.empty(n_rows, xp.int64)

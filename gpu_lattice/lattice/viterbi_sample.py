@@ -1,4 +1,4 @@
-"""Viterbi Sampling, the biased sampler of BytePiece 0.4: coins for every arc and sample, then the duels."""
+"""Viterbi Sampling, the biased sampler of BytePiece 0.4: a coin for every arc and sample, then paths."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
     from gpu_lattice.backends import Launcher
 
-# So many arcs times samples are worked on at once (but one sample at least), and so many logits computed.
+# How many arcs times samples are worked on at once (but at least one sample), and how many logits are computed at once.
 SAMPLED_ARCS = 1 << 22
 LOGITS = 1 << 16
 MARK_BYTES = 4
 SUM_BYTES = 8
 LOGIT_BYTES = 8
 COUNTER_BYTES = 16
-# The counters' position of a document's arcs: this and, arc by arc, those below. Draws at positions count from 0 up.
+# The arcs of a document count down from this position of its counters; draws at positions count up from 0.
 FIRST_ARC = ARRIVAL - 1
 
 
 def checked_positive_alpha(alpha: Any) -> float:
-    """alpha as a float; ValueError for 0, which has had two meanings."""
+    """alpha as a float; ValueError for 0, which has two meanings."""
     value = checked_alpha(alpha)
     if value == 0:
         raise ValueError(
@@ -51,7 +51,7 @@ def draw(
     options: SampleOptions,
     check_fits: Callable[[int, str], None],
 ) -> Any:
-    """Marks int32 [num_samples, P]; scores float64 [A], -inf for no arc. Ranges are only where a text may be broken."""
+    """Marks int32 [num_samples, P]; scores float64 [A], -inf for no arc. Ranges only tell where a text is broken."""
     xp, n_docs, n_positions, n_arcs = launcher.xp, len(options.doc_ids), len(arrays.marks), len(arrays.arcs)
     group = min(max(SAMPLED_ARCS // max(n_arcs, n_positions, 1), 1), options.num_samples)
     size = MARK_BYTES * options.num_samples * n_positions + group * (SUM_BYTES * n_positions + LOGIT_BYTES * n_arcs)
@@ -74,7 +74,7 @@ def draw(
 
 
 def _counters(arrays: LatticeArrays, options: SampleOptions) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Of every arc: its document's id, and a position that no other arc of it and no draw at a position has."""
+    """For every arc, its document's id and a counter position that no other arc or draw of the document uses."""
     doc_positions, arc_offsets = on_host(arrays.doc_positions), on_host(arrays.arc_offsets)
     doc_arcs = arc_offsets[doc_positions]
     counts = np.diff(doc_arcs)

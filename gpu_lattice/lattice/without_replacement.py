@@ -1,9 +1,9 @@
 """Sampling without replacement: different paths, one after another by weight, and their inclusion probabilities.
 
 Paths drawn one after another, each by weight among those not yet drawn, are paths in the order of their arrival times,
-independent and exponential with the paths' probabilities as rates: of paths with R in all, the first to arrive does so
-after a time exponential with rate R, and is each path with probability p / R. A perturbed log-probability (log p plus
-Gumbel noise) is -log of an arrival time, so this is Gumbel-top-k over paths.
+independent and exponential with the paths' probabilities as rates: among paths with total probability R, the first
+arrives after an exponential time of rate R, and is each path with probability p / R. A perturbed log-probability
+(log p plus Gumbel noise) is -log of an arrival time, so this is Gumbel-top-k over paths.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
     from gpu_lattice.backends import Launcher
 
-# Rows of a document are numbered by int32.
+# The numbers of a document's rows are int32.
 MOST_ROWS = 2**31 - 1
 CELL_BYTES = 24
 ROW_BYTES = 28
 POSITION_BYTES = 24
 SCORE_BYTES = 8
-# The counters' position of arrival times; no text has so many bytes.
+# The position in the counters of arrival times; no text has so many bytes.
 ARRIVAL = 2**32 - 1
 
 
 class Drawn(NamedTuple):
-    """Rows doc_offsets[i] to doc_offsets[i + 1] are different paths of document i, in the order drawn.
+    """Rows doc_offsets[i] to doc_offsets[i + 1] are different paths of document i, in the order they are drawn.
 
     doc_offsets int64 [B + 1]; docs int64 [R]; path int32, the marks of each row's document, from firsts int64 [R] on.
     log_prob float64 [R]. rest float64 [R], int64 [R]: the probability that is left after each row, a number and its
@@ -55,7 +55,7 @@ class Drawn(NamedTuple):
 
 
 def checked_options(k: Any, seed: Any, doc_ids: Any, n_docs: int) -> SampleOptions:
-    """Of k paths, or of none; ValueError or TypeError for what is out of range."""
+    """For k >= 0 paths; ValueError or TypeError for options out of range."""
     return SampleOptions.checked(1, seed, doc_ids, n_docs)._replace(num_samples=checked_integer("k", k, 0, MOST_ROWS))
 
 
@@ -66,7 +66,7 @@ def draw(
     options: SampleOptions,
     check_fits: Callable[[int, str], None],
 ) -> Drawn:
-    """num_samples paths of each document, all where there are fewer; weights float64 [A]."""
+    """num_samples paths of each document, or all if there are fewer; weights float64 [A]."""
     xp, k = launcher.xp, options.num_samples
     check_fits(POSITION_BYTES * len(arrays.marks) + SCORE_BYTES * len(arrays.arcs), f"a sample of {k} paths")
     n_paths = _count(launcher, arrays, weights, k + 1)
@@ -99,7 +99,7 @@ def draw(
 
 
 def _count(launcher: Launcher, arrays: LatticeArrays, weights: Any, most: int) -> Any:
-    """int64 [B]: how many paths of weight > 0 each document has, or `most` where there are more."""
+    """int64 [B]: how many paths of weight > 0 each document has, or `most` if there are more."""
     xp = launcher.xp
     counts = xp.zeros(len(arrays.marks), xp.int64)
     launcher.run(
@@ -113,8 +113,8 @@ def _count(launcher: Launcher, arrays: LatticeArrays, weights: Any, most: int) -
 def log_inclusion(drawn: Drawn, options: SampleOptions) -> NDArray[np.float64]:
     """float64 [R] on the host: log(1 - exp(-p * t)), t the arrival time of the first path not drawn; 0 for none.
 
-    The waiting times are drawn from counters that nothing else uses: position ARRIVAL, and for a sample the number of
-    paths drawn before.
+    The waiting times are drawn from counters that nothing else uses: position ARRIVAL, with the number of paths drawn
+    before as the sample.
     """
     out = np.zeros(len(drawn.docs))
     i_docs, k = np.flatnonzero(on_host(drawn.has_more)), options.num_samples
@@ -122,7 +122,7 @@ def log_inclusion(drawn: Drawn, options: SampleOptions) -> NDArray[np.float64]:
         return out
     positions = np.full(len(i_docs), ARRIVAL)
     u = uniforms(np.uint64(options.seed), positions, 0, k + 1, options.doc_ids[i_docs]).T
-    # A number in [0, 1) may be 0, for which half of the least other one stands.
+    # A number in [0, 1) may be 0; it is replaced by half of the smallest positive one.
     waits = np.log(-fixed_log(np.maximum(u, 2.0**-54)))
     rows = on_host(drawn.doc_offsets)[i_docs][:, None] + np.arange(k)
     mantissas, exponents = (on_host(part)[rows] for part in drawn.rest)
@@ -133,7 +133,7 @@ def log_inclusion(drawn: Drawn, options: SampleOptions) -> NDArray[np.float64]:
 
 
 def _log1mexp(log_x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log(1 - exp(-x)), which is log(x) where x is small.
+    """log(1 - exp(-x)) from log(x); for small x it is log(x).
 
     Example:
         >>> _log1mexp(np.array([-1000.0, 0.0, 1000.0])).round(6).tolist()
