@@ -270,7 +270,7 @@ def test_the_command_takes_a_separator(capsys: pytest.CaptureFixture[str], tmp_p
         (["a.txt", "--max-bytes", "0"], "'0' is no size"),
         (["a.txt", "--seed", "-1"], "seed is -1"),
         (["a.jsonl"], "there is no column 'text'"),
-        (["a.txt", "-o", "plot.pdf"], "'plot.pdf' is no name of a picture"),
+        (["a.txt", "-o", "plot.pdf"], "'plot.pdf' is not the name of a picture"),
         ([], "arguments are required: INPUT"),
     ],
 )

@@ -47,7 +47,7 @@ struct Document {
     const double* z;
     const i64* exponents;
 
-    // Add what is left of the arcs into the node at e, shortest first, until the sum exceeds the target; the last that adds.
+    // Add what is left of the arcs into the node at e, shortest first, until the sum exceeds the target.
     __device__ Choice add_arcs(const Tree& tree, i64 e, i64 owner, Scaled target) const {
         Choice choice = {0, -1, {0.0, 0}};
         const i64 low = arc_offsets[e], high = arc_offsets[e + 1];
