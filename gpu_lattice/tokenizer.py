@@ -47,8 +47,8 @@ LARGEST_TEXT = 2**32 - 1
 class Tokenizer:
     """A subword model and a device that segments texts with it.
 
-    Make one with `from_file`, `from_pieces` or `default`. It pickles by configuration: what it was made from travels,
-    and the other process builds its own tables.
+    Make one with `from_file`, `from_pieces` or `default`. Pickling carries only what it was made from; the other
+    process builds its own tables.
 
     Example:
         >>> tok = Tokenizer.from_pieces({"ab": -1.0, "a": -2.0, "b": -2.5})
@@ -61,12 +61,12 @@ class Tokenizer:
     def __init__(
         self, model: Model, *, device: str = "auto", threads: int | None = None, memory_limit: int | None = None
     ) -> None:
-        """model: what a reader returned. threads: how many CPU threads to use, all by default.
+        """model: what a reader returned. threads: the number of CPU threads to use, all by default.
 
         device: "cpu", "cuda" or "cuda:N" (which need CuPy and a GPU), or "auto": the first GPU if CuPy is installed
-        and one answers, else the CPU. memory_limit: bytes of device memory that a call may take for its batches,
-        besides the ids that it returns; half of what is free at the first call by default. The CPU heeds none:
-        "auto" may ignore it, "cpu" refuses it.
+        and one responds, else the CPU. memory_limit: bytes of device memory that a call may use for its batches, not
+        counting the ids that it returns; by default half of what is free at the first call. It has no effect on the
+        CPU: "auto" may ignore it, "cpu" rejects it.
         """
         if not isinstance(model, Model):
             raise TypeError(f"model is {shown(model)}; use Tokenizer.from_file, from_pieces or default to make one")
@@ -86,8 +86,8 @@ class Tokenizer:
     ) -> Tokenizer:
         """Load a SentencePiece unigram .model, a Hugging Face tokenizer.json (Unigram) or a BytePiece .model.
 
-        The format is told from the content. Raises OSError if the file cannot be read, ValueError that says what is
-        wrong and what to do if it is none of these or broken.
+        The format is detected from the content. Raises OSError if the file cannot be read, and ValueError, which says
+        what is wrong and what to do, if it is damaged or in another format.
         """
         return cls._from_bytes(Path(path).read_bytes(), str(path), device, threads, memory_limit)
 
@@ -101,11 +101,11 @@ class Tokenizer:
         threads: int | None = None,
         memory_limit: int | None = None,
     ) -> Tokenizer:
-        """A tokenizer over any pieces, ids in their order; text is taken as it is.
+        """A tokenizer for any pieces, with ids in their order; text is not normalized.
 
-        pieces: natural-log scores by piece, or pieces alone (all scores 0; so is None). str keys: positions are
+        pieces: natural-log scores by piece (None is 0), or pieces alone (all scores 0). str keys: positions are
         characters; bytes keys: positions are bytes. unk_piece: the key that stands for symbols without a piece; its
-        score is the least score - 10. Without it, text that the pieces cannot spell raises ValueError.
+        score is the lowest score - 10. Without it, text that the pieces cannot spell raises ValueError.
         """
         kept: Any = dict(pieces) if isinstance(pieces, Mapping) else list(pieces)
         tokenizer = cls(from_pieces(kept, unk_piece), device=device, threads=threads, memory_limit=memory_limit)
@@ -114,7 +114,7 @@ class Tokenizer:
 
     @classmethod
     def default(cls, *, device: str = "auto", threads: int | None = None, memory_limit: int | None = None) -> Tokenizer:
-        """The small multilingual model that ships in the package: 8,000 pieces, byte fallback, lossless."""
+        """The small multilingual model that ships with the package: 8,000 pieces, byte fallback, lossless."""
         resource = resources.files("gpu_lattice.data") / "default.model"
         return cls._from_bytes(resource.read_bytes(), "the default model", device, threads, memory_limit)
 
@@ -147,7 +147,7 @@ class Tokenizer:
 
     @property
     def model(self) -> Model:
-        """What the model's file holds: vocabulary, normalizer, decoder."""
+        """The contents of the model's file: vocabulary, normalizer, decoder."""
         return self._model
 
     @property
@@ -156,7 +156,7 @@ class Tokenizer:
         return self._backend
 
     def on(self, backend: Backend) -> Tokenizer:
-        """The same model on a backend that was made for it; pickled, it is the tokenizer that it came from."""
+        """The same model on a backend made for it; pickling it gives back the tokenizer that it came from."""
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__ | {"_backend": backend}
         return other
@@ -175,11 +175,11 @@ class Tokenizer:
         return self._model.vocabulary.id_of.get(piece, self._model.vocabulary.unk_id)
 
     def encode(self, texts: Any) -> TokenBatch:
-        """Best segmentation, id for id what the model's own tool gives.
+        """Best segmentation, with exactly the ids that the model's own tool gives.
 
         texts: a str, a list of str or bytes, an Arrow string or binary array (sliced or chunked too), a TextBatch.
         Pinned to sentencepiece 0.2.3, tokenizers 0.23.3 and bytepiece 0.6.3.
-        Raises ValueError where the model has no unknown id and its pieces cannot spell a text.
+        Raises ValueError if the model has no unknown id and its pieces cannot spell a text.
 
         Example:
             >>> Tokenizer.from_pieces({"a": -1.0, "aa": -1.5}).encode(["aaa"]).tolist()
@@ -202,14 +202,14 @@ class Tokenizer:
 
         alpha        0 is uniform over all segmentations, 1 the unigram posterior; large values approach `encode`
         nbest_size   below 0: the full lattice; above 1: only the nbest_size best paths (Kudo's l-best sampling, far
-                     slower, see Lattice.sample_nbest); 0 and 1: no sampling, what `encode` gives
+                     slower, see Lattice.sample_nbest); 0 and 1: no sampling, the result of `encode`
         num_samples  K samples of each text; row i_doc * K + k
         seed         0 to 2^64 - 1
         doc_ids      int64 or uint64 [number of texts], 0, 1, 2, ... by default. A draw depends on model, text, alpha,
                      seed, doc id and sample index alone: not on batch, order, threads or device.
         return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path
 
-        Raises ValueError for options out of range and, as `encode`, for text that cannot be spelled.
+        Raises ValueError for options out of range and, like `encode`, for text that cannot be spelled.
         Source: Su Jianlin, https://kexue.fm/archives/9811; Kudo 2018 (arXiv 1804.10959) for the distribution.
 
         Example:
@@ -238,20 +238,20 @@ class Tokenizer:
         return self._run(batch, num_samples, work)
 
     def nbest(self, texts: Any, n: int) -> PathBatch:
-        """The n best segmentations of each text with their scores, best first; all of them where there are fewer.
+        """The n best segmentations of each text with their scores, best first; all of them if there are fewer.
 
-        There is no limit to n or to a text's length but memory. Scores are float64 sums, so the first path may differ
-        from `encode` where two are closer than the rounding of the model's own tool. A text that no path spells has no
-        rows. See Lattice.nbest, which this does batch by batch, for the order of equals and all else.
+        Only memory limits n and the length of a text. Scores are float64 sums, so the first path may differ from
+        `encode` where two are closer than the rounding of the model's own tool. A text that no path spells has no
+        rows. For the order of ties and all else see Lattice.nbest, which this runs batch by batch.
 
         Example:
             >>> tok = Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5})
             >>> tok.nbest(["ab", "b"], 2).tolist()
             [[[2], [0, 1]], [[1]]]
         """
-        from gpu_lattice.lattice.nbest import MOST_PATHS, joined_paths
+        from gpu_lattice.lattice.nbest import MOST_RANKS, joined_paths
 
-        n = checked_integer("n", n, 0, MOST_PATHS)
+        n = checked_integer("n", n, 0, MOST_RANKS)
         batch = TextBatch.from_texts(texts)
         lattices = self._lattices(batch, self._normalize(batch), n, 1)
         return joined_paths(self._backend.launcher, [lattice.nbest(n) for _, lattice in lattices])
@@ -259,8 +259,8 @@ class Tokenizer:
     def lattice(self, texts: Any, *, memory_limit: int | None = None) -> Lattice:
         """The lattices of the texts: tensors on the device, and every operation on them.
 
-        memory_limit: bytes that its arrays, and each result, may take; by default what the device has free. Raises
-        MemoryError, before anything large is allocated, where the arcs do not fit.
+        memory_limit: bytes that its arrays, and each result, may use; by default what is free on the device. Raises
+        MemoryError, before anything large is allocated, if the arcs do not fit.
 
         Example:
             >>> tok = Tokenizer.from_pieces(["a", "b", "ab"])
@@ -273,31 +273,31 @@ class Tokenizer:
         return Lattice.of(self._model, self._backend, self._normalize(batch), batch.valid, memory_limit)
 
     def continuations(self, texts: Any, *, max_rollback: int | None = None) -> Continuations:
-        """Where each prompt may be taken up again, though it end inside a token: "token healing", for any rollback.
+        """Where each prompt can be resumed, even one that ends inside a token: "token healing" with any rollback.
 
         A boundary is a position that some path reaches from the text's start, and from which the rest of the text is a
-        proper prefix of some piece. At the text's end the rest is empty and every piece allowed: plain continuation.
-        For each boundary: the ids of what is kept, the best path to there by scores (as `Lattice.viterbi`), its score,
-        and the pieces allowed next, those that begin with the rest and go on after it: one range of the pieces sorted
-        by bytes. Weigh each boundary by what a language model gives the kept ids and then all allowed pieces together;
-        draw a boundary, then a piece.
+        proper prefix of some piece. At the text's end the rest is empty and every piece is allowed: plain continuation.
+        Each boundary comes with the ids of the text before it (the path of greatest score, as in `Lattice.viterbi`),
+        their score, and the pieces allowed next: those that begin with the rest and are longer, one range of the pieces
+        sorted by bytes. Weight each boundary by the probability that a language model gives to its ids followed by any
+        of the allowed pieces; draw a boundary, then a piece.
 
         texts         as for `encode`; null texts have no rows. The rest of a text needs no path, so with pieces of
-                      bytes (`from_pieces`) one may end inside a character. Models from files read half a character
-                      as U+FFFD, as always.
+                      bytes (`from_pieces`) a text may end inside a character. Models from files read an incomplete
+                      character as U+FFFD, as always.
         max_rollback  most bytes of normalized text to take back; None: as far as the longest piece reaches
 
-        A prompt goes on: ids that the model's tool puts before a row are there, those after it are not, and the prompt
-        is normalized as if a character followed that joins with none. So a space at its end stays, where the model
-        strips it from a text that ends there, and an empty prompt has the dummy space that begins a text. (For texts
-        normalized as they are alone, `tokenizer.lattice(texts).continuations()`.) Pieces are those of the lattice: not
-        control ids, not the byte pieces that spell unknown characters; and none reaches over the begin of a chunk (a
-        line, a pre-token, an added token).
+        Since a prompt continues, the ids that the model's tool puts before a row are there and those after it are not,
+        and the prompt is normalized as if followed by a character that combines with nothing. So a trailing space
+        stays, even if the model strips it from a complete text, and an empty prompt has the dummy space that begins a
+        text. (For texts normalized as complete ones: `tokenizer.lattice(texts).continuations()`.) The pieces are those
+        of the lattice, without control ids and the byte pieces that spell unknown characters; none crosses the start of
+        a chunk (a line, a pre-token, an added token).
 
         The one-token rollback of Su Jianlin's post, https://kexue.fm/archives/9762, is the row whose rollback is the
-        length of the last token, with the last token itself added to the ids allowed. It misses what begins before.
+        length of the last token, with that token added to the ids allowed. It misses pieces that begin earlier.
 
-        Raises ValueError for a text without any boundary, and for a normalizer that does not know text that goes on.
+        Raises ValueError for a text without a boundary, and for a normalizer that cannot handle incomplete text.
 
         Example:
             >>> tok = Tokenizer.from_pieces({"import": -3.0, " ": -1.0, " numpy": -4.0, "n": -2.0, "u": -2.0})
@@ -315,7 +315,7 @@ class Tokenizer:
         return lattice.continuations(max_rollback=max_rollback)
 
     def normalize(self, texts: Any) -> TextBatch:
-        """The text that is segmented: normalized as the model's tool does, with "▁" for spaces where it has that."""
+        """The text that is segmented: normalized as by the model's tool, with "▁" for spaces if the model uses it."""
         batch = TextBatch.from_texts(texts)
         normalized = self._normalize(batch)
         return TextBatch(normalized.values, normalized.offsets, batch.valid)
@@ -403,7 +403,7 @@ class Tokenizer:
     def _lattices(
         self, batch: TextBatch, normalized: NormalizedBatch, n: int, num_samples: int
     ) -> Iterator[tuple[int, Lattice]]:
-        """(first document, lattice) of parts of a batch, whose n best paths and samples take bounded memory."""
+        """(first document, lattice) for parts of a batch, so that n best paths and samples take bounded memory."""
         from gpu_lattice.lattice import Lattice
         from gpu_lattice.lattice.nbest import in_parts
 
@@ -414,7 +414,7 @@ class Tokenizer:
             yield start, Lattice.of(self._model, self._backend, part, valid, limit)
 
     def _normalize(self, batch: TextBatch, first: int = 0) -> NormalizedBatch:
-        """first: the number that errors give the batch's first document."""
+        """first: the number by which errors name the batch's first document."""
         normalized = self._model.normalizer(batch, self._threads)
         if normalized.offsets[-1] > LARGEST_TEXT:
             lengths = np.diff(normalized.offsets)
@@ -429,7 +429,7 @@ class Tokenizer:
     def _run(
         self, batch: TextBatch, num_samples: int, work: Callable[[NormalizedBatch, NDArray[np.bool_], slice], Rows]
     ) -> TokenBatch:
-        """work(normalized, is_null, where in the batch they are) for the documents that the backend takes together."""
+        """work(normalized, is_null, where in the batch they are) for the documents that the backend wants together."""
 
         def take(start: int, stop: int) -> TokenBatch:
             part = batch.slice(start, stop)

@@ -1,8 +1,8 @@
-"""What an arc may be besides a piece's id: the same in reference.py, on the CPU and in kernels/cuda/common/text.cuh."""
+"""Codes of arcs besides piece ids: the same in reference.py, on the CPU and in kernels/cuda/common/text.cuh."""
 
 # A symbol without a piece of its own.
 UNKNOWN = -1
-# No arc: CUDA's paths hold it where none begins.
+# No arc: what CUDA's paths hold where none begins.
 NO_ARC = -2
 # TOKEN_ARC - id: a chunk that is one token as it stands.
 TOKEN_ARC = -3

@@ -1,4 +1,4 @@
-"""Functions that Numba compiles, kept on disk for as long as all that they may call stays what it was."""
+"""Functions compiled by Numba, cached on disk until anything that they may call changes."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]: ...
 def compiled(function: Any = None, **options: Any) -> Any:
     """Compile a function at its first call, to run without the GIL; a decorator, with or without options of `njit`.
 
-    A compiled function may call others of this package, and of the folder that it is in: what was compiled is kept in
-    the folder that Numba chooses, `__pycache__` beside the file or $NUMBA_CACHE_DIR, until one of these files changes.
-    (Numba alone would go on using it after a change to another file, of a function that is called.) A damaged file is
-    as good as none. Where no folder can be written, each process compiles for itself, and a RuntimeWarning says so.
+    A compiled function may call others in this package and in its own folder. The compiled code is kept in the folder
+    that Numba chooses, `__pycache__` beside the file or $NUMBA_CACHE_DIR, until one of these files changes. (Numba by
+    itself would go on using it after a change to a function that is called from another file.) A damaged file counts
+    as none. If no folder is writable, each process compiles for itself, and a RuntimeWarning says so.
     """
     if function is None:
         return partial(compiled, **options)
@@ -122,7 +122,7 @@ def _warn() -> None:
 
 @cache
 def _discard_outdated(folder: Path, sources: Path) -> None:
-    """Remove from a folder the compiled code of `sources` that was made from another version of what it may call."""
+    """Remove from a folder the compiled code of `sources` that was made from another version of the sources."""
     stamp, now = folder / "gpu_lattice.digest", code_digest(KERNELS, sources)
     if stamp.exists() and stamp.read_bytes() == now:
         return

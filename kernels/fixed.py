@@ -1,7 +1,7 @@
 """exp and log by fixed sequences of operations, the same to the last bit on every machine.
 
-Libraries' exp and log differ in the last bit between machines, and a draw may turn on that bit. The two functions
-here are elementwise float64 operations (+ - * / and exact scalings), which IEEE 754 defines fully.
+Library versions of exp and log differ in the last bit between machines, and a draw may depend on that bit. These two
+functions use only elementwise float64 operations (+ - * / and exact scalings), which IEEE 754 defines fully.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def fixed_exp(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """exp(x) elementwise for |x| <= 700, within one unit in the last place, by a fixed sequence of operations.
 
     Range reduction by ln 2 in two parts (Cody and Waite), then 1 + (r + (r^2 q(r) + what the reduction lost)), q from
-    the Taylor series to degree 13.
+    the Taylor series up to degree 13.
 
     Example:
         >>> fixed_exp(np.array([0.0, -1.0])).tolist()

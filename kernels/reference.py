@@ -1,4 +1,4 @@
-"""The definition of every stage, in plain Python: slow, short, and what the fast readings are tested against.
+"""The definition of every stage, in plain Python: slow and short; the fast implementations are tested against it.
 
 A text is bytes (one chunk of normalized text). A `Rules` says which arcs it has. Worked example: pieces a, b, ab with
 scores log .4, log .2, log .3 on the text "ab" give two paths, a|b of weight .08 and ab of weight .3, so Z = .38:
@@ -11,7 +11,7 @@ scores log .4, log .2, log .3 on the text "ab" give two paths, a|b of weight .08
     >>> round(math.exp(log(z[2])), 12)
     0.38
 
-What this file does not do: normalize, find chunks, decode, run fast.
+Not here: normalization, finding chunks, decoding, speed.
 """
 
 import math
@@ -20,7 +20,7 @@ from itertools import pairwise
 
 UNKNOWN = -1
 
-# How many bytes of a segment share a random number: 2**15 segmentations at most, each of which 53 bits serve well.
+# How many bytes of a segment share a random number: at most 2**15 segmentations, for which 53 bits are plenty.
 DRAW_BYTES = 16
 
 # A number is a pair (mantissa, exponent) for mantissa * 2**exponent with mantissa in [0.5, 1), or (0.0, 0).
@@ -52,7 +52,7 @@ def add(a: Number, b: Number) -> Number:
 
 
 def subtract(a: Number, b: Number) -> Number:
-    """a - b for b that is not greater than a."""
+    """a - b for b <= a."""
     if b[0] == 0.0:
         return a
     shift = a[1] - b[1]
@@ -79,7 +79,7 @@ class Rules:
 
     pieces      surface -> id
     symbols     "bytes" or "characters": what a position is a boundary of
-    unk_weight  not None where a symbol without a piece of its own is an unknown arc
+    unk_weight  not None if a symbol without a piece of its own is an unknown arc
     """
 
     pieces: dict[bytes, int]
@@ -126,7 +126,7 @@ class Rules:
 
 
 def _agrees(piece: bytes, i: int, text: bytes, p: int) -> bool:
-    """Whether a piece, its byte i laid on p, agrees with the text in up to two bytes on either side."""
+    """Whether a piece, with its byte i at p, agrees with up to two bytes of the text on either side."""
     left, right = min(i, 2), min(len(piece) - i, 2)
     return p >= left and text[p - left : p] == piece[i - left : i] and text[p : p + right] == piece[i : i + right]
 
@@ -136,7 +136,7 @@ def weight_of(arc: int, rules: Rules, weights: list[float]) -> float:
 
 
 def segments(text: bytes, rules: Rules) -> list[tuple[int, int]]:
-    """The pieces of text between static cuts, as (start, stop)."""
+    """The parts of a text between static cuts, as (start, stop)."""
     cuts = [p for p in range(len(text) + 1) if rules.is_cut(text, p)]
     return list(pairwise(cuts))
 
@@ -161,11 +161,11 @@ def sample(
     """One perfect sample of a chunk that begins at byte `offset` of its document, and the product of the segments' Z.
 
     The path is a list of (length, arc). At a segment's end the target is u * Z[end], u drawn from the counter
-    (end, sample, document). The first arc whose running sum exceeds the target is taken; what the target has above the
-    arcs before it, divided by the arc's weight, is uniform below Z of the arc's start, and so is the target there. A
-    target carries 53 bits, so it is drawn anew for each DRAW_BYTES bytes, counted from the segment's end.
+    (end, sample, document). The first arc whose running sum exceeds the target is taken. The target minus the sum
+    of the arcs before it, divided by the arc's weight, is uniform below Z of the arc's start: the target there.
+    A target carries 53 bits, so a new one is drawn for each DRAW_BYTES bytes, counted from the segment's end.
     Source: Su Jianlin, https://kexue.fm/archives/9811 (perfect sampling of segmentations), one number for each token;
-    carrying what is left of a number is the decoding step of arithmetic codes (Rissanen and Langdon 1979).
+    reusing what is left of a number is the decoding step of arithmetic codes (Rissanen and Langdon 1979).
     """
     path: list[tuple[int, int]] = []
     total = ONE
@@ -173,10 +173,10 @@ def sample(
         z = forward_scores(text, rules, weights, start, stop)
         total = multiply(total, z[-1])
         back = []
-        e, i_stretch, target = stop, -1, ZERO
+        e, i_draw, target = stop, -1, ZERO
         while e > start:
-            if (stop - e) // DRAW_BYTES > i_stretch:
-                i_stretch = (stop - e) // DRAW_BYTES
+            if (stop - e) // DRAW_BYTES > i_draw:
+                i_draw = (stop - e) // DRAW_BYTES
                 target = multiply(number(uniform(seed, offset + e, i_sample, doc_id)), z[e - start])
             length, arc, target = _choose(text, e, start, rules, weights, z, target)
             back.append((length, arc))
@@ -190,7 +190,7 @@ def _choose(
 ) -> tuple[int, int, Number]:
     """The first incoming arc, shortest first, whose running sum exceeds the target; and the target where it starts.
 
-    If none does (rounding can take a target up to Z), the last arc that adds to the sum.
+    If none does (rounding can raise a target to Z), it is the last arc that adds to the sum.
     """
     if z[e - start] == ZERO:
         raise ValueError(f"no segmentation reaches byte {e}")
@@ -229,7 +229,7 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
 def viterbi(text: bytes, rules: Rules, scores, unk_score, reset: float | None = None) -> list[tuple[int, int]]:  # type: ignore[no-untyped-def]
     """The best path of a chunk as (length, arc): sums from left to right in the scores' own type.
 
-    For equal sums the arc that begins first (the longest) wins. `reset` is SentencePiece's: when the best score at a
+    In a tie, the arc that begins first (the longest) wins. `reset` is SentencePiece's: when the best score at a
     start leaves [-reset, reset], it is subtracted from every end reached so far.
     Source: sentencepiece 0.2.3, Model::EncodeOptimized; the same order of sums and ties holds in Hugging Face's
     tokenizers (float64, no reset) and in bytepiece (float64, longest first).

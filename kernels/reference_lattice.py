@@ -1,8 +1,8 @@
-"""The definition of every operation on a lattice, in plain Python: slow, short, what fast readings are tested against.
+"""The definition of every operation on a lattice, in plain Python: the fast implementations are tested against it.
 
-A lattice is a list with the arcs into each position e, shortest first, as (length, value): a weight where weights are
-summed, a score (a natural logarithm) where scores are compared. A path is the list of its arcs' ends and ranks (the
-arc's index among those into that end), from the text's start to its end. Worked example: a, b, ab weigh .4, .2, .3:
+A lattice is a list of the arcs into each position e, shortest first, as (length, value): weights where they are
+summed, scores (natural logarithms) where they are compared. A path is the list of its arcs' ends and ranks (an arc's
+index among those into its end), from the text's start to its end. Worked example: a, b, ab weigh .4, .2, .3:
 
     >>> lattice = [[], [(1, .4)], [(1, .2), (2, .3)]]
     >>> [round(to_float(z), 12) for z in forward(lattice)]
@@ -10,7 +10,7 @@ arc's index among those into that end), from the text's start to its end. Worked
     >>> [round(p, 12) for p in posteriors(lattice)[2]]
     [0.210526315789, 0.789473684211]
 
-Where kernels work on ranges between cuts, sums here go over the whole text: they agree but for rounding.
+Kernels may work on ranges between cuts; sums here are over the whole text, and agree up to rounding.
 """
 
 import math
@@ -47,7 +47,7 @@ def backward(lattice: Arcs) -> list[Number]:
 
 
 def posteriors(lattice: Arcs) -> list[list[float]]:
-    """For every arc the probability that a path, drawn by its weight, takes it; 0 where there is no path."""
+    """For every arc the probability that a path, drawn by weight, takes it; 0 if there is no path."""
     z, b = forward(lattice), backward(lattice)
     if z[-1] == ZERO:
         return [[0.0 for _ in arcs] for arcs in lattice]
@@ -63,7 +63,7 @@ def posteriors(lattice: Arcs) -> list[list[float]]:
 
 
 def entropy(lattice: Arcs) -> float:
-    """Of the distribution over paths, in nats: log Z - the expected log weight."""
+    """Entropy of the distribution over paths, in nats: log Z - the expected log weight."""
     z = forward(lattice)[-1]
     if z == ZERO:
         return 0.0
@@ -77,7 +77,7 @@ def entropy(lattice: Arcs) -> float:
 
 
 def num_paths(lattice: Arcs) -> int:
-    """How many paths there are, whatever they weigh."""
+    """How many paths there are, whatever their weights."""
     counts = [1]
     for e in range(1, len(lattice)):
         counts.append(sum(counts[e - length] for length, _ in lattice[e]))
@@ -85,9 +85,9 @@ def num_paths(lattice: Arcs) -> int:
 
 
 def best_path(lattice: Arcs) -> tuple[float, Path]:
-    """The path of greatest score (a sum from left to right) and its score; of equals the longest last arc's.
+    """The path of greatest score (a sum from left to right) and its score; in a tie, the longest last arc wins.
 
-    Raises ValueError where there is no path. A score of -inf is no arc.
+    Raises ValueError if there is no path. A score of -inf means no arc.
     """
     best, back = [0.0], [-1]
     for e in range(1, len(lattice)):
@@ -115,8 +115,8 @@ def _followed(lattice: Arcs, back: list[int]) -> Path:
 def nbest(lattice: Arcs, n: int) -> list[tuple[float, Path]]:
     """(score, path) of the n >= 1 paths of greatest score, greatest first; of all paths if there are fewer.
 
-    A score is a sum from left to right; -inf is no arc. Of equal scores the path with the longer last arc (the later
-    one into the end) comes first; of those with the same last arc, the one whose rest comes first in this order.
+    A score is a sum from left to right; -inf means no arc. In a tie, the path with the longer last arc (the later one
+    into the end) comes first; of those with the same last arc, the one whose rest comes first in this order.
     """
     best: list[list[tuple[float, int, int]]] = [[(0.0, -1, -1)]]
     for e in range(1, len(lattice)):
@@ -145,7 +145,7 @@ def sample_nbest(
     """One of the n best paths, drawn with probability proportional to exp(alpha * score), and the log of that.
 
     The draw, from the counter (0, sample, document): the first whose running sum exceeds u * total; if none does, the
-    last that adds. Weights are relative to the best path's, and 0 below exp(-700).
+    last that adds. Weights are relative to that of the best path, and 0 below exp(-700).
     Source: Kudo 2018, "Subword regularization" (arXiv 1804.10959), l-best sampling.
     """
     paths = nbest(lattice, n)
@@ -165,11 +165,11 @@ def sample_nbest(
 
 
 def sample_without_replacement(lattice: Arcs, k: int, seed: int = 0, doc_id: int = 0) -> list[tuple[Path, Number]]:
-    """k different paths, all if there are fewer, each with the summed weight of those that are not drawn after it.
+    """k different paths, or all if there are fewer, each with the summed weight of those not drawn after it.
 
-    A path is drawn from its end, at every position by a number of its own, from the weight that is
-    left: at first z, later the sum of what is left through each arc, shortest first. The sample index is the number of
-    paths drawn before. Source: Shi, Bieber and Sutton 2020 (arXiv 2002.09067).
+    A path is drawn from its end, at every position by a number of its own, from the weight that is left: initially z,
+    later the sum of what is left through each arc, shortest first. The sample index is the number of paths drawn
+    before. Source: Shi, Bieber and Sutton 2020 (arXiv 2002.09067).
     """
     z = forward(lattice)
     left: dict[tuple[tuple[int, int], ...], Number] = {}
@@ -206,9 +206,9 @@ def sample_without_replacement(lattice: Arcs, k: int, seed: int = 0, doc_id: int
 def inclusion_threshold(lattice: Arcs, drawn: list[tuple[Path, Number]], seed: int = 0, doc_id: int = 0) -> float:
     """kappa: the greatest perturbed log-probability of a path that `sample_without_replacement` did not draw.
 
-    -log of the time when that path arrives: before each arrival is an exponential waiting time whose rate is the
-    probability left, which may be less than the least float, from the counter (2^32 - 1, the number of paths before,
-    document), with 2^-54 for 0. -inf where all are drawn. A path is in the sample with probability
+    It is -log of that path's arrival time: before each arrival comes an exponential waiting time whose rate is the
+    probability left, which may be less than the smallest float, from the counter (2^32 - 1, the number of paths before,
+    document), with 2^-54 for 0. -inf if all are drawn. A path is in the sample with probability
     1 - exp(-exp(log p - kappa)).
     Source: Kool, van Hoof and Welling 2019, "Stochastic beams and where to find them" (arXiv 1903.06059).
     """
@@ -224,12 +224,12 @@ def inclusion_threshold(lattice: Arcs, drawn: list[tuple[Path, Number]], seed: i
 
 
 def viterbi_sample(lattice: Arcs, alpha: float, seed: int = 0, doc_id: int = 0, i_sample: int = 0) -> Path:
-    """One sample of BytePiece 0.4's Viterbi Sampling, which is biased; values are scores, -inf is no arc.
+    """One sample of BytePiece 0.4's Viterbi Sampling, which is biased; values are scores, -inf means no arc.
 
-    Of the arcs into e, longest first, the first stands; each other takes its place where logit(u) < alpha * (its sum -
-    the sum that stands), that is with probability sigmoid of that. u is of the counter (2^32 - 2 - the arc's number in
-    the text, sample, document), logit(u) = log(u) - log(1 - u) by fixed.fixed_log.
-    Raises ValueError where there is no path. Source: Su Jianlin, https://kexue.fm/archives/9768.
+    The first of the arcs into e, longest first, is chosen; each other replaces the choice if logit(u) < alpha * (its
+    sum - the chosen sum), that is with probability sigmoid of the right side. u is from the counter (2^32 - 2 - the
+    arc's number in the text, sample, document), logit(u) = log(u) - log(1 - u) by fixed.fixed_log.
+    Raises ValueError if there is no path. Source: Su Jianlin, https://kexue.fm/archives/9768.
     """
     sums, back, n_arcs = [0.0], [-1], 0
     for e in range(1, len(lattice)):
@@ -257,8 +257,8 @@ def reading_sum(
 ) -> Number:
     """The summed weights of the paths that read as exactly these ids.
 
-    names: of each arc its id, None for an unknown one; a run of unknown arcs from s to e, as long as it can be without
-    going on over a chunk's start, reads as read(s, e).
+    names: the id of each arc, None for an unknown one; a maximal run of unknown arcs within a chunk, from s to e, reads
+    as read(s, e).
     """
     n, m = len(lattice) - 1, len(ids)
     # Of text[:e] and ids[:j]: all paths, and those after which an unknown arc begins a new run.
@@ -281,7 +281,7 @@ def reading_sum(
 
 
 def _unknown_runs(lattice: Arcs, names: list[list[int | None]], e: int, chunk_starts: set[int]) -> dict[int, Number]:
-    """For every s before e the summed weights of the ways from s to e along unknown arcs of one chunk."""
+    """For every s before e, the summed weights of the paths from s to e along unknown arcs of one chunk."""
     runs = {e: ONE}
     for p in range(e, 0, -1):
         if p in runs and (p == e or p not in chunk_starts):
@@ -293,6 +293,6 @@ def _unknown_runs(lattice: Arcs, names: list[list[int | None]], e: int, chunk_st
 
 
 def allowed_next(pieces: list[bytes], rest: bytes) -> range:
-    """Which of the pieces, sorted by their bytes, begin with the rest of a text and go on after it."""
+    """Which of the pieces, sorted by their bytes, begin with the rest of a text and are longer."""
     longer = [i for i, piece in enumerate(pieces) if piece.startswith(rest) and piece != rest]
     return range(longer[0], longer[-1] + 1) if longer else range(0)

@@ -36,7 +36,7 @@ from gpu_lattice import Tokenizer
 from gpu_lattice.backends import cuda as cuda
 # A pool hands out parts of larger blocks, in which no overrun would be seen.
 cupy.cuda.set_allocator(None)
-cuda.STRETCH, cuda.LONGEST, cuda.BATCH_BYTES = 64, 40, 3000
+cuda.STRETCH, cuda.LONGEST, cuda.DEVICE_BATCH_BYTES = 64, 40, 3000
 texts = ["a new dawn", "", "\\u543e\\u8f29\\u306f\\u732b\\u3067\\u3042\\u308b" * 9, "a" * 700, "\\U0010ffff" * 40] * 2
 names = ["ja_bytes.model", "en_symbols.model", "ja_whole.tokenizer.json", "en_split.tokenizer.json", "bytepiece.json"]
 for name in names:

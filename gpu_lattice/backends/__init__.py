@@ -1,7 +1,7 @@
-"""Where texts are segmented: the CPU or a CUDA device, by the same few functions.
+"""Where texts are segmented: on the CPU or a CUDA device, behind one interface.
 
-What is above knows a Backend and its Launcher, and does not ask which one it holds. The CUDA backend knows a Device and
-its Streams: CUDA's through CuPy, or in tests ones that a C++ compiler is enough for.
+Callers know only a Backend and its Launcher, whichever these are. The CUDA backend knows a Device and its Streams:
+CUDA's through CuPy, or in tests ones that need only a C++ compiler.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Rows(NamedTuple):
 
 
 class TrieTables(NamedTuple):
-    """The trie as a backend's kernels of lattices take it (kernels.*.lattice.build), by the names that it has there."""
+    """The trie in the form that a backend's lattice kernels take, by parameter name (kernels.*.lattice.build)."""
 
     slots: Any
     piece_at: Any
@@ -43,7 +43,7 @@ class TrieTables(NamedTuple):
 
 
 class Backend(Protocol):
-    """A vocabulary on a device; what it returns is there, what it is given is on the host unless it says otherwise."""
+    """A vocabulary on a device; results are on the device, arguments on the host unless stated otherwise."""
 
     @property
     def device(self) -> str:
@@ -51,20 +51,20 @@ class Backend(Protocol):
 
     @property
     def memory_limit(self) -> int | None:
-        """Bytes of device memory for a call's batches; None for no limit, or one that is not yet known."""
+        """Bytes of device memory for a call's batches; None if there is no limit, or it is not yet known."""
 
     @property
     def launcher(self) -> Launcher:
-        """What runs the kernels of lattices."""
+        """Runs the lattice kernels."""
 
     @property
     def trie_tables(self) -> TrieTables: ...
 
     def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """The documents that each call of `encode` or `sample` is to have."""
+        """The ranges of documents for the calls of `encode` or `sample`."""
 
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
-        """Best segmentation of every document; is_null bool [D] marks rows without any id."""
+        """Best segmentation of every document; is_null bool [D] marks rows without ids."""
 
     def sample(
         self,
@@ -76,13 +76,13 @@ class Backend(Protocol):
         doc_ids: NDArray[np.uint64],
         return_log_prob: bool,
     ) -> Rows:
-        """num_samples perfect samples of every document; doc_ids uint64 [D], seed of 64 bits."""
+        """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed."""
 
     def mark_cuts(self, values: Any, chunk_offsets: Any, chunk_ids: Any) -> Any:
         """uint8 [n + 1]: the marks of every position of a batch (kernels.cpu.lattice.build); all on the device."""
 
     def forget(self) -> None:
-        """Drop what only ever saves time."""
+        """Drop caches, which only save time."""
 
 
 class Launcher(Protocol):
@@ -103,7 +103,7 @@ class Launcher(Protocol):
     def run(self, kernel: str, n: int, /, **args: Any) -> None:
         """Units 0..n of a kernel's work (kernels.cpu.lattice), each of which owns its output.
 
-        args: the kernel's parameters by name; TypeError where one is missing, or is none of them.
+        args: the kernel's parameters by name; TypeError if one is missing or unknown.
         """
 
     def free_bytes(self) -> int:
@@ -111,7 +111,7 @@ class Launcher(Protocol):
 
 
 class Device(Protocol):
-    """What has memory and runs kernels. A context, in which it is the current device.
+    """A device with memory that runs kernels. A context, in which it is the current device.
 
     warps: how many blocks of warp_threads threads work at once
     """
@@ -135,34 +135,34 @@ class Device(Protocol):
         """Bytes that new arrays may take."""
 
     def upload(self, array: NDArray[Any]) -> Any:
-        """A table, in memory of its own; it is there for every stream when this returns."""
+        """A table in memory of its own, ready for every stream when this returns."""
 
     def new_stream(self) -> Stream: ...
 
 
 class Stream(Protocol):
-    """Work in order, and buffers that stay. A context, in which it is the current stream."""
+    """Work done in order, and reusable buffers. A context, in which it is the current stream."""
 
     def __enter__(self) -> object: ...
 
     def __exit__(self, *error: object) -> None: ...
 
     def empty(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> Any:
-        """The buffer `name`; what it held before is lost. The stream must be the current one."""
+        """The buffer `name`, whose earlier content is lost. The stream must be the current one."""
 
     def upload(self, name: str, array: NDArray[Any]) -> Any:
-        """Copy to the buffer `name` without waiting. The last copy by this name must be done."""
+        """Copy to the buffer `name` without waiting. The previous copy by this name must be done."""
 
     def download(self, array: Any) -> NDArray[Any]:
         """A copy on the host; waits for all of this stream."""
 
     def follow_caller(self) -> None:
-        """What this stream gets from now on comes after all that the caller's current stream has been given."""
+        """Order later work of this stream after all earlier work of the caller's current stream."""
 
     def lead_caller(self) -> None:
-        """What the caller's current stream gets from now on comes after all that this stream has been given."""
+        """Order later work of the caller's current stream after all earlier work of this stream."""
 
     def synchronize(self) -> None: ...
 
     def clear(self) -> None:
-        """Give all buffers back."""
+        """Free all buffers."""

@@ -42,10 +42,10 @@ class CpuBackend:
     memory_limit: int | None = None
 
     def __init__(self, model: Model, threads: int, tables: Tables | None = None) -> None:
-        """tables: the model's, where they have been made."""
+        """tables: the model's, if they exist already."""
         self.threads = threads
         self.tables = tables or Tables(model)
-        # By the thread that used one last; what a dict is asked here is atomic.
+        # By the thread that used one last; the dict operations used here are atomic.
         self._best_memos: dict[int, Memo] = {}
         self._sample_memos: dict[int, tuple[float, Memo]] = {}
         pieces = self.tables.pieces
@@ -53,19 +53,19 @@ class CpuBackend:
 
     @cached_property
     def launcher(self) -> CpuLauncher:
-        """What runs the kernels of lattices, which are loaded for the first of them."""
+        """Runs the lattice kernels, which are loaded on first use."""
         from gpu_lattice.backends.cpu_launcher import CpuLauncher
 
         return CpuLauncher(self.threads)
 
     def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """The documents that a call of `encode` or `sample` is to have: few, so that each thread has its own, and what
-        was normalized is still in its cache.
+        """The ranges of documents for the calls of `encode` or `sample`: small, so that every thread has some, and
+        normalized text is still in its cache.
         """
         return byte_ranges(offsets, self.threads) or [(0, 0)]
 
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
-        """Best segmentation of every document; is_null bool [D] marks rows without any id."""
+        """Best segmentation of every document; is_null bool [D] marks rows without ids."""
         texts = batch_of(batch)
 
         def work(start: int, stop: int) -> Any:
@@ -86,7 +86,7 @@ class CpuBackend:
         doc_ids: NDArray[np.uint64],
         return_log_prob: bool,
     ) -> Rows:
-        """num_samples perfect samples of every document; doc_ids uint64 [D], seed of 64 bits."""
+        """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed."""
         model, texts = self.tables.sample_model(alpha), batch_of(batch)
         part_offsets, part_doc = plan_parts(texts, self.tables.pieces, PART_BYTES)
 
@@ -122,13 +122,13 @@ class CpuBackend:
         return marks
 
     def forget(self) -> None:
-        """Drop what is remembered of earlier texts; it only ever saves time."""
+        """Drop the memos of earlier texts, which only save time."""
         self._best_memos.clear()
         self._sample_memos.clear()
 
     @contextmanager
     def _best_memo(self) -> Iterator[Memo]:
-        """A memo of best paths that nobody else uses meanwhile."""
+        """A memo of best paths, for exclusive use."""
         memo = _taken(self._best_memos) or new_memo()
         try:
             yield memo
@@ -137,7 +137,7 @@ class CpuBackend:
 
     @contextmanager
     def _sample_memo(self, alpha: float) -> Iterator[Memo]:
-        """A memo of arcs and sums at this alpha that nobody else uses meanwhile."""
+        """A memo of arcs and sums at this alpha, for exclusive use."""
         made_for, memo = _taken(self._sample_memos) or (alpha, new_memo(len(self.tables.vocabulary)))
         if made_for != alpha:
             forget(memo)
@@ -153,9 +153,9 @@ class CpuBackend:
         is_null: NDArray[np.bool_],
         num_samples: int,
     ) -> Rows:
-        """Put the runs of all ranges of work into rows, with the ids that belong around them.
+        """Join the runs of all ranges of work into rows, with the ids that belong around them.
 
-        done: of each range, (ids, run_starts, run_lengths, ...).
+        done: for each range, (ids, run_starts, run_lengths, ...).
         """
         before, after = self.tables.before, self.tables.after
         n_around = len(before) + len(after)
@@ -178,12 +178,12 @@ class CpuBackend:
 
 
 def _joined(arrays: list[NDArray[Any]], shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
-    """The arrays one after another; of this shape and type where there are none."""
+    """The arrays one after another; if there are none, an array of this shape and type."""
     return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(shape, dtype), *arrays])
 
 
 def _taken(memos: dict[int, T]) -> T | None:
-    """The memo that this thread used last, for it is in the cache of its processor, or else any."""
+    """The memo that this thread used last, since it is in its processor's cache, or else any."""
     memo = memos.pop(get_ident(), None)
     if memo is not None:
         return memo

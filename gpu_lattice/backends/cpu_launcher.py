@@ -1,4 +1,4 @@
-"""Lattice kernels on the CPU: what cuda_launcher.py does on a device, with the same arguments."""
+"""Lattice kernels on the CPU, with the same arguments as in cuda_launcher.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CUDA backend: what the CPU's does, by the kernels of kernels/cuda, batch by batch in two streams."""
+"""The CUDA backend: the operations of the CPU's, by kernels/cuda, batch by batch in two streams."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gpu_lattice.backends import NoPathError, Rows, TrieTables
 from gpu_lattice.backends.cpu import CpuBackend, batch_of
 from gpu_lattice.backends.cuda_launcher import CudaLauncher
 from gpu_lattice.backends.tables import Tables
+from gpu_lattice.kernels.arcs import NO_ARC
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.normalizers import NormalizedBatch
@@ -33,22 +34,21 @@ LONGEST = 512
 # Constants of the .cu and .cuh files.
 LANES = 32
 GROUP = 32
-NO_ARC = -2
 TO_BYTES, TO_UNKNOWN = -1, 0
 NODE = np.dtype([("base", np.int32), ("check", np.int32), ("value", np.float64)])
 ARC_BYTES = 16
 SCRATCH_BYTES = 1 << 28
 
-# Text of a batch, but for longer documents: enough to fill a device, little enough that copies hide behind kernels.
-BATCH_BYTES = 1 << 27
-NOWHERE = 2**63 - 1
+# Text of a batch, unless one document is longer: enough to fill a device, little enough to hide copies behind kernels.
+DEVICE_BATCH_BYTES = 1 << 27
+UNBROKEN = 2**63 - 1
 FREE_MEMORY_USED = 0.5
-# Float32 sums are done in multiples of 2^-149, the least float32, times this: CuPy's compiler flushes smaller numbers
-# than 2^-126 to zero, which the CPU does not. A power of two changes no decision, as long as nothing overflows.
+# Float32 scores, multiples of 2^-149, are scaled by this: CuPy's compiler flushes numbers below 2^-126 to zero, and the
+# CPU does not. A power of two changes no decision, as long as nothing overflows.
 FLOAT_SCALE = 2.0**23
 LARGEST_SCALED = 2.0**100
-# Upper bounds on device bytes, with the room to grow that buffers have: per byte of text, per byte and sample, per byte
-# and sample where runs need verdicts, per document, per document and sample, per chunk.
+# Upper bounds on device bytes, including the slack of growing buffers: per byte of text, per byte and sample, per byte
+# and sample if runs need verdicts, per document, per document and sample, per chunk.
 TEXT_COST, PATH_COST, RUN_COST, DOC_COST, ROW_COST, CHUNK_COST = 31, 6, 6, 47, 45, 14
 
 
@@ -67,9 +67,9 @@ class SampleTables(NamedTuple):
 
 @dataclass
 class Job:
-    """A range of documents of a batch in one stream; arrays are on the device unless they say host.
+    """A range of documents of a batch in one stream; arrays are on the device unless marked as host.
 
-    status int64 [3]: the least end of a segment without a path, listed segments, ids.
+    status int64 [3]: the smallest end of a segment without a path, listed segments, ids.
     """
 
     stream: Stream
@@ -107,8 +107,8 @@ class Job:
 class CudaBackend:
     """CUDA kernels over one model.
 
-    memory_limit: bytes of device memory that a call may take for its batches, besides the ids that it returns; half of
-    what is free at the first call by default. Calls from several threads take turns.
+    memory_limit: bytes of device memory that a call may use for its batches, not counting the ids that it returns; by
+    default half of what is free at the first call. Calls from several threads take turns.
     """
 
     def __init__(self, model: Model, device: Device, memory_limit: int | None = None) -> None:
@@ -146,11 +146,11 @@ class CudaBackend:
         self._streams = [device.new_stream(), device.new_stream()]
 
     def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """The documents that a call of `encode` or `sample` is to have: all, since each call waits for the device."""
+        """The ranges of documents for the calls of `encode` or `sample`: one, since each call waits for the device."""
         return [(0, len(offsets) - 1)]
 
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
-        """Best segmentation of every document; is_null bool [D] marks rows without any id."""
+        """Best segmentation of every document; is_null bool [D] marks rows without ids."""
         try:
             return self._run(batch, is_null, 1, self._find_best)
         except NoPathError as error:
@@ -167,7 +167,7 @@ class CudaBackend:
         doc_ids: NDArray[np.uint64],
         return_log_prob: bool,
     ) -> Rows:
-        """num_samples perfect samples of every document; doc_ids uint64 [D], seed of 64 bits."""
+        """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed."""
         tables = self._sample_tables(alpha)
 
         def find(job: Job) -> None:
@@ -178,14 +178,14 @@ class CudaBackend:
         return self._run(batch, is_null, num_samples, find, return_log_prob)
 
     def _raise_where_it_breaks(self, batch: NormalizedBatch, chunk_stop: int) -> None:
-        """A chunk is known to have no path; the CPU finds the first segment that has none."""
+        """Some chunk has no path; the CPU finds the first segment without one."""
         i_doc = int(np.searchsorted(batch.offsets, chunk_stop, side="left")) - 1
         one = NormalizedBatch(batch.values, batch.offsets[i_doc : i_doc + 2], *batch.chunks)
         CpuBackend(self._model, 1, self._tables).encode(one, np.zeros(1, np.bool_))
 
     @property
     def trie_tables(self) -> TrieTables:
-        """The trie as lattice/build.cu reads it."""
+        """The trie in the form that lattice/build.cu reads."""
         tables = self._tables
         return TrieTables(
             self._best_nodes(), self._piece_at, tables.vocabulary.has_unknown_arcs, tables.pieces.is_bytes
@@ -209,7 +209,7 @@ class CudaBackend:
         )  # fmt: skip
 
     def forget(self) -> None:
-        """Give buffers back; they only ever save time."""
+        """Free buffers, which only save time."""
         with self._lock:
             for stream in self._streams:
                 stream.clear()
@@ -226,7 +226,7 @@ class CudaBackend:
         if os.getpid() != self._process:
             raise RuntimeError(
                 f"this tokenizer's memory on {self.device} belongs to the process that this one was forked from; start "
-                "workers by spawn and send them the tokenizer, or give them one of device='cpu'"
+                "workers by spawn and send them the tokenizer, or give them one with device='cpu'"
             )
         cost = self._costs(batch, num_samples)
         with self._lock:
@@ -238,7 +238,7 @@ class CudaBackend:
                         return self._run_ranges(batch, is_null, num_samples, find, weighed, ranges)
                 except MemoryError:
                     limit //= 2
-                # Only now do the failed call's frames no longer hold on to the buffers.
+                # Only now have the failed call's frames released the buffers.
                 for stream in self._streams:
                     stream.clear()
 
@@ -253,7 +253,7 @@ class CudaBackend:
         return max(0, self._memory_limit // len(self._streams) - self._n_warps * self._warp_bytes)
 
     def _costs(self, batch: NormalizedBatch, num_samples: int) -> NDArray[np.int64]:
-        """int64 [D + 1]: bytes of device memory for all documents before each."""
+        """int64 [D + 1]: bytes of device memory for all documents before each one."""
         chunks = np.searchsorted(batch.chunks[0], batch.offsets)
         docs = np.arange(len(batch) + 1)
         path = PATH_COST + RUN_COST * self._by_run
@@ -261,7 +261,7 @@ class CudaBackend:
         return cost + (DOC_COST + ROW_COST * num_samples) * docs + CHUNK_COST * chunks
 
     def _ranges(self, batch: NormalizedBatch, cost: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
-        """Consecutive ranges of documents that keep to the limit; MemoryError where one document does not."""
+        """Consecutive ranges of documents within the limit; MemoryError if one document exceeds it."""
         largest = int(np.diff(cost).max(initial=0))
         if largest > limit:
             i_doc = int(np.diff(cost).argmax())
@@ -276,7 +276,7 @@ class CudaBackend:
         start = 0
         while start < n_docs or not ranges:
             stop = int(np.searchsorted(cost, cost[start] + limit, side="right")) - 1
-            within = int(np.searchsorted(batch.offsets, batch.offsets[start] + BATCH_BYTES, side="right")) - 1
+            within = int(np.searchsorted(batch.offsets, batch.offsets[start] + DEVICE_BATCH_BYTES, side="right")) - 1
             stop = min(stop, max(within, start + 1), n_docs)
             ranges.append((start, stop))
             start = stop
@@ -291,7 +291,7 @@ class CudaBackend:
         weighed: bool,
         ranges: list[tuple[int, int]],
     ) -> Rows:
-        """While one stream's job is waited for, the other's next is under way."""
+        """While one stream's job is awaited, the other's next one is running."""
         jobs: list[Job] = []
         done: list[Rows] = []
         try:
@@ -303,7 +303,7 @@ class CudaBackend:
                     done.append(self._finish(jobs[i - 1], num_samples, weighed))
             done.append(self._finish(jobs[-1], num_samples, weighed))
         except BaseException:
-            # A job that nobody waits for must not find its pinned buffers overwritten by the next call.
+            # The next call must not overwrite pinned buffers of a job that nobody awaits.
             for stream in self._streams:
                 stream.synchronize()
             raise
@@ -328,7 +328,7 @@ class CudaBackend:
         start: int,
         stop: int,
     ) -> Job:
-        """Upload documents start..stop and give the stream all the work up to the rows' offsets."""
+        """Upload documents start..stop and queue all the work up to the rows' offsets."""
         chunk_offsets, chunk_ids = batch.chunks
         low, high = batch.offsets[start], batch.offsets[stop]
         first, last = np.searchsorted(chunk_offsets, [low, high]).tolist()
@@ -343,7 +343,7 @@ class CudaBackend:
             doc_offsets=stream.upload("doc_offsets", batch.offsets[start : stop + 1] - low),
             chunk_offsets=stream.upload("chunk_offsets", chunk_offsets[first : last + 1] - low),
             chunk_ids=stream.upload("chunk_ids", chunk_ids[first:last]),
-            status=stream.upload("status", np.array([NOWHERE, 0, 0], np.int64)),
+            status=stream.upload("status", np.array([UNBROKEN, 0, 0], np.int64)),
             marks=stream.empty("marks", n + 1, np.uint8),
             path=stream.empty("path", (num_samples, n), np.int32),
         )
@@ -391,7 +391,7 @@ class CudaBackend:
         stretches = -(-n // STRETCH)
         sums = {"values": job.values, "n": n, "nodes": tables.nodes, "unk_weight": tables.unk_weight, "z": job.z}
         listed = {"long_starts": stream.empty("long_starts", n, np.uint32), "n_long": job.n_long}
-        # One buffer of arcs for both kernels of warps: they follow each other in the stream.
+        # One buffer of arcs for both warp kernels: they run one after the other in the stream.
         long = {
             **listed,
             "long_stops": stream.empty("long_stops", n, np.uint32),
@@ -416,7 +416,7 @@ class CudaBackend:
         self._warps("trace_long", **sums, **draws, **long)
 
     def _weigh(self, job: Job, batch: NormalizedBatch, tables: SampleTables, num_samples: int) -> None:
-        """The same parts, and so the same sums, as on the CPU."""
+        """The same parts, hence the same sums, as on the CPU."""
         stream = job.stream
         texts = batch_of(batch)._replace(offsets=batch.offsets[job.start : job.start + job.n_docs + 1])
         part_offsets, job.part_doc = plan_parts(texts, self._tables.pieces, PART_BYTES)
@@ -455,7 +455,7 @@ class CudaBackend:
         job.status[2:] = job.offsets[-1:]
 
     def _judge_runs(self, job: Job, num_samples: int, counts: Any) -> None:
-        """Say of every run of unknown arcs what it becomes; counts is free to be written to."""
+        """Decide what every run of unknown arcs becomes; counts is scratch space."""
         stream, tables = job.stream, self._tables
         paths = self._paths(job, num_samples)
         job.run_sums = stream.empty("run_sums", len(counts), np.int64)
@@ -471,20 +471,20 @@ class CudaBackend:
         )  # fmt: skip
 
     def _paths(self, job: Job, num_samples: int) -> dict[str, Any]:
-        """What all kernels of emit.cu that read paths take."""
+        """Arguments of all kernels in emit.cu that read paths."""
         paths = {"values": job.values, "cuts": job.cuts, "n": job.n, "num_samples": num_samples, "path": job.path}
         return paths | self._unknown
 
     def _ids(self, job: Job, num_samples: int) -> dict[str, Any]:
-        """What those take that count or place ids."""
+        """Further arguments of those that count or place ids."""
         runs = {"byte_ids": self._byte_ids, "spells": self._spells, "run_sums": job.run_sums, "runs": job.runs}
         return self._paths(job, num_samples) | runs
 
     def _finish(self, job: Job, num_samples: int, weighed: bool) -> Rows:
-        """Wait for the job, and write its ids to arrays of the caller."""
+        """Wait for the job, and write its ids to arrays of the caller's stream."""
         stream, xp = job.stream, self._device.xp
         no_path, _, total = stream.download(job.status).tolist()
-        if no_path < NOWHERE:
+        if no_path < UNBROKEN:
             raise NoPathError(job.low + no_path)
         ids, offsets = xp.empty(total, np.int32), xp.empty(len(job.offsets), np.int64)
         stream.follow_caller()
@@ -513,7 +513,7 @@ class CudaBackend:
         return {"arcs": stream.empty("arcs", self._n_warps * self._warp_bytes, np.uint8), "max_arcs": self._max_arcs}
 
     def _warps(self, kernel: str, **args: Any) -> None:
-        """Launch a kernel that takes whatever work is listed on a fixed number of warps."""
+        """Launch a kernel that distributes listed work over a fixed number of warps."""
         self.launcher.blocks(kernel, self._n_warps, self._device.warp_threads, **args)
 
     def _build_best_nodes(self) -> Any:
@@ -546,7 +546,7 @@ def most_arcs(slots: NDArray[np.int32], piece_at: NDArray[np.int32]) -> int:
     """The most arcs that one position can have: pieces on a path from the root, and one unknown arc."""
     above = np.maximum(slots[1::2], 0).astype(np.int64)
     arcs = (piece_at >= 0).astype(np.int64)
-    # Each round adds what is twice as far up; the root is above itself and holds nothing.
+    # Each round adds the counts twice as far up; the root is its own parent and counts nothing.
     while above.any():
         arcs += arcs[above]
         above = above[above]

@@ -1,6 +1,6 @@
 """One CUDA device through CuPy: arrays, streams with buffers of their own, kernels.
 
-tests/cuda_on_cpu has the same classes for a machine without one.
+tests/cuda_on_cpu has the same classes for a machine without a GPU.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ WARPS_PER_MULTIPROCESSOR = 32
 
 
 def device_count() -> int:
-    """How many CUDA devices answer; 0 without a driver or CuPy."""
+    """How many CUDA devices respond; 0 without a driver or CuPy."""
     try:
-        # What CuPy's runtime looks for; to import CuPy only to hear that it is absent takes hundreds of times longer.
+        # The driver, as CuPy's runtime looks for it: importing CuPy to find none takes hundreds of times longer.
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
         return 0
@@ -33,14 +33,14 @@ def device_count() -> int:
         import cupy
 
         return int(cupy.cuda.runtime.getDeviceCount())
-    except Exception:  # CuPy raises what it likes where a driver or a library is missing
+    except Exception:  # CuPy raises all kinds of errors if a driver or a library is missing
         return 0
 
 
 def find_device() -> CudaDevice | None:
     """The device that device="auto" takes: the first one, if CuPy can compile and run a kernel there, else None.
 
-    Warns where a device answers that cannot be used.
+    Warns if a device responds that cannot be used.
     """
     if device_count() == 0:
         return None
@@ -51,7 +51,7 @@ def find_device() -> CudaDevice | None:
     except Exception as error:
         warnings.warn(
             f"device='auto' takes the CPU, as CuPy cannot use the CUDA device that is here: {error}; give device='cpu' "
-            "to keep to it, or see that CuPy's extra (gpu_lattice[cuda12] or [cuda13]) fits the driver",
+            "to avoid this warning, or check that CuPy's extra (gpu_lattice[cuda12] or [cuda13]) fits the driver",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -75,7 +75,7 @@ class CudaDevice:
         count = device_count()
         if ordinal >= count:
             raise ValueError(
-                f"device='cuda:{ordinal}': {count} CUDA devices answer; see that the driver is installed and that "
+                f"device='cuda:{ordinal}': {count} CUDA devices respond; check that the driver is installed and that "
                 "CuPy's extra (gpu_lattice[cuda12] or [cuda13]) fits it, or give device='cpu'"
             )
         self.xp = cupy
@@ -84,12 +84,12 @@ class CudaDevice:
         self.warps = WARPS_PER_MULTIPROCESSOR * int(self._device.attributes["MultiProcessorCount"])
 
     def free_bytes(self) -> int:
-        """Bytes that the driver, or CuPy's pool, could give out now."""
+        """Bytes that the driver or CuPy's pool can provide now."""
         with self._device:
             return int(self._device.mem_info[0]) + int(self.xp.get_default_memory_pool().free_bytes())
 
     def give_back(self) -> None:
-        """Return what the pool holds and nobody uses to the driver."""
+        """Return unused memory of the pool to the driver."""
         with self._device:
             self.xp.get_default_memory_pool().free_all_blocks()
 
@@ -106,7 +106,7 @@ class CudaDevice:
         return CudaStream(self)
 
     def upload(self, array: NDArray[Any]) -> Any:
-        """A table, in memory of its own; it is there for every stream when this returns."""
+        """A table in memory of its own, ready for every stream when this returns."""
         with self._device:
             table = self.xp.asarray(array)
             self.xp.cuda.get_current_stream().synchronize()
@@ -114,13 +114,13 @@ class CudaDevice:
 
 
 class CudaStream:
-    """A stream, with device and pinned buffers that grow and stay."""
+    """A stream, with reusable device and pinned buffers that grow."""
 
     def __init__(self, device: CudaDevice) -> None:
         self._device = device
         with device:
             self.cupy_stream = device.xp.cuda.Stream(non_blocking=True)
-        # CuPy's pool keeps freed memory by the number of its stream, which a later stream may bear.
+        # CuPy's pool keeps freed memory by the number of its stream, which a later stream may have.
         weakref.finalize(self, self.cupy_stream.synchronize).atexit = False
         self._buffers: dict[str, Any] = {}
         self._pinned: dict[str, NDArray[np.uint8]] = {}
@@ -133,7 +133,7 @@ class CudaStream:
         self.cupy_stream.__exit__(*error)
 
     def empty(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> Any:
-        """The buffer `name`; what it held before is lost. The stream must be the current one."""
+        """The buffer `name`, whose earlier content is lost. The stream must be the current one."""
         n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < n_bytes:
@@ -143,7 +143,7 @@ class CudaStream:
         return buffer[:n_bytes].view(dtype).reshape(shape)
 
     def upload(self, name: str, array: NDArray[Any]) -> Any:
-        """Copy to the buffer `name` without waiting. The last copy by this name must be done."""
+        """Copy to the buffer `name` without waiting. The previous copy by this name must be done."""
         out = self.empty(name, array.shape, array.dtype)
         if array.size == 0:
             return out
@@ -157,14 +157,14 @@ class CudaStream:
         return out
 
     def follow_caller(self) -> None:
-        """What this stream gets from now on comes after all that the caller's stream has been given.
+        """Order later work of this stream after all earlier work of the caller's stream.
 
-        The pool may hand the caller memory that an earlier kernel of the caller's stream still reads.
+        The pool may hand out memory that an earlier kernel of the caller's stream still reads.
         """
         self._order(self._device.xp.cuda.get_current_stream(), self.cupy_stream)
 
     def lead_caller(self) -> None:
-        """What the caller's stream gets from now on comes after all that this stream has been given."""
+        """Order later work of the caller's stream after all earlier work of this stream."""
         self._order(self.cupy_stream, self._device.xp.cuda.get_current_stream())
 
     def _order(self, first: Any, then: Any) -> None:
@@ -187,7 +187,7 @@ class CudaStream:
         self.cupy_stream.synchronize()
 
     def clear(self) -> None:
-        """Give all buffers back."""
+        """Free all buffers."""
         self.synchronize()
         self._buffers.clear()
         self._pinned.clear()

@@ -1,6 +1,6 @@
-"""Kernels on a CUDA device. They run on the caller's current stream and write arrays of the caller's.
+"""Kernels on a CUDA device. They run on the caller's current stream and write the caller's arrays.
 
-Those of lattices take the arguments that they have on the CPU, behind `n`, their units of work; a thread does one unit.
+Lattice kernels take `n`, their units of work, and then the same arguments as on the CPU; a thread does one unit.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ THREADS_PER_BLOCK = 128
 
 
 class CudaLauncher:
-    """Runs kernels on a device, on arrays of its own.
+    """Runs kernels on arrays of one device.
 
-    constants: what the sources are compiled with; kernel: a kernel by its name, found once.
+    constants: the definitions that sources are compiled with; kernel: a kernel by name, looked up once.
     """
 
     def __init__(self, device: Device, constants: dict[str, object]) -> None:
@@ -49,11 +49,11 @@ class CudaLauncher:
             self.threads(kernel, n, n=int(n), **args)
 
     def threads(self, kernel: str, n: int, /, **args: Any) -> None:
-        """A kernel on (at least) n threads, none for none; all its arguments by name."""
+        """A kernel on at least n threads, not launched for 0; all its arguments by name."""
         self.blocks(kernel, -(-int(n) // THREADS_PER_BLOCK), THREADS_PER_BLOCK, **args)
 
     def blocks(self, kernel: str, n: int, threads: int, /, **args: Any) -> None:
-        """A kernel on n blocks of so many threads."""
+        """A kernel on n blocks of this many threads."""
         values = typed(in_order(kernel, kernels_in(kernel_files()[kernel])[kernel], args))
         if n > 0:
             self.kernel(kernel)((n,), (threads,), values)
@@ -68,7 +68,7 @@ class CudaLauncher:
 
 
 def typed(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Python's numbers as the kernels' i64 and double."""
+    """The arguments with Python numbers as i64 and double."""
     return tuple(
         np.int64(arg) if isinstance(arg, int) else np.float64(arg) if isinstance(arg, float) else arg for arg in args
     )

@@ -1,4 +1,4 @@
-"""What kernels read of a model, on either backend: made once, kept on disk where it takes long (runtime/cache.py)."""
+"""The tables that kernels read on either backend: made once, cached on disk if that takes long (runtime/cache.py)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ K = TypeVar("K", bound=NamedTuple)
 
 
 class Tables:
-    """A model's tables. Those that depend on alpha are remembered for the last few.
+    """A model's tables. Those that depend on alpha are kept for the last few.
 
-    before, after  int32, the ids that belong around every row
+    before, after  int32, the ids put around every row
     cuts           the cut table
-    pieces, best   what samples and best paths alike read of the vocabulary, and what best paths do
+    pieces, best   what samples and best paths both read of the vocabulary, and what only best paths read
     """
 
     def __init__(self, model: Model) -> None:
@@ -52,13 +52,13 @@ class Tables:
 
     @cached_property
     def _automaton(self) -> Automaton:
-        """What finds arcs for samples; it is built for the first of them."""
+        """Finds the arcs for samples; built for the first one."""
         vocabulary = self.vocabulary
         return _cached(Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs)
 
     @cached_property
     def _lists_known(self) -> bool:
-        """Whether no arc that the automaton finds is unknown, or the unknown piece's."""
+        """Whether no arc found by the automaton is unknown or the unknown piece."""
         found = self._automaton.pieces
         return bool(np.all((found >= 0) & (found != self.pieces.unk_id)))
 
@@ -70,7 +70,7 @@ class Tables:
         is_bytes = vocabulary.symbols == "bytes"
         characters = self.cuts.characters.copy()
         if not is_bytes:
-            # A segment that may be an unknown token is looked at more closely.
+            # A segment that may be an unknown token needs a closer look.
             enter_ids(surfaces, offsets, np.where(ids == unk_id, -1, ids), self.cuts.pages, characters)
         lengths = np.zeros(len(vocabulary), np.int32)
         lengths[ids] = np.diff(offsets)
@@ -81,7 +81,7 @@ class Tables:
             unk_id=unk_id,
             byte_ids=byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
-            # The bytes have scores of their own then (_with_bytes), so none may be an arc itself.
+            # The byte pieces then get scores of their own (_with_bytes), so none may be an arc itself.
             spells=bool(
                 np.all(byte_ids >= 0)
                 and not np.any(vocabulary.in_lattice[byte_ids])
@@ -105,7 +105,7 @@ class Tables:
         used = weights[weights > 0]
         least, most = min(1.0, used.min(initial=1.0)), max(1.0, used.max(initial=1.0))
         inverses = inverse_of(weights)
-        # An arc is its weight and a word of length and piece, side by side.
+        # An arc is its weight next to a word of length and piece.
         by_arc = np.empty(2 * len(automaton.pieces))
         by_arc[0::2] = weights[automaton.pieces]
         by_arc.view(np.int64)[1::2] = automaton.lengths.astype(np.int64) << 32 | automaton.pieces.view(np.uint32)
@@ -115,8 +115,8 @@ class Tables:
             unk_weight=float(weights[-1]),
             inverses=inverses[:-1],
             unk_inverse=float(inverses[-1]),
-            # Within these bounds no product with a weight leaves the normal range, nor does a target: what is above 0
-            # of it at e is at least 2**-53 of the first arc into some later position, so 2**-653 of Z there and at e.
+            # Within these bounds no product with a weight leaves the normal range, nor does a target: unless it is 0,
+            # it is at e at least 2**-53 of the first arc into some later position, so 2**-653 of Z there and at e.
             z_low=2.0**-300 / least,
             z_high=2.0**300 / most,
             log_weights=self._with_bytes(logs[:-1], logs[-1]),
@@ -144,13 +144,13 @@ class Tables:
             reset=1e5 if dtype is np.float32 else np.inf,
             # An unknown arc has up to 4 bytes.
             longest=max(4, int(self.pieces.lengths.max(initial=0))),
-            # The unit in the last place, and a little for the leads, which are float64 sums themselves.
+            # The unit in the last place, and a margin for the leads, which are float64 sums themselves.
             rounding=float(np.finfo(dtype).eps) * 1.01 + 2.0**-49,
             extreme=float(np.abs(used).max(initial=0.0)),
         )
 
     def _with_bytes(self, scores: NDArray[Any], unk_score: float) -> NDArray[Any]:
-        """Scores by id in which those of byte pieces sum up to the unknown arc's that they spell."""
+        """Scores by id in which those of byte pieces sum to that of the unknown arc that they spell."""
         if self.pieces.spells:
             goes_on = (np.arange(256) & 0xC0 == 0x80) & (not self.pieces.is_bytes)
             scores = scores.copy()
@@ -164,7 +164,7 @@ def _cached(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
 
 
 def _begin_words(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:
-    """Whether "▁" is nowhere but at the beginning of the strings values[offsets[i]:offsets[i + 1]]."""
+    """Whether "▁" occurs only at the start of the strings values[offsets[i]:offsets[i + 1]]."""
     first, second, third = "▁".encode()
     found = np.flatnonzero((values[:-2] == first) & (values[1:-1] == second) & (values[2:] == third))
     return bool(np.all(offsets[np.searchsorted(offsets, found)] == found))

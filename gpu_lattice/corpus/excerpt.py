@@ -1,4 +1,4 @@
-"""A bounded number of bytes of documents, spread over files that are not read whole where they are large."""
+"""A bounded amount of text from documents spread over files, without reading large files as a whole."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import pyarrow as pa
 
 from gpu_lattice.corpus.readers import ReaderOptions, check_columns, expand_inputs, find_start, read_documents
 
-# Large inputs are read in so many places; each place may give all the bytes that are asked for.
+# Large inputs are read in this many places; any of them may provide all the bytes requested.
 PLACES = 16
-# Where there is more than is asked for, no document is more than this part of it.
+# If there is more text than requested, no document may take more than this fraction of it: 1 / LONGEST_PART.
 LONGEST_PART = 8
-BATCH_BYTES = 1 << 18
+EXCERPT_BATCH_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
-class Spread:
+class Excerpt:
     """Documents of several files.
 
     texts      in the order of the files; none is empty
-    num_cut    how many of them are only the begin of a longer document
+    num_cut    how many of them are only the beginning of a longer document
     num_files, file_bytes   how many files there are, and their size on disk
     """
 
@@ -40,12 +40,12 @@ class Spread:
         return sum(map(len, self.texts))
 
 
-def spread(inputs: Sequence[str | os.PathLike[str]], options: ReaderOptions, max_bytes: int, seed: int) -> Spread:
-    """At most max_bytes of documents, drawn among those of the files; all of them if they are not more.
+def excerpt(inputs: Sequence[str | os.PathLike[str]], options: ReaderOptions, max_bytes: int, seed: int) -> Excerpt:
+    """At most max_bytes of documents, drawn from those of the files; all of them if they fit.
 
-    inputs: files, folders, glob patterns. Files that are together larger than 16 * max_bytes are read in 16 places (a
-    compressed file at its begin). Documents longer than an eighth of max_bytes are cut. Null and empty ones are left
-    out. Raises ValueError where nothing is left, and what the readers raise.
+    inputs: files, folders, glob patterns. Files larger than 16 * max_bytes in total are read in 16 places (a compressed
+    file from its start). Documents longer than an eighth of max_bytes are then cut. Null and empty ones are skipped.
+    Raises ValueError if nothing is left, and whatever the readers raise.
     """
     paths = expand_inputs(inputs)
     for path in paths:
@@ -53,7 +53,7 @@ def spread(inputs: Sequence[str | os.PathLike[str]], options: ReaderOptions, max
     sizes = [path.stat().st_size for path in paths]
     generator = random.Random(seed)
     longest = max_bytes if sum(sizes) <= max_bytes else max(1, max_bytes // LONGEST_PART)
-    # The documents of the least random keys, as many as fit: (- key, number, text).
+    # The documents with the smallest random keys, as many as fit: (- key, number, text).
     kept: list[tuple[float, int, bytes]] = []
     cut: set[int] = set()
     kept_bytes, number = 0, 0
@@ -72,7 +72,7 @@ def spread(inputs: Sequence[str | os.PathLike[str]], options: ReaderOptions, max
         raise ValueError(f"there is no text in {', '.join(map(str, inputs))}: every document is empty")
     kept.sort(key=lambda one: one[1])
     num_cut = sum(number in cut for _, number, _ in kept)
-    return Spread([text for _, _, text in kept], num_cut, len(paths), sum(sizes))
+    return Excerpt([text for _, _, text in kept], num_cut, len(paths), sum(sizes))
 
 
 def _places(
@@ -97,7 +97,7 @@ def _places(
 
 def _documents(path: Path, options: ReaderOptions, start: int, limit: int) -> Iterator[bytes]:
     read = 0
-    for batch in read_documents(path, replace(options, batch_bytes=BATCH_BYTES), start):
+    for batch in read_documents(path, replace(options, batch_bytes=EXCERPT_BATCH_BYTES), start):
         for text in batch.texts.cast(pa.large_binary()).to_pylist():
             if text:
                 yield text
@@ -107,7 +107,7 @@ def _documents(path: Path, options: ReaderOptions, start: int, limit: int) -> It
 
 
 def _head(text: bytes, longest: int) -> bytes:
-    """At most so many bytes, without a character that is not complete."""
+    """At most this many bytes, without an incomplete character."""
     if len(text) <= longest:
         return text
     end = longest

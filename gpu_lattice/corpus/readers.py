@@ -19,7 +19,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
-SUFFIXES = (".parquet", *JSON_SUFFIXES, ".txt")
+TEXT_SUFFIXES = (".parquet", *JSON_SUFFIXES, ".txt")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 # What is read from a file at a time; batches are put together from such parts.
@@ -77,7 +77,7 @@ def _expand(name: str) -> list[Path]:
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if _is_input(file, path))
         if not found:
-            raise ValueError(f"the folder {name} holds no {', '.join(SUFFIXES)} file (or .gz or .zst of one)")
+            raise ValueError(f"the folder {name} holds no {', '.join(TEXT_SUFFIXES)} file (or .gz or .zst of one)")
         return found
     if path.exists() or not glob.has_magic(name):
         return [path]
@@ -100,7 +100,7 @@ def stem_of(path: Path) -> str:
         'part-01'
     """
     name = path.name
-    for suffixes in (tuple(COMPRESSIONS), SUFFIXES):
+    for suffixes in (tuple(COMPRESSIONS), TEXT_SUFFIXES):
         suffix = Path(name).suffix
         if suffix in suffixes:
             name = name.removesuffix(suffix)

@@ -1,4 +1,4 @@
-"""Lattices of a batch of texts: tensors, and every operation on them, one file per family of operations."""
+"""Lattices of a batch of texts: tensors, and every operation on them, one file for each family of operations."""
 
 from gpu_lattice.lattice.continuations import Continuations
 from gpu_lattice.lattice.lattice import Lattice, RaggedLattice

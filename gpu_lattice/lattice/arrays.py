@@ -1,4 +1,4 @@
-"""What a lattice is made of, ragged, on whatever device it is; and the ranges of positions that stand alone."""
+"""The ragged arrays that make up a lattice, on any device, and its independent ranges of positions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.kernels.cpu.lattice.build import CUT, TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.cpu.lattice.build import CUT
 from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.text_batch import to_ragged
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from gpu_lattice.backends import Backend, Launcher
     from gpu_lattice.models import Model
 
-# The public id of an unknown arc of a model that has no unknown id.
+# The public id of an unknown arc if the model has no unknown id.
 NO_ID = -2
 
 
@@ -42,7 +43,7 @@ class LatticeArrays(NamedTuple):
 
 
 class Ranges(NamedTuple):
-    """Ranges of positions that no arc spans; int64 each.
+    """Ranges of positions whose ends no arc spans; int64 each.
 
     starts, stops  [S], neighbours share a position; docs [S], the document of each
     offsets        [B + 1], the first range of each document
@@ -58,7 +59,7 @@ class Reading(NamedTuple):
     """How a path reads as ids.
 
     sorted_values, sorted_offsets, sorted_ids  the pieces in the order of their bytes, ragged, and their ids int32
-    byte_ids       int32 [256], -1 where missing; unk_id, -1 for none; look_up: whether unknown text may be a piece
+    byte_ids       int32 [256], -1 if missing; unk_id, -1 if none; look_up: whether unknown text may be a piece
     before, after  ids put around every row
     """
 
@@ -73,7 +74,7 @@ class Reading(NamedTuple):
 
 
 def reading_of(launcher: Launcher, model: Model) -> Reading:
-    """How the model's paths read."""
+    """How paths read as ids of this model."""
     vocabulary = model.vocabulary
     ids = np.flatnonzero(vocabulary.in_lattice)
     ids = ids[sorted(range(len(ids)), key=lambda i: vocabulary.surfaces[ids[i]])].astype(np.int32)
@@ -113,7 +114,7 @@ def _ranges(xp: Any, arrays: LatticeArrays, starts: Any, stops: Any) -> Ranges:
 
 
 def public_ids(xp: Any, arrays: LatticeArrays, unk_id: int) -> Any:
-    """int32 [A]: what each arc is called: its id, the unknown id or NO_ID."""
+    """int32 [A]: the id by which each arc is known: its own, the unknown id or NO_ID."""
     arcs = arrays.arcs
     ids = xp.where(arcs == UNKNOWN, unk_id if unk_id >= 0 else NO_ID, arcs)
     return xp.where(arcs <= TOKEN_ARC, TOKEN_ARC - arcs, ids).astype(xp.int32)
@@ -151,10 +152,10 @@ def text_offsets(xp: Any, doc_positions: Any) -> Any:
 def find_arcs(
     backend: Backend, values: Any, offsets: Any, chunk_offsets: Any, chunk_ids: Any, fits: Any
 ) -> LatticeArrays:
-    """The lattice of normalized text: counted, checked against the memory there is, then written.
+    """The lattice of normalized text: counted, checked against the memory available, then written.
 
     values uint8 [N], offsets int64 [B + 1] from 0, chunk_offsets int64 [C + 1] from 0 and chunk_ids int32 [C] on the
-    host. fits(number of bytes) raises where that is too much.
+    host. fits(number of bytes) raises if that is too much.
     """
     launcher, trie = backend.launcher, backend.trie_tables._asdict()
     xp = launcher.xp

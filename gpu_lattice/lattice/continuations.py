@@ -1,4 +1,4 @@
-"""Where prompts may be taken up again: boundaries from which the rest of a text is the beginning of some piece."""
+"""Where prompts can be resumed: boundaries from which the rest of a text is the beginning of some piece."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Continuations:
-    """The boundaries of each text, a row each, the least taken back first; arrays are on the tokenizer's device.
+    """The boundaries of each text, one per row, shortest rollback first; arrays are on the tokenizer's device.
 
     doc_offsets  int64 [num_docs + 1]: the rows of text i are doc_offsets[i] to doc_offsets[i + 1]
     rollback     int64 [num_rows], bytes of the normalized text that are taken back; 0 keeps all of it
-    tokens       the ids of what is kept, the best path to the boundary, behind the ids that belong before a row
+    tokens       the ids of what is kept, the best path to the boundary, after the ids that begin every row
     scores       float64 [num_rows], the sum of that path's scores (natural logarithms)
     ranges       int64 [num_rows, 2], low and high: the pieces allowed next are order[low:high]
-    order        int32 [num_pieces], the ids of the lattice's pieces by the order of their bytes
-    place        int32 [vocab_size], where in that order an id stands, -1 for ids that are no pieces of the lattice
+    order        int32 [num_pieces], the ids of the lattice's pieces, sorted by the pieces' bytes
+    place        int32 [vocab_size], the index of an id in `order`, -1 for ids that are not pieces of the lattice
 
     Example:
         >>> out = Tokenizer.from_pieces({"http": -3.0, ":": -2.0, "://": -4.0, "s": -4.0}).continuations("http:")
@@ -59,7 +59,7 @@ class Continuations:
         return f"Continuations({len(self)} texts, {len(self.rollback)} boundaries)"
 
     def ids(self, row: int) -> NDArray[np.int32]:
-        """The pieces allowed next at a boundary, int32, by the order of their bytes; a view."""
+        """The pieces allowed next at a boundary, int32, sorted by their bytes; a view."""
         n_rows = len(self.rollback)
         if not -n_rows <= row < n_rows:
             raise IndexError(f"row {row} of Continuations of {n_rows} boundaries")
@@ -83,9 +83,9 @@ def continuations(
     max_rollback: int | None,
     fits: Any,
 ) -> Continuations:
-    """The boundaries of every valid document; ValueError that names the first one without any.
+    """The boundaries of every valid document; a ValueError names the first document without any.
 
-    scores float64 [A]; valid bool [B] on the host, or None; fits(number of bytes) raises where that is too much.
+    scores float64 [A]; valid bool [B] on the host, or None; fits(number of bytes) raises if that is too much.
     """
     xp = launcher.xp
     best_to, back = paths.best_arcs(launcher, arrays, ranges, scores)
@@ -118,9 +118,9 @@ def _candidates(
     valid: NDArray[np.bool_] | None,
     max_rollback: int | None,
 ) -> tuple[Any, Any]:
-    """(docs, positions) int64: the ends of documents and what lies as far before them as a piece may reach.
+    """(docs, positions) int64: the ends of documents and the positions before them within reach of a piece.
 
-    No piece reaches over the begin of a chunk, nor into a chunk that is a token.
+    No piece crosses the start of a chunk or reaches into a chunk that is a token.
     """
     xp = launcher.xp
     stops = arrays.doc_positions[1:] - 1
@@ -142,7 +142,7 @@ def _candidates(
 def _scores_at(
     launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, best_to: Any, docs: Any, positions: Any
 ) -> Any:
-    """float64: the score of the best path from a document's start to each position, -inf where no path comes."""
+    """float64: the score of the best path from a document's start to each position, -inf if there is none."""
     xp = launcher.xp
     before, _, _ = running(launcher, ranges.offsets, best_to[ranges.stops])
     before = xp.append(before, 0.0)
@@ -151,7 +151,7 @@ def _scores_at(
 
 
 def _allowed(launcher: Launcher, arrays: LatticeArrays, reading: Reading, docs: Any, positions: Any) -> tuple[Any, Any]:
-    """(lows, highs) int64: which of the sorted pieces begin with the text from each position on, and go on after it."""
+    """(lows, highs) int64: which of the sorted pieces begin with the text from each position on and are longer."""
     xp, n_rows = launcher.xp, len(docs)
     lows, highs = xp.empty(n_rows, xp.int64), xp.empty(n_rows, xp.int64)
     starts, stops = positions - docs, text_offsets(xp, arrays.doc_positions)[docs + 1]

@@ -1,4 +1,4 @@
-"""What others bring: arcs as ragged arrays, and weights of their own."""
+"""What callers give: arcs as ragged arrays, and weights of their own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ArcWeights(NamedTuple):
-    """What weights may be given for: [V], [B, L + 1, K] or [A, 1]; public_ids int32 [A]."""
+    """The arcs that weights are for, given as [V], [B, L + 1, K] or [A, 1]; public_ids int32 [A]."""
 
     shape: tuple[int, int, int]
     n_ids: int
@@ -27,7 +27,7 @@ class ArcWeights(NamedTuple):
 
 
 def checked_weights(xp: Any, weights: Any, of: ArcWeights) -> Any:
-    """float64 [A]; TypeError or ValueError for what are no weights of these arcs."""
+    """float64 [A]; TypeError or ValueError unless they are weights of these arcs."""
     array = as_array(xp, weights, "weights")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"weights are of dtype {array.dtype}; give real numbers")
@@ -37,7 +37,7 @@ def checked_weights(xp: Any, weights: Any, of: ArcWeights) -> Any:
         unnamed = int((of.public_ids < 0).sum())
         if unnamed:
             raise ValueError(
-                f"{unnamed} unknown arcs have no id in this model, so weights by id do not weigh them; "
+                f"{unnamed} unknown arcs have no id in this model, so weights by id do not cover them; "
                 f"give weights for each arc, [{n_arcs}, 1] or {list(of.shape)}"
             )
         array = array[of.public_ids]
@@ -47,8 +47,8 @@ def checked_weights(xp: Any, weights: Any, of: ArcWeights) -> Any:
         array = array.reshape(-1)
     else:
         raise ValueError(
-            f"weights have the shape {list(array.shape)}; give [{of.n_ids}] (by id), {list(of.shape)} (by arc, as the "
-            f"tensors) or [{n_arcs}, 1] (by arc, as to_ragged() has them)"
+            f"weights have the shape {list(array.shape)}; give [{of.n_ids}] (by id), {list(of.shape)} (by arc, like "
+            f"the tensors) or [{n_arcs}, 1] (by arc, like to_ragged())"
         )
     is_good = (array == 0) | ((array >= SMALLEST_WEIGHT) & (array <= LARGEST_WEIGHT))
     if not bool(is_good.all()):
@@ -58,7 +58,7 @@ def checked_weights(xp: Any, weights: Any, of: ArcWeights) -> Any:
 
 
 def as_array(xp: Any, values: Any, name: str) -> Any:
-    """An array of xp's from a list, or without a copy from anything that speaks DLPack on the same device."""
+    """An array of xp, from a list, or without a copy from anything that supports DLPack on the same device."""
     if isinstance(values, xp.ndarray):
         return values
     if isinstance(values, list | tuple | np.ndarray):
@@ -122,13 +122,13 @@ def _launcher_of(array: Any) -> Launcher:
 def _check_splits(xp: Any, doc_positions: Any, arc_offsets: Any, arcs: Any, lengths: Any) -> None:
     if arcs.ndim != 1 or arcs.shape != lengths.shape:
         raise ValueError(
-            f"piece_id and length have the shapes {arcs.shape} and {lengths.shape}; give two equal, flat ones"
+            f"piece_id and length have the shapes {arcs.shape} and {lengths.shape}; give flat arrays of one length"
         )
     for name, splits in (("documents", doc_positions), ("positions", arc_offsets)):
         if splits.ndim != 1 or len(splits) == 0 or int(splits[0]) != 0 or bool((xp.diff(splits) < 0).any()):
-            raise ValueError(f"the row splits of {name} must begin with 0 and never fall")
+            raise ValueError(f"the row splits of {name} must begin with 0 and never decrease")
     if bool((xp.diff(doc_positions) < 1).any()):
-        raise ValueError("a document of n bytes has n + 1 positions, so row splits of documents must rise")
+        raise ValueError("a document of n bytes has n + 1 positions, so the row splits of documents must increase")
     if len(arc_offsets) != int(doc_positions[-1]) + 1 or len(arcs) != int(arc_offsets[-1]):
         raise ValueError(
             f"{len(arcs)} arcs, splits of {len(arc_offsets) - 1} positions that end at {int(arc_offsets[-1])}, and "

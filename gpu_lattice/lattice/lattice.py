@@ -1,4 +1,4 @@
-"""The Lattice: its tensors, and every operation as a method; what a method does is in the file of its family."""
+"""The Lattice: its tensors, and every operation as a method; each family of operations has a file of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 import numpy as np
 
-from gpu_lattice.kernels.cpu.lattice.build import CUT, UNKNOWN
+from gpu_lattice.kernels.arcs import UNKNOWN
+from gpu_lattice.kernels.cpu.lattice.build import CUT
 from gpu_lattice.lattice import nbest, paths, score, sums, viterbi_sample, without_replacement
 from gpu_lattice.lattice.arrays import (
     LatticeArrays,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from gpu_lattice.vocabulary import Vocabulary
 
 PADDING = -1
-# The alpha of draws, as Tokenizer.sample has it; sums have 1.
+# The default alpha of samples, as in Tokenizer.sample; that of sums is 1.
 DRAW_ALPHA = 0.1
 
 P = ParamSpec("P")
@@ -46,11 +47,11 @@ R = TypeVar("R")
 
 
 class RaggedLattice(NamedTuple):
-    """A lattice as ragged arrays with the axes [document][position][arc], as k2 and others keep them.
+    """A lattice as ragged arrays with the axes [document][position][arc], as in k2.
 
     piece_id, length  int32 [A], the arcs into each position, shortest first
     row_splits        int64 [B + 1] into positions (n + 1 for a document of n bytes), int64 [P + 1] into arcs
-    is_cut            bool [P], True where the draws begin anew; no arc spans such a position
+    is_cut            bool [P], True at the ends of the segments that are sampled on their own; no arc spans them
     """
 
     piece_id: Any
@@ -60,7 +61,7 @@ class RaggedLattice(NamedTuple):
 
 
 def _on_device(method: Callable[Concatenate[Lattice, P], R]) -> Callable[Concatenate[Lattice, P], R]:
-    """The method, with the lattice's device as the current one."""
+    """The method, run with the lattice's device as the current one."""
 
     @wraps(method)
     def run(self: Lattice, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -74,15 +75,15 @@ class Lattice:
     """The lattices of B texts: positions 0 to n of each, and the arcs into every position, shortest first.
 
     Make one with `Tokenizer.lattice` or `Lattice.from_ragged`. Arrays are on the tokenizer's device (numpy or cupy) and
-    speak DLPack. L is the longest text's bytes, K the most arcs into one position, V the number of ids, A the number of
-    arcs. The arcs are kept as ragged arrays; padded tensors are made when they are first asked for.
+    support DLPack. L is the length of the longest text in bytes, K the most arcs into one position, V the number of
+    ids, A the number of arcs. The arcs are stored as ragged arrays; padded tensors are made on first use.
 
-    alpha: an arc weighs exp(alpha * score); 1 is the unigram model's own distribution, 0 the uniform one over paths.
+    alpha: an arc has weight exp(alpha * score); 1 is the unigram model's own distribution, 0 is uniform over paths.
     weights, in place of alpha: numbers >= 0 for each id ([V]), for each arc in the shape of the tensors
-    ([B, L + 1, K]), or for each arc of `to_ragged` ([A, 1]); 0 takes an arc away, others lie in 2^-1000 to 2^1000.
-    Where an operation wants scores, they are the logs of the weights.
+    ([B, L + 1, K]), or for each arc of `to_ragged` ([A, 1]); 0 removes an arc, others lie in 2^-1000 to 2^1000.
+    Operations that need scores take the logs of the weights.
 
-    Sums of what no path has are 0 (or -inf); an operation that must give a path of every text raises ValueError.
+    Sums over no paths are 0 (or -inf); operations that need a path of every text raise ValueError if one has none.
 
     Example:
         >>> from gpu_lattice import Tokenizer
@@ -103,7 +104,7 @@ class Lattice:
         valid: NDArray[np.bool_] | None = None,
         memory_limit: int | None = None,
     ) -> None:
-        """For the package itself. vocabulary: None where there are no scores but those that operations are given."""
+        """For internal use. vocabulary: None if there are no scores; operations are then given weights."""
         self._launcher = launcher
         self._xp = launcher.xp
         self._arrays = arrays
@@ -122,7 +123,7 @@ class Lattice:
         valid: NDArray[np.bool_] | None,
         memory_limit: int | None,
     ) -> Lattice:
-        """The lattices of normalized texts; `Tokenizer.lattice` is what users call."""
+        """The lattices of normalized texts; users call `Tokenizer.lattice`."""
         launcher = backend.launcher
         low, high = int(batch.offsets[0]), int(batch.offsets[-1])
         chunk_offsets, chunk_ids = batch.chunks
@@ -141,10 +142,10 @@ class Lattice:
     def from_ragged(
         cls, ragged: RaggedLattice, *, vocab_size: int | None = None, memory_limit: int | None = None
     ) -> Lattice:
-        """A lattice of any arcs, on the device where the arrays are (numpy, cupy, torch, anything with DLPack).
+        """A lattice of any arcs, on the device of the arrays (numpy, cupy, torch, anything that supports DLPack).
 
         It has no scores: give operations weights=. vocab_size: V, the greatest id + 1 by default. is_cut None: the
-        positions that no arc spans. Raises ValueError where lengths reach before a text's begin or are not in order.
+        positions that no arc spans. Raises ValueError if an arc begins before its text or arcs are out of order.
 
         Example:
             >>> import numpy as np
@@ -198,7 +199,7 @@ class Lattice:
 
     @property
     def padded_nbytes(self) -> int:
-        """Bytes that piece_id, length and num_arcs take together."""
+        """Bytes of piece_id, length and num_arcs together."""
         n_docs, n_positions, n_arcs = self.shape
         return 4 * n_docs * n_positions * (2 * n_arcs + 1)
 
@@ -219,7 +220,7 @@ class Lattice:
     def piece_id(self) -> Any:
         """int32 [B, L + 1, K], the arcs into position e, shortest first; -1 is padding.
 
-        An unknown arc has the unknown id, or -2 in a model without one.
+        An unknown arc has the unknown id, or -2 if the model has none.
         """
         with self._launcher:
             return self._by_arc(self._public_ids, PADDING)
@@ -242,9 +243,9 @@ class Lattice:
 
     @_on_device
     def buckets(self) -> list[tuple[NDArray[np.int64], Lattice]]:
-        """The texts by length, so that in the tensors of each part less than half of the positions are padding.
+        """The texts grouped by length, so that less than half of the positions in the tensors of a group are padding.
 
-        Returns (the texts' numbers, their lattice) from the shortest to the longest.
+        Returns (the texts' indices, their lattice) from the shortest to the longest.
 
         Example:
             >>> from gpu_lattice import Tokenizer
@@ -260,7 +261,7 @@ class Lattice:
     def forward_scores(self, alpha: float | None = None, *, weights: Any = None) -> Any:
         """log Z of every position, float64 [B, L + 1]: the log of the summed weights of all paths from 0 to there.
 
-        -inf where no path comes, and in the padding. alpha is 1 by default.
+        -inf where there is none, and in the padding. alpha is 1 by default.
         Source: the forward algorithm; Kudo 2018 (arXiv 1804.10959), Su Jianlin, https://kexue.fm/archives/9811.
 
         Example:
@@ -308,7 +309,7 @@ class Lattice:
     def num_paths(self, *, log: bool = False) -> Any:
         """How many segmentations each text has: exact Python ints, or with log=True their natural logs, float64 [B].
 
-        Exact numbers are for texts up to 65,536 bytes (they have thousands of digits there); ValueError beyond.
+        Exact numbers are for texts of up to 65,536 bytes (with thousands of digits); ValueError for longer ones.
         Source: Cognetta, Zouhar and Okazaki 2024 (arXiv 2408.11443) sample uniformly by such counts.
 
         Example:
@@ -326,7 +327,7 @@ class Lattice:
     def marginals(self, alpha: float | None = None, *, weights: Any = None) -> Any:
         """The posterior of every arc, float64 [B, L + 1, K]: the probability that a sample takes it; 0 is padding.
 
-        alpha is 1 by default; 0 throughout a text that no path spells. Below 2^-900 a posterior is 0.
+        alpha is 1 by default. 0 throughout a text that no path spells, and for posteriors below 2^-900.
         Source: the forward-backward algorithm, z[s] * weight * b[e] / Z.
 
         Example:
@@ -339,11 +340,11 @@ class Lattice:
 
     @_on_device
     def expected_counts(self, alpha: float | None = None, *, weights: Any = None) -> Any:
-        """How often a sample of every text holds each id, expected, float64 [V]; alpha is 1 by default.
+        """The expected number of times that one sample of every text contains each id, float64 [V].
 
-        This is what EM training of a unigram model needs (Kudo 2018). An unknown arc counts for the unknown id,
-        whatever it reads as, and for nothing in a model without one. Arcs are added in the order of the text on the
-        CPU, in no set order on a GPU.
+        alpha is 1 by default. EM training of a unigram model needs these counts (Kudo 2018). An unknown arc counts as
+        the unknown id, whatever it reads as, or not at all if the model has none. Arcs are added in the order of the
+        text on the CPU, in no fixed order on a GPU.
 
         Example:
             >>> from gpu_lattice import Tokenizer
@@ -362,7 +363,7 @@ class Lattice:
         """The entropy of each text's distribution over segmentations in nats, float64 [B]; alpha is 1 by default.
 
         It equals log Z - alpha * the expected score, and is computed as the expected entropy of the back-pointers,
-        which has no cancellation. Paths whose unknown arcs read alike count as different ones; 0 where there is none.
+        which avoids cancellation. Paths whose unknown arcs read alike count as different; 0 if there are no paths.
 
         Example:
             >>> from gpu_lattice import Tokenizer
@@ -374,11 +375,11 @@ class Lattice:
 
     @_on_device
     def viterbi(self, *, weights: Any = None) -> PathBatch:
-        """The path of greatest score of each text; of equals the one whose last differing arc is longest.
+        """The path of greatest score of each text; in a tie, the one whose last differing arc is longest.
 
-        Scores are float64 sums within each segment, and then over segments; `Tokenizer.encode` adds as the model's own
-        tool does, and so may decide otherwise where two paths are closer than its rounding. Raises ValueError for a
-        text that no path spells.
+        Scores are float64 sums within each segment, and then over segments. `Tokenizer.encode` adds like the model's
+        own tool, so it may differ if two paths are closer than its rounding. Raises ValueError for a text that no path
+        spells.
 
         Example:
             >>> from gpu_lattice import Tokenizer
@@ -403,7 +404,7 @@ class Lattice:
         return_log_prob: bool = False,
         weights: Any = None,
     ) -> TokenBatch:
-        """Perfect samples, the very draws of `Tokenizer.sample`, whose arguments these are; alpha is 0.1 by default.
+        """Perfect samples: those of `Tokenizer.sample` for the same arguments; alpha is 0.1 by default.
 
         Raises ValueError for a text that no path spells.
         Source: Su Jianlin, https://kexue.fm/archives/9811.
@@ -414,11 +415,11 @@ class Lattice:
             >>> tok.lattice("a new dawn").sample(seed=3).tolist() == tok.sample("a new dawn", seed=3).tolist()
             True
         """
-        draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
+        options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
         arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
         self._check_fits(4 * num_samples * len(self._arrays.marks), f"{num_samples} samples")
         forward = self._forward(arc_weights)
-        path = paths.draw(self._launcher, self._arrays, self._segments, arc_weights, forward, draw)
+        path = paths.draw(self._launcher, self._arrays, self._segments, arc_weights, forward, options)
         rows, firsts = self._sample_rows(num_samples)
         log_prob = None
         if return_log_prob:
@@ -429,13 +430,12 @@ class Lattice:
 
     @_on_device
     def nbest(self, n: int, *, weights: Any = None) -> PathBatch:
-        """The n paths of greatest score of each text, best first; all of them where there are fewer.
+        """The n paths of greatest score of each text, best first; all of them if there are fewer.
 
-        n may be any number from 0, which gives no rows, to 2^31 - 1; memory grows with n and the text's length. A score
-        is the float64 sum of the arcs' scores from left to right. Of equal scores the path whose last differing arc is
-        longest comes first. Different paths that read as the same ids (unknown symbols that merge) are rows of their
-        own. A text that no path spells has no rows, an empty or null one has one. Raises MemoryError where the lists
-        do not fit.
+        n is 0 (no rows) to 2^31 - 1; memory grows with n and the text's length. A score is the float64 sum of the arcs'
+        scores from left to right. In a tie, the path whose last differing arc is longest comes first. Different paths
+        that read as the same ids (unknown symbols that merge) are separate rows. A text that no path spells has no
+        rows, an empty or null one has one. Raises MemoryError if the lists do not fit.
 
         Source: the N-best list Viterbi algorithm (Seshadri and Sundberg 1994): the best prefixes of every position.
 
@@ -445,11 +445,11 @@ class Lattice:
             >>> out.tolist(), out.doc_offsets.tolist(), out.scores.tolist()
             ([[[2], [0, 1]], [], [[1]]], [0, 2, 2, 3], [-2.5, -3.0, -2.0])
         """
-        n = checked_integer("n", n, 0, nbest.MOST_PATHS)
+        n = checked_integer("n", n, 0, nbest.MOST_RANKS)
         scores = self._scores(weights)
         counts = nbest.count(self._launcher, self._arrays, scores, n)
         lists = nbest.merge(self._launcher, self._arrays, scores, counts, self._check_fits)
-        best = nbest.finals(self._xp, self._arrays, counts, n)
+        best = nbest.ranked_paths(self._xp, self._arrays, counts, n)
         path, firsts = nbest.follow(self._launcher, self._arrays, lists, best.docs, best.ranks, self._check_fits)
         tokens = self._tokens(path, best.docs, firsts)
         return PathBatch(tokens, best.doc_offsets, nbest.scores_of(self._arrays, lists, best))
@@ -466,10 +466,10 @@ class Lattice:
         return_log_prob: bool = False,
         weights: Any = None,
     ) -> TokenBatch:
-        """Samples among the n best paths of each text, each with probability proportional to exp(alpha * score).
+        """Samples from the n best paths of each text, each with probability proportional to exp(alpha * score).
 
-        The other arguments, and the rows, are those of `sample`; alpha is 0.1 by default. log_prob is the log of the
-        probability within the n best. A draw is the same on every device: it depends on the paths' scores, alpha, seed,
+        The other arguments, and the rows, are as in `sample`; alpha is 0.1 by default. log_prob is the log of the
+        probability among the n best. A draw is the same on every device: it depends on the paths' scores, alpha, seed,
         doc id and sample index. Raises ValueError for n < 1 and for a text that no path spells.
 
         Source: Kudo 2018 (arXiv 1804.10959), l-best sampling; `sample` draws from all paths and costs less.
@@ -481,16 +481,16 @@ class Lattice:
             >>> out.tolist(), np.exp(out.log_prob).round(4).tolist()
             ([[2], [2], [2], [0, 1]], [0.6225, 0.6225, 0.6225, 0.3775])
         """
-        n = checked_integer("n", n, 1, nbest.MOST_PATHS)
-        draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
+        n = checked_integer("n", n, 1, nbest.MOST_RANKS)
+        options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
         chosen = checked_alpha(_one_of(alpha, weights, DRAW_ALPHA))
         scores = self._scores(weights)
         counts = nbest.count(self._launcher, self._arrays, scores, n)
         paths.raise_if_broken(self._launcher, self._arrays, self._segments, counts[self._segments.stops] > 0)
         lists = nbest.merge(self._launcher, self._arrays, scores, counts, self._check_fits)
-        best = nbest.finals(self._xp, self._arrays, counts, n)
+        best = nbest.ranked_paths(self._xp, self._arrays, counts, n)
         best_scores = nbest.scores_of(self._arrays, lists, best)
-        ranks, log_prob = nbest.draw(self._launcher, best.doc_offsets, best_scores, chosen, draw)
+        ranks, log_prob = nbest.draw(self._launcher, best.doc_offsets, best_scores, chosen, options)
         docs = self._xp.repeat(self._xp.arange(len(self)), num_samples)
         path, firsts = nbest.follow(self._launcher, self._arrays, lists, docs, ranks, self._check_fits)
         return self._tokens(path, docs, firsts, log_prob if return_log_prob else None)
@@ -499,18 +499,18 @@ class Lattice:
     def sample_without_replacement(
         self, k: int, *, alpha: float | None = None, seed: int = 0, doc_ids: Any = None, weights: Any = None
     ) -> PathBatch:
-        """k different paths of each text, drawn one after another by weight among those not yet drawn: Gumbel-top-k.
+        """k different paths of each text, drawn one after another by weight from those not yet drawn: Gumbel-top-k.
 
-        Rows are in the order drawn, all paths where there are fewer than k; a greater k begins with the same rows.
-        alpha is 0.1 by default, k is 0 to 2^31 - 1; memory grows with k times the text's length. Different paths that
-        read as the same ids (unknown symbols that merge) are rows of their own. A text that no path spells has no rows,
-        an empty or null one has one. Raises MemoryError where the paths do not fit.
+        Rows are in the order drawn, all paths if there are fewer than k; a greater k begins with the same rows. alpha
+        is 0.1 by default, k is 0 to 2^31 - 1; memory grows with k times the text's length. Different paths that read as
+        the same ids (unknown symbols that merge) are separate rows. A text that no path spells has no rows, an empty or
+        null one has one. Raises MemoryError if the paths do not fit.
 
         log_prob is log p of each path. log_inclusion is the log of q = 1 - exp(-p / exp(kappa)), where kappa is the
-        greatest perturbed log-probability of a path that was not drawn (q = 1 where all are): the sum of f * p / q over
+        greatest perturbed log-probability of a path that was not drawn (q = 1 if all are): the sum of f * p / q over
         a text's rows is an unbiased estimate of the expectation of f over all its paths.
 
-        Source: Kool, van Hoof and Welling 2019 (arXiv 1903.06059); drawn as by Shi, Bieber and Sutton 2020 (arXiv
+        Source: Kool, van Hoof and Welling 2019 (arXiv 1903.06059); drawn as in Shi, Bieber and Sutton 2020 (arXiv
         2002.09067), with sums over what is left of a tree of suffixes in place of noise.
 
         Example:
@@ -520,12 +520,12 @@ class Lattice:
             >>> out.tolist(), np.exp(out.log_prob).round(6).tolist(), out.log_inclusion.tolist()
             ([[[0, 1], [2]], [[1]]], [0.377541, 0.622459, 1.0], [0.0, 0.0, 0.0])
         """
-        draw = without_replacement.checked_draw(k, seed, doc_ids, len(self))
+        options = without_replacement.checked_options(k, seed, doc_ids, len(self))
         arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
-        drawn = without_replacement.draw(self._launcher, self._arrays, arc_weights, draw, self._check_fits)
+        drawn = without_replacement.draw(self._launcher, self._arrays, arc_weights, options, self._check_fits)
         row_args = drawn.path, drawn.docs, drawn.firsts
         scores = paths.path_sums(self._launcher, self._arrays, *row_args, self._scores(weights))
-        log_inclusion = self._launcher.upload(without_replacement.log_inclusion(drawn, draw))
+        log_inclusion = self._launcher.upload(without_replacement.log_inclusion(drawn, options))
         return PathBatch(self._tokens(*row_args), drawn.doc_offsets, scores, drawn.log_prob, log_inclusion)
 
     @_on_device
@@ -538,19 +538,19 @@ class Lattice:
         doc_ids: Any = None,
         weights: Any = None,
     ) -> TokenBatch:
-        """Samples by the Viterbi Sampling of BytePiece 0.4, to reproduce it: they are biased, and `sample` is exact.
+        """Samples by the Viterbi Sampling of BytePiece 0.4, to reproduce it: they are biased, while `sample` is exact.
 
-        The recursion of the best path, in which each arc into a position, from the longest to the shortest, takes the
-        place of the one that stands with probability sigmoid(alpha * difference of their sums); a sum is that of the
-        one prefix drawn, from the text's start. So probabilities depend on the order of arcs, late arcs win too often,
-        and what is drawn most need not be the most likely path; log-probabilities are not known.
+        The recursion of the best path, except that each arc into a position, from the longest to the shortest, replaces
+        the current choice with probability sigmoid(alpha * difference of their sums), where a sum is that of the one
+        prefix drawn, from the text's start. So probabilities depend on the order of arcs, late arcs win too often, and
+        the path drawn most often need not be the most likely one; log-probabilities are not known.
 
-        The other arguments, and the rows, are those of `sample`. alpha is 0.1 by default and above 0; as it grows, the
-        best path is drawn ever more often. An arc's coin depends on the seed, the doc id, the sample index and the
+        The other arguments, and the rows, are as in `sample`. alpha is 0.1 by default and must be above 0; as it grows,
+        the best path is drawn ever more often. An arc's coin depends on the seed, the doc id, the sample index and the
         arc's number in its text. Takes 8 bytes for each arc of a sample, or of a group of samples. Raises ValueError
-        for alpha 0, which was the best path in BytePiece 0.4, and for a text that no path spells.
+        for alpha 0, which meant the best path in BytePiece 0.4, and for a text that no path spells.
 
-        Source: Su Jianlin, https://kexue.fm/archives/9768; what is wrong with it: https://kexue.fm/archives/9811.
+        Source: Su Jianlin, https://kexue.fm/archives/9768; its flaws: https://kexue.fm/archives/9811.
 
         Example:
             >>> from gpu_lattice import Tokenizer
@@ -559,10 +559,10 @@ class Lattice:
             >>> (np.bincount(first) / 10_000).round(1).tolist()
             [0.2, 0.2, 0.5]
         """
-        draw = paths.Draw.checked(num_samples, seed, doc_ids, len(self))
-        chosen = viterbi_sample.checked_duel_alpha(_one_of(alpha, weights, DRAW_ALPHA))
+        options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
+        chosen = viterbi_sample.checked_positive_alpha(_one_of(alpha, weights, DRAW_ALPHA))
         ranges, scores = self._segments, self._scores(weights)
-        path = viterbi_sample.draw(self._launcher, self._arrays, ranges, scores, chosen, draw, self._check_fits)
+        path = viterbi_sample.draw(self._launcher, self._arrays, ranges, scores, chosen, options, self._check_fits)
         return self._tokens(path, *self._sample_rows(num_samples))
 
     @_on_device
@@ -570,14 +570,14 @@ class Lattice:
         """The log of the probability that `sample` gives exactly these ids, float64 [rows]; alpha is 1 by default.
 
         ids: a TokenBatch or a list of lists; a row for each text, or K for each, doc-major, as num_samples=K gives.
-        Ids that the tool puts around every row are expected there. The value is the log of the summed weights of the
-        paths that read as these ids, less log Z. Nearly always that is one path; it is several where unknown symbols
-        become one id. -inf where no path does, and so for ids that the model does not have. The row of a null text is
-        empty (or None) and has 0, as an empty text's where nothing is put around rows.
-        Raises ValueError for another number of rows, TypeError for what are no ids.
+        Ids that the tool puts around every row must be there. The value is the log of the summed weights of the paths
+        that read as these ids, minus log Z. Nearly always that is one path; there are several if unknown symbols become
+        one id. -inf if there is none, as for ids that the model does not have. The row of a null text is empty (or
+        None) and has 0, like that of an empty text if nothing is put around rows.
+        Raises ValueError for another number of rows, TypeError unless they are ids.
 
-        Work grows with the tokens where the ids tell the path; it is bounded by bytes * tokens of a row where unknown
-        runs may end anywhere, times the longest piece's bytes where such runs may be pieces (Hugging Face).
+        Work grows with the tokens if the ids determine the path; it is bounded by bytes * tokens of a row if unknown
+        runs may end anywhere, times the longest piece's bytes if such runs may be pieces (Hugging Face).
 
         Example:
             >>> from gpu_lattice import Tokenizer
@@ -594,7 +594,7 @@ class Lattice:
 
     @_on_device
     def is_path(self, ids: Any) -> Any:
-        """Whether some path of the lattice reads as these ids, whatever it weighs, bool [rows]; ids as in `log_prob`.
+        """Whether some path of the lattice reads as these ids, whatever its weight, bool [rows]; ids as in `log_prob`.
 
         Example:
             >>> from gpu_lattice import Tokenizer
@@ -607,10 +607,10 @@ class Lattice:
 
     @_on_device
     def continuations(self, *, max_rollback: int | None = None, weights: Any = None) -> Continuations:
-        """Where each text may be taken up again: `Tokenizer.continuations`, for texts normalized as ones that end.
+        """Where each text can be resumed: `Tokenizer.continuations`, for texts normalized as complete ones.
 
-        So white space at a text's end is gone where the model strips it. Raises ValueError for a lattice that does not
-        know what its pieces spell (`from_ragged`) too.
+        So trailing white space is gone if the model strips it. Raises ValueError also for a lattice that does not know
+        what its pieces spell (`from_ragged`).
 
         Example:
             >>> from gpu_lattice import Tokenizer
@@ -640,7 +640,7 @@ class Lattice:
         return public_ids(self._xp, self._arrays, self._reading.unk_id)
 
     def _sample_rows(self, num_samples: int) -> tuple[Any, Any]:
-        """The document of each row of samples, and where its marks begin in those of all [num_samples, P]."""
+        """The document of each row of samples, and where its marks begin among all [num_samples, P]."""
         xp, arrays = self._xp, self._arrays
         rows = xp.repeat(xp.arange(len(self)), num_samples)
         samples = xp.tile(xp.arange(num_samples), len(self))
@@ -662,24 +662,24 @@ class Lattice:
         """float64 [A] on the device: exp(alpha * score), or what the caller gives."""
         chosen = _one_of(alpha, weights, default)
         if weights is not None:
-            return self._external(weights)
+            return self._given_weights(weights)
         if self._vocabulary is None:
             raise ValueError("this lattice has no scores; give weights=, for each id or for each arc")
         return self._from_table(arc_weights(self._vocabulary, checked_alpha(chosen)), 1.0)
 
     def _scores(self, weights: Any) -> Any:
-        """float64 [A] on the device: the scores, or the logs of the weights, the same everywhere, -inf for no arc."""
+        """float64 [A] on the device: the scores, or the same logs of weights on every machine, -inf for no arc."""
         if weights is not None:
-            return self._launcher.upload(sums.fixed_log_of(on_host(self._external(weights))))
+            return self._launcher.upload(sums.fixed_log_of(on_host(self._given_weights(weights))))
         if self._vocabulary is None:
             raise ValueError("this lattice has no scores; give weights=, for each id or for each arc")
         return self._from_table(np.append(self._vocabulary.scores, self._vocabulary.unk_score), 0.0)
 
-    def _external(self, weights: Any) -> Any:
+    def _given_weights(self, weights: Any) -> Any:
         return checked_weights(self._xp, weights, ArcWeights(self.shape, self._n_ids, self._public_ids, self._arrays))
 
     def _from_table(self, table: NDArray[np.float64], of_token: float) -> Any:
-        """table [V + 1]: by id, the unknown arc's last."""
+        """table [V + 1]: by id, with the unknown arc last."""
         arcs, xp = self._arrays.arcs, self._xp
         unknown, token = len(table) - 1, len(table)
         rows = xp.where(arcs >= 0, arcs, xp.where(arcs == UNKNOWN, unknown, token))
@@ -710,11 +710,11 @@ class Lattice:
 
 
 def _one_of(alpha: float | None, weights: Any, default: float) -> float:
-    """alpha, or the default; 1 for weights, whose logs are scores. ValueError for both alpha and weights."""
+    """alpha, or the default; 1 with weights, whose logs are scores. ValueError if both are given."""
     if weights is None:
         return default if alpha is None else alpha
     if alpha is not None:
-        raise ValueError(f"both alpha ({alpha!r}) and weights are given; weights stand for exp(alpha * score)")
+        raise ValueError(f"both alpha ({alpha!r}) and weights are given; weights replace exp(alpha * score)")
     return 1.0
 
 
@@ -723,13 +723,13 @@ def check_fits(launcher: Launcher, memory_limit: int | None, size: int, what: st
     limit = checked_integer("memory_limit", launcher.free_bytes() if memory_limit is None else memory_limit, 0, 2**63)
     if size > limit:
         raise MemoryError(
-            f"{what} takes {_megabytes(size)} on {launcher.device}, where {_megabytes(limit)} may be taken; "
+            f"{what} takes {_megabytes(size)} on {launcher.device}, where {_megabytes(limit)} are available; "
             "give fewer or shorter texts, use Lattice.buckets(), or raise memory_limit"
         )
 
 
 def _plain_reading(launcher: Launcher) -> Reading:
-    """Ids are what arcs say."""
+    """Arcs read as their own ids."""
     empty, one = launcher.upload(np.empty(0, np.int32)), launcher.upload(np.zeros(1, np.int64))
     return Reading(launcher.upload(np.empty(0, np.uint8)), one, empty, empty, -1, False)
 

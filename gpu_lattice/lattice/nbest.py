@@ -1,4 +1,4 @@
-"""The n best paths: lists of best prefixes, the paths in the last of them, draws among those; and texts in parts."""
+"""The n best paths: lists of best prefixes, the paths in the last list, samples of those; and texts in parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from gpu_lattice.kernels.fixed import fixed_exp, fixed_log
 from gpu_lattice.lattice.arrays import LatticeArrays
 from gpu_lattice.lattice.path_batch import PathBatch
-from gpu_lattice.lattice.paths import Draw
+from gpu_lattice.lattice.paths import SampleOptions
 from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.lattice.sums import row_sums
 from gpu_lattice.normalizers import NormalizedBatch
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from gpu_lattice.backends import Launcher
 
 # Ranks are int32.
-MOST_PATHS = 2**31 - 1
-# Below this a path's weight, relative to the best one's, is 0; no number in [0, 1) of 53 bits would ever draw it.
+MOST_RANKS = 2**31 - 1
+# Below this a path's weight, relative to the best one's, is 0; no 53-bit number in [0, 1) would ever draw it.
 LEAST_LOG = -700.0
 
-# A batch of texts for the n best is as large as this much memory, or a part of what is free if that is less.
-BATCH_BYTES = 1 << 30
-FREE_MEMORY_USED = 0.25
-LATTICE_BYTES = 150  # of a byte of text: its arcs, their scores, and what building them takes
+# A batch of texts for the n best takes this much memory, or a share of what is free if that is less.
+NBEST_BATCH_BYTES = 1 << 30
+NBEST_MEMORY_SHARE = 0.25
+LATTICE_RATIO = 150  # bytes of lattice for a byte of text: its arcs, their scores, and what building them takes
 PREFIX_BYTES = 16
-ARC_BYTES = 4
+HEAD_BYTES = 4
 MARK_BYTES = 4
 
-# Raises where so many bytes, for what is named, are too much.
+# check_fits(number of bytes, what they are for) raises if that is too much.
 CheckFits = Callable[[int, str], None]
 
 
@@ -48,7 +48,7 @@ class Prefixes(NamedTuple):
     prefixes: Any
 
 
-class Finals(NamedTuple):
+class RankedPaths(NamedTuple):
     """The best paths of documents: rows doc_offsets[i] to doc_offsets[i + 1] are those of document i, best first.
 
     doc_offsets int64 [B + 1]; docs and ranks int64 [R].
@@ -60,7 +60,7 @@ class Finals(NamedTuple):
 
 
 def count(launcher: Launcher, arrays: LatticeArrays, scores: Any, n: int) -> Any:
-    """int64 [P]: how many prefixes each position has, n at most (1 at least where there is one); scores float64 [A]."""
+    """int64 [P]: how many prefixes each position has, n at most (and at least 1 if it has any); scores float64 [A]."""
     counts = launcher.xp.zeros(len(arrays.marks), np.int64)
     launcher.run(
         "count_prefixes", len(arrays.doc_positions) - 1,
@@ -71,11 +71,11 @@ def count(launcher: Launcher, arrays: LatticeArrays, scores: Any, n: int) -> Any
 
 
 def merge(launcher: Launcher, arrays: LatticeArrays, scores: Any, counts: Any, check_fits: CheckFits) -> Prefixes:
-    """The lists, as long as counts int64 [P] say."""
+    """The lists, with the lengths counts int64 [P]."""
     xp = launcher.xp
     offsets = offsets_of(xp, counts)
     total = int(offsets[-1])
-    check_fits(PREFIX_BYTES * total + ARC_BYTES * len(arrays.arcs), f"a table of {total} best prefixes")
+    check_fits(PREFIX_BYTES * total + HEAD_BYTES * len(arrays.arcs), f"a table of {total} best prefixes")
     lists = Prefixes(offsets, xp.empty(total), xp.empty(total, xp.int32), xp.empty(total, xp.int32))
     launcher.run(
         "merge_prefixes", len(arrays.doc_positions) - 1,
@@ -86,22 +86,22 @@ def merge(launcher: Launcher, arrays: LatticeArrays, scores: Any, counts: Any, c
     return lists
 
 
-def finals(xp: Any, arrays: LatticeArrays, counts: Any, n: int) -> Finals:
-    """The n best paths of each document, all where there are fewer."""
+def ranked_paths(xp: Any, arrays: LatticeArrays, counts: Any, n: int) -> RankedPaths:
+    """The n best paths of each document, or all if there are fewer."""
     doc_offsets = offsets_of(xp, xp.minimum(counts[arrays.doc_positions[1:] - 1], n))
     docs = row_of(xp, doc_offsets)
-    return Finals(doc_offsets, docs, xp.arange(len(docs)) - doc_offsets[docs])
+    return RankedPaths(doc_offsets, docs, xp.arange(len(docs)) - doc_offsets[docs])
 
 
-def scores_of(arrays: LatticeArrays, lists: Prefixes, of: Finals) -> Any:
+def scores_of(arrays: LatticeArrays, lists: Prefixes, best: RankedPaths) -> Any:
     """float64 [R]."""
-    return lists.totals[lists.offsets[arrays.doc_positions[of.docs + 1] - 1] + of.ranks]
+    return lists.totals[lists.offsets[arrays.doc_positions[best.docs + 1] - 1] + best.ranks]
 
 
 def follow(
     launcher: Launcher, arrays: LatticeArrays, lists: Prefixes, docs: Any, ranks: Any, check_fits: CheckFits
 ) -> tuple[Any, Any]:
-    """(marks int32 of paths, for each a row of all its document's positions; firsts int64 [R], where these begin)."""
+    """(marks int32 of paths, each over all positions of its document; firsts int64 [R], where each begins)."""
     xp = launcher.xp
     bounds = offsets_of(xp, xp.diff(arrays.doc_positions)[docs])
     total = int(bounds[-1])
@@ -116,10 +116,10 @@ def follow(
     return path, bounds[:-1]
 
 
-def draw(launcher: Launcher, doc_offsets: Any, scores: Any, alpha: float, what: Draw) -> tuple[Any, Any]:
+def draw(launcher: Launcher, doc_offsets: Any, scores: Any, alpha: float, options: SampleOptions) -> tuple[Any, Any]:
     """(ranks int64, log-probabilities float64) [B * num_samples] of draws by exp(alpha * score) among all rows.
 
-    Every document has a path. Logs and exponentials are the host's, so that all devices draw the same.
+    Every document has a path. Logs and exponentials are computed on the host, so that all devices draw the same.
     """
     offsets, values = on_host(doc_offsets), on_host(scores)
     with np.errstate(over="ignore"):
@@ -127,13 +127,13 @@ def draw(launcher: Launcher, doc_offsets: Any, scores: Any, alpha: float, what: 
     weights = np.where(logs < LEAST_LOG, 0.0, fixed_exp(np.maximum(logs, LEAST_LOG)))
     device_weights = launcher.upload(weights)
     totals = row_sums(launcher, doc_offsets, device_weights)
-    ranks = launcher.xp.empty(len(what.doc_ids) * what.num_samples, np.int64)
+    ranks = launcher.xp.empty(len(options.doc_ids) * options.num_samples, np.int64)
     launcher.run(
         "draw_ranks", len(ranks),
-        doc_offsets=doc_offsets, weights=device_weights, totals=totals, num_samples=what.num_samples,
-        seed=np.uint64(what.seed), doc_ids=launcher.upload(what.doc_ids), ranks=ranks,
+        doc_offsets=doc_offsets, weights=device_weights, totals=totals, num_samples=options.num_samples,
+        seed=np.uint64(options.seed), doc_ids=launcher.upload(options.doc_ids), ranks=ranks,
     )  # fmt: skip
-    docs = np.repeat(np.arange(len(what.doc_ids)), what.num_samples)
+    docs = np.repeat(np.arange(len(options.doc_ids)), options.num_samples)
     log_prob = logs[offsets[docs] + on_host(ranks)] - fixed_log(on_host(totals))[docs]
     return ranks, launcher.upload(log_prob)
 
@@ -143,14 +143,14 @@ def in_parts(
 ) -> Iterator[tuple[int, int, NormalizedBatch]]:
     """(start, stop, documents start to stop), at least one such part; the lists and marks of each take bounded memory.
 
-    A document that may take more is a part alone; its lattice says whether it fits.
+    A document that may take more is a part by itself; its lattice checks whether it fits.
     """
     lengths = np.diff(batch.offsets)
     # At most 2^(p - 1) prefixes lead to position p.
     most = np.minimum(n, 2.0 ** np.minimum(lengths, 60))
-    sizes = lengths * (LATTICE_BYTES + PREFIX_BYTES * most + MARK_BYTES * np.maximum(most, num_samples))
+    sizes = lengths * (LATTICE_RATIO + PREFIX_BYTES * most + MARK_BYTES * np.maximum(most, num_samples))
     total = np.append(0.0, np.cumsum(sizes))
-    budget = min(BATCH_BYTES, FREE_MEMORY_USED * free_bytes)
+    budget = min(NBEST_BATCH_BYTES, NBEST_MEMORY_SHARE * free_bytes)
     start = 0
     while True:
         stop = int(np.searchsorted(total, total[start] + budget, side="right")) - 1
@@ -162,7 +162,7 @@ def in_parts(
 
 
 def joined_paths(launcher: Launcher, parts: Sequence[PathBatch]) -> PathBatch:
-    """The documents of one batch after the other."""
+    """The documents of all batches, one batch after another."""
     if len(parts) == 1:
         return parts[0]
     with launcher:
@@ -173,7 +173,7 @@ def joined_paths(launcher: Launcher, parts: Sequence[PathBatch]) -> PathBatch:
 
 
 def repeated(launcher: Launcher, tokens: TokenBatch, times: int, has_log_prob: bool) -> TokenBatch:
-    """Every row so many times; the log-probability of each is 0."""
+    """Every row repeated; each has log-probability 0."""
     with launcher:
         xp = launcher.xp
         values, offsets = rows_to_values(xp, tokens.offsets, xp.repeat(xp.arange(len(tokens)), times))

@@ -22,7 +22,7 @@ class PathBatch:
     scores         float64 [num_rows], the sum of the scores of each path (natural logarithms)
     log_prob       float64 [num_rows], log of the path's probability in the distribution that it was drawn from, or None
     log_inclusion  float64 [num_rows], log of the probability that a sample without replacement with this threshold
-                   holds the path, or None
+                   includes the path, or None
     """
 
     tokens: TokenBatch
@@ -39,7 +39,7 @@ class PathBatch:
         return f"PathBatch({len(self)} documents, {len(self.tokens)} paths)"
 
     def tolist(self) -> list[list[list[int]]]:
-        """For each document the ids of each of its paths."""
+        """For each document, the ids of each of its paths."""
         rows = self.tokens.tolist()
         bounds = self.doc_offsets.tolist()
         return [[row or [] for row in rows[a:b]] for a, b in pairwise(bounds)]

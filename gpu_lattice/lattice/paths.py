@@ -31,17 +31,17 @@ class BrokenLatticeError(ValueError):
         self.position = position
 
 
-class Draw(NamedTuple):
-    """What a draw depends on, besides the lattice; doc_ids uint64 [B]."""
+class SampleOptions(NamedTuple):
+    """What samples depend on besides the lattice and its weights; doc_ids uint64 [B]."""
 
     num_samples: int
     seed: int
     doc_ids: NDArray[np.uint64]
 
     @staticmethod
-    def checked(num_samples: Any, seed: Any, doc_ids: Any, n_docs: int) -> Draw:
-        """ValueError or TypeError for what is out of range."""
-        return Draw(
+    def checked(num_samples: Any, seed: Any, doc_ids: Any, n_docs: int) -> SampleOptions:
+        """ValueError or TypeError for options out of range."""
+        return SampleOptions(
             checked_integer("num_samples", num_samples, 1, 2**32 - 1),
             checked_integer("seed", seed, 0, 2**64 - 1),
             checked_doc_ids(doc_ids, n_docs),
@@ -73,23 +73,25 @@ def best_arcs(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, scores:
     return best_to, back
 
 
-def draw(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weights: Any, z: Sums, what: Draw) -> Any:
+def draw(
+    launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weights: Any, z: Sums, options: SampleOptions
+) -> Any:
     """Marks int32 [num_samples, P] of perfect samples."""
     xp = launcher.xp
     raise_if_broken(launcher, arrays, ranges, z.mantissas[ranges.stops] > 0)
-    path = xp.full((what.num_samples, len(arrays.marks)), -1, xp.int32)
+    path = xp.full((options.num_samples, len(arrays.marks)), -1, xp.int32)
     launcher.run(
-        "draw_paths", len(ranges.starts) * what.num_samples,
+        "draw_paths", len(ranges.starts) * options.num_samples,
         starts=ranges.starts, stops=ranges.stops, n_ranges=len(ranges.starts), range_doc=ranges.docs,
         doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths, weights=weights,
-        inverses=inverse_of(weights), z=z.mantissas, z_exponents=z.exponents, seed=np.uint64(what.seed),
-        doc_ids=launcher.upload(what.doc_ids), n_positions=len(arrays.marks), path=path.reshape(-1),
+        inverses=inverse_of(weights), z=z.mantissas, z_exponents=z.exponents, seed=np.uint64(options.seed),
+        doc_ids=launcher.upload(options.doc_ids), n_positions=len(arrays.marks), path=path.reshape(-1),
     )  # fmt: skip
     return path
 
 
 def raise_if_broken(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, has_path: Any) -> None:
-    """BrokenLatticeError of the first document with a range that no path crosses; has_path bool [S]."""
+    """BrokenLatticeError for the first document with a range that no path crosses; has_path bool [S]."""
     if bool(has_path.all()):
         return
     i_range = launcher.xp.flatnonzero(~has_path)[0]
@@ -103,7 +105,7 @@ def emit(
 ) -> tuple[Any, Any]:
     """(ids int32, offsets int64 [R + 1]) of R rows: the path marked from path[firsts[i]] on through document rows[i].
 
-    valid: bool [B] on the host, False for documents without any id, or None.
+    valid: bool [B] on the host, False for documents without ids, or None.
     """
     xp, n_rows = launcher.xp, len(rows)
     counts = xp.empty(n_rows, xp.int64)

@@ -1,4 +1,4 @@
-"""Ragged and padded arrays, on whatever device they are: xp is numpy or cupy."""
+"""Ragged and padded arrays on any device: xp is numpy or cupy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def offsets_of(xp: Any, lengths: Any) -> Any:
 
 
 def row_of(xp: Any, offsets: Any) -> Any:
-    """The row of every value, int64 [offsets[-1]].
+    """The row of each value, int64 [offsets[-1]].
 
     Example:
         >>> import numpy as np
@@ -43,7 +43,7 @@ def rows_to_values(xp: Any, offsets: Any, rows: Any) -> tuple[Any, Any]:
 
 
 def padded(xp: Any, offsets: Any, values: Any, fill: Any, width: int) -> Any:
-    """Rows of values [n] as [rows, width], filled up with `fill`; no row is longer than width.
+    """Rows of values [n] as [rows, width], padded with `fill`; no row is longer than width.
 
     Example:
         >>> import numpy as np

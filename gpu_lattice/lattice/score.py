@@ -1,4 +1,4 @@
-"""Given segmentations: the rows of ids that a caller brings, and the weight of the paths that read as each of them."""
+"""Given segmentations: a caller's rows of ids, and the weight of the paths that read as each of them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 INT32 = np.iinfo(np.int32)
 
-# States that may wait for a row at first; where they are too few, the row is done again with more.
+# States that may wait for a row at first; if these are too few, the row is read again with more.
 CAPACITY = 8
 GROWTH = 16
 STATE_BYTES = 32
-# Rows are done in parts whose states take no more than this, or one row's.
-SCRATCH_BYTES = 1 << 28
+# Rows are read in parts whose states take no more than this, or one by one.
+STATES_BYTES = 1 << 28
 
 
 class IdRows(NamedTuple):
     """R rows of ids to be read, on the device: ids int32; docs, firsts, stops int64 [R].
 
-    Row i is ids[firsts[i]:stops[i]], without what the tool puts around it; firsts[i] > stops[i] where that is missing.
+    Row i is ids[firsts[i]:stops[i]], without what the tool puts around it; firsts[i] > stops[i] if that is missing.
     """
 
     ids: Any
@@ -43,7 +43,7 @@ class IdRows(NamedTuple):
 def checked_rows(
     launcher: Launcher, given: Any, arrays: LatticeArrays, reading: Reading, valid: NDArray[np.bool_] | None
 ) -> IdRows:
-    """TypeError for what are no rows of ids, ValueError where they are not one or K for each document."""
+    """TypeError unless they are rows of ids, ValueError unless there are one or K for each document."""
     xp, n_docs = launcher.xp, len(arrays.doc_positions) - 1
     ids, offsets = _ragged(xp, given)
     n_rows = len(offsets) - 1
@@ -86,7 +86,7 @@ def reading_sums(
 ) -> tuple[Any, Any]:
     """(mantissas float64 [R], exponents int64 [R]): the summed weights of the paths that read as each row.
 
-    weights float64 [A]; fits(number of bytes) raises where that is too much.
+    weights float64 [A]; fits(number of bytes) raises if that is too much.
     """
     xp, n_rows = launcher.xp, len(rows.docs)
     longest = int(xp.diff(reading.sorted_offsets).max()) if len(reading.sorted_ids) else 0
@@ -95,7 +95,7 @@ def reading_sums(
     is_full = xp.ones(n_rows, xp.uint8)
     capacity = CAPACITY
     while len(left := xp.flatnonzero(is_full)):
-        at_once = max(1, SCRATCH_BYTES // (STATE_BYTES * capacity))
+        at_once = max(1, STATES_BYTES // (STATE_BYTES * capacity))
         fits(STATE_BYTES * capacity * min(at_once, len(left)))
         for i in range(0, len(left), at_once):
             part = left[i : i + at_once]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpu_lattice.backends import Launcher
 
 LN_2 = float(np.log(2.0))
-# Up to here float64 counts exactly.
+# float64 counts exactly up to 2^EXACT_BITS.
 EXACT_BITS = 53
 LONGEST_EXACT_COUNT = 1 << 16
 
@@ -31,7 +31,7 @@ class Sums(NamedTuple):
 
 
 def forward(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weights: Any) -> Sums:
-    """z of every position of every range (kernels.*.lattice.sums); what is in no range is 0."""
+    """z of every position of every range (kernels.*.lattice.sums); 0 outside the ranges."""
     xp, n_positions = launcher.xp, len(arrays.marks)
     z, exponents = xp.zeros(n_positions), xp.zeros(n_positions, xp.int64)
     launcher.run(
@@ -57,7 +57,7 @@ def backward(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weights:
 def document_logs(
     launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, scores: Sums, from_end: bool = False
 ) -> Any:
-    """float64 [P]: logs of scores that count from the document's begin (or end), not the range's."""
+    """float64 [P]: logs of scores from the start (or end) of the document, not of the range."""
     xp = launcher.xp
     before, after, _ = running(launcher, ranges.offsets, scores.of_ranges)
     position = xp.arange(len(arrays.marks))
@@ -81,7 +81,7 @@ def log_partition(launcher: Launcher, ranges: Ranges, scores: Sums) -> Any:
 
 
 def exact_counts(xp: Any, arrays: LatticeArrays, ranges: Ranges, ones: Sums) -> list[int]:
-    """Python ints, from forward sums whose weights are all 1; ranges that float64 does not count exactly once more."""
+    """Python ints, from forward sums with all weights 1; counts too large for float64 are made again."""
     longest = int(xp.diff(arrays.doc_positions).max()) - 1 if len(arrays.doc_positions) > 1 else 0
     if longest > LONGEST_EXACT_COUNT:
         raise ValueError(
@@ -122,7 +122,7 @@ def posteriors(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weight
         weights=weights, z=z.mantissas, z_exponents=z.exponents, b=b.mantissas, b_exponents=b.exponents,
         inverse=inverse, posteriors=out,
     )  # fmt: skip
-    # A document is spelled by no path if one of its ranges is not.
+    # No path spells a document if none crosses one of its ranges.
     is_dead = xp.zeros(len(arrays.doc_positions) - 1, bool)
     is_dead[ranges.docs[whole == 0]] = True
     if bool(is_dead.any()):
@@ -132,9 +132,9 @@ def posteriors(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weight
 
 
 def entropy(launcher: Launcher, arrays: LatticeArrays, arc_posteriors: Any) -> Any:
-    """float64 [B], nats: over all positions, the posterior of each arc times -log of its share among those into there.
+    """float64 [B], nats: the sum over arcs of the posterior times -log of its share of those into the same position.
 
-    share = posterior / (posterior + rest), so -log(share) = log1p(rest / posterior), exact however small it is.
+    share = posterior / (posterior + rest), so -log(share) = log1p(rest / posterior), exact however small the rest is.
     """
     xp = launcher.xp
     before, after, _ = running(launcher, arrays.arc_offsets, arc_posteriors)
@@ -145,7 +145,7 @@ def entropy(launcher: Launcher, arrays: LatticeArrays, arc_posteriors: Any) -> A
 
 
 def row_sums(launcher: Launcher, offsets: Any, values: Any) -> Any:
-    """float64 [rows], each row added from its first value to its last."""
+    """float64 [rows], each row summed from its first value to its last."""
     totals = launcher.xp.empty(len(offsets) - 1)
     launcher.run("row_sums", len(totals), offsets=offsets, values=values, totals=totals)
     return totals

@@ -1,4 +1,4 @@
-"""Viterbi Sampling, the biased sampler of BytePiece 0.4: coins for every arc and sample, then the duels."""
+"""Viterbi Sampling, the biased sampler of BytePiece 0.4: a coin for every arc and sample, then paths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from gpu_lattice.kernels.cpu.philox import uniforms
 from gpu_lattice.kernels.fixed import fixed_log
 from gpu_lattice.lattice.arrays import LatticeArrays, Ranges
-from gpu_lattice.lattice.paths import Draw, raise_if_broken
+from gpu_lattice.lattice.paths import SampleOptions, raise_if_broken
 from gpu_lattice.lattice.without_replacement import ARRIVAL
 from gpu_lattice.runtime.arguments import checked_alpha
 from gpu_lattice.token_batch import on_host
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
     from gpu_lattice.backends import Launcher
 
-# So many arcs times samples are worked on at once (but one sample at least), and so many logits computed.
-GROUP = 1 << 22
-SLICE = 1 << 16
+# How many arcs times samples are worked on at once (but at least one sample), and how many logits are computed at once.
+SAMPLED_ARCS = 1 << 22
+LOGITS = 1 << 16
 MARK_BYTES = 4
 SUM_BYTES = 8
 LOGIT_BYTES = 8
 COUNTER_BYTES = 16
-# The counters' position of a document's arcs: this and, arc by arc, those below. Draws at positions count from 0 up.
+# The arcs of a document count down from this position of its counters; draws at positions count up from 0.
 FIRST_ARC = ARRIVAL - 1
 
 
-def checked_duel_alpha(alpha: Any) -> float:
-    """alpha as a float; ValueError for 0, which has had two meanings."""
+def checked_positive_alpha(alpha: Any) -> float:
+    """alpha as a float; ValueError for 0, which has two meanings."""
     value = checked_alpha(alpha)
     if value == 0:
         raise ValueError(
@@ -48,23 +48,23 @@ def draw(
     ranges: Ranges,
     scores: Any,
     alpha: float,
-    what: Draw,
+    options: SampleOptions,
     check_fits: Callable[[int, str], None],
 ) -> Any:
-    """Marks int32 [num_samples, P]; scores float64 [A], -inf for no arc. Ranges are only where a text may be broken."""
-    xp, n_docs, n_positions, n_arcs = launcher.xp, len(what.doc_ids), len(arrays.marks), len(arrays.arcs)
-    group = min(max(GROUP // max(n_arcs, n_positions, 1), 1), what.num_samples)
-    size = MARK_BYTES * what.num_samples * n_positions + group * (SUM_BYTES * n_positions + LOGIT_BYTES * n_arcs)
-    check_fits(size + COUNTER_BYTES * n_arcs, f"{what.num_samples} samples")
-    doc_ids, positions = _counters(arrays, what)
-    path = xp.full((what.num_samples, n_positions), -1, xp.int32)
-    for first in range(0, what.num_samples, group):
+    """Marks int32 [num_samples, P]; scores float64 [A], -inf for no arc. Ranges only tell where a text is broken."""
+    xp, n_docs, n_positions, n_arcs = launcher.xp, len(options.doc_ids), len(arrays.marks), len(arrays.arcs)
+    group = min(max(SAMPLED_ARCS // max(n_arcs, n_positions, 1), 1), options.num_samples)
+    size = MARK_BYTES * options.num_samples * n_positions + group * (SUM_BYTES * n_positions + LOGIT_BYTES * n_arcs)
+    check_fits(size + COUNTER_BYTES * n_arcs, f"{options.num_samples} samples")
+    doc_ids, positions = _counters(arrays, options)
+    path = xp.full((options.num_samples, n_positions), -1, xp.int32)
+    for first in range(0, options.num_samples, group):
         marks = path[first : first + group]
         totals = xp.empty((len(marks), n_positions))
         logits = np.empty((len(marks), n_arcs))
-        _fill_logits(logits, what.seed, positions, first, doc_ids)
+        _fill_logits(logits, options.seed, positions, first, doc_ids)
         launcher.run(
-            "duel_paths", n_docs * len(marks),
+            "viterbi_sample_paths", n_docs * len(marks),
             doc_positions=arrays.doc_positions, n_docs=n_docs, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths,
             scores=scores, alpha=alpha, logits=launcher.upload(logits.reshape(-1)), n_arcs=n_arcs,
             n_positions=n_positions, sums=totals.reshape(-1), path=marks.reshape(-1),
@@ -73,15 +73,15 @@ def draw(
     return path
 
 
-def _counters(arrays: LatticeArrays, what: Draw) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Of every arc: its document's id, and a position that no other arc of it and no draw at a position has."""
+def _counters(arrays: LatticeArrays, options: SampleOptions) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """For every arc, its document's id and a counter position that no other arc or draw of the document uses."""
     doc_positions, arc_offsets = on_host(arrays.doc_positions), on_host(arrays.arc_offsets)
     doc_arcs = arc_offsets[doc_positions]
     counts = np.diff(doc_arcs)
     if len(counts) and int((counts + np.diff(doc_positions)).max()) > FIRST_ARC:
         raise ValueError(f"a text has more than {FIRST_ARC} bytes and arcs; cut it into parts")
     number = np.arange(len(arrays.arcs)) - np.repeat(doc_arcs[:-1], counts)
-    return np.repeat(what.doc_ids, counts), FIRST_ARC - number
+    return np.repeat(options.doc_ids, counts), FIRST_ARC - number
 
 
 def _fill_logits(
@@ -92,7 +92,7 @@ def _fill_logits(
     Computed on the host, so that all devices draw the same.
     """
     n_samples, n_arcs = out.shape
-    step = max(SLICE // max(n_samples, 1), 1)
+    step = max(LOGITS // max(n_samples, 1), 1)
     for low in range(0, n_arcs, step):
         arcs = slice(low, low + step)
         u = uniforms(np.uint64(seed), positions[arcs], first, n_samples, doc_ids[arcs])

@@ -1,9 +1,9 @@
 """Sampling without replacement: different paths, one after another by weight, and their inclusion probabilities.
 
 Paths drawn one after another, each by weight among those not yet drawn, are paths in the order of their arrival times,
-independent and exponential with the paths' probabilities as rates: of paths with R in all, the first to arrive does so
-after a time exponential with rate R, and is each path with probability p / R. A perturbed log-probability (log p plus
-Gumbel noise) is -log of an arrival time, so this is Gumbel-top-k over paths.
+independent and exponential with the paths' probabilities as rates: among paths with total probability R, the first
+arrives after an exponential time of rate R, and is each path with probability p / R. A perturbed log-probability
+(log p plus Gumbel noise) is -log of an arrival time, so this is Gumbel-top-k over paths.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from gpu_lattice.kernels.cpu.philox import uniforms
 from gpu_lattice.kernels.fixed import fixed_log
 from gpu_lattice.lattice.arrays import LatticeArrays, documents
-from gpu_lattice.lattice.paths import Draw, path_sums
+from gpu_lattice.lattice.paths import SampleOptions, path_sums
 from gpu_lattice.lattice.ragged import offsets_of, row_of
 from gpu_lattice.lattice.sums import LN_2, forward, log_of, log_partition
 from gpu_lattice.runtime.arguments import checked_integer
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
     from gpu_lattice.backends import Launcher
 
-# Rows of a document are numbered by int32.
-MOST_PATHS = 2**31 - 1
+# The numbers of a document's rows are int32.
+MOST_ROWS = 2**31 - 1
 CELL_BYTES = 24
 ROW_BYTES = 28
 POSITION_BYTES = 24
-ARC_BYTES = 8
-# The counters' position of arrival times; no text has so many bytes.
+SCORE_BYTES = 8
+# The position in the counters of arrival times; no text has so many bytes.
 ARRIVAL = 2**32 - 1
 
 
 class Drawn(NamedTuple):
-    """Rows doc_offsets[i] to doc_offsets[i + 1] are different paths of document i, in the order drawn.
+    """Rows doc_offsets[i] to doc_offsets[i + 1] are different paths of document i, in the order they are drawn.
 
     doc_offsets int64 [B + 1]; docs int64 [R]; path int32, the marks of each row's document, from firsts int64 [R] on.
     log_prob float64 [R]. rest float64 [R], int64 [R]: the probability that is left after each row, a number and its
@@ -54,17 +54,21 @@ class Drawn(NamedTuple):
     has_more: Any
 
 
-def checked_draw(k: Any, seed: Any, doc_ids: Any, n_docs: int) -> Draw:
-    """Of k paths, or of none; ValueError or TypeError for what is out of range."""
-    return Draw.checked(1, seed, doc_ids, n_docs)._replace(num_samples=checked_integer("k", k, 0, MOST_PATHS))
+def checked_options(k: Any, seed: Any, doc_ids: Any, n_docs: int) -> SampleOptions:
+    """For k >= 0 paths; ValueError or TypeError for options out of range."""
+    return SampleOptions.checked(1, seed, doc_ids, n_docs)._replace(num_samples=checked_integer("k", k, 0, MOST_ROWS))
 
 
 def draw(
-    launcher: Launcher, arrays: LatticeArrays, weights: Any, what: Draw, check_fits: Callable[[int, str], None]
+    launcher: Launcher,
+    arrays: LatticeArrays,
+    weights: Any,
+    options: SampleOptions,
+    check_fits: Callable[[int, str], None],
 ) -> Drawn:
-    """num_samples paths of each document, all where there are fewer; weights float64 [A]."""
-    xp, k = launcher.xp, what.num_samples
-    check_fits(POSITION_BYTES * len(arrays.marks) + ARC_BYTES * len(arrays.arcs), f"a sample of {k} paths")
+    """num_samples paths of each document, or all if there are fewer; weights float64 [A]."""
+    xp, k = launcher.xp, options.num_samples
+    check_fits(POSITION_BYTES * len(arrays.marks) + SCORE_BYTES * len(arrays.arcs), f"a sample of {k} paths")
     n_paths = _count(launcher, arrays, weights, k + 1)
     doc_offsets = offsets_of(xp, xp.minimum(n_paths, k))
     n_rows = int(doc_offsets[-1])
@@ -80,9 +84,9 @@ def draw(
     parents, branches = xp.empty(n_rows, xp.int32), xp.empty(n_rows, xp.int64)
     rest, rest_exponents = xp.empty(n_rows), xp.empty(n_rows, xp.int64)
     launcher.run(
-        "draw_distinct", len(what.doc_ids),
+        "draw_without_replacement", len(options.doc_ids),
         doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths, weights=weights,
-        z=z.mantissas, z_exponents=z.exponents, seed=np.uint64(what.seed), doc_ids=launcher.upload(what.doc_ids),
+        z=z.mantissas, z_exponents=z.exponents, seed=np.uint64(options.seed), doc_ids=launcher.upload(options.doc_ids),
         row_offsets=doc_offsets, cell_offsets=cells[doc_offsets], path=path, siblings=siblings, left=left,
         left_exponents=exponents, parents=parents, branches=branches, rest=rest, rest_exponents=rest_exponents,
     )  # fmt: skip
@@ -95,7 +99,7 @@ def draw(
 
 
 def _count(launcher: Launcher, arrays: LatticeArrays, weights: Any, most: int) -> Any:
-    """int64 [B]: how many paths of weight > 0 each document has, or `most` where there are more."""
+    """int64 [B]: how many paths of weight > 0 each document has, or `most` if there are more."""
     xp = launcher.xp
     counts = xp.zeros(len(arrays.marks), xp.int64)
     launcher.run(
@@ -106,19 +110,19 @@ def _count(launcher: Launcher, arrays: LatticeArrays, weights: Any, most: int) -
     return counts[arrays.doc_positions[1:] - 1]
 
 
-def log_inclusion(drawn: Drawn, what: Draw) -> NDArray[np.float64]:
+def log_inclusion(drawn: Drawn, options: SampleOptions) -> NDArray[np.float64]:
     """float64 [R] on the host: log(1 - exp(-p * t)), t the arrival time of the first path not drawn; 0 for none.
 
-    The waiting times are drawn from counters that nothing else uses: position ARRIVAL, and for a sample the number of
-    paths drawn before.
+    The waiting times are drawn from counters that nothing else uses: position ARRIVAL, with the number of paths drawn
+    before as the sample.
     """
     out = np.zeros(len(drawn.docs))
-    i_docs, k = np.flatnonzero(on_host(drawn.has_more)), what.num_samples
+    i_docs, k = np.flatnonzero(on_host(drawn.has_more)), options.num_samples
     if not len(i_docs):
         return out
     positions = np.full(len(i_docs), ARRIVAL)
-    u = uniforms(np.uint64(what.seed), positions, 0, k + 1, what.doc_ids[i_docs]).T
-    # A number in [0, 1) may be 0, for which half of the least other one stands.
+    u = uniforms(np.uint64(options.seed), positions, 0, k + 1, options.doc_ids[i_docs]).T
+    # A number in [0, 1) may be 0; it is replaced by half of the smallest positive one.
     waits = np.log(-fixed_log(np.maximum(u, 2.0**-54)))
     rows = on_host(drawn.doc_offsets)[i_docs][:, None] + np.arange(k)
     mantissas, exponents = (on_host(part)[rows] for part in drawn.rest)
@@ -129,7 +133,7 @@ def log_inclusion(drawn: Drawn, what: Draw) -> NDArray[np.float64]:
 
 
 def _log1mexp(log_x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log(1 - exp(-x)), which is log(x) where x is small.
+    """log(1 - exp(-x)) from log(x); for small x it is log(x).
 
     Example:
         >>> _log1mexp(np.array([-1000.0, 0.0, 1000.0])).round(6).tolist()

@@ -24,7 +24,7 @@ T = TypeVar("T")
 # The calls for a range take as long as some 10 KB of text.
 RANGE_BYTES = 1 << 20
 # Where there are fewer such ranges than threads, they are smaller, but not than that.
-LEAST_BYTES = 1 << 14
+LEAST_RANGE_BYTES = 1 << 14
 # What the caller's thread gets through while another one wakes up.
 HEAD_START = 1 << 13
 
@@ -46,7 +46,7 @@ def byte_ranges(offsets: NDArray[np.int64], threads: int = 1) -> list[tuple[int,
         [(0, 2), (2, 4)]
     """
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
-    n_ranges = max(1, size // RANGE_BYTES, min(size // LEAST_BYTES, threads))
+    n_ranges = max(1, size // RANGE_BYTES, min(size // LEAST_RANGE_BYTES, threads))
     if n_ranges == 1:
         return [(0, n)] if n else []
     each = (size - HEAD_START) // n_ranges

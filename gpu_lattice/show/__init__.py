@@ -1,1 +1,1 @@
-"""For the eye: the lattice of a text as a table or a picture, and what alpha does to a corpus."""
+"""Views: the lattice of a text as a table or a picture, and what alpha does to a corpus."""

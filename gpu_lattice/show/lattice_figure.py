@@ -1,4 +1,4 @@
-"""The picture of one lattice: where its parts lie, how they are painted, and the file that they go to."""
+"""The picture of one lattice: layout, painting, and the file that it is written to."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 LONGEST_PICTURE = 200
 ASCII = "".join(map(chr, range(32, 127)))
-# Points, of which an inch has 72; a column is the width of one of DejaVu Sans Mono's characters.
+# In points, 72 to an inch; a column is the width of a character in DejaVu Sans Mono.
 COLUMN = 0.602
 TEXT_SIZE, LABEL_SIZE, NUMBER_SIZE, BYTE_SIZE = 14.0, 9.0, 6.0, 7.0
 HEAD, FIRST_LANE, LANE, ROW = 56.0, 15.0, 25.0, 21.0
@@ -46,8 +46,8 @@ def paint_lattice(
 ) -> Portrait:
     """Write a picture of the lattice of a text of up to 200 bytes: .svg, .png, or .html with the tables.
 
-    Arcs are as wide as their posterior, the number below their text; the best segmentation stands out, and the `top`
-    best are rows under the text. Needs matplotlib. Raises ValueError for a longer text and for another suffix.
+    The width of an arc shows its posterior, the number below its text; the best segmentation is highlighted, and the
+    `top` best are rows below the text. Needs matplotlib. Raises ValueError for a longer text or another suffix.
     """
     target = checked_path(path)
     size = tokenizer.normalize(text).num_bytes
@@ -88,7 +88,7 @@ def _page(seen: Portrait) -> bytes:
 
 
 class Cell(NamedTuple):
-    """Some bytes of the text line, and what is written there."""
+    """Some bytes of the text line, and what is written for them."""
 
     start: int
     end: int
@@ -97,13 +97,13 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are, in points from the begin of the text.
+    """Where things are, in points from the start of the text.
 
     x           of every position where a character or an arc begins or ends
     lanes       of each arc: how high its curve is, from 0
     labels      of each arc
     characters  the text line
-    bytes       the line below: what arcs make of the characters that they part
+    bytes       the line below: the parts of characters that arcs split
     """
 
     x: dict[int, float]
@@ -118,7 +118,7 @@ class Layout:
 
 
 def layout(seen: Portrait, missing: frozenset[str] = frozenset()) -> Layout:
-    """Cells as wide as their text, so that no label is wider than its arc; arcs of a lane lie side by side."""
+    """Cells as wide as their text, so that labels fit their arcs and the arcs of a lane lie side by side."""
     ends = _character_ends(seen.text)
     bounds = sorted({0, *ends, *(arc.start for arc in seen.arcs), *(arc.end for arc in seen.arcs)})
     x, at = {0: 0.0}, 0.0
@@ -137,7 +137,7 @@ def layout(seen: Portrait, missing: frozenset[str] = frozenset()) -> Layout:
 
 
 def _lanes(arcs: list[Arc]) -> list[int]:
-    """The lane of each arc: above those within it, and with nothing else over the same text."""
+    """The lane of each arc: above the arcs within it, without overlaps in a lane."""
     lanes = [0] * len(arcs)
     done: list[tuple[int, int, int]] = []
     for i_arc in sorted(range(len(arcs)), key=lambda i: arcs[i].end - arcs[i].start):
@@ -152,13 +152,13 @@ def _lanes(arcs: list[Arc]) -> list[int]:
 
 
 def _character_ends(text: bytes) -> list[int]:
-    """Where each character ends; a byte that is no part of one counts as one."""
+    """Where each character ends; a byte that is not part of one counts as one."""
     characters = text.decode("utf-8", "surrogateescape")
     return list(accumulate(len(character.encode("utf-8", "surrogateescape")) for character in characters))
 
 
 def _label(text: bytes, missing: frozenset[str]) -> str:
-    """Visible characters; bytes without a whole character in hexadecimal."""
+    """Visible characters; bytes without a complete character in hexadecimal."""
     characters = text.decode("utf-8", "surrogateescape")
     has_character = any(not "\udc80" <= character <= "\udcff" for character in characters)
     return visible(text, missing) if has_character else text.hex().upper()
@@ -170,7 +170,7 @@ def _text_size(text: str) -> float:
 
 
 def width_of(text: str, size: float) -> float:
-    """Points that text takes at most in a monospaced font of this size."""
+    """The most points that text takes in a monospaced font of this size."""
     return columns_of(text) * COLUMN * size
 
 
@@ -195,7 +195,7 @@ def lattice_figure(seen: Portrait, fonts: Fonts) -> Any:
 
 
 class _Painter:
-    """Paints the parts of the picture, each from its y, a coordinate that grows upwards."""
+    """Paints the parts of the picture, each from its y; y grows upwards."""
 
     def __init__(self, matplotlib: Any, axes: Any, seen: Portrait, placed: Layout, families: list[str]) -> None:
         self._axes, self._seen, self._placed, self._families = axes, seen, placed, families
@@ -239,7 +239,7 @@ class _Painter:
         self._axes.add_patch(curve)
 
     def _captions(self, i_arc: int, base: float, is_best: bool) -> None:
-        """The label above the curve, its posterior below; white keeps other curves off."""
+        """The label above the curve, its posterior below; a white outline hides other curves."""
         posterior, label, top = self._seen.arcs[i_arc].posterior, self._placed.labels[i_arc], base + self._height(i_arc)
         middle, number = sum(self._feet[i_arc]) / 2, _whole_percent(posterior)
         half_label, half_number = width_of(label, LABEL_SIZE) / 2, width_of(number, NUMBER_SIZE) / 2 + 1
@@ -286,12 +286,12 @@ class _Painter:
 
     def _write(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
         shown = {"ha": "center", "color": INK, "zorder": 4} | style
-        # The baseline hangs on the size alone, not on the glyphs, which the viewer of an SVG may take elsewhere.
+        # The baseline depends on the size alone, not on the glyphs, which an SVG viewer may take from another font.
         self._axes.text(x, y - 0.36 * size, text, fontsize=size, va="baseline", **shown)
 
 
 def _feet(arcs: list[Arc], x: dict[int, float]) -> list[tuple[float, float]]:
-    """From where to where each arc goes: those that share a position stand beside each other, the longest outside."""
+    """Where each arc starts and ends: those that share a position lie side by side, the longest outermost."""
     feet = [(0.0, 0.0)] * len(arcs)
     starting: Counter[int] = Counter()
     ending: Counter[int] = Counter()

@@ -1,4 +1,4 @@
-"""Files of pictures: SVG, PNG or a page, whole or not there at all, in whatever fonts the machine has."""
+"""Picture files, SVG, PNG or HTML, complete or not there at all, in the fonts that the machine has."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SUFFIXES = (".svg", ".png", ".html")
+PICTURE_SUFFIXES = (".svg", ".png", ".html")
 DOTS_PER_INCH = 160
 LN_10 = math.log(10)
 
-# What may hold the glyphs that matplotlib's own fonts lack, in the order of preference.
+# Fonts that may have the glyphs that matplotlib's own lack, in order of preference.
 OTHER_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK TC", "Noto Sans CJK KR", "Noto Sans SC", "Noto Sans JP",
     "Noto Sans KR", "Source Han Sans SC", "Source Han Sans", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei",
@@ -29,7 +29,7 @@ OTHER_FONTS = (
     "Noto Sans Symbols2", "Segoe UI Symbol", "FreeSans", "FreeSerif", "Unifont",
 )  # fmt: skip
 OWN_FONTS = ("DejaVu Sans Mono", "DejaVu Sans")
-# In an SVG the viewer's fonts are used; these are wished for.
+# An SVG is shown in the viewer's fonts; these are preferred.
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "gpu_lattice",
@@ -74,14 +74,14 @@ th:last-child, td:last-child {{ text-align: left; white-space: normal; }}
 
 
 def checked_path(path: str | os.PathLike[str]) -> Path:
-    """The path, when a picture can be written there: call it before there is anything to write.
+    """The path, if a picture can be written there; call this before making one.
 
-    Raises ValueError for a name that does not end in .svg, .png or .html, OSError without its folder, and ImportError
-    without matplotlib.
+    Raises ValueError for a name that does not end in .svg, .png or .html, OSError if its folder does not exist, and
+    ImportError without matplotlib.
     """
     target = Path(path)
-    if target.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{os.fspath(path)!r} is no name of a picture; end it in {', '.join(SUFFIXES)}")
+    if target.suffix.lower() not in PICTURE_SUFFIXES:
+        raise ValueError(f"{os.fspath(path)!r} is not the name of a picture; end it in {', '.join(PICTURE_SUFFIXES)}")
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
     load_matplotlib()
@@ -89,7 +89,7 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
 
 
 def load_matplotlib() -> Any:
-    """The package; ImportError that names the extra."""
+    """The package; if it is missing, an ImportError names the extra."""
     try:
         import matplotlib.figure
         import matplotlib.font_manager
@@ -99,16 +99,16 @@ def load_matplotlib() -> Any:
 
 
 class Fonts(NamedTuple):
-    """families to write text in, the first that has a character; characters that none of them has."""
+    """The font families for a text, of which the first with a character shows it; characters that none has."""
 
     families: list[str]
     missing: frozenset[str]
 
 
 def render(suffix: str, text: str, paint: Callable[[Fonts], Any]) -> bytes:
-    """An SVG (".svg") or a PNG (".png") of the figure that paint makes, the same bytes at every call.
+    """An SVG (".svg") or a PNG (".png") of the figure that paint makes, the same bytes in every call.
 
-    text: what the figure writes in the fonts that paint gets. In an SVG no character is missing, because its viewer
+    text: what the figure shows in the fonts that paint gets. In an SVG no character is missing, because its viewer
     chooses the fonts.
     """
     matplotlib = load_matplotlib()
@@ -125,13 +125,13 @@ def render(suffix: str, text: str, paint: Callable[[Fonts], Any]) -> bytes:
 
 
 def fonts_for(text: str) -> Fonts:
-    """What this machine has for the text."""
+    """This machine's fonts for the text."""
     manager = load_matplotlib().font_manager
     missing, families = set(text), []
     for family in (*OWN_FONTS, *OTHER_FONTS):
         if not missing:
             break
-        with contextlib.suppress(ValueError):  # A font that is not there.
+        with contextlib.suppress(ValueError):  # A font that is not installed.
             font = manager.get_font(manager.findfont(family, fallback_to_default=False))
             found = {character for character in missing if font.get_char_index(ord(character))}
             missing -= found
@@ -161,7 +161,7 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequ
 
 
 def columns_of(text: str) -> int:
-    """How many columns of a terminal (or half ems) text takes: two for each wide character, none for marks.
+    """How many columns of a terminal (or half ems) text takes: two for each wide character, none for combining marks.
 
     Example:
         >>> columns_of("ab"), columns_of("漢字"), columns_of("e\\u0301")
@@ -177,7 +177,7 @@ def _columns(character: str) -> int:
 
 
 def visible(text: bytes, missing: frozenset[str] = frozenset()) -> str:
-    """Text in printable characters: "▁" for a space, escapes for others and for bytes that are no character.
+    """Text in printable characters: "▁" for a space, escapes for others and for bytes outside characters.
 
     missing: characters to write as U+4E00.
 
@@ -198,7 +198,7 @@ def _visible(character: str, missing: frozenset[str]) -> str:
 
 
 def percent(log_prob: float) -> str:
-    """A probability from its log, or a power of ten where two decimals would be 0.
+    """A probability from its log, as a power of ten if two decimals would be 0.
 
     Example:
         >>> percent(0.0), percent(-20.0)
@@ -213,7 +213,7 @@ def percent_of(probability: float) -> str:
 
 
 def power_of_ten(log: float) -> str:
-    """exp(log), which may be beyond the range of numbers.
+    """exp(log), even outside the range of floats.
 
     Example:
         >>> power_of_ten(10_000.0)

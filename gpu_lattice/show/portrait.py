@@ -1,4 +1,4 @@
-"""The lattice of one text with what alpha makes of it: what tables and pictures show."""
+"""The lattice of one text and its distribution for an alpha, as tables and pictures show it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.kernels.cpu.lattice.build import UNKNOWN
+from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.runtime.arguments import checked_integer
 from gpu_lattice.show.picture import LN_10, percent, power_of_ten, visible
 from gpu_lattice.token_batch import on_host
@@ -32,7 +32,7 @@ class Arc:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A segmentation: its ids, the arcs that it takes (numbers in Portrait.arcs), log of its probability."""
+    """A segmentation: its ids, the arcs that it takes (indices into Portrait.arcs), log of its probability."""
 
     ids: tuple[int, ...]
     arcs: tuple[int, ...]
@@ -41,14 +41,14 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Portrait:
-    """What there is to show of the lattice of one text.
+    """All that is shown of the lattice of one text.
 
     text                 the normalized bytes
     names                the pieces by id, as the model's tool prints them
     arcs                 all arcs by start, shortest first
-    segmentations        the best ones, each list of ids once
+    segmentations        the best ones, without repeated lists of ids
     alpha, log_partition, entropy   nats
-    log_num_paths, num_paths        how many segmentations there are; None where that number is too long to print
+    log_num_paths, num_paths        how many segmentations there are; None if that number is too long to print
     """
 
     text: bytes
@@ -63,17 +63,17 @@ class Portrait:
 
     @property
     def best_arcs(self) -> frozenset[int]:
-        """The numbers of the best segmentation's arcs."""
+        """The indices of the best segmentation's arcs."""
         return frozenset(self.segmentations[0].arcs)
 
     @property
     def sizes(self) -> str:
-        """How much there is, in words."""
+        """The size of the lattice, in words."""
         return f"{_plural(len(self.text), 'byte')}, {_plural(len(self.arcs), 'arc')}, {self.count}"
 
     @property
     def measures(self) -> str:
-        """What alpha makes of it, in words."""
+        """The distribution for alpha, in words."""
         per_byte = self.entropy / max(1, len(self.text))
         log_z, entropy = f"log Z {self.log_partition:.4f}", f"entropy {self.entropy:.4f} nats ({per_byte:.4f} per byte)"
         return f"alpha {self.alpha:g}: {log_z}, {entropy}"
@@ -87,16 +87,16 @@ class Portrait:
 
     @property
     def listed(self) -> tuple[str, str]:
-        """How much of the distribution the listed segmentations are, and how many of all: two phrases."""
+        """The share of the distribution that the listed segmentations have, and how many they are: two phrases."""
         covered = float(np.logaddexp.reduce([one.log_prob for one in self.segmentations]))
         return percent(covered), f"in {len(self.segmentations)} of {self.count}"
 
     def pieces(self, one: Segmentation) -> list[str]:
-        """The pieces of a segmentation in visible characters."""
+        """The pieces of a segmentation, in visible characters."""
         return [visible(self.names[i].encode()) for i in one.ids]
 
     def label(self, arc: Arc, missing: frozenset[str] = frozenset()) -> str:
-        """The text of an arc in visible characters."""
+        """The text of an arc, in visible characters."""
         return visible(self.text[arc.start : arc.end], missing)
 
 
@@ -115,7 +115,7 @@ def portrait(tokenizer: Tokenizer, text: Any, *, alpha: float = 0.1, top: int = 
     top = checked_integer("top", top, 1, 10_000)
     normalized = tokenizer.normalize(text).tolist()
     if len(normalized) != 1 or normalized[0] is None:
-        raise ValueError(f"{len(normalized)} texts or null: one text is shown at a time; give a str or bytes")
+        raise ValueError(f"{len(normalized)} texts or null; one text is shown at a time, so give a str or bytes")
     lattice = tokenizer.lattice(text)
     arcs = _arcs(lattice, alpha)
     follow = _Follower(normalized[0], arcs, tokenizer.model.vocabulary)
@@ -154,7 +154,7 @@ State = tuple[int, int]
 
 
 class _Follower:
-    """Finds the arcs of the path that reads as given ids."""
+    """Finds the arcs of a path that reads as given ids."""
 
     def __init__(self, text: bytes, arcs: list[Arc], vocabulary: Vocabulary) -> None:
         self._text, self._arcs, self._vocabulary = text, arcs, vocabulary
@@ -167,7 +167,7 @@ class _Follower:
                 self._known.setdefault(arc.start, []).append(i_arc)
 
     def __call__(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """Depth first; a state is how many bytes and how many ids are read."""
+        """Depth-first; a state is the number of bytes and of ids read so far."""
         goal = len(self._text), len(ids)
         came: dict[State, tuple[State, tuple[int, ...]]] = {}
         to_do = [(0, 0)]

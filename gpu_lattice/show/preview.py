@@ -1,4 +1,4 @@
-"""What alpha does to a corpus, measured on a sample of it: a table and a plot, before an epoch is spent."""
+"""What alpha does to a corpus, measured on a sample of it before an epoch is spent: a table and a plot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.corpus.excerpt import spread
+from gpu_lattice.corpus.excerpt import excerpt
 from gpu_lattice.corpus.readers import ReaderOptions
 from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
 from gpu_lattice.runtime.files import write_whole
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gpu_lattice.vocabulary import Vocabulary
 
 ALPHAS = (0.0, 0.1, 0.2, 0.5, 1.0)
-# Text whose lattices are in memory at a time, unless one document alone has more.
+# How much text has its lattices in memory at a time, unless a single document is longer.
 LATTICE_BYTES = 1 << 18
 
 HEAD = ("alpha", "tokens/byte", "bytes/token", "differ from best", "entropy/byte", "pieces used")
@@ -43,14 +43,14 @@ HEAD = ("alpha", "tokens/byte", "bytes/token", "differ from best", "entropy/byte
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """What one alpha gives.
+    """Measurements for one alpha.
 
     alpha             None: the best segmentation
-    tokens_per_byte   ids of one sample of every document, by the bytes of their texts
+    tokens_per_byte   ids of one sample of every document, divided by the bytes of the texts
     bytes_per_token   the inverse
     differing         the share of documents whose sample is not their best segmentation
-    entropy_per_byte  nats: of the distributions that the samples come from, exactly
-    coverage          the share of the ids that can be in a lattice that occur in the samples
+    entropy_per_byte  nats; the exact entropy of the distributions that the samples come from
+    coverage          of the ids that can occur in a lattice, the share that occurs in the samples
     """
 
     alpha: float | None
@@ -77,7 +77,7 @@ class PreviewRow:
 class Preview:
     """Rows for the best segmentation and each alpha, and what they were measured on.
 
-    documents, num_bytes    drawn from the input; num_cut of them are only the begin of a longer document
+    documents, num_bytes    drawn from the input; num_cut of them are only the beginning of a longer document
     num_files, file_bytes   of the input, on disk
     """
 
@@ -114,10 +114,10 @@ def preview(
     text_column: str = "text",
     separator: str | bytes | None = None,
 ) -> Preview:
-    """Measure alphas on at most max_bytes of the documents of files, folders or glob patterns (corpus.spread).
+    """Measure alphas on at most max_bytes of the documents of files, folders or glob patterns (corpus.excerpt).
 
     seed chooses the documents and their samples. Raises ValueError for an alpha that is negative or too large for the
-    model, and for files without text; OSError for those that cannot be opened.
+    model, and for files without text; OSError for files that cannot be opened.
 
     Example:
         >>> preview(["corpus/*.parquet"], tokenizer=Tokenizer.default()).rows[0].bytes_per_token  # doctest: +SKIP
@@ -133,7 +133,7 @@ def preview(
     seed = checked_integer("seed", seed, 0, 2**64 - 1)
     separator = separator.encode() if isinstance(separator, str) else separator
     options = ReaderOptions(text_column=text_column, separator=separator)
-    drawn = spread(inputs, options, max_bytes, seed)
+    drawn = excerpt(inputs, options, max_bytes, seed)
     best = tokenizer.encode(drawn.texts)
     samples = [tokenizer.sample(drawn.texts, alpha=alpha, seed=seed) for alpha in alphas]
     entropies = _entropies(tokenizer, drawn.texts, alphas)
@@ -184,7 +184,7 @@ def _batches(texts: list[bytes]) -> Iterator[list[bytes]]:
 
 
 def _differ(one: TokenBatch, other: TokenBatch) -> NDArray[np.bool_]:
-    """bool [rows]: whether the ids of a row differ."""
+    """bool [rows]: whether the ids of each row differ."""
     offsets, others = on_host(one.offsets), on_host(other.offsets)
     lengths = np.diff(offsets)
     differ: NDArray[np.bool_] = lengths != np.diff(others)

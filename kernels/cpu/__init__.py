@@ -1,1 +1,1 @@
-"""Numba readings of the stages; every function here is compiled, releases the GIL, and equals reference.py."""
+"""The stages in Numba; every function is compiled, releases the GIL, and agrees with reference.py."""

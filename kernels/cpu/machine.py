@@ -20,7 +20,7 @@ N_SUMS = np.uint64(SUMS)
 ITEMS = 8
 N_ITEMS = np.uint64(ITEMS)
 
-# Numba makes int64 or float64 of uint64 and a plain int.
+# Numba turns uint64 with a plain int into int64 or float64.
 ONE, TWO = np.uint64(1), np.uint64(2)
 
 # The multiplier of hashes: 2**64 over the golden ratio.
@@ -31,20 +31,20 @@ HIGH_BITS = np.uint64(0x8080808080808080)
 
 
 def load_eight(array: Any, index: Any) -> Any:
-    """The eight bytes from `index` on as one uint64 in the machine's order; the caller sees to it that they exist."""
+    """The eight bytes from `index` on as one uint64 in the machine's order; the caller makes sure that they exist."""
     return np.uint64(int.from_bytes(array[index : index + 8].tobytes(), sys.byteorder))
 
 
 def load_word(values: Any, start: Any, stop: Any) -> Any:
-    """Up to eight bytes from start, at most to stop, the first one lowest, as a uint64; what lies beyond them is 0.
+    """Up to eight bytes from start, at most to stop, the first one lowest, as a uint64 filled up with 0.
 
-    A function of its own in LLVM's terms, since one that Numba calls, with an array, would cost more than it does.
+    Written in LLVM's terms, since a Numba function that takes an array would cost more than it does.
     """
     return np.uint64(int.from_bytes(values[start : min(start + 8, max(start, stop))].tobytes(), "little"))
 
 
 def store_eight(array: Any, index: Any, word: Any) -> None:
-    """Write a uint64 in the machine's order; the caller sees to it that there is room."""
+    """Write a uint64 in the machine's order; the caller makes sure that there is room."""
     array[index : index + 8] = np.frombuffer(int(word).to_bytes(8, sys.byteorder), np.uint8)
 
 
@@ -57,7 +57,7 @@ def trailing_zeros(word: Any) -> Any:
 def at_most(array: Any, index: Any, limit: Any) -> Any:
     """A bit for each of the BOUNDS uint16 items from `index` on, the first one lowest: whether it is at most limit.
 
-    The caller sees to it that there is memory under all of them.
+    The caller makes sure that all of them exist.
     """
     return np.uint64(sum(int(array[index + i] <= limit) << i for i in range(BOUNDS)))
 
@@ -65,7 +65,7 @@ def at_most(array: Any, index: Any, limit: Any) -> Any:
 def above(array: Any, index: Any, limit: Any) -> Any:
     """A bit for each of the SUMS float64 items from `index` on, the first one lowest: whether it is greater than limit.
 
-    The caller sees to it that there is memory under all of them.
+    The caller makes sure that all of them exist.
     """
     return np.uint64(sum(int(array[index + i] > limit) << i for i in range(SUMS)))
 
@@ -73,7 +73,7 @@ def above(array: Any, index: Any, limit: Any) -> Any:
 def starts_of(values: Any, index: Any, character: Any) -> Any:
     """A bit for each of the LANES positions from `index` on, the first one lowest: whether the character begins there.
 
-    character: three bytes, the first one lowest, as a uint64. The caller sees to it that there are LANES + 2 bytes.
+    character: three bytes, the first one lowest, as a uint64. The caller makes sure that there are LANES + 2 bytes.
     """
     sought = int(character).to_bytes(8, "little")[:3]
     return np.uint64(sum(int(values[index + i : index + i + 3].tobytes() == sought) << i for i in range(LANES)))
@@ -81,7 +81,7 @@ def starts_of(values: Any, index: Any, character: Any) -> Any:
 
 def starts_of_characters(values: Any, index: Any) -> Any:
     """A bit for each of the LANES positions from `index` on, the first one lowest: whether a character of UTF-8 begins
-    there. The caller sees to it that there are LANES bytes.
+    there. The caller makes sure that there are LANES bytes.
     """
     return np.uint64(sum(int(values[index + i] & 0xC0 != 0x80) << i for i in range(LANES)))
 
@@ -89,13 +89,13 @@ def starts_of_characters(values: Any, index: Any) -> Any:
 def copy_items(source: Any, index: Any, target: Any, at: Any) -> None:
     """Write ITEMS items of an array of integers, from `index` on, to an int32 one, from `at` on.
 
-    The caller sees to it that there is memory under all of them.
+    The caller makes sure that all of them exist.
     """
     target[at : at + ITEMS] = source[index : index + ITEMS]
 
 
 def prefetch(array: Any, index: Any) -> None:
-    """Have the processor fetch the cache line of an item that is read soon. Any index will do."""
+    """Have the processor fetch the cache line of an item that is read soon. Any index is safe."""
 
 
 @overload(at_most)
@@ -181,7 +181,7 @@ def _load_up_to(typing_context, values, start, stop):
         bits = builder.load(loaded)
         if not LITTLE_ENDIAN:
             bits = builder.bswap(bits)
-        # In two steps, for a shift by 64 would be none.
+        # In two steps, since a shift by 64 is undefined.
         half = builder.shl(from_zero(least(builder.sub(stop, start), eight)), word(2))
         beyond = builder.shl(builder.shl(word(-1), half), half)
         return builder.and_(bits, builder.not_(beyond))
@@ -286,7 +286,7 @@ def _prefetch(typing_context, array, index):
         word = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [address.type, word, word, word])
         function = builder.module.declare_intrinsic("llvm.prefetch", (address.type,), kind)
-        # To be read, soon and often, from the data cache.
+        # For reading, to be kept close, in the data cache.
         builder.call(function, [address, word(0), word(3), word(1)])
         return context.get_dummy_value()
 
@@ -308,7 +308,7 @@ def _address(context, builder, signature, arguments):
 
 @compiled
 def bytes_outside(word, low, high):
-    """The high bits of the bytes that are not from low to high, 1 <= low <= high <= 127; exact for each byte."""
+    """The high bits of the bytes that are outside low to high, 1 <= low <= high <= 127; exact for each byte."""
     below = ~((word | HIGH_BITS) - np.uint64(low) * ONES)
     above = (word & ~HIGH_BITS) + np.uint64(127 - high) * ONES
     return (word | below | above) & HIGH_BITS

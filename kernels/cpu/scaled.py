@@ -1,7 +1,7 @@
 """float64 with an exponent of its own, for segments whose forward scores leave the normal range.
 
-A number is mantissa in [0.5, 1) and int64 exponent, zero is (0.0, 0); each operation rounds once, to 53 bits.
-Where float64 alone stays normal it gives the same mantissas, so either may be used (reference.py, Number).
+A number is a mantissa in [0.5, 1) and an int64 exponent, zero is (0.0, 0); each operation rounds once, to 53 bits.
+As long as plain float64 stays normal it gives the same mantissas, so either may be used (reference.py, Number).
 """
 
 import math
@@ -37,7 +37,7 @@ def add(a, a_exponent, b, b_exponent):
 
 @compiled
 def subtract(a, a_exponent, b, b_exponent):
-    """a - b for b that is not greater than a."""
+    """a - b for b <= a."""
     shift = a_exponent - b_exponent
     if b == 0.0 or shift > 64:
         return a, a_exponent

@@ -1,4 +1,4 @@
-"""UTF-8, and symbols: what a position of a text is a boundary of, characters or bytes."""
+"""UTF-8, and symbols: the characters or bytes that positions of a text are boundaries of."""
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def symbol_length(values, e, is_bytes):
 
 @compiled
 def bytes_of_character(lead):
-    """By its first byte."""
+    """The length of a character, from its first byte."""
     return 1 + (lead >= 0xC0) + (lead >= 0xE0) + (lead >= 0xF0)
 
 

@@ -1,5 +1,5 @@
-"""CUDA C++ readings of the stages, compiled at run time.
+"""The stages in CUDA C++, compiled at run time.
 
-Contract: float64 + * and comparisons only, compiled without fused multiply-add; the ids are those of kernels.cpu, bit
-for bit. tests/cuda_on_cpu compiles the same sources with a C++ compiler and runs them without a GPU.
+Contract: only float64 + * and comparisons, compiled without fused multiply-add; the ids equal those of kernels.cpu.
+tests/cuda_on_cpu compiles the same sources with a C++ compiler and runs them without a GPU.
 """

@@ -1,4 +1,4 @@
-"""Sources to compiled modules. Headers are put in their place, so that a compiler's cache sees all there is to see."""
+"""Sources to compiled modules. Includes are expanded here, so that the compiler's cache sees changes in headers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 FOLDER = Path(__file__).parent
 FILES = tuple(sorted(f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("*/*.cu")))
 # float64 products and sums are rounded one by one, as on the CPU. CuPy adds -ftz=true after these, which cannot
-# be undone, and which concerns float32 alone.
+# be undone, and which affects float32 only.
 OPTIONS = ("-std=c++17", "--fmad=false")
 
 _INCLUDE = re.compile(r'#include "(.+)"')
@@ -20,7 +20,7 @@ _PARAMETER = re.compile(r"(\w+)\s*(?:,|$)")
 
 @cache
 def read_source(name: str) -> str:
-    """The file and, once each, all that it includes; the compiler names places in it by their own file and line."""
+    """The file with all its includes, each once; compiler messages still name the original file and line."""
     return "\n".join(_lines(name, set()))
 
 
@@ -40,7 +40,7 @@ def _lines(name: str, seen: set[str]) -> list[str]:
 def kernels_in(name: str) -> dict[str, tuple[str, ...]]:
     """The kernels of a .cu file, each with the names of its parameters.
 
-    A file is named by its folder and without extension, as "bulk/cuts"; a full path names a file elsewhere.
+    A file is named by its folder and stem, such as "bulk/cuts"; a full path names a file elsewhere.
     """
     source = (FOLDER / f"{name}.cu").read_text("utf-8")
     return {kernel: tuple(_PARAMETER.findall(parameters)) for kernel, parameters in _KERNEL.findall(source)}
@@ -48,7 +48,7 @@ def kernels_in(name: str) -> dict[str, tuple[str, ...]]:
 
 @cache
 def kernel_files() -> dict[str, str]:
-    """Which file each kernel is in, both without extension."""
+    """The file that each kernel is in, without extension."""
     return {kernel: name for name in FILES for kernel in kernels_in(name)}
 
 
@@ -60,7 +60,7 @@ def define_options(name: str, constants: dict[str, object]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def load(name: str, options: tuple[str, ...]) -> Any:
-    """The module of one .cu file; compiled when its first kernel is asked for, kept on disk by CuPy."""
+    """The module of one .cu file; compiled when its first kernel is requested, cached on disk by CuPy."""
     import cupy
 
     return cupy.RawModule(code=read_source(f"{name}.cu"), options=OPTIONS + options, backend="nvrtc")

@@ -1,8 +1,8 @@
 """An automaton of all pieces at once: one state for each position of a text, and one list of arcs for each state.
 
-The state after a byte is the longest end of the text so far that some piece begins with (Aho and Corasick 1975,
-"Efficient string matching"), so it alone determines which pieces end there. A text needs about 1.3 steps per byte,
-where walking the trie of reversed pieces backwards from every position needs 4.
+The state after a byte is the longest suffix of the text so far that is a prefix of some piece (Aho and Corasick 1975,
+"Efficient string matching"), so it alone determines which pieces end there. A text needs about 1.3 steps per byte;
+walking the trie of reversed pieces backwards from every position needs 4.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from gpu_lattice.kernels.tables.trie import build_trie
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# What a state's bits hold.
+# The bits of a state.
 MOST_SLOTS = 1 << 27
 
 
 class Automaton(NamedTuple):
-    """States are the slots of a trie of the pieces, the root is 0; A arcs in lists that share what they begin with.
+    """States are the slots of a trie of the pieces, the root is 0; A arcs in lists that share prefixes.
 
     states  uint64 [N]: base << 37 | fail << 9 | label. The state after byte c is slot base + c if the label there is c,
-            else that of the fail. A state without children has the base and the fail of its longest end that has some.
+            else that of the fail. A state without children has the base and fail of its longest suffix that has some.
     lists   int32 [N]: first << count_bits | count: the arcs into a position in this state, first to first + count,
             shortest first
     count_bits
     lengths int32 [A], bytes of an arc
-    pieces  int32 [A], UNKNOWN for an unknown arc: -1 is also where its weight is, the last of `arc_weights`
+    pieces  int32 [A], UNKNOWN for an unknown arc: -1 is also the index of its weight, the last of `arc_weights`
     """
 
     states: NDArray[np.uint64]
@@ -54,8 +54,8 @@ def build_automaton(
     """The automaton of the pieces values[offsets[i]:offsets[i + 1]] with ids[i], distinct and not empty.
 
     is_bytes: symbols are bytes, not characters. has_unknown: a symbol without a piece is an unknown arc, the first of
-    its list; a list without any arc at a symbol's end stands for an unknown arc too.
-    Raises ValueError for more pieces than 31 bits can list.
+    its list; an empty list at a symbol's end stands for an unknown arc too.
+    Raises ValueError for more pieces than 31 bits can number.
     """
     total = offsets[-1] if len(offsets) else 0
     trie = build_trie(values[:total][::-1].copy(), total - offsets[::-1], ids[::-1], distinct_bases=True)
@@ -75,7 +75,7 @@ def build_automaton(
 
 @compiled
 def _link(values, offsets, slots):
-    """(order: the trie's slots by depth, depths, fails: the slot of the longest proper end that is a node, by slot)."""
+    """(order: the trie's slots by depth, depths, fails: by slot, that of the longest proper suffix that is a node)."""
     n_slots = len(slots) // 2
     depths, fails = np.full(n_slots, -1, np.int32), np.zeros(n_slots, np.int32)
     longest = np.max(np.diff(offsets)) if len(offsets) > 1 else 0
@@ -110,8 +110,8 @@ def _link(values, offsets, slots):
 def _make_lists(order, depths, fails, slots, piece, is_bytes, has_unknown):
     """(first int64 [N], counts int64 [N], lengths int32 [A], pieces int32 [A]).
 
-    A list is that of the node's fail with what is new at the node: its piece, and before it an unknown arc where no
-    shorter list has seen to the last symbol. So the list of a node is where the list of any longer one begins.
+    A list is that of the node's fail plus what is new at the node: its piece, and before it an unknown arc if no
+    shorter list covers the last symbol. So the list of a node is a prefix of that of any longer one.
     """
     n_slots = len(depths)
     symbols, missing = np.zeros(n_slots, np.int32), np.zeros(n_slots, np.int32)
@@ -143,7 +143,7 @@ def _make_lists(order, depths, fails, slots, piece, is_bytes, has_unknown):
     first[0] = 0
     for node in order[1:]:
         first[node] = first[last[node]] if last[node] != 0 else 0
-        # The lists that share a beginning are several where a piece has several longer ones.
+        # If a piece has several longer ones, several lists share its own as a prefix.
         shorter, i_arc = last[node], first[node] + counts[node]
         while has_new[node] and shorter != 0:
             if has_new[shorter] & 1:
@@ -158,7 +158,7 @@ def _make_lists(order, depths, fails, slots, piece, is_bytes, has_unknown):
 
 @compiled
 def _pack(order, fails, slots):
-    """The states of an automaton. Leaves are passed over, as is an end that has no child that its beginning lacks."""
+    """The states of an automaton. Fails skip leaves, and suffixes with no child that the node itself lacks."""
     n_slots = len(fails)
     labels = np.zeros((n_slots, 4), np.uint64)
     owner, next_fail = np.zeros(n_slots, np.int32), np.zeros(n_slots, np.int32)
@@ -183,7 +183,7 @@ def _pack(order, fails, slots):
 
 @compiled
 def _adds(labels, other, node):
-    """Whether the node `other` has a child by a byte by which `node` has none."""
+    """Whether `other` has a child by some byte by which `node` has none."""
     for i in range(4):
         if labels[other, i] & ~labels[node, i] != 0:
             return True

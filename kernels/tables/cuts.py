@@ -1,8 +1,8 @@
-"""The static cut table: where no piece can span a position, told from the few bytes or characters around it.
+"""The static cut table: positions that no piece can span, recognized by the few bytes or characters around them.
 
 The table is part of the definition of a draw (segments between cuts are sampled on their own), so it is a pure
 function of the vocabulary, the same on every backend. A device probes `keys` with a thread per position; a CPU, for
-which a misforeseen branch costs more than a few operations, has tables of its own that say the same.
+which a mispredicted branch costs more than a few operations, has equivalent tables of its own.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ PAIR_PIECE = 2
 
 
 class CutTable(NamedTuple):
-    """What kernels/cuda/cuts.cu and, all but the first two, kernels.cpu.cuts.find_cuts read.
+    """What kernels/cuda/bulk/cuts.cu reads (the first two) and kernels.cpu.bulk.cuts.find_cuts (the others).
 
     pairs  uint8 [65536], at 256 x + y: JOINED when some piece holds byte (or ASCII character) x followed by y,
            plus PAIR_PIECE when no context can make a cut between them
     keys   uint64 [2^k], open-addressing set of the longer contexts; 0 is an empty slot
 
-    Of bytes:
-    cpu_pairs  uint8 [65536 + B], at 256 x + y: 1 when there may be a cut between bytes x and y, else 0; then the pilots
+    If symbols are bytes:
+    cpu_pairs  uint8 [65536 + B], at 256 x + y: 1 if there may be a cut between bytes x and y, else 0; then the pilots
            of B buckets of keys
-    cpu_keys   uint64 [2^k], each longer context at the one slot that its hash and its bucket's pilot give, else NO_KEY
+    cpu_keys   uint64 [2^k], each longer context in the one slot that its hash and its bucket's pilot give, else NO_KEY
 
-    Of characters:
-    pages  int32 [N_PAGES], by a character's bytes, but the last of three or four: its number, or that of the first that
-           has these bytes (kernels.cpu.cuts.character_at)
-    characters  int64 [2 n], at 2 i of character i: its row, + an id << 32 that others enter (-1: none); its column
-    joined int32 [J], at row of x + column of y: that column when some piece holds character x followed by y. All rows
-           begin elsewhere, so that a column tells whose it is (Tarjan and Yao 1979, "Storing a sparse table").
+    If symbols are characters:
+    pages  int32 [N_PAGES], by a character's bytes without the last of three or four: its number, or that of the first
+           with these bytes (kernels.cpu.bulk.cuts.character_at)
+    characters  int64 [2 n], at 2 i for character i: its row, + an id << 32 entered later (-1: none); its column
+    joined int32 [J], at row of x + column of y: that column if some piece holds character x followed by y. Every row
+           begins elsewhere, so a column identifies its owner (Tarjan and Yao 1979, "Storing a sparse table").
     """
 
     pairs: NDArray[np.uint8]
@@ -65,10 +65,10 @@ class CutTable(NamedTuple):
 
 
 def build_cut_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_bytes: bool) -> CutTable:
-    """Collect the contexts in which a piece, of values[offsets[i]:offsets[i + 1]], spans a position.
+    """Collect the contexts in which one of the pieces values[offsets[i]:offsets[i + 1]] spans a position.
 
-    Characters x|y: cut unless a piece holds x followed by y. Bytes wx|yz: cut unless some piece, laid over the position
-    with at least one byte on each side, agrees with up to two bytes on each side.
+    Characters x|y: cut unless a piece holds x followed by y. Bytes wx|yz: cut unless some piece, placed across the
+    position with at least one byte on each side, agrees with up to two bytes on each side.
     """
     fill = _fill_bytes if is_bytes else _fill_characters
     capacity = 1 << 10
@@ -79,7 +79,7 @@ def build_cut_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_by
         if used >= 0:
             break
         capacity *= 4
-    # Each once: two that are equal would have no slots of their own in a table of any size.
+    # Each only once: equal keys would collide in a table of any size.
     contexts = np.unique(cpu_keys[:used])
     nothing = contexts[:0]
     pilots, slots = _place_keys(contexts if is_bytes else nothing)
@@ -111,7 +111,7 @@ def _character_table(
 
 
 def _number_characters(codes: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
-    """(pages of a CutTable, numbers of the code points, which are in order and each there once, how many numbers there
+    """(pages of a CutTable, numbers of the code points, which are in order and without repeats, how many numbers there
     are).
     """
     at, in_block = np.empty(len(codes), np.int64), codes >= 0x800
@@ -132,8 +132,8 @@ def _number_characters(codes: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDA
 
 @compiled
 def _place_rows(columns, bounds, order, n_columns):
-    """Where the rows, columns[bounds[i]:bounds[i + 1]] in ascending order, begin so that no two have a slot in common,
-    the first of `order` first; and the slots. No row begins at 0.
+    """Where the rows, columns[bounds[i]:bounds[i + 1]] in ascending order, begin so that no two share a slot, placed in
+    the order `order`; and the slots. No row begins at 0.
     """
     capacity = 2 * len(columns) + 2 * n_columns + 1024
     while True:
@@ -175,7 +175,7 @@ def _context_key(values, p, left, right):
 
 @compiled
 def _add_key(keys, key):
-    """Put the key into the set, by a linear probe from its Fibonacci hash; whether it is new."""
+    """Put the key into the set, by linear probing from its Fibonacci hash; returns whether it is new."""
     i = np.int64(key * GOLDEN >> np.uint64(32)) & (len(keys) - 1)
     while keys[i] != 0:
         if keys[i] == key:
@@ -200,8 +200,8 @@ def _code_points(values, offsets):
 
 @compiled
 def _fill_characters(values, offsets, pairs, keys, contexts):
-    """How many pairs of characters x, y there are; contexts has x << 32 | y of each, keys the keys of the longer ones.
-    -1 when they would fill half the set.
+    """How many pairs of characters x, y there are; contexts holds x << 32 | y of each, keys those of the longer ones.
+    -1 if they would fill half the set.
     """
     used = 0
     for i_piece in range(len(offsets) - 1):
@@ -227,7 +227,7 @@ def _fill_characters(values, offsets, pairs, keys, contexts):
 
 @compiled
 def _fill_bytes(values, offsets, pairs, keys, cpu_keys):
-    """How many contexts there are, each in the set and, as find_cuts makes keys of them, in cpu_keys; -1 when they
+    """How many contexts there are, each in the set and, as find_cuts makes keys of them, in cpu_keys; -1 if they
     would fill half the set.
     """
     used = 0
@@ -266,7 +266,7 @@ def _place_keys(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np
 
 @compiled
 def _try_pilots(keys, bucket, pilots, slots):
-    """Place the keys, bucket after bucket, each with the least pilot that finds free slots; False if there is none."""
+    """Place the keys, bucket by bucket, each with the smallest pilot that finds free slots; False if there is none."""
     shift = index_shift(len(slots))
     first = 0
     while first < len(keys):

@@ -1,4 +1,4 @@
-"""A double-array trie over reversed pieces: reading a text backwards from e meets every arc into e, shortest first."""
+"""A double-array trie of reversed pieces: reading a text backwards from e finds every arc into e, shortest first."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALL_FREE = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-# A node with several children goes into the last 64 words of 64 slots; tails fill what it leaves free before them.
+# A node with several children goes into the last 64 words of 64 slots; tails fill the slots left free before them.
 WINDOW = 64
 # From this slot on, a base is never negative.
 FIRST_TAIL = 256
 FEW_KEYS = 24
-# A slot that no tail could use is given up when tails are this far beyond it.
+# A slot that no tail could use is abandoned once tails are this far beyond it.
 LAG = 64
 
 
 class Trie(NamedTuple):
-    """The trie's nodes are the used ones of N slots; the root is slot 0.
+    """The trie's nodes are the used slots of N; the root is slot 0.
 
     slots  int32 [2 N]: base at 2 i, check at 2 i + 1. The child of node i by byte c is slot base[i] + c if the
            check of that slot is i; base[i] + 255 always lies within the array.
@@ -40,10 +40,10 @@ def build_trie(
     """Build the trie of the byte strings values[offsets[i]:offsets[i + 1]], each read from its last byte to its first.
 
     They are distinct and not empty; ids[i] is the id of string i. distinct_bases: no two nodes with children have the
-    same base, so that the byte of a slot tells whose child it is (a fifth slower to build).
+    same base, so that the byte of a slot identifies its parent (a fifth slower to build).
 
-    The nodes that several strings share are placed breadth-first, by first fit over bits of free slots (Aoe 1989, "An
-    efficient digital search algorithm"); what is left of each string then goes into free slots one after another.
+    The nodes that several strings share are placed breadth-first, by first fit over a bitmap of free slots (Aoe 1989,
+    "An efficient digital search algorithm"); the rest of each string then goes into free slots one after another.
 
     Example:
         >>> trie = build_trie(np.frombuffer(b"abb", np.uint8), np.array([0, 2, 3]), np.array([0, 1]))
@@ -63,7 +63,7 @@ def build_trie(
 def _place(values, offsets, key_ids, capacity, distinct_bases):
     """Give every node its slot; empty arrays if they do not fit into `capacity` slots.
 
-    A node is a range of `order`, the keys sorted by as many of their last bytes as the level is deep.
+    A node is a range of `order`, the keys sorted by their last bytes, as many as the depth of the level.
     """
     n_keys = len(key_ids)
     slots, piece = np.empty(2 * capacity, np.int32), np.empty(capacity, np.int32)
@@ -118,7 +118,7 @@ def _place(values, offsets, key_ids, capacity, distinct_bases):
 
 @compiled
 def _clear(slots, piece, start, stop):
-    """Make empty slots from start to stop and some more; returns where. Memory beyond is never touched."""
+    """Clear the slots from start to beyond stop; returns where it stopped. Memory beyond is never touched."""
     stop = min(stop + 4096, len(piece))
     for i in range(start, stop):
         slots[2 * i], slots[2 * i + 1], piece[i] = 0, -1, -1
@@ -168,11 +168,11 @@ def _sort_many_by_byte(values, offsets, depth, order, scratch, low, high):
 
 @compiled
 def first_fit(free, taken, end, labels, n_labels, capacity):
-    """The smallest base not before the window, not taken, whose slots for all labels, in ascending order, are free.
+    """The smallest base not before the window and not taken, whose slots for all labels, in ascending order, are free.
 
-    0 for no labels; -1 where labels of up to 255 above the first might lie beyond `capacity`.
+    0 for no labels; -1 if labels of up to 255 above the first might lie beyond `capacity`.
 
-    Bit b of free[w] is set when slot 64 w + b is free, so 64 slots for the first label are tried at once.
+    Bit b of free[w] is set if slot 64 w + b is free, so 64 slots for the first label are tried at once.
     """
     if n_labels == 0:
         return 0
@@ -209,8 +209,8 @@ def _is_free(free, slot):
 
 @compiled
 def _place_tails(values, offsets, key_ids, tails, n_tails, slots, piece, free, taken, cleared, distinct_bases):
-    """Place the rest of every key (key, bytes of it that are placed, slot) of tails; returns the number of slots, -1
-    if they do not suffice.
+    """Place the rest of every key of tails (key, how many of its bytes are placed, slot); returns the number of slots,
+    -1 if there are too few.
     """
     low = high = np.int64(FIRST_TAIL)
     capacity = len(piece)

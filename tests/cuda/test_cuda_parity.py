@@ -277,7 +277,7 @@ def test_large_batches_go_piece_by_piece_through_two_streams(device: Any, monkey
     cpu, cuda = tokenizers(device, "default")
     options: dict[str, Any] = {"num_samples": 2, "return_log_prob": True}
     for size in (1, 1000):
-        monkeypatch.setattr(cuda_backend, "BATCH_BYTES", size)
+        monkeypatch.setattr(cuda_backend, "DEVICE_BATCH_BYTES", size)
         assert_same(cpu.encode(texts()), cuda.encode(texts()))
         assert_same(cpu.sample(texts(), **options), cuda.sample(texts(), **options))
 

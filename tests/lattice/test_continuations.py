@@ -19,7 +19,8 @@ from gpu_lattice import TextBatch, Tokenizer
 from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.kernels import reference, reference_lattice
-from gpu_lattice.kernels.cpu.lattice.build import CHUNK, TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.cpu.lattice.build import CHUNK
 from gpu_lattice.kernels.reference import Rules
 from gpu_lattice.lattice import Continuations, Lattice, RaggedLattice
 from gpu_lattice.normalizers import NormalizedBatch

@@ -42,7 +42,7 @@ def found(lattice: Any, n: int, scores: Any) -> list[list[tuple[float, reference
     launcher, arrays = lattice._launcher, lattice._arrays
     counts = nbest.count(launcher, arrays, scores, n)
     lists = nbest.merge(launcher, arrays, scores, counts, lattice._check_fits)
-    best = nbest.finals(np, arrays, counts, n)
+    best = nbest.ranked_paths(np, arrays, counts, n)
     totals = nbest.scores_of(arrays, lists, best).tolist()
     marks, firsts = nbest.follow(launcher, arrays, lists, best.docs, best.ranks, lattice._check_fits)
     rows: list[list[tuple[float, reference.Path]]] = [[] for _ in range(len(lattice))]
@@ -329,7 +329,7 @@ def test_batches_in_parts_give_the_same_rows(device: str, name: str, monkeypatch
     parts = []
     in_parts = nbest.in_parts
     monkeypatch.setattr(nbest, "in_parts", lambda *args: [parts.append(part[:2]) or part for part in in_parts(*args)])
-    monkeypatch.setattr(nbest, "BATCH_BYTES", 60_000)
+    monkeypatch.setattr(nbest, "NBEST_BATCH_BYTES", 60_000)
     out = tokenizer.nbest(texts, 6)
     assert len(parts) > 5
     assert [start for start, _ in parts] == [0, *(stop for _, stop in parts[:-1])]
@@ -349,7 +349,7 @@ def test_text_without_a_path_is_the_error_of_encode_in_whatever_part(
     tokenizer = on(device, Tokenizer.from_pieces({"a": -1.0, "ab": -2.0, "c": -1.0}, device="cpu"))
     for bad in (["a", "abc", "ab?c", "a"], ["a" * 700 + "b" * 2], ["", "a", "a" * 70 + "?"]):
         for size in (1 << 30, 1):
-            monkeypatch.setattr(nbest, "BATCH_BYTES", size)
+            monkeypatch.setattr(nbest, "NBEST_BATCH_BYTES", size)
             with pytest.raises(ValueError, match="cannot be spelled") as expected:
                 tokenizer.encode(bad)
             with pytest.raises(ValueError, match="cannot be spelled") as got:

@@ -18,7 +18,8 @@ from gpu_lattice import TokenBatch, Tokenizer
 from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.kernels import reference, reference_lattice
-from gpu_lattice.kernels.cpu.lattice.build import CHUNK, TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.cpu.lattice.build import CHUNK
 from gpu_lattice.kernels.reference import Rules
 from gpu_lattice.lattice import Lattice, RaggedLattice, score
 from gpu_lattice.lattice.ragged import offsets_of
@@ -157,7 +158,7 @@ def test_samples_and_what_is_near_them_are_scored_alike_everywhere(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score, "CAPACITY", 1)
         patch.setattr(score, "GROWTH", 2)
-        patch.setattr(score, "SCRATCH_BYTES", 100)
+        patch.setattr(score, "STATES_BYTES", 100)
         np.testing.assert_array_equal(cpu.log_prob(rows, alpha=alpha), expected)
     if compiler() is not None:
         cuda = lattice_of(situation, CudaBackend(situation.model, HostDevice())).take(has_path)

@@ -147,7 +147,7 @@ def test_weights_of_zero_are_never_drawn_even_as_the_last_arc() -> None:
 
 
 @pytest.mark.parametrize("weights", [np.array([0.3, 1.2, 0.7, 0.1]), np.array([1.0, 1.0, 1.0, 0.0])])
-def test_samples_by_external_weights_have_their_distribution(weights: Any) -> None:
+def test_samples_by_given_weights_have_their_distribution(weights: Any) -> None:
     pieces = ["a", "b", "ab", "ba"]
     lattice = Tokenizer.from_pieces(pieces, device="cpu").lattice(["ababb"])
     out = lattice.sample(weights=weights, num_samples=100_000, seed=6)

@@ -71,7 +71,7 @@ TABLES: list[tuple[Weights, str, dict[str, Fraction | str]]] = [
 ]
 
 
-def duel_probabilities(weights: Weights, text: str, alpha: int = 1) -> dict[Ids, Fraction]:
+def viterbi_sample_probabilities(weights: Weights, text: str, alpha: int = 1) -> dict[Ids, Fraction]:
     """By every outcome of every comparison: a state is the prefix drawn to each position, with its weight."""
     id_of = {piece: i for i, piece in enumerate(weights)}
     states: dict[tuple[tuple[Fraction, Ids] | None, ...], Fraction] = {((Fraction(1), ()),): Fraction(1)}
@@ -106,7 +106,7 @@ def tokenizer_of(weights: Weights) -> Tokenizer:
 
 @pytest.mark.parametrize(("weights", "text", "table"), TABLES)
 def test_enumeration_gives_the_published_tables(weights: Weights, text: str, table: dict[str, Any]) -> None:
-    probabilities = duel_probabilities(weights, text)
+    probabilities = viterbi_sample_probabilities(weights, text)
     assert sum(probabilities.values()) == 1
     pieces = list(weights)
     for path, expected in table.items():
@@ -120,7 +120,7 @@ def test_enumeration_gives_the_published_tables(weights: Weights, text: str, tab
 def test_samples_have_the_biased_probabilities_and_perfect_samples_the_true_ones(
     weights: Weights, text: str, table: dict[str, Any], alpha: int
 ) -> None:
-    biased = {ids: float(p) for ids, p in duel_probabilities(weights, text, alpha).items()}
+    biased = {ids: float(p) for ids, p in viterbi_sample_probabilities(weights, text, alpha).items()}
     true = brute_force(text, {piece: math.log(weight) for piece, weight in weights.items()}).probabilities(alpha)
     lattice = tokenizer_of(weights).lattice(text)
     drawn = counted(lattice.viterbi_sample(alpha=alpha, num_samples=DRAWS, seed=1).tolist())
@@ -132,7 +132,7 @@ def test_samples_have_the_biased_probabilities_and_perfect_samples_the_true_ones
 def test_texts_of_a_batch_are_independent_draws() -> None:
     lattice = tokenizer_of(AAAA).lattice(["aaaa"] * DRAWS)
     rows = lattice.viterbi_sample(alpha=1.0, seed=4).tolist()
-    biased = {ids: float(p) for ids, p in duel_probabilities(AAAA, "aaaa").items()}
+    biased = {ids: float(p) for ids, p in viterbi_sample_probabilities(AAAA, "aaaa").items()}
     assert p_value(counted(rows), biased) > LEAST_P
     pairs = Counter(zip(map(tuple, rows[::2]), map(tuple, rows[1::2]), strict=True))
     assert p_value(pairs, {(a, b): p * q for a, p in biased.items() for b, q in biased.items()}) > LEAST_P
@@ -196,8 +196,8 @@ def test_groups_and_batches_do_not_matter(device: str, monkeypatch: pytest.Monke
     options: dict[str, Any] = {"alpha": 0.2, "num_samples": 5, "seed": 2**40}
     expected = tokenizer.lattice(texts).viterbi_sample(**options, doc_ids=doc_ids).tolist()
     for group, slice_ in ((1, 1), (300, 7), (10**6, 100)):
-        monkeypatch.setattr(viterbi_sample, "GROUP", group)
-        monkeypatch.setattr(viterbi_sample, "SLICE", slice_)
+        monkeypatch.setattr(viterbi_sample, "SAMPLED_ARCS", group)
+        monkeypatch.setattr(viterbi_sample, "LOGITS", slice_)
         alone = []
         for i, text in enumerate(texts):
             alone += tokenizer.lattice(text).viterbi_sample(**options, doc_ids=doc_ids[i : i + 1]).tolist()
@@ -225,7 +225,7 @@ def test_sums_run_through_the_whole_text() -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_external_weights_are_exponentials_of_scores(device: str) -> None:
+def test_given_weights_are_exponentials_of_scores(device: str) -> None:
     pieces = {"a": -1.0, "b": -2.0, "ab": -2.5, "ba": -0.5}
     lattice = on(device, Tokenizer.from_pieces(pieces, device="cpu")).lattice(["ababa", "", "ba"])
     expected = lattice.viterbi_sample(alpha=0.7, num_samples=50).tolist()
@@ -239,7 +239,7 @@ def test_external_weights_are_exponentials_of_scores(device: str) -> None:
         lattice.viterbi_sample(weights=np.array([1.0, 0.0, 1.0, 0.0]))
 
 
-def test_parallel_arcs_of_a_ragged_lattice_duel_the_last_first() -> None:
+def test_parallel_arcs_of_a_ragged_lattice_compete_from_the_last_on() -> None:
     three = RaggedLattice(np.array([0, 1, 2]), np.array([1, 1, 1]), (np.array([0, 2]), np.array([0, 0, 3])))
     out = Lattice.from_ragged(three).viterbi_sample(weights=np.array([1.0, 1.0, 1.0]), num_samples=DRAWS)
     assert p_value(counted(out.tolist()), {(0,): 0.5, (1,): 0.25, (2,): 0.25}) > LEAST_P

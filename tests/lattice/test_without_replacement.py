@@ -261,7 +261,7 @@ def test_long_texts_have_different_paths_of_known_probability(device: str, alpha
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_external_weights_draw_as_scores_do(device: str) -> None:
+def test_given_weights_draw_as_scores_do(device: str) -> None:
     tokenizer = on(device, Tokenizer.from_pieces(PIECES, device="cpu"))
     lattice = tokenizer.lattice([TEXT, "ba", ""])
     expected = lattice.sample_without_replacement(3, alpha=0.7, seed=4)

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 import gpu_lattice.tokenizer
 from gpu_lattice import Tokenizer
-from gpu_lattice.runtime.threads import HEAD_START, LEAST_BYTES, RANGE_BYTES, byte_ranges, map_ranges
+from gpu_lattice.runtime.threads import HEAD_START, LEAST_RANGE_BYTES, RANGE_BYTES, byte_ranges, map_ranges
 
 FIFTY = [(i, i + 1) for i in range(50)]
 
 
 @given(
-    st.lists(st.sampled_from([0, 1, 900, LEAST_BYTES, RANGE_BYTES, 5 * RANGE_BYTES]), max_size=40), st.integers(1, 9)
+    st.lists(st.sampled_from([0, 1, 900, LEAST_RANGE_BYTES, RANGE_BYTES, 5 * RANGE_BYTES]), max_size=40),
+    st.integers(1, 9),
 )
 def test_ranges_tile_the_items_in_order(lengths: list[int], threads: int) -> None:
     offsets = 7 + np.cumsum([0, *lengths])
@@ -30,7 +31,7 @@ def test_ranges_tile_the_items_in_order(lengths: list[int], threads: int) -> Non
 
 
 def test_every_thread_has_work_where_there_is_enough_for_it() -> None:
-    offsets = np.arange(0, 40 * LEAST_BYTES, 100)
+    offsets = np.arange(0, 40 * LEAST_RANGE_BYTES, 100)
     sizes = [offsets[stop] - offsets[start] for start, stop in byte_ranges(offsets, 4)]
     assert len(sizes) >= 4
     assert max(sizes[1:]) - min(sizes[1:]) <= 200

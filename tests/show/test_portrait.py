@@ -331,7 +331,7 @@ def test_show_writes_a_picture_instead_of_printing(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a", "-o", "a.pdf"], "'a.pdf' is no name of a picture; end it in .svg, .png, .html"),
+        (["a", "-o", "a.pdf"], "'a.pdf' is not the name of a picture; end it in .svg, .png, .html"),
         (["a", "-o", "absent/a.svg"], "absent: No such file or directory"),
         (["a" * 300, "-o", "a.svg"], "a picture has room for 200"),
         (["a", "--top", "0"], "top is 0; give an integer from 1"),

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from gpu_lattice import TokenBatch, Tokenizer
 from gpu_lattice.cli import main
-from gpu_lattice.corpus import excerpt as spread_module
-from gpu_lattice.corpus.excerpt import PLACES, spread
+from gpu_lattice.corpus import excerpt as excerpt_module
+from gpu_lattice.corpus.excerpt import PLACES, excerpt
 from gpu_lattice.corpus.readers import Documents, ReaderOptions, find_start, read_documents
 from gpu_lattice.show import preview as preview_module
 from gpu_lattice.show.preview import Preview, paint_preview, preview
@@ -58,8 +58,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             sizes.append(sum(len(text or "") for text in batch.texts.to_pylist()))
             yield batch
 
-    monkeypatch.setattr(spread_module, "read_documents", counted)
-    monkeypatch.setattr(spread_module, "BATCH_BYTES", 1 << 12)
+    monkeypatch.setattr(excerpt_module, "read_documents", counted)
+    monkeypatch.setattr(excerpt_module, "EXCERPT_BATCH_BYTES", 1 << 12)
     return sizes
 
 
@@ -69,7 +69,7 @@ KINDS = ["txt", "jsonl", "parquet", "separated.txt", "txt.gz"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_small_corpus_is_taken_whole_and_in_order(tmp_path: Path, kind: str) -> None:
     lines = [*LINES[:300], "日本語"]
-    drawn = spread([write(tmp_path, kind, lines)], options_of(kind), 1_000_000, seed=1)
+    drawn = excerpt([write(tmp_path, kind, lines)], options_of(kind), 1_000_000, seed=1)
     assert drawn.texts == [line.encode() for line in lines]
     assert (drawn.num_cut, drawn.num_files, drawn.num_bytes) == (0, 1, sum(len(line.encode()) for line in lines))
 
@@ -80,8 +80,8 @@ def test_a_large_corpus_is_read_in_places_and_never_whole(tmp_path: Path, kind: 
     if kind in ("parquet", "txt.gz"):  # by their sizes on disk these are small
         max_bytes = path.stat().st_size // PLACES - 1
     total = sum(map(len, LINES))
-    drawn = spread([path], options_of(kind), max_bytes, seed=3)
-    assert sum(read) <= PLACES * (max_bytes + 3 * spread_module.BATCH_BYTES) < total
+    drawn = excerpt([path], options_of(kind), max_bytes, seed=3)
+    assert sum(read) <= PLACES * (max_bytes + 3 * excerpt_module.EXCERPT_BATCH_BYTES) < total
     assert max_bytes * 0.9 < drawn.num_bytes <= max_bytes
     numbers = [LINES.index(text.decode()) for text in drawn.texts]
     assert numbers == sorted(set(numbers))
@@ -93,7 +93,7 @@ def test_a_large_corpus_is_read_in_places_and_never_whole(tmp_path: Path, kind: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_seed_chooses_the_documents(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, kind, LINES[:3000])
-    one, again, other = (spread([path], options_of(kind), 2000, seed) for seed in (1, 1, 2))
+    one, again, other = (excerpt([path], options_of(kind), 2000, seed) for seed in (1, 1, 2))
     assert one.texts == again.texts != other.texts
 
 
@@ -101,7 +101,7 @@ def test_every_file_has_its_share(tmp_path: Path) -> None:
     for i_file in range(4):
         (tmp_path / f"{i_file}.txt").write_text("\n".join(f"{i_file} and {i}" for i in range(3000)))
     for max_bytes in (2_000, 20_000):
-        drawn = spread([tmp_path], ReaderOptions(), max_bytes, seed=0)
+        drawn = excerpt([tmp_path], ReaderOptions(), max_bytes, seed=0)
         counts = np.bincount([int(text[:1]) for text in drawn.texts], minlength=4)
         assert drawn.num_files == 4
         assert (counts > 0.1 * len(drawn.texts)).all()
@@ -109,22 +109,22 @@ def test_every_file_has_its_share(tmp_path: Path) -> None:
 
 def test_long_documents_are_cut_between_characters(tmp_path: Path) -> None:
     path = write(tmp_path, "txt", ["漢字" * 5000, "short", "é" * 9000])
-    drawn = spread([path], ReaderOptions(), 10_000, seed=0)
+    drawn = excerpt([path], ReaderOptions(), 10_000, seed=0)
     assert [text.decode() for text in drawn.texts] == ["漢字" * 208, "short", "é" * 625]
     assert drawn.num_cut == 2
-    (broken,) = spread([write(tmp_path, "txt", ["x"])], ReaderOptions(), 100, seed=0).texts
+    (broken,) = excerpt([write(tmp_path, "txt", ["x"])], ReaderOptions(), 100, seed=0).texts
     assert broken == b"x"
     path.write_bytes(b"\x80" * 1000)
-    assert spread([path], ReaderOptions(), 100, seed=0).texts == [b"\x80" * 9]
+    assert excerpt([path], ReaderOptions(), 100, seed=0).texts == [b"\x80" * 9]
 
 
 def test_null_and_empty_documents_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"body": ["a", None, "", "b"]}), path)
-    assert spread([path], ReaderOptions(text_column="body"), 100, seed=0).texts == [b"a", b"b"]
+    assert excerpt([path], ReaderOptions(text_column="body"), 100, seed=0).texts == [b"a", b"b"]
     pq.write_table(pa.table({"body": pa.array([None, ""], pa.string())}), path)
     with pytest.raises(ValueError, match=r"there is no text in .*a.parquet: every document is empty"):
-        spread([path], ReaderOptions(text_column="body"), 100, seed=0)
+        excerpt([path], ReaderOptions(text_column="body"), 100, seed=0)
 
 
 @settings(max_examples=100)
@@ -270,7 +270,7 @@ def test_the_command_takes_a_separator(capsys: pytest.CaptureFixture[str], tmp_p
         (["a.txt", "--max-bytes", "0"], "'0' is no size"),
         (["a.txt", "--seed", "-1"], "seed is -1"),
         (["a.jsonl"], "there is no column 'text'"),
-        (["a.txt", "-o", "plot.pdf"], "'plot.pdf' is no name of a picture"),
+        (["a.txt", "-o", "plot.pdf"], "'plot.pdf' is not the name of a picture"),
         ([], "arguments are required: INPUT"),
     ],
 )

@@ -1,7 +1,7 @@
-"""Lattices as arrays, a file per family of operations; kernels/cuda/lattice does the same in the same order.
+"""Lattices as arrays, one file per family of operations; kernels/cuda/lattice does the same in the same order.
 
-A kernel is a function of units low..high of its work: what of this folder begins with these two parameters. The others
-are those of the CUDA kernel of the same name, in the same order.
+A kernel works on units low..high: every function of this folder whose first two parameters are these is one. The
+others are those of the CUDA kernel of the same name, in the same order.
 """
 
 from collections.abc import Callable

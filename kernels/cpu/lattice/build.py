@@ -10,25 +10,23 @@ kernels/cuda/common/text.cuh has the same values.
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.cuts import find_cuts
 from gpu_lattice.kernels.cpu.utf8 import is_boundary, symbol_length
 
 # Marks of a position: a chunk begins here, the byte that follows is within a token, a segment begins here.
-# Both kinds of beginning are marked at the end of the text too.
+# The end of the text is marked as a start of both kinds.
 CHUNK = 1
 TOKEN = 2
 CUT = 4
-
-UNKNOWN = -1
-TOKEN_ARC = -3
 
 CUTS_AT_ONCE = 512
 
 
 @compiled
 def mark_cuts(low, high, values, chunk_offsets, chunk_ids, pairs, keys, pages, characters, joined, is_bytes, marks):
-    """Mark what is in chunks low..high; marks are 0 before. The mark at n is the caller's."""
+    """Mark the positions in chunks low..high; marks are initially 0. The caller sets the mark at n."""
     cuts, places = np.empty(CUTS_AT_ONCE, np.int64), np.empty(CUTS_AT_ONCE, np.int64)
     for i_chunk in range(low, high):
         start, stop = chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1]
@@ -50,7 +48,7 @@ def mark_cuts(low, high, values, chunk_offsets, chunk_ids, pairs, keys, pages, c
 
 @compiled
 def count_arcs(low, high, values, marks, slots, piece_at, has_unknown, is_bytes, counts):
-    """Arcs that end after each of the bytes low..high."""
+    """Count the arcs that end after each of the bytes low..high."""
     n_bytes = len(values)
     for i in range(low, high):
         e = i + 1

@@ -1,4 +1,4 @@
-"""Where a text may be taken up again: best paths to given positions, and the pieces that the rest of a text begins.
+"""Where a text can be resumed: best paths to given positions, and the pieces that begin with the rest of a text.
 
 The lattice is that of lattice/sums.py, the pieces are those of lattice/emit.py, in the order of their bytes.
 kernels/cuda/lattice/continuations.cu does the same.
@@ -22,7 +22,7 @@ def mark_back(low, high, starts, ends, arc_offsets, lengths, back, firsts, path)
 
 @compiled
 def find_longer(low, high, starts, stops, text, sorted_values, sorted_offsets, n_sorted, firsts, lasts):
-    """The pieces firsts[i]..lasts[i] are those that begin with text[starts[i]:stops[i]] and go on after it."""
+    """The pieces firsts[i]..lasts[i] are those that begin with text[starts[i]:stops[i]] and are longer."""
     for i in range(low, high):
         start, stop = starts[i], stops[i]
         firsts[i] = _count_up_to(text, start, stop, sorted_values, sorted_offsets, n_sorted, False)

@@ -1,4 +1,4 @@
-"""Marked paths to rows of ids, and sums of what lies along them.
+"""Marked paths to rows of ids, and sums along paths.
 
 Row i is a path through document row_doc[i]; its mark of the document's position p is at path[path_firsts[i] + p].
 Unknown arcs become what kernels/cpu/bulk/emit.py makes of them: a run of them within a chunk is one piece (look_up),
@@ -8,15 +8,16 @@ kernels/cuda/lattice/emit.cu does the same.
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.lattice.build import CHUNK, TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.cpu.lattice.build import CHUNK
 
 
 @compiled
 def emit_rows(low, high, row_doc, path_firsts, path, doc_positions, arc_offsets, arcs, marks, text, sorted_values,
               sorted_offsets, sorted_ids, n_sorted, byte_ids, unk_id, look_up, id_firsts, writes, counts,
               ids):  # fmt: skip
-    """counts int64: ids of each row. They are written from ids[id_firsts[i]] on if `writes`."""
+    """counts int64: the number of ids of each row. The ids are written from ids[id_firsts[i]] on if `writes`."""
     for i in range(low, high):
         i_doc = row_doc[i]
         start = doc_positions[i_doc]
@@ -52,7 +53,7 @@ def emit_rows(low, high, row_doc, path_firsts, path, doc_positions, arc_offsets,
 @compiled
 def _emit_run(text, start, stop, sorted_values, sorted_offsets, sorted_ids, n_sorted, byte_ids, unk_id, look_up, ids,
               at):  # fmt: skip
-    """How many ids the unknown text[start:stop] becomes; they are written from ids[at] on unless at is -1."""
+    """How many ids the unknown text[start:stop] becomes; written from ids[at] on unless at is -1."""
     one = unk_id
     piece = find_sorted(text, start, stop, sorted_values, sorted_offsets, n_sorted) if look_up else np.int64(-1)
     if piece >= 0:
@@ -89,7 +90,7 @@ def find_sorted(text, start, stop, sorted_values, sorted_offsets, n_sorted):
 
 @compiled
 def compare(a, a_start, a_stop, b, b_start, b_stop):
-    """-1, 0 or 1 as the bytes of a come before, equal or come after those of b."""
+    """-1, 0 or 1 if the bytes of a come before, equal or come after those of b."""
     for i in range(min(a_stop - a_start, b_stop - b_start)):
         x, y = a[a_start + i], b[b_start + i]
         if x != y:

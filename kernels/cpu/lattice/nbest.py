@@ -1,11 +1,11 @@
-"""The n best paths of each document: a list of the best prefixes at every position, merged from what comes in.
+"""The n best paths of each document: a list of the best prefixes at every position, merged over the arcs into it.
 
-The lattice is that of lattice/sums.py, worked on document by document, whatever its cuts. A prefix is a path from the
+The lattice is that of lattice/sums.py, processed document by document, ignoring cuts. A prefix is a path from the
 document's start to a position; the list of position p, best first, is list_offsets[p] to list_offsets[p + 1] of
     totals      float64, its score: a sum from left to right
     ranks       int32, the rank of its last arc among those into p
-    prefixes    int32, where in the list of that arc's start the rest of it stands
-A score of -inf is no arc. kernels/cuda/lattice/nbest.cu does the same operations in the same order.
+    prefixes    int32, the index of the rest of it in the list of that arc's start
+A score of -inf means no arc. kernels/cuda/lattice/nbest.cu does the same operations in the same order.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from gpu_lattice.kernels.cpu.philox import uniform
 
 @compiled
 def count_prefixes(low, high, doc_positions, arc_offsets, lengths, scores, most, counts):
-    """counts int64 [P]: how many prefixes each position of documents low..high has, or `most` where there are more."""
+    """counts int64 [P]: how many prefixes each position of documents low..high has, or `most` if there are more."""
     for i in range(low, high):
         start = doc_positions[i]
         counts[start] = 1
@@ -31,9 +31,9 @@ def count_prefixes(low, high, doc_positions, arc_offsets, lengths, scores, most,
 @compiled
 def merge_prefixes(low, high, doc_positions, arc_offsets, lengths, scores, list_offsets, heads, totals, ranks,
                    prefixes):  # fmt: skip
-    """Fill the lists of documents low..high; heads int32 [A], 0 before: how much of an arc's list is taken.
+    """Fill the lists of documents low..high; heads int32 [A], initially 0: how much of an arc's list is taken.
 
-    What comes next is the greatest of what the arcs bring; of equals the last arc's, which is the longest.
+    The next prefix is the greatest that the arcs offer; in a tie that of the last arc, which is the longest.
     """
     for i in range(low, high):
         start = doc_positions[i]
@@ -72,9 +72,9 @@ def follow_prefixes(low, high, row_doc, row_rank, doc_positions, arc_offsets, le
 def draw_ranks(low, high, doc_offsets, weights, totals, num_samples, seed, doc_ids, ranks):
     """ranks int64: one of each document's values, drawn by weight; unit i is sample i % num_samples of a document.
 
-    weights float64 fall within a document (doc_offsets), totals float64 are their sums from the first on. The draw: the
-    first whose running sum exceeds u * total; if none does, the last that adds. Its counter has position 0, which no
-    arc's end has.
+    weights float64 decrease within a document (doc_offsets), totals float64 are their sums from the first on. The draw
+    is the first whose running sum exceeds u * total; if none does, the last that adds. Its counter has position 0,
+    where no arc ends.
     """
     for i in range(low, high):
         i_doc, i_sample = i // num_samples, i % num_samples

@@ -1,7 +1,7 @@
 """One path through each range of positions: the best one, or perfect samples; then its ids.
 
-The lattice is that of lattice/sums.py. A path marks positions: where an arc of it ends stands the arc's rank among
-those into that position, elsewhere -1. kernels/cuda/lattice/paths.cu does the same operations in the same order.
+The lattice is that of lattice/sums.py. A path is given by marks: where an arc of it ends, the arc's rank among those
+into that position, elsewhere -1. kernels/cuda/lattice/paths.cu does the same operations in the same order.
 """
 
 import numpy as np
@@ -13,9 +13,9 @@ from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
 
 @compiled
 def best_paths(low, high, starts, stops, arc_offsets, lengths, scores, best, back):
-    """best[e] = the greatest best[s] + score over the arcs into e, back[e] its rank, of equals the longest arc's.
+    """best[e] = the greatest best[s] + score over the arcs into e, back[e] its rank; in a tie, the longest arc's.
 
-    best is -inf where no path comes; a score of -inf is no arc.
+    best is -inf if no path reaches e; a score of -inf means no arc.
     """
     for i in range(low, high):
         start = starts[i]
@@ -31,7 +31,7 @@ def best_paths(low, high, starts, stops, arc_offsets, lengths, scores, best, bac
 
 @compiled
 def follow_back(low, high, starts, stops, arc_offsets, lengths, back, path):
-    """Mark the path that back[stop] leads along."""
+    """Mark the path found by following back from stop."""
     for i in range(low, high):
         e = stops[i]
         while e > starts[i]:
@@ -45,18 +45,18 @@ def draw_paths(low, high, starts, stops, n_ranges, range_doc, doc_positions, arc
     """Mark perfect samples; unit i is range i % n_ranges of sample i // n_ranges, path int32 is flat
     [num_samples, n_positions].
 
-    The choice at e: the first arc, shortest first, whose running sum exceeds the target; if none does, the last that
-    adds. Targets are those of reference.py's sample. inverses float64 [A]: 1 / weights.
+    The choice at e is the first arc, shortest first, whose running sum exceeds the target; if none does, the last that
+    adds. Targets are those of `sample` in reference.py. inverses float64 [A]: 1 / weights.
     Source: Su Jianlin, https://kexue.fm/archives/9811.
     """
     for i in range(low, high):
         i_range, i_sample = i % n_ranges, i // n_ranges
         start, i_doc = starts[i_range], range_doc[i_range]
         stop = e = stops[i_range]
-        i_stretch, target, target_exponent = np.int64(-1), 0.0, np.int64(0)
+        i_draw, target, target_exponent = np.int64(-1), 0.0, np.int64(0)
         while e > start:
-            if (stop - e) // DRAW_BYTES > i_stretch:
-                i_stretch = (stop - e) // DRAW_BYTES
+            if (stop - e) // DRAW_BYTES > i_draw:
+                i_draw = (stop - e) // DRAW_BYTES
                 u = uniform(seed, e - doc_positions[i_doc], i_sample, doc_ids[i_doc])
                 target, target_exponent = scaled(u * z[e], z_exponents[e])
             running, exponent = 0.0, np.int64(0)

@@ -1,21 +1,22 @@
 """How much of a lattice's weight reads as given ids: the summed weights of the paths that become exactly these ids.
 
 A row is read from the end of its text. A state says that the text from position p on reads as the ids from j on, and
-what begins at p: nothing that is open (CLOSED), or a run of unknown arcs, which reads as its bytes (BYTES) or as one
-id, ids[j], as long as all its bytes have ids (ONE_SPELLED) or once one has none (ONE_OTHER). Where runs may be pieces
-(look_up), the state holds its length too, as length_bits bits that stop at all ones; elsewhere it has no bits. Whether
-a run may read so is decided at its begin: after a known arc, at a chunk's (lattice/emit.py) or the text's begin.
+what begins at p: nothing open (CLOSED), or a run of unknown arcs, which reads as its bytes (BYTES) or as one id,
+ids[j], while all its bytes have ids (ONE_SPELLED) or once one has none (ONE_OTHER). If runs may be pieces (look_up),
+the state also holds its length, in length_bits bits that saturate at all ones; otherwise it has no such bits. Whether a
+run may read so is decided at its start: after a known arc, at the start of a chunk (lattice/emit.py) or of the text.
 
-States wait in a heap, the greatest p first; equal ones are added when they come out. Nearly always there is one. Work:
-the arcs into each state's position, times the logarithm of the states that wait. States: about one for each id and each
-unknown symbol where the ids tell the path; never more than positions * ids * 4, times 2^length_bits where runs are
-looked up. kernels/cuda/lattice/score.cu does the same operations in the same order.
+States wait in a heap, the greatest p first; equal ones are added when they are popped. Nearly always there is one.
+Work: the arcs into each state's position, times the logarithm of the number of waiting states. States: about one for
+each id and each unknown symbol if the ids determine the path; never more than positions * ids * 4, times 2^length_bits
+if runs are looked up. kernels/cuda/lattice/score.cu does the same operations in the same order.
 """
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.lattice.build import CHUNK, TOKEN_ARC, UNKNOWN
+from gpu_lattice.kernels.cpu.lattice.build import CHUNK
 from gpu_lattice.kernels.cpu.lattice.emit import find_sorted
 from gpu_lattice.kernels.cpu.scaled import add, scaled
 
@@ -112,7 +113,7 @@ def reading_sums(low, high, rows, row_doc, id_firsts, id_stops, ids, doc_positio
 
 @compiled
 def push(size, keys, mantissas, p, state, mantissa, exponent):
-    """Put a state into the heap; its new size, or -1, for good, where it is full."""
+    """Put a state into the heap; returns its new size, or -1, for good, if it is full."""
     if size < 0 or size == len(mantissas):
         return np.int64(-1)
     i = size
@@ -128,7 +129,7 @@ def push(size, keys, mantissas, p, state, mantissa, exponent):
 
 @compiled
 def pop(size, keys, mantissas):
-    """Take the first state out of the heap; its new size."""
+    """Take the first state out of the heap; returns its new size."""
     last = size - 1
     i, below = np.int64(0), np.int64(1)
     while below < last:

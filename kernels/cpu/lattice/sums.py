@@ -1,10 +1,11 @@
 """Sums over the paths of a lattice: forward and backward scores, arc posteriors, sums along rows.
 
 A lattice is arc_offsets int64 [P + 1], lengths int32 [A] and weights float64 [A]: the arcs into position p are
-arc_offsets[p] to arc_offsets[p + 1], shortest first. A range of positions starts[i]..stops[i] that no arc spans is
-worked on alone; its scores are 1 at its start. Sums are mantissas in [0.5, 1) with exponents int64, zero is (0, 0).
+arc_offsets[p] to arc_offsets[p + 1], shortest first. A range of positions starts[i]..stops[i] whose ends no arc
+spans is processed on its own; its scores are 1 at its start. Sums are mantissas in [0.5, 1) with exponents int64, zero
+is (0, 0).
 
-z[p] belongs to the range that p ends or is inside of, b[p] to the one that it begins or is inside of, so neighbours
+z[p] belongs to the range that ends at p or contains it, b[p] to the one that begins at p or contains it, so neighbours
 share their boundary. kernels/cuda/lattice/sums.cu does the same operations in the same order.
 """
 
@@ -36,7 +37,7 @@ def forward_sums(low, high, starts, stops, arc_offsets, lengths, weights, z, z_e
 
 @compiled
 def backward_sums(low, high, starts, stops, arc_offsets, lengths, weights, b, b_exponents):
-    """b[s] = the sum of weight * b[e] over the arcs out of s, from the longest to the shortest; b is 0 before."""
+    """b[s] = the sum of weight * b[e] over the arcs out of s, from the longest to the shortest; b is initially 0."""
     for i in range(low, high):
         stop = stops[i]
         for e in range(stop, starts[i], -1):
@@ -71,7 +72,7 @@ def arc_posteriors(low, high, starts, stops, arc_offsets, lengths, weights, z, z
 
 @compiled
 def running_sums(low, high, offsets, values, before, after, totals):
-    """For values float64 in rows (offsets): the sum of those before and of those after each in its row, and of all."""
+    """For each of values float64, in rows (offsets): the sums before it and after it in its row; and row totals."""
     for i in range(low, high):
         total = 0.0
         for j in range(offsets[i], offsets[i + 1]):

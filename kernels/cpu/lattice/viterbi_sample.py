@@ -1,6 +1,6 @@
-"""Viterbi Sampling, BytePiece 0.4's: the best path's recursion, whose comparisons are coins. Biased; see duel_paths.
+"""Viterbi Sampling, as in BytePiece 0.4: the best path's recursion with coin tosses for comparisons. Biased.
 
-The lattice is that of lattice/sums.py, worked on document by document: sums do not begin anew at cuts.
+The lattice is that of lattice/sums.py, processed document by document: sums do not restart at cuts.
 kernels/cuda/lattice/viterbi_sample.cu does the same operations in the same order.
 """
 
@@ -10,17 +10,17 @@ from gpu_lattice.kernels.compiled import compiled
 
 
 @compiled
-def duel_paths(low, high, doc_positions, n_docs, arc_offsets, lengths, scores, alpha, logits, n_arcs, n_positions, sums,
-               path):  # fmt: skip
+def viterbi_sample_paths(low, high, doc_positions, n_docs, arc_offsets, lengths, scores, alpha, logits, n_arcs,
+                         n_positions, sums, path):  # fmt: skip
     """Mark the paths of units low..high; unit i is document i % n_docs of sample i // n_docs.
 
-    sums[e] is the score of the path drawn to e. Of the arcs into e, from the longest to the shortest, the first stands,
-    and each of the others takes its place with probability sigmoid(alpha * difference of their sums): where logit(u) <
-    alpha * difference. logits float64 [num_samples, n_arcs] are the logits of uniform numbers; a sum of -inf is no
-    path. sums float64 and path int32 are [num_samples, n_positions]; no marks where no path comes to the end.
+    sums[e] is the score of the path drawn to e. The first of the arcs into e, from the longest to the shortest, is
+    chosen, and each of the others replaces the choice with probability sigmoid(alpha * difference of their sums): if
+    logit(u) < alpha * difference. logits float64 [num_samples, n_arcs] are the logits of uniform numbers; a sum of -inf
+    means no path. sums float64 and path int32 are [num_samples, n_positions]; without marks if no path reaches the end.
 
-    Wrong in two ways, for which it is kept: a late arc wins more often than its share, and the sum of one drawn prefix
-    stands for all prefixes. Source: Su Jianlin, https://kexue.fm/archives/9768 and, on the first, /9811.
+    It is wrong in two ways, which are kept on purpose: a late arc wins more often than its share, and the sum of one
+    drawn prefix stands for all prefixes. Source: Su Jianlin, https://kexue.fm/archives/9768 and, on the first, /9811.
     """
     for i in range(low, high):
         i_doc, i_sample = i % n_docs, i // n_docs

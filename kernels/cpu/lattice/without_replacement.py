@@ -1,15 +1,15 @@
 """Different paths of each document, drawn one after another by weight: sampling without replacement.
 
-A path is drawn from its end. The suffixes drawn so far are a tree; what is left of a node, a position with the suffix
-behind it, is the summed weight of the ways from the document's start to there of which no path was drawn: z of the
-position where no path came by. It is summed anew over the node's arcs after each draw, never subtracted from, so what
-is used up is exactly 0.
+A path is drawn from its end. The suffixes drawn so far form a tree; what is left of a node, a position with the suffix
+that follows it, is the summed weight of the paths from the document's start to there that are not yet drawn: z of the
+position if no drawn path contains the node. It is summed again over the node's arcs after each draw, never subtracted
+from, so it reaches exactly 0.
 
-A row is a drawn path; it has a cell for each of the document's n + 1 positions. The row that was the first to come to a
-node owns it: that is the node's cell. A row leaves the tree at one node, its branch, and owns those before it.
-    path      int32, -1 before: marks as in lattice/paths.py, of the whole row
-    siblings  int32, -1 before: the next of the rows that take other arcs into the same node, its owner the first
-    left      float64, with exponents, 0 before: what is left of the node
+A row is a drawn path; it has a cell for each of the document's n + 1 positions. The first row to reach a node owns it,
+and its cell is the node's. A row leaves the tree at one node, its branch, and owns those before it.
+    path      int32, initially -1: marks as in lattice/paths.py, of the whole row
+    siblings  int32, initially -1: the next of the rows that take other arcs into the same node, its owner first
+    left      float64, with exponents, initially 0: what is left of the node
 kernels/cuda/lattice/without_replacement.cu does the same operations in the same order.
 """
 
@@ -24,13 +24,13 @@ UNREACHED = np.int64(1) << np.int64(62)
 
 
 @compiled
-def draw_distinct(low, high, doc_positions, arc_offsets, lengths, weights, z, z_exponents, seed, doc_ids, row_offsets,
-                  cell_offsets, path, siblings, left, left_exponents, parents, branches, rest,
-                  rest_exponents):  # fmt: skip
+def draw_without_replacement(low, high, doc_positions, arc_offsets, lengths, weights, z, z_exponents, seed, doc_ids,
+                             row_offsets, cell_offsets, path, siblings, left, left_exponents, parents, branches, rest,
+                             rest_exponents):  # fmt: skip
     """Draw the rows row_offsets[i] to row_offsets[i + 1] of documents low..high, whose cells begin at cell_offsets[i].
 
-    The draw at e: the first arc, shortest first, whose running sum exceeds u times what is left; if none does, the last
-    that adds. u's counter has the row's number in the document as its sample.
+    The draw at e is the first arc, shortest first, whose running sum exceeds u times what is left; if none does, the
+    last that adds. u's counter has the row's number in the document as its sample.
     parents int32, branches int64: the owner of the node where each row leaves the tree, and its position.
     rest float64, with exponents: what is left of the whole document after each row.
     """
@@ -77,10 +77,10 @@ def draw_distinct(low, high, doc_positions, arc_offsets, lengths, weights, z, z_
 @compiled
 def _add_arcs(e, start, owner, first, n_cells, arc_offsets, lengths, weights, z, z_exponents, path, siblings, left,
               left_exponents, target, target_exponent):  # fmt: skip
-    """Add what is left of the arcs into a node, shortest first, until that exceeds the target.
+    """Add what is left of the arcs into a node, shortest first, until the sum exceeds the target.
 
-    The node is at e and its owner's, -1 for one outside of the tree. Returns the rank of the last arc that adds, the
-    owner of the node where it starts, and the sum.
+    The node is at e, and belongs to `owner`, -1 if it is outside the tree. Returns the rank of the last arc that adds,
+    the owner of the node where it starts, and the sum.
     """
     running, exponent = 0.0, np.int64(0)
     last, last_child = np.int64(0), np.int64(-1)

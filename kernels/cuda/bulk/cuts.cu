@@ -1,14 +1,14 @@
 // Marks: where chunks and segments begin, and which chunks are tokens as they stand.
 //
 // In:  values u8 [n]; chunk_offsets i64 [n_chunks + 1] from 0 to n, no chunk is empty; chunk_ids i32 [n_chunks], -1 for
-//      ordinary text; the cut table pairs u8 [65536], keys u64 [n_keys], a power of two (kernels/tables/cuts.py).
+//      ordinary text; the cut table pairs u8 [65536], keys u64 [n_keys], n_keys a power of two (kernels/tables/cuts.py).
 // Out: marks u8 [n + 1]: CHUNK and TOKEN; cuts u8 [n + 1]: these and CUT.
-// Whether a position is a cut is told from two bytes, or one character, on either side, all within the chunk.
+// Two bytes, or one character, on either side decide whether a position is a cut, all within the chunk.
 #include "common/text.cuh"
 
 constexpr u8 PAIR_PIECE = 2;
 
-// A thread per chunk and one for the end; marks are 0 before.
+// A thread per chunk and one for the end; marks are initially 0.
 extern "C" __global__ void mark_chunks(const i64* __restrict__ chunk_offsets, const int* __restrict__ chunk_ids,
                                        i64 n_chunks, u8* __restrict__ marks) {
     const i64 i = thread_index();

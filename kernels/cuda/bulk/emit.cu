@@ -1,14 +1,14 @@
 // Paths to rows of ids: tokens and unknown runs, counts, row lengths, ids at their places.
 //
 // In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu; CHUNK is enough); path i32 [num_samples, n], NO_ARC where no arc
-//      begins; byte_ids i32 [256], -1 where missing; unk_id, -1 for none; unk_length, bytes of the unknown id's surface
-//      where that is a piece, else 0; doc_offsets i64 [n_docs + 1].
+//      begins; byte_ids i32 [256], -1 if missing; unk_id, -1 if none; unk_length, bytes of the unknown id's surface if
+//      that is a piece, else 0; doc_offsets i64 [n_docs + 1].
 // Out: ids i32, offsets i64 [n_docs * num_samples + 1], row = document * num_samples + sample.
 //
-// A run of unknown arcs within a chunk becomes one piece, its bytes, or the unknown id. What an arc alone can tell, it
-// does: with an id for every byte (spells) it is its bytes, with none it is the unknown id where no unknown arc comes
-// before it. Otherwise count_runs and judge_runs come first, and runs holds a verdict on every run. So a thread, which
-// owns GROUP positions of one sample, never walks along a run.
+// A run of unknown arcs within a chunk becomes one piece, its bytes, or the unknown id. An arc decides by itself if it
+// can: with an id for every byte (spells) it is its bytes; with none it is the unknown id, unless an unknown arc precedes
+// it. Otherwise count_runs and judge_runs come first, and runs holds a verdict on every run. So a thread, which owns
+// GROUP positions of one sample, never walks along a run.
 // 16 / GROUP bytes per byte of text and sample, with verdicts 24 / GROUP + 4.
 #include "common/trie.cuh"
 
@@ -18,7 +18,7 @@ constexpr int GROUP = 32;
 constexpr int TO_BYTES = -1;
 constexpr int TO_UNKNOWN = 0;
 
-// One path, from a group's first position on, and all that it takes to emit it.
+// One path, from a group's first position on, and all that is needed to emit it.
 struct Emission {
     const u8* values;
     const u8* cuts;
@@ -66,10 +66,10 @@ struct Emission {
     }
 };
 
-// The sum of all that come before i.
+// The sum of all before i.
 __device__ __forceinline__ i64 sum_before(const i64* sums, i64 i) { return i > 0 ? sums[i - 1] : 0; }
 
-// A thread per chunk and sample: a chunk that is a token is an arc of its own. path holds nothing else there.
+// A thread per chunk and sample: a chunk that is a token is an arc of its own; path holds nothing else there.
 extern "C" __global__ void place_tokens(const i64* __restrict__ chunk_offsets, const int* __restrict__ chunk_ids,
                                         i64 n_chunks, i64 n, i64 num_samples, int* __restrict__ path) {
     const i64 i_sample = thread_index() / n_chunks, i_chunk = thread_index() % n_chunks;
@@ -92,9 +92,9 @@ extern "C" __global__ void count_runs(const u8* values, const u8* cuts, i64 n, i
     run_counts[thread_index()] = count;
 }
 
-// A thread per group and sample. run_sums i64: the running sums of run_counts, flat. runs i32: TO_BYTES before if some
-// bytes have ids, else TO_UNKNOWN. A run that is a piece (look_up; none is longer than longest bytes) is that; a run
-// with a byte that has no id (some_missing) is the unknown id.
+// A thread per group and sample. run_sums i64: the running sums of run_counts, flat. runs i32: initially TO_BYTES if some
+// bytes have ids, else TO_UNKNOWN. A run that is a piece (look_up; at most `longest` bytes) becomes that; a run with a
+// byte that has no id (some_missing) becomes the unknown id.
 extern "C" __global__ void judge_runs(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
                                       i64 unk_id, i64 unk_length, const i64* __restrict__ run_sums,
                                       const int* __restrict__ byte_ids, i64 some_missing, i64 look_up, i64 longest,
@@ -136,8 +136,8 @@ extern "C" __global__ void count_ids(const u8* values, const u8* cuts, i64 n, i6
     counts[thread_index()] = count;
 }
 
-// A thread per row. sums i64: the running sums of counts, flat. Writes lengths i64 [rows], ids of each row, n_around of
-// them around it, and first_ids i64 [rows]: ids of the sample, and of those before it, that come before the row.
+// A thread per row. sums i64: the running sums of counts, flat. Writes lengths i64 [rows], the ids of each row including
+// n_around around it, and first_ids i64 [rows]: the number of ids of this and earlier samples that precede the row.
 extern "C" __global__ void measure_rows(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
                                         i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells,
                                         const i64* run_sums, const int* runs, const i64* __restrict__ sums,

@@ -1,18 +1,18 @@
-// Perfect samples: forward scores of every segment, then from its end to its start arcs chosen by what is left of a
+// Perfect samples: forward scores of every segment, then arcs from its end to its start, chosen by what is left of a
 // random number (reference.py, sample).
 //
 // In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu); the trie with weights; unk_weight, 0 without an unknown arc; inverses
 //      f64 [V] and unk_inverse, 1 / weight of every piece and of the unknown arc.
 // Out: z f64 [n], Z[e] at e - 1, where Z[e] = the sum of Z[s] * weight over the arcs into e, shortest first, and 1 at a
-//      segment's start; path i32 [num_samples, n], the piece (or UNKNOWN) that begins at a byte, else untouched;
-//      no_path i64 [1], the least end of a segment that no path reaches.
+//      segment's start; path i32 [num_samples, n], the piece (or UNKNOWN) that begins at a byte, else unchanged;
+//      no_path i64 [1], the smallest end of a segment that no path reaches.
 //
-// A thread owns the segments that begin (forward) or end (trace) in its STRETCH bytes, and does one trie step of
-// whatever segment and position it is at per iteration, so that lanes stay busy whatever their segments' lengths. It
-// uses float64 as it is, and lists a segment that is longer than LONGEST or whose scores leave z_low..z_high; a warp
-// does each of those, with exponents beside the mantissas.
+// A thread owns the segments that begin (forward) or end (trace) in its STRETCH bytes, and does one trie step
+// per iteration, in whatever segment and position it is at, so that lanes stay busy for segments of any length. It uses
+// plain float64, and lists segments that are longer than LONGEST or whose scores leave z_low..z_high; each of those is
+// done by a warp, with exponents beside the mantissas.
 //
-// 8 bytes per byte of text, 24 with the exponents and lists that only listed segments touch, and 4 per sample.
+// 8 bytes per byte of text, 24 with the exponents and lists that only listed segments use, and 4 per sample.
 // Does not: emit ids (emit.cu).
 // Source: Su Jianlin, https://kexue.fm/archives/9811.
 #include "common/philox.cuh"
@@ -20,7 +20,7 @@
 #include "common/trie.cuh"
 #include "common/warp.cuh"
 
-// A thread per stretch. long_starts u32 [n], n_long u64 [1], 0 before.
+// A thread per stretch. long_starts u32 [n], n_long u64 [1], initially 0.
 extern "C" __global__ void forward(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
                                    const Node* __restrict__ nodes, double unk_weight, double z_low, double z_high,
                                    double* z, u32* __restrict__ long_starts, u64* __restrict__ n_long,
@@ -70,8 +70,8 @@ constexpr int RECENT = 64;
 
 // A warp per listed segment, whichever comes next. Writes z and exponents i64 [n] (mantissas and exponents), long_stops
 // u32 [n], and LONG to cuts. arcs: LANES * max_arcs for each block.
-// Lanes walk the trie from 32 positions at once; then, position by position, evaluate its arcs at once; what remains in
-// sequence is one addition per arc, in order.
+// Lanes walk the trie from 32 positions at once; then, position by position, they evaluate its arcs at once; only one
+// addition per arc remains sequential, in order.
 extern "C" __global__ void __launch_bounds__(LANES)
     forward_long(const u8* __restrict__ values, u8* cuts, i64 n, const Node* __restrict__ nodes, double unk_weight,
                  double* z, i64* exponents, const u32* __restrict__ long_starts, u32* __restrict__ long_stops,
@@ -158,7 +158,7 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
     int e = static_cast<int>(previous_mark(cuts, CUT, limit));
     if (e == 0) return;
     i64 i_doc = document_of(doc_offsets, n_docs, first + e);
-    // The walk from e has come to s; of the arcs so far that add to the sum, the last begins at arc_start; the sum is
+    // The walk from e has reached s; the last arc so far that adds to the sum begins at arc_start; the sum is
     // running with it and before without it. The target is drawn anew from the position `due` down.
     int due = e, s = 0, symbol = 0, arc_start = 0, arc_node = UNKNOWN;
     double running = 0.0, before = 0.0, target = 0.0;
@@ -213,8 +213,8 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
 }
 
 // A warp per listed segment and sample. arcs: LANES * max_arcs for each block.
-// Lanes walk the trie from 32 positions at once; then, at each that the path comes by, they evaluate its arcs at once;
-// what remains in sequence is one addition and one comparison per arc, in order.
+// Lanes walk the trie from 32 positions at once; then, at each that the path visits, they evaluate its arcs at once; only
+// one addition and one comparison per arc remain sequential, in order.
 extern "C" __global__ void __launch_bounds__(LANES)
     trace_long(const u8* __restrict__ values, i64 n, const Node* __restrict__ nodes, const int* __restrict__ piece_at,
                double unk_weight, const double* __restrict__ inverses, double unk_inverse,

@@ -1,23 +1,23 @@
-// Best segmentation of every chunk, summed as the model's own tool sums: left to right in NUMBER (a compiler constant:
-// float for SentencePiece, else double), of equal sums the one whose last arc is the longest.
+// Best segmentation of every chunk, summed as by the model's own tool: left to right in NUMBER (a compiler constant:
+// float for SentencePiece, else double); in a tie the longest last arc wins.
 //
 // In:  values u8 [n]; marks u8 [n + 1] (cuts.cu); the trie with scores; best_unk, the score of an unknown arc;
 //      lowest, -inf; reset: a score that leaves [-reset, reset] is subtracted from every end reached from its position.
-//      Floats come times a power of two that keeps their sums out of reach of -ftz (backend.py).
+//      Floats are scaled by a power of two that keeps their sums out of reach of -ftz (backends/cuda.py).
 // Out: best NUMBER [n] at e - 1; back i32 [n], the piece (or UNKNOWN) that ends at e on the best path to it, at e - 1;
-//      path i32 [n], the piece that begins at a byte of the best path, else untouched; no_path i64 [1], the least end
-//      of a chunk that no path reaches.
+//      path i32 [n], the piece that begins at a byte of the best path, else unchanged; no_path i64 [1], the smallest
+//      end of a chunk that no path reaches.
 //
 // A thread owns the chunks that begin (viterbi) or end (follow) in its STRETCH bytes, one trie step per iteration. A
-// chunk that is longer than LONGEST, or in which a reset is due, is listed, and done by a warp. 8 bytes (12 in double)
-// per byte of text, and 8 to 16 that only listed chunks touch.
+// chunk that is longer than LONGEST, or in which a reset is due, is listed and done by a warp. 8 bytes (12 in double)
+// per byte of text, and 8 to 16 that only listed chunks use.
 // Source: sentencepiece 0.2.3 Model::EncodeOptimized; tokenizers 0.23.3 Unigram; bytepiece 0.6.3 Tokenizer.
 #include "common/trie.cuh"
 #include "common/warp.cuh"
 
 __device__ __forceinline__ NUMBER magnitude(NUMBER x) { return x < 0 ? -x : x; }
 
-// A thread per stretch. long_starts u32 [n], n_long u64 [1], 0 before.
+// A thread per stretch. long_starts u32 [n], n_long u64 [1], initially 0.
 extern "C" __global__ void viterbi(const u8* __restrict__ values, const u8* __restrict__ marks, i64 n,
                                    const Node* __restrict__ nodes, const int* __restrict__ piece_at, double best_unk,
                                    double lowest, double reset, NUMBER* best, int* __restrict__ back,
@@ -129,7 +129,7 @@ extern "C" __global__ void __launch_bounds__(LANES)
                             if (candidates[j] >= top && candidates[j] > none) top = candidates[j], chosen = k + j;
                     }
                 } else if (count > 0) {
-                    // Longest arc first, as the tool has them: a reset at p is taken off after the arcs from before p.
+                    // Longest arc first, as in the tool: a reset at p is subtracted after the arcs from before p.
                     i64 p = e - mine[count - 1].length + 1;
                     for (int k = (count - 1) / LANES * LANES; k >= 0; k -= LANES) {
                         evaluate(k);

@@ -1,6 +1,6 @@
 // float64 with an exponent of its own, for segments whose forward scores leave the normal range.
 //
-// mantissa in [0.5, 1), zero is (0, 0); every operation rounds once, to 53 bits. Where float64 alone stays normal it
+// mantissa in [0.5, 1), zero is (0, 0); every operation rounds once, to 53 bits. As long as plain float64 stays normal it
 // gives the same mantissas, so either may be used (reference.py, Number). Powers of two are made from their bits.
 #pragma once
 #include "common/text.cuh"
@@ -23,7 +23,7 @@ __device__ __forceinline__ Scaled scaled(double value, i64 exponent) {
     return {__longlong_as_double(mantissa), exponent + (bits >> 52) - 1022};
 }
 
-// value * 2^by for by <= 0, or 0 where that is too little to count.
+// value * 2^by for by <= 0, or 0 if that is too little to count.
 __device__ __forceinline__ double lowered(double value, i64 by) {
     return value == 0.0 || by < FAR_BELOW ? 0.0 : value * power_of_two(by);
 }
@@ -35,7 +35,7 @@ __device__ __forceinline__ Scaled add(Scaled a, Scaled b) {
     return scaled(lowered(a.mantissa, a.exponent - exponent) + lowered(b.mantissa, b.exponent - exponent), exponent);
 }
 
-// a - b for b that is not greater than a.
+// a - b for b <= a.
 __device__ __forceinline__ Scaled subtract(Scaled a, Scaled b) {
     return scaled(a.mantissa - lowered(b.mantissa, b.exponent - a.exponent), a.exponent);
 }

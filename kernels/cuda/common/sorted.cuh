@@ -2,7 +2,7 @@
 #pragma once
 #include "common/text.cuh"
 
-// -1, 0 or 1 as the bytes a come before, equal or come after the bytes b.
+// -1, 0 or 1 if the bytes a come before, equal or come after the bytes b.
 __device__ inline int compare(const u8* a, i64 a_length, const u8* b, i64 b_length) {
     for (i64 i = 0; i < a_length && i < b_length; ++i)
         if (a[i] != b[i]) return a[i] < b[i] ? -1 : 1;

@@ -1,6 +1,6 @@
 // A batch as the kernels see it: n normalized bytes, and for every position 0..n one byte of marks.
 //
-// Constants that the compiler is given: IS_BYTES (1: every byte is a position; 0: positions are boundaries of characters
+// Constants given to the compiler: IS_BYTES (1: every byte is a position; 0: positions are boundaries of characters
 // of valid UTF-8), STRETCH (bytes of text per thread), LONGEST (a longer segment is left to a warp).
 #pragma once
 
@@ -10,12 +10,12 @@ typedef unsigned long long u64;
 typedef long long i64;
 
 // Marks of a position.
-constexpr u8 CHUNK = 1;  // a chunk begins here; so it does at n
+constexpr u8 CHUNK = 1;  // a chunk begins here; also at n
 constexpr u8 TOKEN = 2;  // the byte that follows is within a chunk that is one token as it stands
-constexpr u8 CUT = 4;    // a segment begins here; so it does at n
-constexpr u8 LONG = 8;   // the segment that ends here is a warp's
+constexpr u8 CUT = 4;    // a segment begins here; also at n
+constexpr u8 LONG = 8;   // the segment that ends here is done by a warp
 
-// What path holds at the start of an arc, besides piece ids; token i is TOKEN_ARC - i.
+// Codes of arcs besides piece ids (kernels/arcs.py); token i is TOKEN_ARC - i.
 constexpr int UNKNOWN = -1;
 constexpr int NO_ARC = -2;
 constexpr int TOKEN_ARC = -3;

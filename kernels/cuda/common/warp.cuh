@@ -1,10 +1,10 @@
-// A warp that works in steps. A block is one warp; what is not in a step is the same for all lanes.
+// A warp that works in steps. A block is one warp; outside steps, all lanes do the same.
 #pragma once
 
 constexpr int LANES = 32;
 
-// Every lane does the step once, and sees all that lanes wrote in the steps before. (A block of fewer threads than
-// lanes is as good: each thread then does several lanes' part.)
+// Every lane does the step once, and sees all that lanes wrote in earlier steps. (A block may have fewer threads than
+// lanes: each thread then does the work of several lanes.)
 template <class Step>
 __device__ __forceinline__ void each_lane(Step step) {
     __syncthreads();

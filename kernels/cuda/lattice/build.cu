@@ -1,12 +1,12 @@
 // The arcs of a batch as ragged arrays: counted, then written. Marks come from cuts.cu.
 //
 // In:  values u8 [n]; marks u8 [n + 1] with CHUNK, TOKEN and CUT; chunk_offsets i64, chunk_ids i32; slots and
-//      piece_at, the trie of reversed pieces; has_unknown, whether a symbol without a piece is an arc; is_bytes, what
-//      IS_BYTES says.
+//      piece_at, the trie of reversed pieces; has_unknown, whether a symbol without a piece is an arc; is_bytes, as
+//      IS_BYTES.
 // Out: counts i32 [n], the arcs that end after each byte; arcs and lengths i32 [A], shortest first.
 //
-// A thread per byte; it owns what belongs to the arcs that end after it. 4 bytes per byte of text and 8 per arc.
-// Does not: weigh arcs, nor find what reaches them.
+// A thread per byte; it owns the entries of the arcs that end after it. 4 bytes per byte of text and 8 per arc.
+// Does not: weight arcs, or find which are reachable.
 #include "common/trie.cuh"
 
 // Calls found(length, arc) for every arc into e, shortest first.

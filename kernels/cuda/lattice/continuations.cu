@@ -1,4 +1,4 @@
-// Where a text may be taken up again: best paths to given positions, and the pieces that the rest of a text begins.
+// Where a text can be resumed: best paths to given positions, and the pieces that begin with the rest of a text.
 //
 // In:  the lattice (lattice.cuh) with back i32 [P] of best_paths; text u8; the pieces sorted by bytes, ragged.
 // A thread per row, which it owns; no memory besides its output. kernels/cpu/lattice/continuations.py does the same.
@@ -29,7 +29,7 @@ __device__ __forceinline__ i64 count_up_to(const u8* bytes, i64 length, const u8
     return low;
 }
 
-// The pieces firsts[i]..lasts[i] are those that begin with text[starts[i]..stops[i]) and go on after it.
+// The pieces firsts[i]..lasts[i] are those that begin with text[starts[i]..stops[i]) and are longer.
 extern "C" __global__ void find_longer(i64 n, const i64* __restrict__ starts, const i64* __restrict__ stops,
                                        const u8* __restrict__ text, const u8* __restrict__ sorted_values,
                                        const i64* __restrict__ sorted_offsets, i64 n_sorted, i64* __restrict__ firsts,

@@ -1,12 +1,12 @@
-// Marked paths of a lattice to rows of ids, and sums of what lies along them.
+// Marked paths of a lattice to rows of ids, and sums along paths.
 //
 // In:  row i is a path through document row_doc[i]; its mark of the document's position p is at path[path_firsts[i] + p];
 //      doc_positions i64 [B + 1]; arcs i32 [A] (text.cuh), arc_offsets i64; marks u8 [P]; text u8; the pieces sorted by
-//      bytes, ragged, with their ids i32; byte_ids i32 [256], -1 where missing; unk_id, -1 for none; look_up, whether a
+//      bytes, ragged, with their ids i32; byte_ids i32 [256], -1 if missing; unk_id, -1 if none; look_up, whether a
 //      run of unknown arcs may be a piece.
 // Out: counts i64 [n], ids of each row; ids i32, from id_firsts[i] on, unless writes is 0.
 //
-// A thread per row, which it owns. Unknown arcs become what emit.cu makes of them. 8 bytes per row besides the ids.
+// A thread per row, which it owns. Unknown arcs become what bulk/emit.cu makes of them. 8 bytes per row besides the ids.
 #include "common/sorted.cuh"
 
 struct Unknown {

@@ -1,19 +1,19 @@
-// The n best paths of each document: a list of the best prefixes at every position, merged from what comes in.
+// The n best paths of each document: a list of the best prefixes at every position, merged over the arcs into it.
 //
 // A prefix is a path from the document's start to a position. The list of position p, best first, is list_offsets[p] to
 // list_offsets[p + 1] of totals f64 (the prefix's score, a sum from left to right), ranks i32 (of its last arc among
-// those into p) and prefixes i32 (where in the list of that arc's start the rest of it stands). The lattice is that of
-// lattice.cuh, scores f64 [A] in place of weights; a score of -inf is no arc.
+// those into p) and prefixes i32 (the index of the rest of it in the list of that arc's start). The lattice is that of
+// lattice.cuh, scores f64 [A] in place of weights; a score of -inf means no arc.
 //
 // A thread per document, or per row; it owns the lists of the document, or the marks of the row. 16 bytes per prefix, 8
 // per position and 4 per arc; then 4 per row and position. kernels/cpu/lattice/nbest.py does the same operations in the
-// same order. Does not: weigh paths, read ids (lattice/emit.cu).
+// same order. Does not: weight paths, read ids (lattice/emit.cu).
 #include "common/lattice.cuh"
 #include "common/philox.cuh"
 
 __device__ __forceinline__ double lowest() { return __longlong_as_double(static_cast<i64>(0xFFF0000000000000)); }
 
-// counts i64 [P]: how many prefixes each position has, or `most` where there are more.
+// counts i64 [P]: how many prefixes each position has, or `most` if there are more.
 extern "C" __global__ void count_prefixes(i64 n, const i64* __restrict__ doc_positions,
                                           const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
                                           const double* __restrict__ scores, i64 most, i64* counts) {
@@ -32,8 +32,8 @@ extern "C" __global__ void count_prefixes(i64 n, const i64* __restrict__ doc_pos
     }
 }
 
-// heads i32 [A], 0 before: how much of an arc's list is taken. What comes next is the greatest of what the arcs bring; of
-// equals the last arc's, which is the longest.
+// heads i32 [A], initially 0: how much of an arc's list is taken. The next prefix is the greatest that the arcs offer; in
+// a tie that of the last arc, which is the longest.
 extern "C" __global__ void merge_prefixes(i64 n, const i64* __restrict__ doc_positions,
                                           const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
                                           const double* __restrict__ scores, const i64* __restrict__ list_offsets,
@@ -63,7 +63,7 @@ extern "C" __global__ void merge_prefixes(i64 n, const i64* __restrict__ doc_pos
         }
 }
 
-// Mark the path that stands at row_rank[i] in the last list of document row_doc[i], from path[path_firsts[i]] on.
+// Mark the path at row_rank[i] in the last list of document row_doc[i], from path[path_firsts[i]] on.
 extern "C" __global__ void follow_prefixes(i64 n, const i64* __restrict__ row_doc, const i64* __restrict__ row_rank,
                                            const i64* __restrict__ doc_positions, const i64* __restrict__ arc_offsets,
                                            const int* __restrict__ lengths, const i64* __restrict__ list_offsets,
@@ -82,8 +82,8 @@ extern "C" __global__ void follow_prefixes(i64 n, const i64* __restrict__ row_do
 }
 
 // ranks i64 [n]: one of each document's values, drawn by weight; unit i is sample i % num_samples of a document. weights
-// f64 fall within a document (doc_offsets), totals f64 are their sums from the first on. The draw: the first whose running
-// sum exceeds u * total; if none does, the last that adds. Its counter has position 0, which no arc's end has.
+// f64 decrease within a document (doc_offsets), totals f64 are their sums from the first on. The draw is the first whose
+// running sum exceeds u * total; if none does, the last that adds. Its counter has position 0, where no arc ends.
 extern "C" __global__ void draw_ranks(i64 n, const i64* __restrict__ doc_offsets, const double* __restrict__ weights,
                                       const double* __restrict__ totals, i64 num_samples, u64 seed,
                                       const u64* __restrict__ doc_ids, i64* __restrict__ ranks) {

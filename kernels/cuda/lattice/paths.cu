@@ -1,13 +1,13 @@
 // One path through each range of a lattice (lattice.cuh): the best one, or perfect samples.
 //
-// A path marks positions: where an arc of it ends stands the arc's rank among those into that position, elsewhere -1.
+// A path is given by marks: where an arc of it ends, the arc's rank among those into that position, elsewhere -1.
 // A thread per range (and sample); it owns the marks within. 12 bytes per position, and 4 per position and sample.
 // kernels/cpu/lattice/paths.py does the same operations in the same order. Does not: read ids (lattice/emit.cu).
 #include "common/lattice.cuh"
 #include "common/philox.cuh"
 
-// best[e] = the greatest best[s] + score over the arcs into e, back[e] its rank, of equals the longest arc's; a score of
-// -inf is no arc.
+// best[e] = the greatest best[s] + score over the arcs into e, back[e] its rank, in a tie the longest arc's; a score of
+// -inf means no arc.
 extern "C" __global__ void best_paths(i64 n, const i64* __restrict__ starts, const i64* __restrict__ stops,
                                       const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
                                       const double* __restrict__ scores, double* best, int* back) {
@@ -31,7 +31,7 @@ extern "C" __global__ void best_paths(i64 n, const i64* __restrict__ starts, con
     }
 }
 
-// Mark the path that back[stop] leads along.
+// Mark the path found by following back from stop.
 extern "C" __global__ void follow_back(i64 n, const i64* __restrict__ starts, const i64* __restrict__ stops,
                                        const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
                                        const int* __restrict__ back, int* __restrict__ path) {
@@ -41,8 +41,8 @@ extern "C" __global__ void follow_back(i64 n, const i64* __restrict__ starts, co
 }
 
 // Mark perfect samples; unit i is range i % n_ranges of sample i / n_ranges, path i32 [num_samples, n_positions].
-// The choice at e: the first arc, shortest first, whose running sum exceeds the target; if none does, the last that
-// adds. Targets are those of reference.py's sample. inverses f64 [A]: 1 / weights.
+// The choice at e is the first arc, shortest first, whose running sum exceeds the target; if none does, the last that
+// adds. Targets are those of `sample` in reference.py. inverses f64 [A]: 1 / weights.
 // Source: Su Jianlin, https://kexue.fm/archives/9811.
 extern "C" __global__ void draw_paths(i64 n, const i64* __restrict__ starts, const i64* __restrict__ stops,
                                       i64 n_ranges, const i64* __restrict__ range_doc,

@@ -3,11 +3,11 @@
 //
 // In:  unit i is row rows[i], its ids are ids[id_firsts[row]..id_stops[row]), its document row_doc[row]; a row that
 //      stops before its first id has no path; arcs i32 [A] (text.cuh), marks u8 [P], text u8; the pieces sorted by
-//      bytes, ragged, with their ids i32, and longest, the bytes of the longest; byte_ids i32 [256], -1 where missing;
-//      unk_id, -1 for none; look_up, whether a run of unknown arcs may be a piece; length_bits, 0 where it may not.
+//      bytes, ragged, with their ids i32, and longest, the bytes of the longest; byte_ids i32 [256], -1 if missing;
+//      unk_id, -1 if none; look_up, whether a run of unknown arcs may be a piece; length_bits, 0 if it may not.
 // Out: totals f64 and exponents i64 [rows]; is_full u8 [rows], whether the unit's heap was too small.
 //
-// A thread per row, which it owns, and heap_...[i * capacity..(i + 1) * capacity): 32 bytes per state that waits. What
+// A thread per row, which it owns, and heap_...[i * capacity..(i + 1) * capacity): 32 bytes per waiting state. What
 // a state is, and how many there are: kernels/cpu/lattice/score.py, which does the same operations in the same order.
 // Does not: take logs, divide by Z.
 #include "common/lattice.cuh"
@@ -44,7 +44,7 @@ struct Heap {
         mantissas[first + i] = mantissa;
     }
 
-    // Put a state behind the others, where sift_up finds it.
+    // Put a state after the others, where sift_up finds it.
     __device__ __forceinline__ void append(const Key& key, double mantissa) {
         if (size == capacity) size = -1;
         if (size < 0) return;
@@ -72,7 +72,7 @@ struct Heap {
     }
 };
 
-// Registers for so many threads of a block: no more than other kernels take.
+// Limits registers to what a block of so many threads has, as in the other kernels.
 constexpr int MOST_THREADS = 1024;
 
 extern "C" __global__ void __launch_bounds__(MOST_THREADS)

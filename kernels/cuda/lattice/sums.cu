@@ -21,7 +21,7 @@ extern "C" __global__ void forward_sums(i64 n, const i64* __restrict__ starts, c
     }
 }
 
-// b[s] = the sum of weight * b[e] over the arcs out of s, from the longest to the shortest; b is 0 before.
+// b[s] = the sum of weight * b[e] over the arcs out of s, from the longest to the shortest; b is initially 0.
 extern "C" __global__ void backward_sums(i64 n, const i64* __restrict__ starts, const i64* __restrict__ stops,
                                          const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
                                          const double* __restrict__ weights, double* b, i64* b_exponents) {
@@ -59,7 +59,7 @@ extern "C" __global__ void arc_posteriors(i64 n, const i64* __restrict__ starts,
         }
 }
 
-// For values f64 in rows (offsets): the sum of those before and of those after each in its row, and of all.
+// For each of values f64, in rows (offsets): the sums before it and after it in its row; and row totals.
 extern "C" __global__ void running_sums(i64 n, const i64* __restrict__ offsets, const double* __restrict__ values,
                                         double* __restrict__ before, double* __restrict__ after,
                                         double* __restrict__ totals) {

@@ -1,20 +1,21 @@
-// Viterbi Sampling, BytePiece 0.4's: the best path's recursion, whose comparisons are coins. Biased.
+// Viterbi Sampling, as in BytePiece 0.4: the best path's recursion with coin tosses for comparisons. Biased.
 //
-// In:  the lattice of lattice.cuh, scores f64 [A] in place of weights (-inf is no arc), worked on document by document;
+// In:  the lattice of lattice.cuh, scores f64 [A] in place of weights (-inf means no arc), document by document;
 //      logits f64 [samples, n_arcs], logit(u) of uniform numbers.
-// Out: path i32 [samples, n_positions], the marks of lattice/paths.cu; none where no path comes to the end.
+// Out: path i32 [samples, n_positions], the marks of lattice/paths.cu; none if no path reaches the end.
 //
 // A thread per document and sample; it owns the document's sums f64 and marks. Per sample 8 bytes per arc and 12 per
 // position. kernels/cpu/lattice/viterbi_sample.py does the same operations in the same order. Does not: draw, take logs.
 #include "common/lattice.cuh"
 
-// sums[e] is the score of the path drawn to e. Of the arcs into e, from the longest to the shortest, the first stands, and
-// each of the others takes its place with probability sigmoid(alpha * difference): where logit(u) < alpha * difference.
-// Source: Su Jianlin, https://kexue.fm/archives/9768 and, on what is wrong with it, /9811.
-extern "C" __global__ void duel_paths(i64 n, const i64* __restrict__ doc_positions, i64 n_docs,
-                                      const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
-                                      const double* __restrict__ scores, double alpha, const double* __restrict__ logits,
-                                      i64 n_arcs, i64 n_positions, double* sums, int* path) {
+// sums[e] is the score of the path drawn to e. The first of the arcs into e, from the longest to the shortest, is chosen,
+// and each other replaces the choice with probability sigmoid(alpha * difference): if logit(u) < alpha * difference.
+// Source: Su Jianlin, https://kexue.fm/archives/9768 and, on its flaws, /9811.
+extern "C" __global__ void viterbi_sample_paths(i64 n, const i64* __restrict__ doc_positions, i64 n_docs,
+                                                const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
+                                                const double* __restrict__ scores, double alpha,
+                                                const double* __restrict__ logits, i64 n_arcs, i64 n_positions,
+                                                double* sums, int* path) {
     const i64 i = thread_index();
     if (i >= n) return;
     const double lowest = __longlong_as_double(static_cast<i64>(0xFFF0000000000000));

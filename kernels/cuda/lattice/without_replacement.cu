@@ -4,19 +4,19 @@
 //      cell_offsets i64 [n + 1], the rows of each document and where their cells begin.
 // Out: path i32 [cells], the marks of lattice/paths.cu; rest f64 [rows] with exponents, what is left after each row.
 //
-// A path is drawn from its end. The suffixes drawn so far are a tree; what is left of a node, a position with the suffix
-// behind it, is the summed weight of the ways from the document's start to there of which no path was drawn: z of the
-// position where no path came by. It is summed anew over the node's arcs after each draw, never subtracted from, so what
-// is used up is exactly 0. A row is a drawn path, with a cell for each of the document's positions; the row that was the
-// first to come to a node owns it. A row leaves the tree at one node, its branch, and owns those before it.
+// A path is drawn from its end. The suffixes drawn so far form a tree; what is left of a node, a position with the suffix
+// that follows it, is the summed weight of the paths from the document's start to there that are not yet drawn: z of the
+// position if no drawn path contains the node. It is summed again over the node's arcs after each draw, never subtracted
+// from, so it reaches exactly 0. A row is a drawn path, with a cell for each of the document's positions; the first row
+// to reach a node owns it. A row leaves the tree at one node, its branch, and owns those before it.
 //
 // A thread per document, which it owns; rows follow one another, and so do the positions of a row. 24 bytes per cell, 28
-// per row and 16 per position. kernels/cpu/lattice/without_replacement.py does the same operations in the same order. Does not:
-// count paths (there must be as many as rows), compute inclusion probabilities.
+// per row and 16 per position. kernels/cpu/lattice/without_replacement.py does the same operations in the same
+// order. Does not: count paths (there must be as many as rows), compute inclusion probabilities.
 #include "common/lattice.cuh"
 #include "common/philox.cuh"
 
-// What the rows of one document have drawn; pointers are to the cell of the document's start in its first row.
+// The tree of one document; pointers are to the cell of the document's start in its first row.
 struct Tree {
     i64 n_cells;
     int* path;
@@ -26,7 +26,7 @@ struct Tree {
 
     __device__ i64 cell(i64 row, i64 p) const { return row * n_cells + p; }
 
-    // The owner of the node where the arc of this rank starts, into the node at p of this owner; -1 outside of the tree.
+    // The owner of the node where the arc of this rank starts, into the node at p of this owner; -1 outside the tree.
     __device__ i64 child(i64 owner, i64 p, int rank) const {
         while (owner >= 0 && path[cell(owner, p)] != rank) owner = siblings[cell(owner, p)];
         return owner;
@@ -47,7 +47,7 @@ struct Document {
     const double* z;
     const i64* exponents;
 
-    // Add what is left of the arcs into the node at e, shortest first, until that exceeds the target; the last that adds.
+    // Add what is left of the arcs into the node at e, shortest first, until the sum exceeds the target.
     __device__ Choice add_arcs(const Tree& tree, i64 e, i64 owner, Scaled target) const {
         Choice choice = {0, -1, {0.0, 0}};
         const i64 low = arc_offsets[e], high = arc_offsets[e + 1];
@@ -71,13 +71,15 @@ struct Document {
 };
 
 // parents i32, branches i64 [rows]: the owner of the node where each row leaves the tree, and its position.
-extern "C" __global__ void draw_distinct(i64 n, const i64* __restrict__ doc_positions,
-                                         const i64* __restrict__ arc_offsets, const int* __restrict__ lengths,
-                                         const double* __restrict__ weights, const double* __restrict__ z,
-                                         const i64* __restrict__ z_exponents, u64 seed, const u64* __restrict__ doc_ids,
-                                         const i64* __restrict__ row_offsets, const i64* __restrict__ cell_offsets,
-                                         int* path, int* siblings, double* left, i64* left_exponents, int* parents,
-                                         i64* branches, double* __restrict__ rest, i64* __restrict__ rest_exponents) {
+extern "C" __global__ void draw_without_replacement(i64 n, const i64* __restrict__ doc_positions,
+                                                    const i64* __restrict__ arc_offsets,
+                                                    const int* __restrict__ lengths, const double* __restrict__ weights,
+                                                    const double* __restrict__ z, const i64* __restrict__ z_exponents,
+                                                    u64 seed, const u64* __restrict__ doc_ids,
+                                                    const i64* __restrict__ row_offsets,
+                                                    const i64* __restrict__ cell_offsets, int* path, int* siblings,
+                                                    double* left, i64* left_exponents, int* parents, i64* branches,
+                                                    double* __restrict__ rest, i64* __restrict__ rest_exponents) {
     const i64 i = thread_index();
     if (i >= n) return;
     const Scaled unreached = {0.5, static_cast<i64>(1) << 62};  // more than any sum
