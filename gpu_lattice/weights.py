@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gpu_lattice.vocabulary import Vocabulary
 
-# A weight outside of these bounds could push a product of two numbers out of float64's normal range.
+# A weight outside these bounds could push a product of two numbers out of float64's normal range.
 SMALLEST_WEIGHT = 2.0**-1000
 LARGEST_WEIGHT = 2.0**1000
 
@@ -24,7 +24,7 @@ LARGEST_WEIGHT = 2.0**1000
 def arc_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
     """The weight exp(alpha * score) of every piece, float64 [V + 1]; the last entry is the unknown arc's.
 
-    Ids that are no arcs of a lattice get weight 0, and so does the unknown arc of a vocabulary without an unknown id.
+    Ids that are never arcs get weight 0, and so does the unknown arc of a vocabulary without an unknown id.
     Raises ValueError for an alpha that is negative, not finite, or so large that a weight leaves float64's range.
     """
     alpha = checked_alpha(alpha)
@@ -43,7 +43,7 @@ def arc_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
 
 
 def inverse_of(weights: Any) -> Any:
-    """1 / weight, rounded once, and 1 for a weight of 0: what a draw goes on with below an arc. NumPy's or CuPy's."""
+    """1 / weight, rounded once, and 1 for a weight of 0: the factor by which a draw continues below an arc."""
     return 1.0 / (weights + (weights == 0))
 
 
