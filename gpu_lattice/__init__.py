@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# The public names, each with the module that it is from; the imports above tell type checkers the same.
+# The public names and the modules that define them; the imports above tell type checkers the same.
 _HOMES = {
     "Continuations": "gpu_lattice.lattice",
     "Lattice": "gpu_lattice.lattice",
@@ -38,7 +38,7 @@ except ModuleNotFoundError as error:
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, from its module: what a program does not use (Numba takes half a second) it does not load."""
+    """A public name, loaded from its module on first use (Numba alone takes half a second)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -23,7 +23,7 @@ STDIN_BYTES = 1 << 20
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\"}
-# A piece must stay one word of its line.
+# A piece must remain one word in its line.
 _VISIBLE = str.maketrans({" ": "▁", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _report(error: BaseException) -> int:
-    """Print an error that one line explains, and return its exit code; any other is a defect, and raised again."""
+    """Print an error that one line explains, and return its exit code; any other is a bug, and is raised again."""
     if isinstance(error, BrokenPipeError):
         # What is still buffered must not be tried again when the interpreter flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,7 +57,7 @@ def _report(error: BaseException) -> int:
 
 
 def _explanation(error: BaseException) -> str | None:
-    """What to tell the user of an error that is not a defect; None for one that is."""
+    """What to tell the user about an error that is not a bug; None for one that is."""
     import pyarrow as pa
 
     if isinstance(error, OSError):
@@ -74,7 +74,7 @@ def _fail(message: str, code: int) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors are exceptions, so that main prints them all alike."""
+    """Errors are exceptions, so that main prints them all the same way."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message} (see {self.prog} --help)")
@@ -99,11 +99,11 @@ def _add_encode(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = commands.add_parser(
         "encode",
         help="print the pieces or ids of texts",
-        description="Print the pieces or ids of texts, a line each.",
+        description="Print the pieces or ids of texts, one text per line.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=_encode)
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; without any, the lines of stdin")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; by default the lines of stdin")
     _add_model(parser)
     _add_draw(parser)
     parser.add_argument("--output-format", choices=["pieces", "ids"], default="pieces", help="default: pieces")
@@ -127,8 +127,8 @@ def _add_retokenize(commands: argparse._SubParsersAction[_Parser]) -> None:
     _add_separator(parser)
     parser.add_argument("--batch-bytes", type=parse_size, default="64MB", metavar="SIZE", help="default: 64MB")
     parser.add_argument("--verify", action="store_true", help="check that every row spells its normalized text")
-    parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
-    parser.add_argument("--no-progress", action="store_true", help="show no bar")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing output files")
+    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
 
 def _add_show(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -152,7 +152,7 @@ def _add_preview(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = commands.add_parser(
         "preview",
         help="measure what alpha does to a corpus",
-        description="Measure on a sample of a corpus what each alpha does: tokens per byte, how many texts are not in "
+        description="Measure on a sample of a corpus what each alpha does: tokens per byte, how many texts differ from "
         "their best segmentation, entropy, and how much of the vocabulary is used.",
         allow_abbrev=False,
     )
@@ -165,10 +165,10 @@ def _add_preview(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
     _add_separator(parser)
     parser.add_argument(
-        "--max-bytes", type=parse_size, default="1MB", metavar="SIZE", help="text to measure on; default: 1MB"
+        "--max-bytes", type=parse_size, default="1MB", metavar="SIZE", help="how much text to measure on; default: 1MB"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write plots, too (.svg, .png, .html)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="also write plots (.svg, .png, .html)")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -190,7 +190,7 @@ def _add_separator(parser: argparse.ArgumentParser) -> None:
         "--separator",
         type=_unescaped,
         metavar="S",
-        help=r"what divides the documents of plain text, with \n \r \t \0 \\; default: line ends",
+        help=r"what separates documents in plain text, with \n \r \t \0 \\; default: line ends",
     )
 
 
@@ -198,7 +198,7 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha", type=float, metavar="A", help="sample with this temperature; default: the best segmentation"
     )
-    parser.add_argument("--samples", type=int, default=1, metavar="K", help="samples of each text; default: 1")
+    parser.add_argument("--samples", type=int, default=1, metavar="K", help="samples per text; default: 1")
     parser.add_argument(
         "--nbest-size", type=int, default=-1, metavar="N", help="sample among the N best segmentations; default: all"
     )
@@ -225,7 +225,7 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(number) for number in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} are no numbers; give them like 0,0.1,0.5") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers; give one like 0,0.1,0.5") from None
 
 
 def _unescaped(text: str) -> str:
@@ -332,7 +332,7 @@ def _preview(options: argparse.Namespace) -> None:
 
 
 def _stdin_lines() -> Iterator[list[bytes]]:
-    """The lines of stdin without their ends, about STDIN_BYTES at a time, or one by one as somebody types them."""
+    """The lines of stdin without their ends, about STDIN_BYTES at a time, or one by one as they are typed."""
     at_a_time = 1 if sys.stdin.isatty() else STDIN_BYTES
     while lines := sys.stdin.buffer.readlines(at_a_time):
         yield [line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line for line in lines]

@@ -1,4 +1,4 @@
-"""Ids back to text, as the model's own tool would write it."""
+"""Ids back to text, as written by the model's own tool."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ codecs.register_error("gpu_lattice.each_byte", _each_byte)
 
 
 class Detokenizer:
-    """Writes rows of ids as text, by the decoder of a model."""
+    """Writes rows of ids as text, by a model's decoder."""
 
     def __init__(self, model: Model) -> None:
         vocabulary = model.vocabulary
@@ -41,7 +41,7 @@ class Detokenizer:
         self._surfaces = list(vocabulary.surfaces)
         if vocabulary.unk_id is not None:
             self._surfaces[vocabulary.unk_id] = model.decoder.unknown.encode()
-        # Runs of these are joined before they are decoded; any other piece is whole characters.
+        # Runs of these are joined before they are decoded; any other piece consists of whole characters.
         self._is_bytes = vocabulary.kinds == Kind.BYTE
         if vocabulary.symbols == "bytes":
             self._is_bytes = np.ones(len(vocabulary), np.bool_)

@@ -1,4 +1,4 @@
-"""Texts as one byte buffer and offsets, taken from Python or Arrow without a loop over documents."""
+"""Texts as one byte buffer and offsets, from Python or Arrow without a loop over documents."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-# What Arrow takes for a text, wherever in a list it stands.
+# What Arrow takes for a text, anywhere in a list.
 TEXT = str | bytes | bytearray | memoryview
-# No end of it is a beginning of it: it is found where it was put and in a string that holds it, nowhere else.
+# None of its suffixes is a prefix of it, so it is found only where it was put, and in strings that contain it.
 BETWEEN = b"\0\1"
 
 
@@ -27,7 +27,7 @@ class TextBatch:
 
     values   uint8 [num_bytes], the documents one after another
     offsets  int64 [num_docs + 1], document i is values[offsets[i]:offsets[i + 1]]
-    valid    bool [num_docs], False for a null document (of zero bytes); None when there is no null
+    valid    bool [num_docs], False for a null document (of zero bytes); None if there are no nulls
 
     Example:
         >>> batch = TextBatch.from_texts(["ab", "", "é"])
@@ -104,7 +104,7 @@ def to_ragged(strings: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.i
 
 
 def to_strings(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[bytes]:
-    """Ragged bytes as byte strings, by Arrow: of many in a fifth of the time that slices take.
+    """Ragged bytes as byte strings, by Arrow: many take a fifth of the time of slices.
 
     Example:
         >>> to_strings(*to_ragged([b"ab", b"", b"c"]))
@@ -119,7 +119,7 @@ def to_strings(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[by
 
 
 def decoded(strings: Sequence[bytes], errors: str = "strict") -> list[str]:
-    """Each string as text: in one go, unless one of them holds what is put between them.
+    """Each string as text: all at once, unless one of them contains the separator.
 
     Example:
         >>> decoded([b"a", b"", b"\\xc3\\xa9"])
@@ -161,7 +161,7 @@ def _raise_for_surrogate(texts: Sequence[Any]) -> None:
 
 
 def _mixed_to_arrow(texts: Sequence[Any]) -> pa.Array:
-    """A list that mixes str and bytes, or one that holds something else (TypeError)."""
+    """A list that mixes str and bytes; TypeError if it holds something else."""
     import pyarrow as pa
 
     for i_doc, text in enumerate(texts):

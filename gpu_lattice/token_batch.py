@@ -1,4 +1,4 @@
-"""Token ids as one flat array and offsets, and the ways out of it."""
+"""Token ids as one flat array and offsets, and conversions to other forms."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class TokenBatch:
 
     ids       int32 [num_tokens]
     offsets   int64 [num_rows + 1], row i is ids[offsets[i]:offsets[i + 1]]
-    log_prob  float64 [num_rows] when asked for: log of the probability with which the row's path was drawn
-    valid     bool [num_rows] where some document was null, else None
+    log_prob  float64 [num_rows] if requested: log of the probability with which the row's path was drawn
+    valid     bool [num_rows] if some document was null, else None
 
     Example:
         >>> batch = TokenBatch(np.array([5, 6, 7], np.int32), np.array([0, 2, 2, 3]))
@@ -61,7 +61,7 @@ class TokenBatch:
         return rows
 
     def to_arrow(self) -> pa.Array:
-        """An Arrow list<int32> array; large_list<int32> from 2^31 tokens on, where int32 offsets end."""
+        """An Arrow list<int32> array; large_list<int32> from 2^31 tokens on, which exceed int32 offsets."""
         import pyarrow as pa
 
         batch = checked_tokens(self)
@@ -72,9 +72,9 @@ class TokenBatch:
         return pa.LargeListArray.from_arrays(pa.array(batch.offsets), ids, mask=nulls)
 
     def to_padded(self, pad_id: int = 0, max_length: int | None = None) -> NDArray[np.int32]:
-        """int32 [num_rows, longest row], filled up with pad_id; rows beyond max_length tokens are cut there.
+        """int32 [num_rows, longest row], padded with pad_id; rows are cut after max_length tokens.
 
-        The array is where the ids are.
+        The array is on the device of the ids.
         """
         xp = _array_module(self.ids)
         check_rows(self.ids, self.offsets)

@@ -34,14 +34,14 @@ class Vocabulary:
     in_lattice   bool [V], True where text equal to the surface is an arc; such surfaces are distinct
     scores       float64 [V], what sampling and every lattice operation use
     best_scores  float32 or float64 [V], what `encode` uses; the dtype is that of the tool's sums
-    symbols      "characters" (positions are code points of valid UTF-8, one without a piece of its own is an
-                 unknown arc) or "bytes" (every byte is a position)
-    unk_id       id of the unknown token, None when the model has none (then unknown text is an error)
+    symbols      "characters" (positions are between code points of valid UTF-8; one without a piece of its own is
+                 an unknown arc) or "bytes" (every byte is a position)
+    unk_id       id of the unknown token, None if the model has none (then unknown text is an error)
     unk_score, best_unk_score   score of an unknown arc, of one code point (or byte), in either table
-    byte_ids     int32 [256], ids of the byte pieces (-1 where missing), None without byte fallback
+    byte_ids     int32 [256], ids of the byte pieces (-1 if missing), None without byte fallback
     unknown_runs what a run of unknown arcs becomes: "merge" (SentencePiece: one id, or bytes one by one) or "lookup"
                  (Hugging Face: the run is looked up as a piece first; bytes only if all of them have pieces)
-    id_of        name -> id, as the tool resolves it where a name occurs twice
+    id_of        name -> id, resolved as by the tool if a name occurs twice
     """
 
     names: list[str]
@@ -63,5 +63,5 @@ class Vocabulary:
 
     @property
     def has_unknown_arcs(self) -> bool:
-        """Whether a symbol without a piece is an arc, which takes an unknown id or SentencePiece's bytes to become."""
+        """Whether a symbol without a piece is an arc, which requires an unknown id, or bytes as in SentencePiece."""
         return self.unk_id is not None or (self.byte_ids is not None and self.unknown_runs == "merge")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gpu_lattice.vocabulary import Vocabulary
 
-# A weight outside of these bounds could push a product of two numbers out of float64's normal range.
+# A weight outside these bounds could push a product of two numbers out of float64's normal range.
 SMALLEST_WEIGHT = 2.0**-1000
 LARGEST_WEIGHT = 2.0**1000
 
@@ -55,5 +55,5 @@ def _is_arc(vocabulary: Vocabulary) -> NDArray[np.bool_]:
 
 
 def inverse_of(weights: Any) -> Any:
-    """1 / weight, rounded once, and 1 for a weight of 0: what a draw goes on with below an arc. NumPy's or CuPy's."""
+    """1 / weight, rounded once, and 1 for a weight of 0: the factor by which a draw continues below an arc."""
     return 1.0 / (weights + (weights == 0))

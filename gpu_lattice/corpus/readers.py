@@ -1,4 +1,4 @@
-"""Documents out of Parquet, JSONL and plain text files, in batches of bounded size."""
+"""Documents from Parquet, JSONL and plain text files, in batches of bounded size."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TEXT_SUFFIXES = (".parquet", *JSON_SUFFIXES, ".txt")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
-# What is read from a file at a time; batches are put together from such parts.
+# How much is read from a file at a time; batches are assembled from such parts.
 PART_BYTES = 16 << 20
-# What a document costs besides its text, so that a file of empty lines has bounded batches too.
+# The cost of a document besides its text, so that batches of empty lines are bounded too.
 DOCUMENT_OVERHEAD = 16
 # Arrow's JSON reader counts the bytes of a block in 32 bits; a block holds up to twice its longest line.
 LONGEST_JSON_LINE = 2**31 - 2
@@ -35,8 +35,8 @@ class ReaderOptions:
     """What to take from the files.
 
     text_column, id_column   columns of Parquet and JSONL; plain text has none
-    batch_bytes              most bytes of text in a batch, unless one document alone has more
-    separator                what divides the documents of a plain text file; None: "\\n" or "\\r\\n"
+    batch_bytes              most bytes of text in a batch, unless a single document is longer
+    separator                what separates the documents of a plain text file; None: "\\n" or "\\r\\n"
     """
 
     text_column: str = "text"
@@ -46,11 +46,11 @@ class ReaderOptions:
 
 
 class Documents(NamedTuple):
-    """Some consecutive documents of a file.
+    """Consecutive documents of a file.
 
     texts     large_string or large_binary, null where the file has a null (or a JSONL line lacks the column)
-    ids       the id column's values, None when no id column is asked for
-    position  bytes of the file that have been consumed so far, of its size on disk
+    ids       the id column's values, None if no id column is requested
+    position  bytes of the file, as stored on disk, that have been consumed so far
     """
 
     texts: pa.Array
@@ -59,15 +59,15 @@ class Documents(NamedTuple):
 
 
 def expand_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Files for names of files, folders and glob patterns: in the order given, sorted within a folder or pattern.
+    """The files that names, folders and glob patterns stand for: in the order given, sorted within a folder or pattern.
 
-    A folder stands for the Parquet, JSONL and .txt files below it (.gz and .zst too), without hidden ones.
-    Raises ValueError for a name that stands for nothing, and OSError for a file that cannot be opened.
+    A folder stands for the Parquet, JSONL and .txt files below it (.gz and .zst too), except hidden ones.
+    Raises ValueError for a name that matches nothing, and OSError for a file that cannot be opened.
     """
     paths = [path for name in inputs for path in _expand(os.fspath(name))]
     for path in paths:
         if path.exists() and not path.is_file():
-            raise ValueError(f"{path} is no regular file; its content is read more than once, so write it to one first")
+            raise ValueError(f"{path} is not a regular file; it is read more than once, so save its content as a file")
         path.open("rb").close()
     return paths
 
@@ -93,7 +93,7 @@ def _is_input(file: Path, folder: Path) -> bool:
 
 
 def stem_of(path: Path) -> str:
-    """The file's name without the suffixes that tell its format: "a.b" for a.b.jsonl.gz.
+    """The file's name without the suffixes of its format: "a.b" for a.b.jsonl.gz.
 
     Example:
         >>> stem_of(Path("shards/part-01.jsonl.zst"))
@@ -108,10 +108,10 @@ def stem_of(path: Path) -> str:
 
 
 def read_documents(path: Path, options: ReaderOptions, start: int = 0) -> Iterator[Documents]:
-    """Stream a file's documents in order, in batches of at most options.batch_bytes, from a start of find_start's.
+    """Stream a file's documents in order, in batches of at most options.batch_bytes, from a start given by find_start.
 
-    Parquet, gzip and Zstandard are told from the content. What is not Parquet is JSONL if its name says so
-    (.jsonl, .ndjson, .json, before .gz or .zst), else plain text, whose documents are binary: they need not be UTF-8.
+    Parquet, gzip and Zstandard are detected from the content. Other files are JSONL if their name says so (.jsonl,
+    .ndjson, .json, before .gz or .zst), else plain text, whose documents are binary: they need not be UTF-8.
     Raises ValueError, naming the file, for a missing column or content that cannot be read.
     """
     with path.open("rb") as file:
@@ -120,16 +120,16 @@ def read_documents(path: Path, options: ReaderOptions, start: int = 0) -> Iterat
         if magic == b"PAR1":
             parts = _parquet_parts(path, options, start)
         elif path.suffix == ".parquet":
-            raise ValueError("this is no Parquet file: it does not begin with PAR1; copy it again or rename it")
+            raise ValueError("this is not a Parquet file: it does not begin with PAR1; copy it again or rename it")
         else:
             parts = _stream_parts(path, magic, options, start)
         yield from _rebatch(parts, options.batch_bytes)
 
 
 def find_start(path: Path, options: ReaderOptions, share: float) -> int:
-    """Where to begin for the documents after this share (0 to 1) of the file: a row of a Parquet file, else a byte.
+    """Where to start for the documents after this share (0 to 1) of the file: a row of a Parquet file, else a byte.
 
-    It is 0 in a compressed file, which can only be read from its begin, and where no document begins later.
+    It is 0 for a compressed file, which can only be read from its start, and if no document begins later.
     """
     with path.open("rb") as file, _errors_name(path):
         magic = file.read(4)
@@ -144,7 +144,7 @@ def find_start(path: Path, options: ReaderOptions, share: float) -> int:
 
 
 def _after_separator(file: IO[bytes], start: int, separator: bytes) -> int:
-    """The first byte from `start` on that follows a separator; 0 where no byte does."""
+    """The first byte from `start` on that follows a separator; 0 if there is none."""
     if start == 0:
         return 0
     at, held = max(0, start - len(separator)), b""
@@ -182,7 +182,7 @@ def _errors_name(path: Path) -> Iterator[None]:
 
 
 def _parquet_parts(path: Path, options: ReaderOptions, start: int) -> Iterator[Documents]:
-    # Not pre-buffered: a row group may be larger than memory, and is decoded page by page.
+    # Not pre-buffered: a row group may be larger than memory, so it is decoded page by page.
     with _parquet_file(path, pre_buffer=False, buffer_size=1 << 20) as parquet:
         _check_schema(parquet.schema_arrow, options)
         columns = [options.text_column] + ([options.id_column] if options.id_column else [])
@@ -235,7 +235,7 @@ def _check_schema(schema: pa.Schema, options: ReaderOptions) -> None:
 
 
 def _missing_column(role: str, column: str, names: Sequence[str]) -> str:
-    return f"there is no column {column!r}; choose the {role} column among {', '.join(map(repr, names)) or 'none'}"
+    return f"there is no column {column!r}; choose the {role} column from {', '.join(map(repr, names)) or 'none'}"
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -244,7 +244,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """The array without dictionaries, views and the type of nothing but nulls."""
+    """The array without dictionaries, views and the null type."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_null(array.type) or pa.types.is_string_view(array.type):
@@ -255,7 +255,7 @@ def _plain(array: pa.Array) -> pa.Array:
 
 
 def _large(array: pa.Array) -> pa.Array:
-    """With offsets of 64 bits, so that parts can be put together without end."""
+    """The array with 64-bit offsets, so that any number of parts can be joined."""
     if pa.types.is_string(array.type):
         return array.cast(pa.large_string())
     return array.cast(pa.large_binary()) if pa.types.is_binary(array.type) else array
@@ -281,13 +281,13 @@ def _codec(path: Path, magic: bytes) -> tuple[str | None, bool]:
     compression = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
     codec = compression.get(magic[:2]) or compression.get(magic)
     if codec is None and path.suffix in COMPRESSIONS and magic:
-        raise ValueError(f"this is no {COMPRESSIONS[path.suffix]} file; copy it again or rename it")
+        raise ValueError(f"this is not a {COMPRESSIONS[path.suffix]} file; copy it again or rename it")
     name = path.name.removesuffix(path.suffix) if codec and path.suffix in COMPRESSIONS else path.name
     return codec, Path(name).suffix in JSON_SUFFIXES
 
 
 class _Block(NamedTuple):
-    """Bytes of a stream, in its order; the last block may be empty."""
+    """The bytes of a stream, in order; the last block may be empty."""
 
     data: bytes
     position: int
@@ -318,7 +318,7 @@ def _json_parts(read: Blocks, options: ReaderOptions) -> Iterator[Documents]:
     rest, num_lines, schema = b"", 0, None
     is_last = False
     while not is_last:
-        # A line longer than a block doubles the next read, so that its bytes are not copied over and over.
+        # For a line longer than a block the next read doubles, so that its bytes are not copied over and over.
         data, position, is_last = read(PART_BYTES if schema is None else len(rest))
         if len(rest) + len(data) > LONGEST_JSON_LINE:
             raise ValueError(f"line {num_lines + 1} is longer than 1 GiB; is this JSONL, one object per line?")
@@ -338,7 +338,7 @@ def _json_parts(read: Blocks, options: ReaderOptions) -> Iterator[Documents]:
 
 
 def _json_schema(lines: bytes, options: ReaderOptions) -> pa.Schema:
-    """The columns asked for; the first id that is not null says of what type the ids are."""
+    """The requested columns; the first id that is not null determines the type of the ids."""
     fields = [(options.text_column, pa.large_binary())]
     if options.id_column is not None:
         ids = (row.get(options.id_column) for row in _readable_rows(lines))
@@ -353,7 +353,7 @@ def _json_schema(lines: bytes, options: ReaderOptions) -> pa.Schema:
 
 
 def _check_first_part(table: pa.Table, lines: bytes, options: ReaderOptions) -> None:
-    """Raise ValueError for a column that no line of the first part has; where some have it, the others have a null."""
+    """Raise ValueError for a column that no line of the first part has; if some have it, it is null in the others."""
     for role, column in (("text", options.text_column), ("id", options.id_column)):
         if column is not None and table.column(column).null_count == len(table):
             rows = list(_readable_rows(lines))
@@ -362,7 +362,7 @@ def _check_first_part(table: pa.Table, lines: bytes, options: ReaderOptions) -> 
 
 
 def _readable_rows(lines: bytes) -> Iterator[dict[str, Any]]:
-    """The lines that Python reads as objects; what may stand in a line is Arrow's to decide, in the first as in all."""
+    """The lines that Python reads as objects; Arrow decides what a line may hold, in the first part as in all."""
     for line in lines.splitlines():
         with suppress(ValueError, RecursionError):
             row = json.loads(line.decode(errors="replace"))
@@ -371,7 +371,7 @@ def _readable_rows(lines: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _explain(line: bytes) -> None:
-    """Raise ValueError if a line that Arrow refuses is plainly no object."""
+    """Raise ValueError if a line that Arrow rejects is clearly not an object."""
     try:
         row = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError) as error:
@@ -382,7 +382,7 @@ def _explain(line: bytes) -> None:
 
 def _parse_json(lines: bytes, schema: pa.Schema, num_lines: int) -> pa.Table:
     if lines.startswith(b"\xef\xbb\xbf"):
-        # Arrow would pass over it here, and not in the middle of a part.
+        # Arrow would skip it here, but not in the middle of a part.
         lines = b"\n" + lines
     try:
         return pyarrow.json.read_json(
@@ -393,7 +393,7 @@ def _parse_json(lines: bytes, schema: pa.Schema, num_lines: int) -> pa.Table:
     except pa.ArrowInvalid as error:
         if num_lines == 0:
             _explain(lines.lstrip().split(b"\n", 1)[0])
-        # Arrow counts the rows of this block from 0; without blank lines a row is a line.
+        # Arrow counts the rows of this block from 0; without blank lines, rows are lines.
         message = re.sub(r"in row (\d+)", lambda found: f"in row {num_lines + int(found[1])}", str(error))
         raise ValueError(f"{message} (rows counted from 0)") from error
 
@@ -403,7 +403,7 @@ def _text_parts(read: Blocks, separator: bytes | None) -> Iterator[Documents]:
         raise ValueError("the separator is empty; leave it out to have one document per line")
     rest, is_last = b"", False
     while not is_last:
-        # A document longer than a block doubles the next read, so that its bytes are not searched over and over.
+        # For a document longer than a block the next read doubles, so that its bytes are not searched over and over.
         data, position, is_last = read(len(rest))
         texts, rest = _split_lines(rest + data) if separator is None else _split(rest + data, separator)
         if is_last and rest:
@@ -413,14 +413,14 @@ def _text_parts(read: Blocks, separator: bytes | None) -> Iterator[Documents]:
 
 
 def _split_lines(data: bytes) -> tuple[pa.Array, bytes]:
-    """The complete lines without their line ends, and the bytes after the last."""
+    """The complete lines without their ends, and the bytes after the last."""
     values = np.frombuffer(data, np.uint8)
     newlines = np.flatnonzero(values == ord("\n"))
     if len(newlines) == 0:
         return pa.array([], pa.large_binary()), data
     starts = np.concatenate([[0], newlines[:-1] + 1])
     ends = newlines - ((newlines > starts) & (values[newlines - 1] == ord("\r")))
-    # Lines and line ends in turn are an array without gaps, of which every other element is taken.
+    # Lines and line ends alternate in an array without gaps; every other element is taken.
     bounds = np.stack([starts, ends], axis=1).reshape(-1)
     line_and_end = pa.LargeBinaryArray.from_buffers(
         pa.large_binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), pa.py_buffer(data)]
@@ -434,7 +434,7 @@ def _split(data: bytes, separator: bytes) -> tuple[pa.Array, bytes]:
 
 
 def _rebatch(parts: Iterator[Documents], batch_bytes: int) -> Iterator[Documents]:
-    """Put parts together, and cut them, so that a batch holds as many documents as fit into batch_bytes."""
+    """Join and cut parts, so that a batch holds as many documents as fit into batch_bytes."""
     held: list[Documents] = []
     held_bytes = 0
     for part in parts:
@@ -465,6 +465,6 @@ def _batch(parts: list[Documents]) -> Documents:
         for array in ids:
             array.validate(full=True)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"an id is no UTF-8 ({error}); mend it or leave the id column out") from error
+        raise ValueError(f"an id is not UTF-8 ({error}); fix it or leave the id column out") from error
     texts = pa.concat_arrays([part.texts for part in parts])
     return Documents(texts, pa.concat_arrays(ids) if ids else None, parts[-1].position)

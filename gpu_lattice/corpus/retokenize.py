@@ -34,7 +34,7 @@ MOST_BATCH_BYTES = 2**62
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run has done.
+    """The results of a run.
 
     documents   rows of the inputs, nulls too
     num_bytes   bytes of their texts
@@ -53,12 +53,12 @@ class Summary:
 
     @property
     def bytes_per_token(self) -> float:
-        """Bytes of text that a token stands for, on average; 0 without tokens."""
+        """Average bytes of text per token; 0 without tokens."""
         return self.num_bytes * self.rows / max(1, self.documents) / self.tokens if self.tokens else 0.0
 
     @property
     def megabytes_per_second(self) -> float:
-        """Text read per second, in 10^6 bytes, however many samples were drawn of it."""
+        """Text read per second, in 10^6 bytes, however many samples are drawn from it."""
         return self.num_bytes / 1e6 / self.seconds if self.seconds else 0.0
 
     def __str__(self) -> str:
@@ -114,16 +114,16 @@ def retokenize(
     nbest_size   -1: samples from all segmentations; else from the best ones only, as in Tokenizer.sample
     num_samples  K rows for each document, sample 0 to K - 1
     id_column    the column that names documents; None: the row's number across all inputs, from 0
-    batch_bytes  most text at a time, counted num_samples times; it bounds memory, and changes no token
-    separator    what divides documents in plain text; None: line ends
+    batch_bytes  most text at a time, counted num_samples times; it bounds memory and changes no token
+    separator    what separates documents in plain text; None: line ends
     verify       check that every row spells its normalized text
     progress     show a bar on stderr
-    overwrite    replace output files that exist
+    overwrite    replace existing output files
 
     The columns are `id` (int64, or as the id column), `sample` (int32), `input_ids` (list<int32>) and `num_tokens`
-    (int32); a null text has null input_ids and 0 tokens. The draw's doc id is the row number, or of an id column the
-    integer itself, or of a string the first 8 bytes of BLAKE2b (digest size 8, little-endian) of its UTF-8: a file
-    that is done again alone with an id column gives the same tokens.
+    (int32); a null text has null input_ids and 0 tokens. The doc id for sampling is the row number; with an id
+    column, the integer itself, or for a string the BLAKE2b digest of its UTF-8 (8 bytes, little-endian): with an id
+    column, a file processed again on its own gives the same tokens.
 
     An output file appears under its name when it is complete; what fails or is interrupted leaves none behind, and
     those of earlier inputs stay. What a run that was killed has left in the folder is removed. SIGTERM and SIGHUP, if
@@ -170,14 +170,14 @@ def retokenize(
 
 
 def _warm_up(draw: _Draw) -> None:
-    """Have the kernels compiled, as the first call after an installation does, before the clock starts."""
+    """Compile the kernels, as the first call after an installation does, before the clock starts."""
     document = Documents(pa.array(["a"], pa.large_string()), None, 0)
-    with suppress(ValueError):  # A model that cannot spell "a" has compiled them all the same.
+    with suppress(ValueError):  # A model that cannot spell "a" has still compiled them.
         _tokenize(document, 0, Path(), replace(draw, verify=False))
 
 
 def _targets(paths: list[Path], output: Path, overwrite: bool) -> list[Path]:
-    """One output path for each input, all different, none of them an input or there already."""
+    """One output path per input, all different, none of them an input or existing already."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"the output {output} is a file; name a folder")
     input_of: dict[Path, Path] = {}
@@ -187,7 +187,7 @@ def _targets(paths: list[Path], output: Path, overwrite: bool) -> list[Path]:
         if target in input_of:
             raise ValueError(
                 f"{input_of[target]} and {path} would both be written to {target}; "
-                "rename one of them, or run them into folders of their own"
+                "rename one of them, or write them to separate folders"
             )
         if target.resolve() in files:
             raise ValueError(f"the output {target} is an input as well; write to another folder")
@@ -206,9 +206,9 @@ def _retokenize_file(
     bar: _Bar,
     let_interrupts_in: Callable[[], None],
 ) -> Summary:
-    """Read ahead, tokenize and write behind at once, each a batch at a time; returns the new totals.
+    """Read ahead, tokenize and write in parallel, each one batch at a time; returns the new totals.
 
-    An interrupt is let in between batches, and before the file is complete.
+    Interrupts take effect between batches, and before the file is complete.
     """
     with (
         ThreadPoolExecutor(1, "gpu-lattice-read") as reader,
@@ -254,7 +254,7 @@ def _added(total: Summary, batch: Documents, done: _Rows) -> Summary:
 
 
 def _ahead(batches: Iterator[Documents], pool: ThreadPoolExecutor) -> Generator[Documents, None, None]:
-    """The same batches, the next of which is read while one is worked on."""
+    """The same batches; the next one is read while one is processed."""
     coming = pool.submit(next, batches, None)
     while (batch := coming.result()) is not None:
         coming = pool.submit(next, batches, None)
@@ -293,7 +293,7 @@ def _verify(batch: Documents, out: TokenBatch, ids: pa.Array, path: Path, draw: 
         i_doc, sample = divmod(row, draw.num_samples)
         raise ValueError(
             f"{path}: the tokens of document {ids[i_doc].as_py()!r}, sample {sample}, "
-            "do not spell its normalized text: a fault of the program, please report it with the document and the model"
+            "do not spell its normalized text: a bug, please report it with the document and the model"
         )
 
 
@@ -340,13 +340,13 @@ class _Bar:
         self._bar.set_postfix_str(what)
 
     def restart(self) -> None:
-        """Count time from now on."""
+        """Start the clock."""
         self._bar.reset()
         self._bar.set_postfix_str("")
         self._start = time.perf_counter()
 
     def advance(self, position: int, tokens: int) -> None:
-        """position: bytes consumed of the current file; tokens: made so far of all files."""
+        """position: bytes of the current file consumed so far; tokens: the total for all files so far."""
         rate = tokens / max(1e-9, time.perf_counter() - self._start)
         self._bar.set_postfix_str(f"{rate / 1e6:.2f} M tokens/s", refresh=False)
         self._bar.update(self._finished + position - self._bar.n)

@@ -1,4 +1,4 @@
-"""Readers of model files. The format is told from the content, never from the name."""
+"""Readers of model files. The format is detected from the content, never from the name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 class Decoder:
     """How the joined surfaces of a row become text again.
 
-    metaspace    "▁" in a piece stands for a space; one that byte pieces spell stays what it is
-    strip        what is taken away again: the one space that the dummy "prefix" added, where the text
-                 begins with such a piece; with "leading", one "▁" at the start of every piece that comes
-                 before anything is written
+    metaspace    "▁" in a piece stands for a space, but not if spelled by byte pieces
+    strip        what is removed: with "prefix", the one space that was added as a dummy prefix, if the text begins
+                 with such a piece; with "leading", one "▁" at the start of every piece that comes before anything
+                 is written
     unknown      what an unknown id reads as
-    errors       what becomes of bytes that are no UTF-8: one U+FFFD for each of them ("replace"), or nothing ("ignore")
-    denormalizer rules for the text at last
-    chain        where given, it alone makes the text of a row, from the names of its ids without the CONTROL ones
+    errors       what bytes outside UTF-8 become: one U+FFFD for each of them ("replace"), or nothing ("ignore")
+    denormalizer rules applied to the text in the end
+    chain        if given, it alone makes the text of a row, from the names of its ids except CONTROL ones
     """
 
     metaspace: bool

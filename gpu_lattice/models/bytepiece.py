@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPECIALS = ["<pad>", "<bos>", "<eos>"]
-# Four times the largest published model; as Python objects, JSON takes twenty times its bytes.
+# Four times the largest published model; as Python objects, JSON takes twenty times its size.
 MAX_UNZIPPED_BYTES = 1 << 26
 
 _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # with files, and empty
-# Of these no more is unpacked than is asked for; bzip2 and LZMA make gigabytes of any few kilobytes.
+# These unpack no more than is requested; bzip2 and LZMA turn a few kilobytes into gigabytes.
 _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # zipfile raises NotImplementedError and RuntimeError for encryption and unknown compression, the others for damage.
 _ZIP_ERRORS = (
@@ -40,7 +40,7 @@ _FIRST_ENTRY = re.compile(rb'\s*\{\s*"[A-Za-z0-9+/=]*"\s*:\s*\[')
 
 
 def looks_like(data: bytes) -> bool:
-    """Whether data begins like a BytePiece model or like a zip, the form in which those are published."""
+    """Whether data begins like a BytePiece model, or like a zip, as which these are published."""
     head = data[:4096].removeprefix(b"\xef\xbb\xbf")
     return head.startswith(_ZIP_MAGICS) or _FIRST_ENTRY.match(head) is not None
 
@@ -48,9 +48,9 @@ def looks_like(data: bytes) -> bool:
 def read(data: bytes, name: str) -> Model:
     """Read a BytePiece model from the bytes of its file.
 
-    data: the JSON, or a zip that holds it and nothing else; name: what error messages call the file.
+    data: the JSON, or a zip that contains only it; name: the file's name in error messages.
     The ids are those of the file: <pad>, <bos>, <eos>, then the tokens. `best_scores` are the doubles of bytepiece
-    0.6.3, ln(count) - ln(total) by NumPy's log; `scores` the same by a log that is equal on every machine.
+    0.6.3, ln(count) - ln(total) by NumPy's log; `scores` are the same by a log that is equal on every machine.
     Raises ValueError for a file that is damaged or is not such a model.
 
     Example:
@@ -88,7 +88,7 @@ def _parts(data: bytes, name: str) -> BytePieceFile:
     if data.startswith(_ZIP_MAGICS):
         data = _unzip(data, name)
     tokens, counts = _in_order_of_ids(_parse(data, name), name)
-    # Exact integers are summed before the one rounding to a double, as the tool does.
+    # Exact integers are summed before rounding once to a double, as in the tool.
     return BytePieceFile(*to_ragged(tokens), np.array(counts, np.float64), np.array([sum(counts)], np.float64))
 
 
@@ -99,7 +99,7 @@ def _unzip(data: bytes, name: str) -> bytes:
             unfit = _unfit(members)
             if unfit is None:
                 with archive.open(members[0]) as member:
-                    # A read of so many bytes unpacks no more, whatever else is there.
+                    # Reading this many bytes unpacks no more, whatever else there is.
                     return member.read(members[0].file_size)
     except _ZIP_ERRORS as error:
         raise ValueError(f"{name}: the zip cannot be read ({error}); download it again or unzip it first") from error
@@ -141,7 +141,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _in_order_of_ids(entries: dict[str, Any], name: str) -> tuple[list[bytes], list[float]]:
-    """Tokens and their counts by ascending id, once every entry has been found sound."""
+    """Tokens and their counts by ascending id, after checking every entry."""
     return _if_all_are_plain(entries) or _one_by_one(entries, name)
 
 
@@ -181,7 +181,7 @@ def _one_by_one(entries: dict[str, Any], name: str) -> tuple[list[bytes], list[f
                 raise ValueError(f"{name}: the entry {key!r} is {value!r:.80}; it should be [id, text, count]")
         if not 0 < count < 2**64:  # NaN fails as well
             raise ValueError(
-                f"{name}: the entry {key!r} has the count {count}, whose logarithm is no score; counts are positive "
+                f"{name}: the entry {key!r} has the count {count}, whose logarithm is not a score; counts are positive "
                 "and below 2**64"
             )
         if token in id_of:
@@ -234,9 +234,9 @@ def _vocabulary(tokens: list[bytes], counts: NDArray[np.float64], total: NDArray
 
 
 def _ids_by_name(names: list[str], surfaces: list[bytes]) -> dict[str, int]:
-    """name -> id. Where a token of broken UTF-8 and one of plain text print alike, the name means the plain text.
+    """name -> id. If a token of broken UTF-8 and one of plain text print alike, the name means the plain text.
 
-    Where a token is spelled like a special (<pad> ..), it means the special.
+    If a token is spelled like a special (<pad> ..), it means the special.
     """
     id_of = dict(zip(names, range(len(names)), strict=True))
     if len(id_of) < len(names):

@@ -1,4 +1,4 @@
-"""From bytes to the reader that knows them."""
+"""From bytes to the reader for their format."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from importlib import import_module
 
 from gpu_lattice.models import Model
 
-# A file that begins otherwise is no JSON and no zip, and the readers of those need not be loaded.
+# A file that begins otherwise is neither JSON nor a zip, and the readers of those need not be loaded.
 _JSON_OR_ZIP = re.compile(rb"(\xef\xbb\xbf)?\s*\{|PK")
 
 
 def read_model(data: bytes, name: str) -> Model:
-    """Read a model file of any known format, told from its content.
+    """Read a model file of any known format, detected from its content.
 
-    name: what errors call the file. Raises ValueError for a file of no known format, and what its reader raises.
+    name: the file's name in errors. Raises ValueError for a file of unknown format, and whatever its reader raises.
     """
     for known in ("bytepiece", "hf_tokenizers", "sentencepiece") if _JSON_OR_ZIP.match(data) else ("sentencepiece",):
         reader = import_module(f"gpu_lattice.models.{known}")

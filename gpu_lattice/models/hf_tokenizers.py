@@ -36,9 +36,9 @@ KEYS = (
 )  # fmt: skip
 UNK_PENALTY = 10.0
 LARGEST_SCORE = sys.float_info.max
-# Post-processors are run one after another over all ids that the ones before them put around a text.
+# Every post-processor works on all ids that earlier ones put around a text.
 MOST_AROUND = 1024
-# Where the ids of the text itself go, among those that a post-processor adds.
+# Where the ids of the text itself go among those that a post-processor adds.
 TEXT = None
 
 _FIRST_KEY = re.compile(rf'\s*\{{\s*"({"|".join(KEYS)})"\s*:'.encode())
@@ -49,20 +49,20 @@ Component = dict[str, Any]
 
 
 def looks_like(data: bytes) -> bool:
-    """Whether data begins like a tokenizer.json, of this model or another, or like the model in one."""
+    """Whether data begins like a tokenizer.json, with any model, or like the model in one."""
     head = data[:4096]
     return _FIRST_KEY.match(head) is not None or _BARE_MODEL.match(head) is not None
 
 
 def read(data: bytes, name: str) -> Model:
-    """Read a tokenizer.json from its bytes; name: what error messages call the file.
+    """Read a tokenizer.json from its bytes; name: the file's name in error messages.
 
     The ids are those of tokenizers 0.23.3: an added token that is not in the vocabulary gets the next free id, whatever
-    the file says. Truncation and padding are ignored, and the normalizer's repr says so.
-    A decoder that is not compiled is run by the package tokenizers, and one that this does not know either is an error
-    when text is decoded.
-    Raises ValueError for a file that is damaged, holds another model or a component that is not known; ImportError when
-    the normalizer has to be run by the package tokenizers and that is not installed.
+    the file says. Truncation and padding are ignored, as the normalizer's repr says.
+    A decoder that is not compiled is run by the package tokenizers; one that it does not know either is an error when
+    text is decoded.
+    Raises ValueError for a file that is damaged, or holds another model or an unknown component; ImportError if the
+    normalizer has to be run by the package tokenizers, and it is not installed.
 
     Example:
         >>> model = read(Path("tokenizer.json").read_bytes(), "tokenizer.json")
@@ -72,7 +72,7 @@ def read(data: bytes, name: str) -> Model:
     try:
         return _read(data, name)
     except RecursionError:
-        raise ValueError(f"{name} is no tokenizer.json: its lists are nested too deep; get the file again") from None
+        raise ValueError(f"{name} is not a tokenizer.json: its lists are nested too deep; get the file again") from None
 
 
 def _read(data: bytes, name: str) -> Model:
@@ -97,7 +97,7 @@ def _read(data: bytes, name: str) -> Model:
 
 
 class TokenizerJson(NamedTuple):
-    """What a file holds: pieces values[offsets[i]:offsets[i + 1]] in UTF-8, their scores, and all else as JSON."""
+    """What a file holds: pieces values[offsets[i]:offsets[i + 1]] in UTF-8, their scores, and the rest as JSON."""
 
     values: NDArray[np.uint8]
     offsets: NDArray[np.int64]
@@ -122,9 +122,9 @@ def _parse(data: bytes, name: str) -> Component:
     try:
         file = load_json(data.decode(), parse_constant=_not_a_number)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is no tokenizer.json: it is not UTF-8 ({error}); get the file again") from None
+        raise ValueError(f"{name} is not a tokenizer.json: it is not UTF-8 ({error}); get the file again") from None
     except ValueError as error:
-        raise ValueError(f"{name} is no valid JSON, perhaps cut short ({error}); get the file again") from None
+        raise ValueError(f"{name} is not valid JSON, perhaps cut short ({error}); get the file again") from None
     if not isinstance(file, dict):
         raise ValueError(f"{name} holds a JSON {type(file).__name__} where a tokenizer.json has an object")
     if "model" not in file:
@@ -142,7 +142,7 @@ def _parse(data: bytes, name: str) -> Component:
 
 
 def _not_a_number(constant: str) -> float:
-    raise ValueError(f"it holds {constant}, which is no number in JSON")
+    raise ValueError(f"it holds {constant}, which is not a number in JSON")
 
 
 def _unigram(file: Component, name: str) -> Component:
@@ -161,7 +161,7 @@ def _unigram(file: Component, name: str) -> Component:
 
 
 def _kind_of_untyped(model: Component) -> str:
-    """The type of a model in a file of old, which does not say it."""
+    """The type of a model in an old file, which does not state it."""
     if isinstance(model.get("vocab"), list):
         return "Unigram"
     if "merges" in model:
@@ -188,7 +188,7 @@ def _pieces(vocab: Any, name: str) -> tuple[list[str], NDArray[np.float64]]:
 
 
 def _bad_entry(vocab: list[Any], name: str) -> ValueError:
-    """What is wrong with the first entry that is no text with a finite score."""
+    """What is wrong with the first entry that is not a text with a finite score."""
     for i, entry in enumerate(vocab):
         if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str) or not _is_number(entry[1]):
             return ValueError(
@@ -196,7 +196,7 @@ def _bad_entry(vocab: list[Any], name: str) -> ValueError:
             )
         piece, score = entry
         if not piece:
-            return ValueError(f"{name}: piece {i} is empty, so no text can ever be it; remove or rename it")
+            return ValueError(f"{name}: piece {i} is empty, so no text can ever match it; remove or rename it")
         if not abs(score) <= LARGEST_SCORE:
             return ValueError(f"{name}: the score of piece {i} ({piece!r:.60}) is {score!r:.60}; it must be finite")
         try:
@@ -213,7 +213,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _added_tokens(entries: Any, id_of: dict[str, int], num_pieces: int, name: str) -> list[AddedToken]:
-    """The added tokens as the tool has them: by id; of two with the same content the properties are the last one's.
+    """The added tokens by id, as in the tool: of two with the same content the last one's properties count.
 
     id_of: the ids of the pieces.
     """
@@ -239,7 +239,7 @@ def _added_tokens(entries: Any, id_of: dict[str, int], num_pieces: int, name: st
 
 
 def _names(pieces: list[str], added: Sequence[AddedToken], normalize_str: Any) -> list[str]:
-    """What the tool prints for every id: of a token that is looked for in normalized text, its normalized content."""
+    """What the tool prints for every id; for a token that is matched in normalized text, its normalized content."""
     names = pieces + [token.content for token in added if token.id >= len(pieces)]
     for token in added:
         if token.normalized:
@@ -286,7 +286,7 @@ def _vocabulary(
 
 
 def _kinds(names: list[str], added: Sequence[AddedToken], unk_id: int | None, byte_fallback: bool) -> Any:
-    """Kinds as decoding needs them: what the tool leaves out of texts is CONTROL, found by name as the tool does."""
+    """Kinds as decoding needs them: ids that the tool skips are CONTROL, found by name as in the tool."""
     specials = {token.content for token in added if token.special}
     kinds = np.full(len(names), Kind.NORMAL, np.uint8)
     if byte_fallback:
@@ -317,7 +317,7 @@ def _around(post_processor: Component | None, num_ids: int, name: str) -> tuple[
 
 
 def _process(processor: Component, encodings: list[list[int | None]], where: str) -> list[list[int | None]]:
-    """One post-processor over the encodings that the ones before it made of one text."""
+    """One post-processor over the encodings that earlier ones made of one text."""
     kind = processor.get("type")
     if kind == "ByteLevel":
         return encodings
@@ -361,14 +361,14 @@ def _special_id(processor: Component, key: str, where: str) -> int:
 
 
 def _members(component: Any, members: str, where: str) -> list[Component]:
-    """The components in a tree of sequences, in their order."""
+    """The components in a tree of sequences, in order."""
     if component is None:
         return []
     if not isinstance(component, dict):
         raise ValueError(f"{where} is {component!r:.60}, not an object; get the file again")
     kind = component.get("type")
     if not isinstance(kind, str | None):
-        raise ValueError(f"{where} has a component of the type {kind!r:.60}, which is no name; get the file again")
+        raise ValueError(f"{where} has a component of the type {kind!r:.60}, which is not a name; get the file again")
     if kind != "Sequence":
         return [component]
     parts = component.get(members)
@@ -397,7 +397,7 @@ def _decoder(component: Component | None, unigram: Component, names: list[str], 
 
 @dataclass(frozen=True)
 class DecoderStep:
-    """One decoder of the tool. What it finds, what it writes instead, and how many: at the start, at the end."""
+    """One decoder of the tool: what it finds, what it writes instead, and how often at the start and at the end."""
 
     kind: str
     found: str = ""
@@ -427,7 +427,7 @@ class DecoderChain:
 
 @dataclass(frozen=True)
 class ToolDecoder:
-    """The tool's own decoders, from JSON, for components that are not compiled; loaded when text is decoded."""
+    """The tool's own decoders, from JSON, for components that are not compiled; loaded on first use."""
 
     component: str
     where: str
@@ -499,7 +499,7 @@ _HEX_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2}|\+[0-9A-Fa-f])>")
 
 
 def _decode_bytes(step: DecoderStep, tokens: list[str]) -> list[str]:
-    """Runs of byte tokens as text; every byte of a run that is no UTF-8 as a whole reads as U+FFFD."""
+    """Runs of byte tokens as text; every byte of a run that is not all UTF-8 reads as U+FFFD."""
     decoded: list[str] = []
     run = bytearray()
     for token in [*tokens, ""]:

@@ -1,4 +1,4 @@
-"""JSON of many small values, as vocabularies are."""
+"""JSON with many small values, such as vocabularies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def load_json(text: str, **options: Any) -> Any:
-    """`json.loads` without the garbage collector, which would walk a vocabulary again and again while it is made."""
+    """`json.loads` without the garbage collector, which would traverse a growing vocabulary again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

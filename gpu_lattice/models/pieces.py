@@ -1,4 +1,4 @@
-"""A model from nothing but pieces and scores."""
+"""A model from pieces and scores alone."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ UNKNOWN_PENALTY = 10.0
 
 
 def from_pieces(pieces: Mapping[Any, float | None] | Iterable[Any], unk_piece: str | bytes | None = None) -> Model:
-    """A model whose ids count the pieces in their order; text is taken as it is.
+    """A model whose ids number the pieces in their order; text is not normalized.
 
     pieces: str keys make a vocabulary of characters, bytes keys one of bytes; values are scores, None is 0, and so
-    is every score when pieces is no mapping. unk_piece: the key that stands for symbols without a piece of their own;
-    it matches no text, and its score is the least score - 10. Without it such text is an error when it comes.
-    Raises ValueError or TypeError that names the piece at fault.
+    is every score if pieces is not a mapping. unk_piece: the key that stands for symbols without a piece of their own;
+    it matches no text, and its score is the lowest score - 10. Without it, such text is an error when it occurs.
+    Raises a ValueError or TypeError that names the offending piece.
     """
     items = list(pieces.items()) if isinstance(pieces, Mapping) else [(piece, 0.0) for piece in pieces]
     if not items:

@@ -18,7 +18,7 @@ from gpu_lattice.vocabulary import Kind, Vocabulary
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The wire types of protocol buffers, and the fields of sentencepiece_model.proto that matter here with theirs.
+# The wire types of protocol buffers, and the fields of sentencepiece_model.proto that matter here, with theirs.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 WIRE_TYPES = {VARINT, BYTES, *FIXED_BYTES}
@@ -32,7 +32,7 @@ UNIGRAM = 1
 OTHER_MODEL_TYPES = {2: "BPE", 3: "word", 4: "character"}
 ORDINARY_KINDS = (Kind.NORMAL, Kind.USER_DEFINED, Kind.UNUSED)
 LAST_KIND = max(Kind)
-# The bytes that plain pieces are read by: a field's number and wire type, below 128 like most lengths.
+# The tag bytes of plain pieces: a field's number and wire type, below 128 like most lengths.
 PIECE_TAG, TEXT_TAG, SCORE_TAG, KIND_TAG = 1 << 3 | BYTES, 1 << 3 | BYTES, 2 << 3 | FIXED32, 3 << 3 | VARINT
 BLOCK_PIECES = 1 << 16
 LARGEST_INT64 = (1 << 63) - 1
@@ -45,12 +45,12 @@ Spec = dict[int, Any]
 
 
 class _ModelError(Exception):
-    """The bytes are no ModelProto, or none that can be used; `read` adds the file's name."""
+    """The bytes are not a usable ModelProto; `read` adds the file's name."""
 
 
 @dataclass
 class _Proto:
-    """A ModelProto as it was parsed; kinds are int64 and not checked, lengths of the pieces, specs by field number."""
+    """A ModelProto as parsed; kinds are int64 and unchecked, lengths those of the pieces, specs by field number."""
 
     pieces: list[bytes]
     lengths: NDArray[np.int64]
@@ -77,8 +77,8 @@ def looks_like(data: bytes) -> bool:
 def read(data: bytes, name: str) -> Model:
     """Read a unigram model as SentencePiece 0.2.3 does.
 
-    data: the file's content; name: its name, for errors.
-    Raises ValueError for bytes that are no ModelProto, for BPE, word and character models, and for
+    data: the file's content; name: its name in errors.
+    Raises ValueError for bytes that are not a ModelProto, for BPE, word and character models, and for
     whatever SentencePiece refuses to load. Source: google/sentencepiece 0.2.3, sentencepiece_model.proto.
 
     Example:
@@ -105,14 +105,14 @@ def read(data: bytes, name: str) -> Model:
 
 
 def _strip(normalizer: Spec) -> Literal["prefix", "leading"] | None:
-    """SentencePiece takes spaces away at the front even where the dummy space is a suffix."""
+    """SentencePiece strips spaces at the front even if the dummy space is a suffix."""
     if normalizer.get(4, 1):
         return "leading"
     return "prefix" if normalizer.get(3, 1) else None
 
 
 def _parse(data: bytes) -> _Proto:
-    """Pieces come in runs of one plain form, which are read by a compiled loop; everything else field by field."""
+    """Runs of pieces in the plain form are read by a compiled loop, everything else field by field."""
     values = np.frombuffer(data, np.uint8)
     trainer: Spec = {}
     normalizer: Spec = {}
@@ -144,7 +144,7 @@ def _parse(data: bytes) -> _Proto:
 
 
 def _read_piece(data: bytes, start: int, stop: int) -> NDArray[np.int64]:
-    """One row as _read_plain_pieces writes them."""
+    """One row in the form of _read_plain_pieces."""
     text, bits, kind = (start, start), 0, int(Kind.NORMAL)
     for number, value, end in _fields(data, start, stop, PIECE_FIELDS):
         if number == 1:
@@ -160,8 +160,8 @@ def _read_piece(data: bytes, start: int, stop: int) -> NDArray[np.int64]:
 def _read_plain_pieces(data, i, rows):  # type: ignore[no-untyped-def]
     """Fill rows (start and stop of the text, bits of the score, kind), one for each piece from i on, as far as they go.
 
-    Returns (number of pieces, where the next field begins). Plain is a piece of less than 128 bytes that has no other
-    fields than these three, and a kind below 128.
+    Returns (number of pieces, where the next field begins). A piece is plain if it has less than 128 bytes, only these
+    three fields, and a kind below 128.
     """
     n = 0
     while n < len(rows) and i + 2 <= len(data) and data[i] == PIECE_TAG:
@@ -194,7 +194,7 @@ def _read_plain_pieces(data, i, rows):  # type: ignore[no-untyped-def]
 def _fields(data: bytes, start: int, stop: int, known: dict[int, int]) -> Iterator[tuple[int, int, int]]:
     """The fields of the message data[start:stop]: (number, value, 0) of a varint, (number, start, stop) of others.
 
-    known: the wire types of the fields that will be used; all others are passed over.
+    known: the wire types of the fields that are used; all others are skipped.
     """
     i = start
     while i < stop:
@@ -202,7 +202,7 @@ def _fields(data: bytes, start: int, stop: int, known: dict[int, int]) -> Iterat
         tag, i = (data[i], i + 1) if data[i] < 128 else _varint(data, i, stop)
         number, wire = tag >> 3, tag & 7
         if not 0 < number <= LAST_FIELD or known.get(number, wire) != wire or wire not in WIRE_TYPES:
-            raise _ModelError(f"field {number} at byte {field_start} has the wire type {wire}, so it is no ModelProto")
+            raise _ModelError(f"field {number} at byte {field_start} has wire type {wire}, so it is not a ModelProto")
         if wire in FIXED_BYTES:
             size = FIXED_BYTES[wire]
         else:
@@ -288,9 +288,9 @@ def _vocabulary(proto: _Proto) -> Vocabulary:
 
 
 def _checked_kinds(proto: _Proto, byte_fallback: bool) -> NDArray[np.uint8]:
-    """The pieces' kinds, once they and the pieces' bytes are checked.
+    """The pieces' kinds, after checking them and the pieces' bytes.
 
-    A piece of one zero byte may stand in the list as unused, which byte fallback makes it in any case.
+    A piece of one zero byte may be in the list as unused, which byte fallback makes it in any case.
     """
     is_odd = (proto.kinds < 1) | (proto.kinds > LAST_KIND) | (proto.lengths == 0) | (proto.lengths > MAX_PIECE_BYTES)
     if b"\0" in b"".join(proto.pieces):
@@ -303,7 +303,7 @@ def _checked_kinds(proto: _Proto, byte_fallback: bool) -> NDArray[np.uint8]:
         if not piece:
             raise _ModelError(f"piece {i_piece} is empty")
         if len(piece) > MAX_PIECE_BYTES:
-            raise _ModelError(f"piece {i_piece} has {len(piece)} bytes, and {MAX_PIECE_BYTES} are the most")
+            raise _ModelError(f"piece {i_piece} has {len(piece)} bytes; the limit is {MAX_PIECE_BYTES}")
         if piece != NUL_PIECE or not (byte_fallback or kind == Kind.UNUSED):
             raise _ModelError(f"piece {i_piece} holds a zero byte: {piece!r:.60}")
         kinds[i_piece] = Kind.UNUSED
@@ -323,7 +323,7 @@ def _names(pieces: list[bytes]) -> list[str]:
 
 
 def _ids_by_name(names: list[str], kinds: NDArray[np.uint8]) -> dict[str, int]:
-    """name -> id. Control, unknown and byte pieces are a name space of their own, and win."""
+    """name -> id. Control, unknown and byte pieces have a name space of their own, and win."""
     id_of = dict(zip(names, range(len(names)), strict=True))
     if len(id_of) == len(names) and "\0" not in id_of and np.isin(kinds, ORDINARY_KINDS).any():
         return id_of
@@ -360,14 +360,14 @@ def _byte_ids(names: list[str], kinds: NDArray[np.uint8], byte_fallback: bool) -
 
 
 def _checked_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    odd = np.flatnonzero(~np.isfinite(scores))
-    if len(odd):
-        raise _ModelError(f"the score of piece {odd[0]} is {scores[odd[0]]}")
+    not_finite = np.flatnonzero(~np.isfinite(scores))
+    if len(not_finite):
+        raise _ModelError(f"the score of piece {not_finite[0]} is {scores[not_finite[0]]}")
     return scores
 
 
 def _user_defined_scores(symbols: Sequence[str] | Sequence[bytes]) -> NDArray[np.float32]:
-    """By length, in float64 and then rounded, as in SentencePiece's C++."""
+    """Scores by length, in float64 and then rounded, as in SentencePiece's C++."""
     return (0.1 * (np.array([len(symbol) for symbol in symbols], np.int64) - 1)).astype(np.float32)
 
 

@@ -22,11 +22,11 @@ class NormalizedBatch:
 
     values         uint8 [num_bytes]
     offsets        int64 [num_docs + 1] into values
-    chunk_offsets  int64 [num_chunks + 1] into values: the pieces of text that the model's tool segments on their own
-                   (pre-tokens, lines). Every document boundary is among them, and no chunk is empty.
-                   None when a document is one chunk.
-    chunk_ids      int32 [num_chunks], the id that a chunk is (an added token found in the text), -1 for
-                   ordinary text. None when all are ordinary.
+    chunk_offsets  int64 [num_chunks + 1] into values: the parts of text that the model's tool segments on their own
+                   (pre-tokens, lines). They include every document boundary, and no chunk is empty.
+                   None if every document is one chunk.
+    chunk_ids      int32 [num_chunks], the id of a chunk that is one token (an added token found in the text), -1
+                   for ordinary text. None if all are ordinary.
     """
 
     values: NDArray[np.uint8]
@@ -39,7 +39,7 @@ class NormalizedBatch:
 
     @cached_property
     def chunks(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Chunk offsets and ids; without chunks one per document that is not empty, without ids ordinary text."""
+        """Chunk offsets and ids; by default one chunk per document that is not empty, of ordinary text."""
         offsets = filled_documents(self.offsets) if self.chunk_offsets is None else self.chunk_offsets
         ids = np.full(len(offsets) - 1, -1, np.int32) if self.chunk_ids is None else self.chunk_ids
         return offsets, ids
@@ -55,7 +55,7 @@ class NormalizedBatch:
 
 
 class Normalizer(Protocol):
-    """What every rule object offers. Its repr says what it does, and what of it is not compiled."""
+    """The interface of every rule object. Its repr says what it does, and what of that is not compiled."""
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""

@@ -1,4 +1,4 @@
-"""BytePiece's text rules: NFC, and lines as the chunks that are segmented on their own."""
+"""BytePiece's text rules: NFC, and lines as chunks that are segmented on their own."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from gpu_lattice.text_batch import TextBatch
 
-# Blocks whose characters never combine nor decompose, by Unicode's stability policy: looking them up one by one would
-# take most of the time of building the table.
+# Blocks whose characters never combine or decompose, by Unicode's stability policy: looking them up one by one would
+# dominate the time to build the table.
 INERT_BLOCKS = [
     (0x3400, 0x4DC0),  # unified ideographs, extension A
     (0x4E00, 0xA000),  # unified ideographs
@@ -38,10 +38,10 @@ SCANNED_BLOCKS = [(0, 0x3400), (0x4DC0, 0x4E00), (0xA000, 0xAC00), (0xD7A4, 0xD8
 HANGUL_VOWELS = range(0x1161, 0x1176)
 HANGUL_FINALS = range(0x11A8, 0x11C3)
 
-# Arrow puts marks in order by exchanging neighbours, in a time that grows with the square of their number. More marks
-# than this are put in order before; Unicode's stream-safe texts have 30 at most.
+# Arrow sorts marks by swapping neighbours, in quadratic time. Longer sequences of marks than this are sorted first;
+# Unicode's stream-safe texts have at most 30.
 MOST_MARKS = 64
-# Of all marks the one with the highest combining class.
+# The mark with the highest combining class.
 LAST_MARK = "\u0345"
 
 SOUND = 0
@@ -52,9 +52,9 @@ MALFORMED = 2
 class BytePieceNormalizer:
     """NFC, then chunks of one line and its run of trailing newlines: what `bytepiece.Tokenizer` does to a text.
 
-    Characters that NFC leaves alone are passed through untouched; a stretch of others goes through Arrow's
-    `utf8_normalize`, so Arrow's Unicode version decides for code points that Python's `unicodedata` does not know.
-    A byte that is no part of valid UTF-8 becomes U+FFFD.
+    Characters that NFC does not affect are copied; runs of others go through Arrow's `utf8_normalize`, so Arrow's
+    Unicode version decides for code points that Python's `unicodedata` does not know.
+    A byte that is not part of valid UTF-8 becomes U+FFFD.
 
     Example:
         >>> normal = BytePieceNormalizer()(TextBatch.from_texts(["cafe\u0301\\n\\nbar"]))
@@ -67,7 +67,7 @@ class BytePieceNormalizer:
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
-        # Compiled once for both: arrays of Arrow's are read-only, NumPy's are not.
+        # Compiled once for both: Arrow's arrays are read-only, NumPy's are not.
         values, offsets = _read_only(texts.values), _read_only(texts.offsets)
         state = np.empty(len(texts), np.uint8)
         num_chunks = np.zeros(len(texts) + 1, np.int64)
@@ -92,14 +92,14 @@ class BytePieceNormalizer:
 
 @lru_cache(maxsize=1)
 def inert_code_points() -> NDArray[np.uint8]:
-    """Bits over code points: 1 where a character neither changes in NFC nor takes part in a change of its neighbours.
+    """Bits over code points: 1 if a character neither changes in NFC nor affects how its neighbours change.
 
     uint8 [0x110000 / 8], bit c % 8 of byte c // 8. Inert means: assigned, combining class 0, NFC_Quick_Check = Yes.
     """
     inert = np.zeros(0x110000, np.bool_)
     for start, stop in INERT_BLOCKS:
         inert[start:stop] = True
-    seconds: set[str] = set()  # characters that some canonical decomposition ends with: a composition may take them
+    seconds: set[str] = set()  # characters that end some canonical decomposition: a composition may include them
     for start, stop in SCANNED_BLOCKS:
         characters = [chr(c) for c in range(start, stop)]
         combining = np.fromiter(map(unicodedata.combining, characters), np.uint8, len(characters))
@@ -171,7 +171,7 @@ def _spliced(
 
 
 def _in_canonical_order(sequence: bytes) -> bytes:
-    """Canonical decomposition, in a time that is linear in the sequence; NFC makes the same of either."""
+    """Canonical decomposition, in linear time; its NFC is that of the sequence."""
     characters = sequence.decode()
     distinct = sorted(set(characters))
     forms = dict(zip(distinct, _nfd(distinct), strict=True))
@@ -184,9 +184,9 @@ def _in_canonical_order(sequence: bytes) -> bytes:
 
 
 def _ranks(characters: list[str]) -> dict[str, int]:
-    """A number by combining class for each of some decomposed characters, 0 for those that stay where they are.
+    """A number in the order of combining classes for each decomposed character, 0 for those that stay in place.
 
-    Arrow tells no classes, but which of two characters it puts first.
+    Arrow does not tell classes, only which of two characters it puts first.
     """
     moves = [
         after != LAST_MARK + c for c, after in zip(characters, _nfd([LAST_MARK + c for c in characters]), strict=True)
@@ -256,7 +256,7 @@ def _survey(
     state: NDArray[np.uint8],
     num_chunks: NDArray[np.int64],
 ) -> None:
-    """state[i] of each document, and in num_chunks[i + 1] its number of chunks, which no rewriting changes."""
+    """state[i] of each document, and in num_chunks[i + 1] its number of chunks, which rewriting does not change."""
     for i_doc in range(start, stop):
         doc = values[offsets[i_doc] : offsets[i_doc + 1]]
         num_chunks[i_doc + 1] = _count_chunks(doc)
@@ -267,7 +267,7 @@ def _survey(
 def _count_chunks(doc: NDArray[np.uint8]) -> int:
     if len(doc) == 0:
         return 0
-    # Two slices walked from 0, because an index p - 1 that might be negative keeps the loop from being vectorized.
+    # Two slices indexed from 0, because an index p - 1 that might be negative prevents vectorization.
     before, after = doc[:-1], doc[1:]
     count = 1
     for p in range(len(after)):
@@ -300,7 +300,7 @@ def _look_closely(doc: NDArray[np.uint8], i: int, inert: NDArray[np.uint8]) -> i
             continue
         length = 0
         if first >> 4 == 0xE and i + 2 < len(doc):
-            # Most text beyond ASCII: worth a way of its own. What it does not take, _decode judges.
+            # Most text beyond ASCII, worth a fast path; _decode handles what this does not.
             second, third = np.int64(doc[i + 1]), np.int64(doc[i + 2])
             code = (first & 0x0F) << 12 | (second & 0x3F) << 6 | (third & 0x3F)
             surrogate = code >> 11 == 0xD800 >> 11
@@ -368,10 +368,10 @@ def _replace_malformed(doc: NDArray[np.uint8], out: NDArray[np.uint8], q: int) -
 def _find_active_runs(
     text: NDArray[np.uint8], offsets: NDArray[np.int64], inert: NDArray[np.uint8], bounds: NDArray[np.int64]
 ) -> int:
-    """The stretches that NFC may change, as pairs in `bounds` as far as it is long; returns their number.
+    """The runs that NFC may change, as pairs in `bounds` as far as it has room; returns their number.
 
-    NFC of a text is NFC of the parts between any two inert characters, so a stretch is a run of characters that are
-    not inert with the one inert character before it, and stretches that touch are one.
+    NFC of a text is NFC of the parts between any two inert characters, so such a run is a sequence of characters that
+    are not inert, with the one inert character before it; adjacent runs are merged.
     """
     n = 0
     for i_doc in range(len(offsets) - 1):
@@ -401,7 +401,7 @@ def _find_active_runs(
 def _find_long_sequences(
     text: NDArray[np.uint8], offsets: NDArray[np.int64], inert: NDArray[np.uint8], bounds: NDArray[np.int64]
 ) -> int:
-    """The sequences of more than MOST_MARKS characters that are not inert, as _find_active_runs gives its stretches."""
+    """The sequences of more than MOST_MARKS characters that are not inert, in the form of _find_active_runs."""
     n = 0
     for i_doc in range(len(offsets) - 1):
         i = begin = offsets[i_doc]
@@ -434,7 +434,7 @@ def _splice(
     run_offsets: NDArray[np.int64],
     out: NDArray[np.uint8],
 ) -> None:
-    """Copy text with its k-th stretch replaced by run k."""
+    """Copy text with its k-th active run replaced by run k."""
     i, q = np.int64(0), 0
     for k in range(len(run_offsets) - 1):
         before = text[i : bounds[2 * k]]

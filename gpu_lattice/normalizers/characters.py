@@ -1,4 +1,4 @@
-"""What a character map does to single characters, so that most of a text needs no look into the map."""
+"""What a character map does to single characters, so that most of a text needs no lookups in the map."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NUM_CODE_POINTS = 1 << 16
 SPACE = 0x20
 NOT_DIRECT = 255
 
-# Bits of a kind. A character of none but BEGINS is copied.
+# Bits of a kind. A character without bits other than BEGINS is copied.
 LOOK_UP, REPLACED, FOLLOWS, BEGINS = 1, 2, 4, 8
 LONGEST_SHORT = 7
-# Children of the map's nodes that are tried at most; a map of some sense takes a fiftieth of it.
+# The most children of the map's nodes to try; a sensible map needs a fiftieth of that.
 MAX_TRIES = 1 << 25
 MAX_STOPS = 8
 
@@ -29,17 +29,17 @@ MAX_STOPS = 8
 class Characters(NamedTuple):
     """Tables over the characters that UTF-8 writes in one, two or three bytes.
 
-    A map's key is more than its first character in few cases. So a character is copied (or replaced) before it is known
-    what follows, and where a character FOLLOWS, the one before it is looked up again if it BEGINS such a key.
+    Few keys of a map are longer than one character. So a character is copied (or replaced) before the next one is seen,
+    and if a character FOLLOWS, the one before it is looked up again if it BEGINS such a key.
 
     direct  uint8 [256], the ASCII byte that an ASCII byte becomes, NOT_DIRECT for all others. None that becomes a space
             begins a longer key.
-    kinds   uint8 [65536], bits by code point. LOOK_UP: the map must be asked. REPLACED: always becomes what `short`
-            says. FOLLOWS: some key has it after the first character. BEGINS: some key goes on after it.
+    kinds   uint8 [65536], bits by code point. LOOK_UP: the map must be consulted. REPLACED: always becomes what `short`
+            says. FOLLOWS: some key has it after the first character. BEGINS: some key continues after it.
     short   uint8 [8 * 65536], a replacement of up to seven bytes without spaces, and in the eighth its length
     stops   uint64 [up to 8], printable ASCII bytes, repeated eight times, that are not copied (or folded)
     folds   A to Z are copied as a to z
-    by_words  all other printable ASCII bytes but the space are copied, so runs of them can be, eight bytes at a time
+    by_words  all other printable ASCII bytes except the space are copied, so runs of them can be, eight at a time
     """
 
     direct: NDArray[np.uint8]
@@ -51,7 +51,7 @@ class Characters(NamedTuple):
 
 
 def characters_of(charsmap: CharsMap, symbols: Sequence[bytes]) -> Characters:
-    """The tables for a map and the strings (not empty) that are looked for before the map is asked."""
+    """The tables for a map, and for the (not empty) strings that are matched before the map."""
     kinds, short = np.zeros(NUM_CODE_POINTS, np.uint8), np.zeros(8 * NUM_CODE_POINTS, np.uint8)
     direct = np.full(256, NOT_DIRECT, np.uint8)
     for byte in range(128):
@@ -76,7 +76,7 @@ def characters_of(charsmap: CharsMap, symbols: Sequence[bytes]) -> Characters:
 
 
 def _first_characters(symbol: bytes) -> slice:
-    """The code points, of two or three bytes, of which a symbol may begin a character (bytes may be any)."""
+    """The code points of two or three bytes whose characters a symbol may begin (symbols are any bytes)."""
     lead, size = symbol[0], 2 if symbol[0] < 0xE0 else 3
     if not 0xC2 <= lead < 0xF0:
         return slice(0, 0)
@@ -91,7 +91,7 @@ def _first_characters(symbol: bytes) -> slice:
 
 @compiled
 def _classify(charsmap, direct, kinds, short):  # type: ignore[no-untyped-def]
-    """Enter what the map does; False for one of so many branches that it was given up."""
+    """Enter what the map does; False if it has too many branches."""
     units, replacements = charsmap.units, charsmap.replacements
     root = child_offset(np.int64(units[0]))
     tries = 0
@@ -145,9 +145,9 @@ def _step(units, node, byte):  # type: ignore[no-untyped-def]
 
 @compiled
 def _enter_followers(units, node, kinds, tries):  # type: ignore[no-untyped-def]
-    """Mark the characters that go on from a node; returns (whether any does, whether something else does, tries).
+    """Mark the characters that continue from a node; returns (whether any does, whether something else does, tries).
 
-    Something else is a byte of ASCII, a character of four bytes, or bytes that are no character or not all of one.
+    Something else is a byte of ASCII, a character of four bytes, or bytes that are not a complete character.
     """
     goes_on, is_odd = False, False
     for first in range(256):

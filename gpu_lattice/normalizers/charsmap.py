@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 BLOCK_UNITS = 256
 MAX_MATCHES = 32
-# At every byte of a text as many of its bytes may be read as the longest key has.
+# At every byte of a text, as many bytes may be read as the longest key has.
 LONGEST_KEY = 512
 # Each byte of a text may become one.
 LONGEST_REPLACEMENT = 1024
 
-# The bits of a unit. A leaf is told by the sign bit, which is part of the label so that no byte equals it.
+# The bits of a unit. The sign bit marks a leaf; it is part of the label, so that no byte equals it.
 LABEL = 0x800000FF
 HAS_LEAF = 0x100
 VALUE = 0x7FFFFFFF
@@ -50,7 +50,7 @@ def parse_charsmap(blob: bytes, source: str) -> CharsMap:
     """Read and check a blob `<u32 little-endian size of the array in bytes><array><replacements>`.
 
     blob: the field precompiled_charsmap of a SentencePiece model or a tokenizer.json; b"" is the identity.
-    source: where it came from, for errors. Raises ValueError for a blob that is cut short or inconsistent.
+    source: its origin, for errors. Raises ValueError for a blob that is cut short or inconsistent.
     """
     if not blob:
         return identity()
@@ -120,7 +120,7 @@ def _broken(source: str, what: str) -> ValueError:
 
 @register_jitable
 def child_offset(unit: Any) -> Any:
-    """What takes a unit's index, by exclusive or, to the block of its children; unit is an int64."""
+    """The number that, by exclusive or, takes a unit's index to the block of its children; unit is an int64."""
     return (unit >> 10) << ((unit & 0x200) >> 6)
 
 

@@ -14,7 +14,7 @@ from gpu_lattice.kernels.cpu.utf8 import code_point
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# A character of the first group followed by one of the first or second is a cluster, whatever goes before.
+# A character of the first group followed by one of the first or second is a cluster, whatever comes before.
 OTHER, LV, LVT, CONSONANT, PICTOGRAPHIC = range(5)
 L, REGIONAL, PREPEND, CONTROL, CR, LF = range(5, 11)
 V, T, EXTEND, ZWJ, SPACING_MARK, LINKER, EXTEND_OUTSIDE_CONJUNCTS = range(11, 18)
@@ -34,9 +34,9 @@ def grapheme_classes() -> NDArray[np.uint8]:
 
 @compiled
 def cluster_end(classes, values, i, stop):  # type: ignore[no-untyped-def]
-    """The end of the grapheme cluster that begins at i, in valid UTF-8; bits 5 to 7 of the classes are left aside.
+    """The end of the grapheme cluster that begins at i, in valid UTF-8; bits 5 to 7 of the classes are ignored.
 
-    What went before i does not matter: a cluster never begins within a conjunct or an emoji sequence, and never after
+    What comes before i does not matter: a cluster never begins within a conjunct or an emoji sequence, and never after
     an odd number of regional indicators.
     """
     character, length = code_point(values, i)

@@ -31,11 +31,11 @@ SPACES = np.uint64(SPACE) * ONES
 
 
 class Parts(NamedTuple):
-    """Consecutive parts of the documents of a range; P of them.
+    """P consecutive parts of the documents of a range.
 
     starts, stops  int64 [P], part i is values[starts[i]:stops[i]] of the array that goes with it
     tokens         int64 [P], the added token that a part is, -1 for text
-    begins         bool [P], whether the part is text from the very beginning of its document
+    begins         bool [P], whether the part is text from the very start of its document
     docs           int64 [num_docs + 1], document d is the parts docs[d]..docs[d + 1]
     """
 
@@ -50,8 +50,8 @@ class Precompiled(NamedTuple):
     """A character map, applied to grapheme clusters.
 
     direct   uint8 [256], the ASCII byte that an ASCII byte becomes when another ASCII byte or nothing follows it;
-             NOT_DIRECT where the byte alone does not decide
-    classes  uint8 [0x110000], the grapheme class of every code point, plus HAS_KEY where it begins with a key
+             NOT_DIRECT if the byte alone does not decide
+    classes  uint8 [0x110000], the grapheme class of every code point, plus HAS_KEY if it begins with a key
     """
 
     charsmap: CharsMap
@@ -80,7 +80,7 @@ class TokenTrie(NamedTuple):
 class Cutter(NamedTuple):
     """How normalized text is cut, and how added tokens are written.
 
-    at_whitespace  cut at white space, which is dropped
+    at_whitespace  cut at white space, and drop it
     metaspace      uint8, the bytes of the character that spaces become; empty without a Metaspace
     prefix         NEVER, FIRST (at the beginning of a document) or ALWAYS: where one is put before the text
     split          cut before every such character
@@ -141,7 +141,7 @@ def are_valid(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
 
 @compiled
 def _skip_ascii(values, i, stop):  # type: ignore[no-untyped-def]
-    """The first position of i, i + 64, i + 128 .. after which fewer than 64 bytes of ASCII follow."""
+    """The first of i, i + 64, i + 128 .. from which fewer than 64 bytes of ASCII follow."""
     while i + 64 <= stop:
         block = values[i : i + 64]
         joined = np.uint8(0)
@@ -182,9 +182,9 @@ def whole_documents(offsets: NDArray[np.int64]) -> Parts:
 
 @compiled
 def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
-    """The parts with added tokens as parts of their own; the leftmost pattern is one, of several the longest.
+    """The parts with added tokens as parts of their own; the leftmost pattern is one, in a tie the longest.
 
-    The white space that a token takes is not left out of the search for the next, as in the tool.
+    As in the tool, the white space that a token takes is searched for the next one too.
     """
     old_starts, old_stops, old_tokens, old_docs = parts.starts, parts.stops, parts.tokens, parts.docs
     room = len(old_starts) + 16
@@ -279,8 +279,8 @@ def apply_precompiled(precompiled, values, parts):  # type: ignore[no-untyped-de
     """The parts by a character map, as (values, parts).
 
     A cluster of at most 5 bytes becomes the replacement of the shortest key that it begins with; longer clusters, and
-    those that begin with no key, are taken character by character. There is always room for the bytes that are left,
-    so that only replacements have to look.
+    those that begin with no key, are processed character by character. There is always room for the remaining bytes,
+    so that only replacements have to check.
     """
     charsmap, direct, classes = precompiled.charsmap, precompiled.direct, precompiled.classes
     replacements = charsmap.replacements
@@ -326,7 +326,7 @@ def apply_precompiled(precompiled, values, parts):  # type: ignore[no-untyped-de
 def _copy_direct(direct, values, i, stop, out, size):  # type: ignore[no-untyped-def]
     """Copy ASCII up to the first byte that needs a closer look; returns (where that is, size).
 
-    What comes before a byte above 127 may be of one cluster with it.
+    The character before a byte above 127 may belong to the same cluster.
     """
     text, written = values[i:stop], out[size:]
     for k in range(len(text)):
@@ -340,7 +340,7 @@ def _copy_direct(direct, values, i, stop, out, size):  # type: ignore[no-untyped
 
 @compiled
 def _copy_plain(classes, values, i, stop, out, size):  # type: ignore[no-untyped-def]
-    """Copy characters that are clusters and have no key, up to the first other or to ASCII; returns (where, size)."""
+    """Copy characters that are clusters and have no key, up to the first other one or ASCII; returns (where, size)."""
     if i == stop:
         return i, size
     character, length = code_point(values, i)
@@ -412,7 +412,7 @@ def _copy_to_two_spaces(values, i, stop, out, size):  # type: ignore[no-untyped-
 
 @compiled
 def has_two_spaces(values):  # type: ignore[no-untyped-def]
-    """Whether two spaces stand side by side anywhere."""
+    """Whether there are two spaces in a row anywhere."""
     num_pairs = 0
     for i in range(values.size - 1):
         num_pairs += (values[i] == SPACE) & (values[i + 1] == SPACE)
@@ -505,7 +505,7 @@ def cut(cutter, values, parts):  # type: ignore[no-untyped-def]
 
 @compiled
 def _room(at_whitespace, mark, bounds, values, starts, stops, tokens):  # type: ignore[no-untyped-def]
-    """No fewer than the (bytes, chunks) that the parts are cut into, with the bytes that _put_marked writes ahead."""
+    """Upper bounds of the (bytes, chunks) that the parts are cut into, with the bytes that _put_marked writes ahead."""
     num_bytes, num_chunks, num_marks = 8, len(starts) + 1, 0
     for i_part in range(len(starts)):
         start, stop, token = starts[i_part], stops[i_part], tokens[i_part]
@@ -542,7 +542,7 @@ def _word_end(values, i, stop):  # type: ignore[no-untyped-def]
 def _put_marked(mark, has_prefix, split, collapse, values, start, stop, out, size, ends, num_chunks):  # type: ignore[no-untyped-def]
     """Write values[start:stop] with spaces as Metaspace has them; returns (size, num_chunks).
 
-    The end of the last chunk is left to the caller.
+    The caller sets the end of the last chunk.
     """
     begin, i, after_space = size, start, False
     length, firsts = mark.size, np.uint64(mark[0]) * ONES
@@ -600,7 +600,7 @@ def _num_bytes(parts):  # type: ignore[no-untyped-def]
 
 @compiled
 def _strip_left(values, start, stop):  # type: ignore[no-untyped-def]
-    """The first position in start..stop that is no white space."""
+    """The first position in start..stop that is not white space."""
     while start < stop:
         length = space_at(values, start, stop)
         if length == 0:

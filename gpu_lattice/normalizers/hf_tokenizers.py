@@ -1,7 +1,7 @@
 """Normalizer, pre-tokenizer and added tokens of a Hugging Face tokenizer.json, as one rule object.
 
-The recipes that SentencePiece models are converted to are compiled (hf_text.py). Any other that tokenizers knows is
-run by that package. Which of the two it is is decided when the model is read, and the rule object's repr says it.
+The recipes that SentencePiece models are converted to are compiled (hf_text.py). Any other that tokenizers supports is
+run by that package. This is decided when the model is read, and the rule object's repr says which it is.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ MOST_GROWTH = 1 << 18
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A string that is looked for before anything else, and the id that it is."""
+    """A string that is matched before anything else, and its id."""
 
     content: str
     id: int
@@ -122,9 +122,9 @@ def hf_normalizer(
 ) -> CompiledNormalizer | ToolNormalizer:
     """The rule object for parts of a tokenizer.json.
 
-    name: what errors call the file; ignored: settings of the file that have no effect here, for the repr.
-    Raises ValueError for a component that is unknown or broken, and for an added token of which normalization leaves
-    nothing; ImportError when tokenizers is needed and not installed.
+    name: the file's name in errors; ignored: settings of the file that have no effect here, for the repr.
+    Raises ValueError for a component that is unknown or broken, and for an added token that is empty after
+    normalization; ImportError if tokenizers is needed and not installed.
     """
     steps = _flat(normalizer, "normalizers", NORMALIZERS, f"{name}: the normalizer")
     cutters = _flat(pre_tokenizer, "pretokenizers", PRE_TOKENIZERS, f"{name}: the pre-tokenizer")
@@ -144,10 +144,10 @@ def hf_normalizer(
                 ) from None
         rules = ToolNormalizer(normalizer, pre_tokenizer, added_tokens, shown, str(reason))
     for token in added_tokens:
-        # The tool finds such a token between any two bytes, and panics where those are of one character.
+        # The tool finds such a token between any two bytes, and panics if they belong to one character.
         if token.normalized and not rules.normalize_str(token.content):
             raise ValueError(
-                f"{name}: the added token {token.content!r:.60} is nothing after normalization; give it "
+                f"{name}: the added token {token.content!r:.60} is empty after normalization; give it "
                 '"normalized": false, or take it out of added_tokens'
             )
     return rules
@@ -155,7 +155,7 @@ def hf_normalizer(
 
 @dataclass(frozen=True)
 class _Shown:
-    """What the repr of either rule object shows."""
+    """The facts that the repr of either rule object shows."""
 
     name: str
     steps: str
@@ -173,7 +173,7 @@ class _Shown:
 
 @dataclass(frozen=True)
 class Rules:
-    """Compiled rules. Tokens `raw` are looked for in the text, tokens `cooked` in normalized text; None for no tokens.
+    """Compiled rules. Tokens `raw` are matched in the text, tokens `cooked` in normalized text; None if there are none.
 
     token_ids  int32, the ids of the added tokens, in the order in which the tries and the cutter number them
     """
@@ -229,7 +229,7 @@ class CompiledNormalizer:
         def work(start: int, stop: int) -> tuple[Any, ...]:
             return self._rules.pre_tokenize(texts.values, whole_documents(texts.offsets[start : stop + 1]))
 
-        # What one thread writes need not be put together again.
+        # The output of a single thread needs no joining.
         ranges = byte_ranges(texts.offsets) if threads > 1 else [(0, len(texts))]
         values, offsets, chunk_offsets, hits = _join(map_ranges(work, ranges, threads))
         hits[:, 1] = self._rules.token_ids[hits[:, 1]]
@@ -262,7 +262,7 @@ class ToolNormalizer:
         self._contents = {self._tool.token_to_id(token.content): token for token in added_tokens}
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
-        """Pre-tokenize a batch; a null document comes out empty. The package decides on its threads itself."""
+        """Pre-tokenize a batch; a null document comes out empty. The package chooses its own threads."""
         texts = _with_valid_text(texts, threads)
         chunks: list[bytes] = []
         hits: list[tuple[int, int]] = []
@@ -304,7 +304,7 @@ def _chunk_ids(num_chunks: int, hits: NDArray[np.int64]) -> NDArray[np.int32]:
 
 
 def _join(ranges: list[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """What `Rules.pre_tokenize` says of ranges, as (values, offsets, chunk_offsets, hits) of all documents."""
+    """The results of `Rules.pre_tokenize` for ranges, as (values, offsets, chunk_offsets, hits) of all documents."""
     if len(ranges) == 1:
         values, offsets, ends, hits = ranges[0]
         return values, offsets, np.concatenate([np.zeros(1, np.int64), ends]), hits
@@ -321,7 +321,7 @@ def _join(ranges: list[tuple[Any, ...]]) -> tuple[Any, ...]:
 
 
 def _join_ends(parts: list[NDArray[np.int64]], starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Offsets [n + 1] from the ends of every part, counted from where the part starts."""
+    """Offsets [n + 1] from the ends within every part, each counted from the start of its part."""
     offsets = np.zeros(1 + sum(map(len, parts)), np.int64)
     size = 1
     for ends, start in zip(parts, starts, strict=False):
@@ -331,7 +331,7 @@ def _join_ends(parts: list[NDArray[np.int64]], starts: NDArray[np.int64]) -> NDA
 
 
 def _read_only(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same bytes, always of the array type that the functions are compiled for."""
+    """The same bytes, always in the array type that the functions are compiled for."""
     values = values.view()
     values.flags.writeable = False
     return values
@@ -350,7 +350,7 @@ def _with_valid_text(texts: TextBatch, threads: int) -> TextBatch:
 
 
 def _flat(component: Component | None, members: str, known: frozenset[str], where: str) -> list[Component]:
-    """The components in a tree of sequences, in their order."""
+    """The components in a tree of sequences, in order."""
     if component is None:
         return []
     if not isinstance(component, dict):
@@ -392,7 +392,7 @@ def _compile(
     added_tokens: Sequence[AddedToken],
     name: str,
 ) -> Rules:
-    """Rules for the components. Raises NotCompiledError where there are none, ValueError where a part is broken."""
+    """Rules for the components. Raises NotCompiledError if there are none, ValueError if a part is broken."""
     if any(token.single_word for token in added_tokens):
         raise NotCompiledError("an added token is single_word")
     cutter = _compile_cutter(cutters, added_tokens, name)
@@ -411,7 +411,7 @@ def _compile(
 
 
 def _check_first(steps: list[Component], cutter: Cutter, added_tokens: Sequence[AddedToken]) -> None:
-    """With "first" the tool asks where in the text a part came from. It is compiled where the answer is plain."""
+    """With "first", the tool asks where in the text a part came from. It is compiled if the answer is clear."""
     if cutter.at_whitespace or any(token.normalized for token in added_tokens):
         raise NotCompiledError('Metaspace has prepend_scheme "first" after another cut')
     for step in steps:
@@ -427,7 +427,7 @@ def _check_first(steps: list[Component], cutter: Cutter, added_tokens: Sequence[
 
 
 def _can_cut_collapse(steps: list[Component], cutter: Cutter, added_tokens: Sequence[AddedToken]) -> bool:
-    """Whether the last step makes one mark, or a space that becomes one, of every run of spaces that is then cut."""
+    """Whether the last step turns every run of spaces into one mark (or a space that becomes one) that is then cut."""
     mark = cutter.metaspace.tobytes().decode()
     is_last = bool(steps) and _is_collapse(steps[-1]) and steps[-1].get("content") in (" ", mark)
     return is_last and mark != "" and not cutter.at_whitespace and not any(token.normalized for token in added_tokens)
@@ -447,7 +447,7 @@ def _compile_cutter(cutters: list[Component], added_tokens: Sequence[AddedToken]
 
 
 def metaspace_scheme(metaspace: Component, where: str) -> tuple[str, bool]:
-    """(prepend scheme, split) of a Metaspace, which older files give as add_prefix_space. Raises ValueError."""
+    """(prepend scheme, split) of a Metaspace; older files have add_prefix_space. Raises ValueError."""
     mark = metaspace.get("replacement")
     if not isinstance(mark, str) or len(mark) != 1:
         raise ValueError(f"{where} has a Metaspace with the replacement {mark!r:.60}; it must be one character")
@@ -519,7 +519,7 @@ def _ragged(strings: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def member(component: Component, key: str, kinds: type | tuple[type, ...], where: str) -> Any:
-    """The value of a key, null for none. Raises ValueError for one of another type; true and false are no numbers."""
+    """The value of a key, None if missing. Raises ValueError for another type; true and false are not numbers."""
     value = component.get(key)
     if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is int):
         names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
@@ -540,13 +540,13 @@ def _read_charsmap(step: Component, where: str) -> CharsMap:
         blob = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(
-            f"{where} has a precompiled_charsmap that is no base64 ({error}); get the file again"
+            f"{where} has a precompiled_charsmap that is not base64 ({error}); get the file again"
         ) from None
     return parse_charsmap(blob, where)
 
 
 def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTrie | None:
-    """The trie of patterns; pattern i stands for token i, b"" for none. None for no patterns at all."""
+    """The trie of patterns; pattern i stands for token i, b"" for none. None if there are no patterns."""
     number = {pattern: i for i, pattern in enumerate(patterns) if pattern}
     if not number:
         return None
@@ -555,7 +555,7 @@ def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTri
     ordered = sorted(number)
     values, offsets = to_ragged(ordered)
     n, lengths = len(ordered), np.diff(offsets)
-    # The first pattern of each beginning makes its node; breadth-first is by depth, and then by pattern.
+    # The first pattern with each prefix makes its node; breadth-first means by depth, and then by pattern.
     shared = np.array([0, *starmap(_num_shared, pairwise(ordered))])
     makers = np.repeat(np.arange(n), lengths - shared)
     depths = np.arange(len(makers)) - np.repeat(np.cumsum(lengths - shared) - lengths, lengths - shared)
@@ -577,7 +577,7 @@ def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTri
 
 
 def _num_shared(one: bytes, other: bytes) -> int:
-    """The number of bytes that both begin with."""
+    """The length of their common prefix in bytes."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
@@ -588,8 +588,8 @@ def _tool_tokenizer(
     name: str,
     reason: str,
 ) -> Any:
-    """A tokenizer of the package whose tokens are the pre-tokens: of its one piece every other text is unknown, and a
-    run of unknown text, with that piece in it or not, is one token."""
+    """A tokenizer of the package whose tokens are the pre-tokens: all text but its one piece is unknown, and a run of
+    unknown text, with that piece in it or not, is one token."""
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -621,7 +621,7 @@ def _tool_tokenizer(
 
 @contextmanager
 def tool_errors(what: str) -> Iterator[None]:
-    """Raise ValueError for whatever tokenizers raises: its panics are no Exception."""
+    """Raise ValueError for whatever tokenizers raises: its panics are not Exceptions."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, MemoryError):
@@ -631,7 +631,7 @@ def tool_errors(what: str) -> Iterator[None]:
 
 
 def _unused_piece(added_tokens: Sequence[AddedToken]) -> str:
-    """A piece that is no added token, as those must have ids of their own."""
+    """A piece that is not an added token, as those must have ids of their own."""
     contents = {token.content for token in added_tokens}
     piece = "?"
     while piece in contents:

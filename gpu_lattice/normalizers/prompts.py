@@ -1,6 +1,6 @@
-"""Texts that go on: normalized as if a character followed, which is taken away again.
+"""Incomplete texts: normalized as if a character followed, which is then removed.
 
-What a normalizer does at the end of a text is for texts that end there: SentencePiece strips white space, or adds the
+What a normalizer does at the end of a text is meant for complete texts: SentencePiece strips white space, or adds the
 dummy space of treat_whitespace_as_suffix; Hugging Face's Strip does the former.
 """
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# A character of no meaning (private use), which joins with no other, is no space and is in no vocabulary.
+# A character without meaning (private use): it combines with nothing, is not a space and is in no vocabulary.
 FOLLOWING = np.frombuffer("\ue000".encode(), np.uint8)
 
 
 def normalize_prompts(normalize: Callable[[TextBatch], NormalizedBatch], texts: TextBatch) -> NormalizedBatch:
-    """The normalized texts without what a normalizer does to a text's end; a null document comes out empty.
+    """The normalized texts without what a normalizer does at a text's end; a null document comes out empty.
 
-    Raises ValueError where `normalize` changes the character that stands for what follows.
+    Raises ValueError if `normalize` changes the character that stands for what follows.
 
     Example:
         >>> from gpu_lattice.normalizers.sentencepiece import SentencePieceNormalizer
@@ -41,8 +41,8 @@ def normalize_prompts(normalize: Callable[[TextBatch], NormalizedBatch], texts: 
     is_kept = len(tail) > 0 and bool((stops - normalized.offsets[:-1][is_valid] >= len(tail)).all())
     if not is_kept or (normalized.values[at] != tail).any() or _are_tokens(normalized, stops):
         raise ValueError(
-            "this model's normalizer changes U+E000 behind a text, so the text cannot be normalized as one that goes "
-            "on; use tokenizer.lattice(texts).continuations(), which takes it as one that ends"
+            "this model's normalizer changes U+E000 after a text, so the text cannot be normalized as an incomplete "
+            "one; use tokenizer.lattice(texts).continuations(), which takes it as complete"
         )
     is_tail = np.zeros(len(normalized.values), np.bool_)
     is_tail[at] = True
@@ -50,7 +50,7 @@ def normalize_prompts(normalize: Callable[[TextBatch], NormalizedBatch], texts: 
 
 
 def _followed(texts: TextBatch, is_valid: NDArray[np.bool_]) -> TextBatch:
-    """The texts with FOLLOWING behind each that is no null."""
+    """The texts with FOLLOWING after each that is not null."""
     added = np.cumsum(np.append(0, is_valid)) * len(FOLLOWING)
     offsets = texts.offsets - texts.offsets[0] + added
     values = np.empty(int(offsets[-1]), np.uint8)
@@ -63,7 +63,7 @@ def _followed(texts: TextBatch, is_valid: NDArray[np.bool_]) -> TextBatch:
 
 
 def _tail(normalize: Callable[[TextBatch], NormalizedBatch]) -> NDArray[np.uint8]:
-    """What FOLLOWING becomes, and all that comes after it; nothing where it does not stay what it is."""
+    """What FOLLOWING becomes, and all that comes after it; empty if it does not stay the same."""
     alone = normalize(TextBatch(FOLLOWING, np.array([0, len(FOLLOWING)]))).values.tobytes()
     return np.frombuffer(alone[alone.find(FOLLOWING.tobytes()) :] if FOLLOWING.tobytes() in alone else b"", np.uint8)
 
@@ -76,7 +76,7 @@ def _are_tokens(batch: NormalizedBatch, stops: NDArray[np.int64]) -> bool:
 
 
 def _without(batch: NormalizedBatch, is_cut: NDArray[np.bool_]) -> NormalizedBatch:
-    """The batch without some bytes, and without the chunks that they leave empty."""
+    """The batch without some bytes, and without chunks that are then empty."""
     place = np.append(0, np.cumsum(~is_cut))
     offsets, chunk_offsets, chunk_ids = place[batch.offsets], batch.chunk_offsets, batch.chunk_ids
     if chunk_offsets is not None:

@@ -1,4 +1,4 @@
-"""SentencePiece's normalizer, compiled: the same bytes as version 0.2.3 writes for the same model."""
+"""SentencePiece's normalizer, compiled: the bytes that version 0.2.3 writes for the same model."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 MAX_USER_DEFINED_MATCHES = 64
 SPACE = 0x20
 ESCAPED_SPACE = "\u2581".encode()
-# Bytes that may be written beyond the end of what is meant.
+# Bytes that may be written beyond the end of the output.
 SLACK = 8
-# The bits of a word that tell whether it begins with two characters of three bytes, and what they are then.
+# The bits of a word that decide whether it begins with two characters of three bytes, and their values if so.
 MARKS_OF_TWO, TWO_CHARACTERS = np.uint64(0xC0C0F0C0C0F0), np.uint64(0x8080E08080E0)
 THREE_BYTES = np.uint64(24)
 ZERO, THREE, LENGTH_SHIFT = np.uint64(0), np.uint64(3), np.uint64(56)
@@ -64,7 +64,7 @@ class Symbols(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What the compiled functions read. space: the bytes that are written for a space, as one word."""
+    """The input of the compiled functions. space: the bytes that are written for a space, as one word."""
 
     characters: Characters
     charsmap: CharsMap
@@ -124,7 +124,7 @@ class SentencePieceNormalizer:
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
-        # Read-only or not are two types for Numba, and the second would be compiled anew.
+        # For Numba, read-only arrays are another type, for which it would compile again.
         values, offsets = texts.values.view(), texts.offsets.view()
         values.flags.writeable = offsets.flags.writeable = False
 
@@ -133,7 +133,7 @@ class SentencePieceNormalizer:
             normalized = normalize_range(self.rules, values, offsets, start, stop)
             return normalized
 
-        # What one thread writes need not be put together again.
+        # The output of a single thread needs no joining.
         ranges = byte_ranges(offsets) if threads > 1 else [(0, len(texts))]
         return _join(map_ranges(work, ranges, threads), threads)
 
@@ -166,8 +166,8 @@ def _join(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]], threads: int
 @compiled
 def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     """Documents i_start..i_stop normalized, as (values uint8, offsets int64 [i_stop - i_start + 1])."""
-    # Room for most texts, and more is made below: the allocator returns a larger buffer after every call, and its pages
-    # fault anew in the next.
+    # Room for most texts; more is made below if needed. The allocator unmaps a larger buffer after every call, and its
+    # pages fault again in the next.
     out = np.empty(3 * (offsets[i_stop] - offsets[i_start]) // 2 + _room(0) * (i_stop - i_start), np.uint8)
     out_offsets = np.zeros(i_stop - i_start + 1, np.int64)
     i_doc = write_documents(rules, values, offsets, i_start, i_start, i_stop, out, out_offsets)
@@ -180,7 +180,7 @@ def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no
 
 @compiled
 def _room(num_bytes):  # type: ignore[no-untyped-def]
-    """The most that a document without replacements takes, with its dummy space: U+2581 and U+FFFD have three bytes."""
+    """The most bytes of a document without replacements, with its dummy space: U+2581 and U+FFFD have three bytes."""
     return 3 * num_bytes + 6 + SLACK
 
 
@@ -189,8 +189,8 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
     """Write documents from i_doc on, and their ends, while `out` has room; returns the first that is not written.
 
     Nearly every byte is handled here, without a call that passes arrays: such a call costs more than a word, as Numba
-    counts references to them. `settled` is where the units end that the map was asked about: what lies between it and
-    i was copied.
+    counts references to them. `settled` is the end of the last unit looked up in the map: what lies between it and i
+    was copied.
     """
     direct, kinds, short, stops = (
         rules.characters.direct,
@@ -292,7 +292,7 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
 def _copy_words(values, i, stop, direct, stops, folds, space, space_bytes, remove_extra, out, size, after_space):  # type: ignore[no-untyped-def]  # fmt: skip
     """Copy printable ASCII and spaces from i on, at most to stop, eight bytes at a time; returns the state after them.
 
-    What lies less than eight bytes before the end of all values is left.
+    The last seven of all values are left.
     """
     last = min(stop - 1, values.size - 8)
     is_plain = True
@@ -315,7 +315,7 @@ def _copy_words(values, i, stop, direct, stops, folds, space, space_bytes, remov
 
 @compiled
 def _copy_pairs(values, i, last, kinds, short, out, size):  # type: ignore[no-untyped-def]
-    """Copy or replace characters of three bytes from i on, two at a time, while the map need not be asked about either;
+    """Copy or replace characters of three bytes from i on, two at a time, while neither needs a lookup in the map;
     returns where they end, and the new size.
 
     last: where the last two may begin.
@@ -331,7 +331,7 @@ def _copy_pairs(values, i, last, kinds, short, out, size):  # type: ignore[no-un
         i += 6 * more
         size += 6 * more
         if (not more) & are_two & (kind & (LOOK_UP | FOLLOWS) == 0):
-            # Which of the two is replaced cannot be foreseen: what has no replacement has one of no bytes.
+            # Which of the two is replaced is unpredictable, so there is no branch; a missing replacement is 0.
             first, second = load_eight(short, 8 * x), load_eight(short, 8 * y)
             store_eight(out, size, first if first > ZERO else word)
             size += np.int64(first >> LENGTH_SHIFT if first > ZERO else THREE)
@@ -354,7 +354,7 @@ def _code_point_of_three(word):  # type: ignore[no-untyped-def]
 
 @compiled
 def _plain_bytes(word, stops):  # type: ignore[no-untyped-def]
-    """How many bytes of a word, from its first, are printable ASCII, no spaces and none of the stops."""
+    """How many bytes of a word, from its first, are printable ASCII other than spaces and stops."""
     others = bytes_outside(word, 0x21, 0x7E)
     for i_stop in range(stops.size):
         others |= bytes_equal(word, stops[i_stop])
@@ -371,8 +371,8 @@ def _folded(word):  # type: ignore[no-untyped-def]
 def _write_unit(charsmap, symbols, values, i, stop, out, size, after_space, remove_extra, escape):  # type: ignore[no-untyped-def]
     """Write the unit at i to out[size:]; returns the state after it, with size -1 if there is too little room.
 
-    A unit is a user-defined symbol, a replacement, a character, or U+FFFD for a byte that is of none. Only a
-    replacement can need more room than `out` was given.
+    A unit is a user-defined symbol, a replacement, a character, or U+FFFD for a byte outside characters. Only
+    a replacement can need more room than `out` has.
     """
     byte = np.int64(values[i])
     if symbols.first[byte] < symbols.first[byte + 1]:
@@ -420,7 +420,7 @@ def _is_blank(rules, values, i, stop):  # type: ignore[no-untyped-def]
 def _longest_user_defined(symbols, values, i, stop):  # type: ignore[no-untyped-def]
     """Length of the longest user-defined symbol at i, 0 for none; symbols low..high share the bytes read so far.
 
-    Of more than 64 symbols that are prefixes of one another SentencePiece sees the 64 shortest.
+    Of more than 64 symbols that are prefixes of one another, SentencePiece sees the 64 shortest.
     """
     offsets = symbols.offsets
     low, high = symbols.first[values[i]], symbols.first[np.int64(values[i]) + 1]
@@ -453,9 +453,9 @@ def _first_symbol(symbols, low, high, depth, byte):  # type: ignore[no-untyped-d
 
 @compiled
 def _put(unit, start, stop, out, size, after_space, remove_extra, escape):  # type: ignore[no-untyped-def]
-    """Write unit[start:stop] without its leading spaces if a space went before; returns (size, whether one did now).
+    """Write unit[start:stop] without its leading spaces if one precedes it; returns (size, whether it ends in a space).
 
-    A unit of which nothing is left says nothing about what went before.
+    A unit of which nothing is left does not change the latter.
     """
     while after_space and start < stop and unit[start] == SPACE:
         start += 1

@@ -1,1 +1,1 @@
-"""What any part of the package may need of the machine: threads, interrupts, files, a cache, checks of arguments."""
+"""Services for all parts of the package: threads, interrupts, files, a cache, checks of arguments."""

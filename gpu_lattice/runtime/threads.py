@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The calls for a range take as long as some 10 KB of text.
+# The calls for a range cost as much as some 10 KB of text.
 RANGE_BYTES = 1 << 20
-# Where there are fewer such ranges than threads, they are smaller, but not than that.
+# If there are fewer such ranges than threads, they are made smaller, down to this.
 LEAST_RANGE_BYTES = 1 << 14
-# What the caller's thread gets through while another one wakes up.
+# How much the caller's thread processes while another one wakes up.
 HEAD_START = 1 << 13
 
 
@@ -37,8 +37,8 @@ def default_threads() -> int:
 def byte_ranges(offsets: NDArray[np.int64], threads: int = 1) -> list[tuple[int, int]]:
     """Consecutive ranges of items, of about as many bytes each; an item is never divided.
 
-    offsets: int64 [n + 1]. threads: each of so many is to have some, even if that makes the ranges small; the first
-    has HEAD_START bytes more.
+    offsets: int64 [n + 1]. threads: every one of these gets a range, even if that makes the ranges small; the
+    first range has HEAD_START bytes more.
     Returns (start, stop) pairs that cover 0..n.
 
     Example:
@@ -56,10 +56,10 @@ def byte_ranges(offsets: NDArray[np.int64], threads: int = 1) -> list[tuple[int,
 
 
 def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], threads: int) -> list[T]:
-    """work(start, stop) for every range, in order, on up to `threads` threads, of which the caller's is one.
+    """work(start, stop) for every range, in order, on up to `threads` threads, including the caller's.
 
-    `work` may call map_ranges itself: whoever waits has found nothing left to do. Of several errors the first range's
-    is raised; ranges after one that fails may be left out. An interrupt is raised as KeyboardInterrupt.
+    `work` may call map_ranges itself: a thread waits only once nothing is left to start. Of several errors, that of the
+    first range is raised; ranges after one that fails may be skipped. An interrupt is raised as KeyboardInterrupt.
     """
     if threads <= 1 or len(ranges) <= 1:
         return [_called(work, start, stop) for start, stop in ranges]
@@ -103,20 +103,20 @@ def _called(work: Callable[[int, int], T], start: int, stop: int) -> T:
 
 
 class _Helpers:
-    """Threads that call what they are given; there are as many as any call has asked for.
+    """Threads that call functions; there are as many as the largest request so far.
 
-    An executor's conditions are not safe here: one that an interrupt hits as it is taken stays taken, and the next call
-    waits for ever. A SimpleQueue cannot be left in such a state.
+    An executor's conditions are not safe here: one interrupted while being acquired stays locked, and the next call
+    waits forever. A SimpleQueue cannot be left in such a state.
     """
 
     def __init__(self) -> None:
         self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads: list[Thread] = []
-        # A thread that comes back from compiled code when the interpreter is gone would end the process.
+        # A thread that returns from compiled code after the interpreter is gone would crash the process.
         atexit.register(self._stop)
 
     def call(self, function: Callable[[], None], times: int) -> None:
-        """Have `function` called so many times, each by whichever thread is free; returns at once."""
+        """Have `function` called this many times, each by a free thread; returns at once."""
         while len(self._threads) < times:
             thread = Thread(target=self._serve, name=f"gpu-lattice-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
@@ -139,5 +139,5 @@ class _Helpers:
 
 @lru_cache(maxsize=1)
 def _helpers(pid: int) -> _Helpers:
-    """Those of this process: a forked child has none of its parent's threads."""
+    """The helpers of this process: a forked child has none of its parent's threads."""
     return _Helpers()

@@ -263,7 +263,7 @@ def test_a_byte_order_mark_begins_a_file_and_no_other_line(tmp_path: Path) -> No
 def test_ids_of_parquet_must_be_utf8_too(tmp_path: Path) -> None:
     ids = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"k\xff"))
     pq.write_table(pa.table({"text": ["x", "y"], "key": ids}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"a\.parquet: an id is no UTF-8"):
+    with pytest.raises(ValueError, match=r"a\.parquet: an id is not UTF-8"):
         texts_of(tmp_path / "a.parquet", id_column="key")
 
 
@@ -278,10 +278,10 @@ def test_a_bad_line_far_into_the_file_is_numbered_and_leaves_no_output(tmp_path:
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        ({"body": ["x"]}, {}, "no column 'text'; choose the text column among 'body'"),
+        ({"body": ["x"]}, {}, "no column 'text'; choose the text column from 'body'"),
         ({"text": [1]}, {}, "'text' is of type int64, not string or binary"),
         ({"text": [["x"]]}, {}, "'text' is of type list"),
-        ({"text": ["x"]}, {"id_column": "key"}, "no column 'key'; choose the id column among 'text'"),
+        ({"text": ["x"]}, {"id_column": "key"}, "no column 'key'; choose the id column from 'text'"),
         ({"text": ["x"], "key": [1.5]}, {"id_column": "key"}, "'key' is of type double"),
         ({"text": ["x", "y"], "key": ["k", None]}, {"id_column": "key"}, "an id is null \\(row 1"),
     ],

@@ -206,7 +206,7 @@ def test_rows_decode_as_in_the_tool(name, ids):
         (METASPACE | {"split": 1}, "Metaspace has split = 1, not a bool or NoneType"),
         (TO_SPACE | {"pattern": "a"}, "Replace has pattern = 'a', not a dict"),
         (STRIP | {"start": True}, "Strip has start = True, not a int"),
-        ({"type": ["Fuse"]}, r"a component of the type \['Fuse'\], which is no name"),
+        ({"type": ["Fuse"]}, r"a component of the type \['Fuse'\], which is not a name"),
         (["Fuse"], "not an object"),
     ],
 )
@@ -291,14 +291,14 @@ def test_settings_that_have_no_effect_are_shown():
         (tokenizer_file(pre_tokenizer={"type": "FixedLength", "length": 0}), "FixedLength has length = 0"),
         (
             tokenizer_file(added_tokens=[added_token(9, "\n", normalized=True)], normalizer=STRIP_RIGHT),
-            r"the added token '\\n' is nothing after normalization",
+            r"the added token '\\n' is empty after normalization",
         ),
         (
             tokenizer_file(
                 added_tokens=[added_token(9, "\n", normalized=True)],
                 normalizer=sequence("normalizers", LOWERCASE, STRIP_RIGHT),
             ),
-            r"the added token '\\n' is nothing after normalization",
+            r"the added token '\\n' is empty after normalization",
         ),
     ],
 )
