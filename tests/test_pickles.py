@@ -1,0 +1,37 @@
+"""Pickles of earlier versions load: tests/data/pickles.xz was written at 8c5e4a4, before the packages were rearranged."""
+
+import lzma
+import pickle
+from typing import Any
+
+import pytest
+from conftest import DATA
+
+from gpu_lattice import TextBatch, TokenBatch, Tokenizer
+
+MODELS = ("en_suffix.model", "en_split.tokenizer.json", "bytepiece.json")
+
+
+@pytest.fixture(scope="module")
+def pickled() -> dict[str, Any]:
+    loaded: dict[str, Any] = pickle.loads(lzma.decompress((DATA / "pickles.xz").read_bytes()))
+    return loaded
+
+
+def test_batches_of_an_earlier_version_load(pickled: dict[str, Any]) -> None:
+    assert isinstance(pickled["texts"], TextBatch)
+    assert pickled["texts"].tolist() == [b"ab", None, "é".encode()]
+    assert isinstance(pickled["tokens"], TokenBatch)
+    assert pickled["tokens"].tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("name", ["pieces", *MODELS])
+def test_tokenizers_of_an_earlier_version_load_and_give_the_same_ids(pickled: dict[str, Any], name: str) -> None:
+    """A Tokenizer of a Model pickles the model itself: its vocabulary, normalizer and decoder."""
+    old = pickled[name]
+    now = Tokenizer.from_pieces({"ab": -1.0, "a": -2.0, "b": -2.5}) if name == "pieces" else None
+    now = now or Tokenizer.from_file(DATA / name)
+    texts = ["ab ab", "abab"] if name != "pieces" else ["abab", "ba"]
+    assert old.encode(texts).tolist() == now.encode(texts).tolist()
+    assert old.sample(texts, alpha=0.2, seed=3).tolist() == now.sample(texts, alpha=0.2, seed=3).tolist()
+    assert old.decode(old.encode(texts)) == now.decode(now.encode(texts))
