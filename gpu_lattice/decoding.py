@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gpu_lattice.runtime.arguments import shown
 from gpu_lattice.text_batch import TextBatch
 from gpu_lattice.vocabulary import Kind
 
@@ -59,7 +60,7 @@ class Detokenizer:
         size = len(self._surfaces)
         wrong = next((i for i in ids if not 0 <= i < size), None)
         if wrong is not None:
-            raise ValueError(f"row {i_row} holds the id {wrong}; this model has ids 0 to {size - 1}")
+            raise ValueError(f"row {i_row} holds the id {shown(wrong)}; this model has ids 0 to {size - 1}")
         if self._decoder.chain is not None:
             return self._decoder.chain([self._names[i] for i in ids if not self._is_control[i]])
         text: list[str] = []

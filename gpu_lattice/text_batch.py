@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpu_lattice.runtime.arguments import check_offsets, read_only
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -43,20 +45,26 @@ class TextBatch:
 
         texts: a str or bytes (one document), a sequence of them (None is a null document), an Arrow
         (large_)string or (large_)binary Array or ChunkedArray, or a TextBatch.
-        Raises TypeError for anything else, ValueError for a str that UTF-8 cannot encode.
+        This is the door to compiled code, which trusts what comes out: the offsets rise within the values, and the
+        arrays are of the types for which functions are compiled.
+        Raises TypeError for anything else, ValueError for a str that UTF-8 cannot encode, and for offsets that fall or
+        leave the values.
         """
         if isinstance(texts, TextBatch):
-            return texts
+            batch = _checked(np.asarray(texts.values), np.asarray(texts.offsets), texts.valid)
+            is_same = batch.values is texts.values and batch.offsets is texts.offsets and batch.valid is texts.valid
+            return texts if is_same else batch
         if isinstance(texts, str | bytes):
             texts = [texts]
         import pyarrow as pa
 
         if isinstance(texts, pa.ChunkedArray):
-            texts = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
+            return _joined([_from_arrow(chunk) for chunk in texts.chunks or [pa.array([], texts.type)]])
         if isinstance(texts, pa.Array):
             return _from_arrow(texts)
         if isinstance(texts, Sequence) or (isinstance(texts, np.ndarray) and texts.dtype == object):
-            return _from_arrow(_sequence_to_arrow(texts))
+            array = _sequence_to_arrow(texts)
+            return _batch(*_buffers(array), _validity(array))
         raise TypeError(
             f"texts is a {type(texts).__name__}; give a str, a list of str or bytes, "
             "an Arrow string or binary array, or a TextBatch"
@@ -165,45 +173,104 @@ def _mixed_to_arrow(texts: Sequence[Any]) -> pa.Array:
 
 
 def _from_arrow(array: pa.Array) -> TextBatch:
+    """An array of anybody's making; pyarrow looks at the first and the last offset only."""
     import pyarrow as pa
 
-    is_large = _is_large(array.type)
-    if is_large is None:
-        if pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        if pa.types.is_string_view(array.type) or pa.types.is_null(array.type):
-            array = array.cast(pa.large_string())
-        if pa.types.is_binary_view(array.type):
-            array = array.cast(pa.large_binary())
-        is_large = _is_large(array.type)
-    if is_large is None:
-        raise TypeError(f"the Arrow array is of type {array.type}; give string, large_string, binary or large_binary")
-    _, offsets_buffer, values_buffer = array.buffers()
+    try:
+        if array.offset < 0:
+            raise IndexError(f"it begins at {array.offset}")
+        array.validate()
+        array = _plain(array)
+    except (pa.ArrowException, IndexError) as error:
+        raise ValueError(f"the Arrow array of texts is damaged: {error}; make it anew") from None
+    return _checked(*_buffers(array), _validity(array))
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """The array without dictionaries and views, whose content is checked; TypeError where it holds no strings."""
+    import pyarrow as pa
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        dictionary = _plain(array.dictionary)
+        _checked(*_buffers(dictionary), None)
+        return pa.DictionaryArray.from_arrays(array.indices, dictionary).dictionary_decode()
+    if pa.types.is_null(kind):
+        return array.cast(pa.large_binary())
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        # As strings, these would have to be UTF-8.
+        array = array.view(pa.binary_view())
+        array.validate(full=True)
+        return array.cast(pa.large_binary())
+    if _offset_type(kind) is None:
+        raise TypeError(f"the Arrow array is of type {kind}; give string, large_string, binary or large_binary")
+    return array
+
+
+def _buffers(array: pa.Array) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """(values, offsets) of an array of strings."""
+    _, offsets, values = array.buffers()
     if len(array) == 0:
-        offsets = np.zeros(1, np.int64)
-    else:
-        raw = np.frombuffer(offsets_buffer, np.int64 if is_large else np.int32)
-        offsets = raw[array.offset : array.offset + len(array) + 1].astype(np.int64, copy=False)
-    values = np.empty(0, np.uint8) if values_buffer is None else np.frombuffer(values_buffer, np.uint8)
-    if array.null_count == 0:
-        return TextBatch(values, offsets)
-    return _without_null_bytes(values, offsets, np.asarray(array.is_valid().to_numpy(zero_copy_only=False), bool))
+        return np.empty(0, np.uint8), np.zeros(1, np.int64)
+    dtype = np.dtype(_offset_type(array.type))
+    starts = np.frombuffer(offsets, dtype, len(array) + 1, array.offset * dtype.itemsize)
+    return np.empty(0, np.uint8) if values is None else np.frombuffer(values, np.uint8), starts
 
 
-def _is_large(kind: pa.DataType) -> bool | None:
-    """Whether an array of strings has 64-bit offsets; None where it is of something else."""
+def _validity(array: pa.Array) -> NDArray[np.bool_] | None:
+    return None if array.null_count == 0 else np.asarray(array.is_valid().to_numpy(zero_copy_only=False), bool)
+
+
+def _offset_type(kind: pa.DataType) -> type[np.signedinteger[Any]] | None:
+    """Of the offsets of an array of strings; None where it is of something else."""
     import pyarrow as pa
 
     if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
-        return True
-    return False if pa.types.is_string(kind) or pa.types.is_binary(kind) else None
+        return np.int64
+    return np.int32 if pa.types.is_string(kind) or pa.types.is_binary(kind) else None
 
 
-def _without_null_bytes(values: NDArray[np.uint8], offsets: NDArray[np.int64], valid: NDArray[np.bool_]) -> TextBatch:
+def _checked(values: NDArray[Any], offsets: NDArray[Any], valid: Any) -> TextBatch:
+    """The batch, where it is one; else TypeError or ValueError."""
+    if values.dtype != np.uint8:
+        raise TypeError(f"values are of dtype {values.dtype}; give uint8")
+    if values.ndim != 1:
+        raise ValueError(f"values have the shape {list(values.shape)}; give [num_bytes]")
+    check_offsets("offsets", offsets, len(values))
+    if valid is not None:
+        valid = np.asarray(valid)
+        if valid.dtype != np.bool_ or valid.shape != (len(offsets) - 1,):
+            raise ValueError(
+                f"valid is of dtype {valid.dtype} and shape {list(valid.shape)}; give bool [{len(offsets) - 1}], "
+                "one for each document"
+            )
+    return _batch(values, offsets, valid)
+
+
+def _batch(values: NDArray[np.uint8], offsets: NDArray[Any], valid: NDArray[np.bool_] | None) -> TextBatch:
+    """Sound arrays in the form that compiled functions take."""
+    if valid is not None:
+        values, offsets = _without_null_bytes(values, offsets, valid)
+    return TextBatch(read_only(values, np.uint8), read_only(offsets, np.int64), valid)
+
+
+def _without_null_bytes(
+    values: NDArray[np.uint8], offsets: NDArray[Any], valid: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Arrow lets a null slot own bytes; here a null document must have none."""
     lengths = np.diff(offsets)
-    if np.any(lengths[~valid]):
-        keep = np.repeat(valid, lengths)
-        values = values[offsets[0] : offsets[-1]][keep]
-        offsets = np.concatenate([[0], np.cumsum(np.where(valid, lengths, 0))])
-    return TextBatch(values, offsets, valid)
+    if not np.any(lengths[~valid]):
+        return values, offsets
+    keep = np.repeat(valid, lengths)
+    return values[offsets[0] : offsets[-1]][keep], np.append(0, np.cumsum(np.where(valid, lengths, 0)))
+
+
+def _joined(batches: Sequence[TextBatch]) -> TextBatch:
+    """The documents of one batch after the other's."""
+    if len(batches) == 1:
+        return batches[0]
+    values = np.concatenate([batch.values[batch.offsets[0] : batch.offsets[-1]] for batch in batches])
+    lengths = np.concatenate([np.diff(batch.offsets) for batch in batches])
+    has_null = any(batch.valid is not None for batch in batches)
+    valid = [np.ones(len(batch), np.bool_) if batch.valid is None else batch.valid for batch in batches]
+    return _batch(values, np.append(0, np.cumsum(lengths)), np.concatenate(valid) if has_null else None)

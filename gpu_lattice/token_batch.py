@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpu_lattice.runtime.arguments import check_offsets, checked_integer, read_only
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -62,11 +64,12 @@ class TokenBatch:
         """An Arrow list<int32> array; large_list<int32> from 2^31 tokens on, which exceed int32 offsets."""
         import pyarrow as pa
 
-        nulls = None if self.valid is None else pa.array(~self.valid)
-        ids, offsets = pa.array(on_host(self.ids)), on_host(self.offsets)
+        batch = checked_tokens(self)
+        nulls = None if batch.valid is None else pa.array(~batch.valid)
+        ids = pa.array(batch.ids)
         if len(self.ids) < 2**31:
-            return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), ids, mask=nulls)
-        return pa.LargeListArray.from_arrays(pa.array(offsets), ids, mask=nulls)
+            return pa.ListArray.from_arrays(pa.array(batch.offsets.astype(np.int32)), ids, mask=nulls)
+        return pa.LargeListArray.from_arrays(pa.array(batch.offsets), ids, mask=nulls)
 
     def to_padded(self, pad_id: int = 0, max_length: int | None = None) -> NDArray[np.int32]:
         """int32 [num_rows, longest row], padded with pad_id; rows are cut after max_length tokens.
@@ -74,12 +77,12 @@ class TokenBatch:
         The array is on the device of the ids.
         """
         xp = _array_module(self.ids)
+        check_rows(self.ids, self.offsets)
+        pad_id = checked_integer("pad_id", pad_id, -(2**31), 2**31 - 1)
         lengths = xp.diff(self.offsets)
         width = int(lengths.max()) if len(lengths) else 0
         if max_length is not None:
-            if max_length < 0:
-                raise ValueError(f"max_length is {max_length}; give a number >= 0")
-            width = min(width, max_length)
+            width = min(width, checked_integer("max_length", max_length, 0, 2**63 - 1))
             lengths = xp.minimum(lengths, width)
         padded: NDArray[np.int32] = xp.full((len(self), width), pad_id, np.int32)
         is_token = xp.arange(width) < lengths[:, None]
@@ -90,6 +93,36 @@ class TokenBatch:
     def __arrow_array__(self, type: Any = None) -> pa.Array:
         array = self.to_arrow()
         return array if type is None else array.cast(type)
+
+
+def checked_tokens(batch: Any) -> TokenBatch:
+    """A batch of anybody's making on the host, as compiled code and Arrow may have it.
+
+    Raises TypeError for ids or offsets that are no integers, ValueError for an id beyond int32, offsets that fall or
+    leave the ids, and a `valid` that is not bool [num_rows].
+    """
+    if not isinstance(batch, TokenBatch):
+        raise TypeError(f"these are rows of type {type(batch).__name__}; give a TokenBatch")
+    ids, offsets = np.asarray(on_host(batch.ids)), np.asarray(on_host(batch.offsets))
+    check_rows(ids, offsets)
+    if ids.dtype != np.int32 and len(ids) and not -(2**31) <= int(ids.min()) <= int(ids.max()) < 2**31:
+        raise ValueError(f"ids go from {ids.min()} to {ids.max()}; give int32")
+    valid = None if batch.valid is None else np.asarray(batch.valid)
+    if valid is not None and (valid.dtype != np.bool_ or valid.shape != (len(offsets) - 1,)):
+        raise ValueError(
+            f"valid is of dtype {valid.dtype} and shape {list(valid.shape)}; give bool [{len(offsets) - 1}], "
+            "one for each row"
+        )
+    return TokenBatch(read_only(ids, np.int32), read_only(offsets, np.int64), batch.log_prob, valid)
+
+
+def check_rows(ids: Any, offsets: Any) -> None:
+    """TypeError or ValueError unless they are rows of ids, NumPy's or CuPy's."""
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"ids are of dtype {ids.dtype}; give int32")
+    if ids.ndim != 1:
+        raise ValueError(f"ids have the shape {list(ids.shape)}; give [num_tokens]")
+    check_offsets("the offsets of ids", offsets, len(ids))
 
 
 def joined(parts: Sequence[TokenBatch]) -> TokenBatch:

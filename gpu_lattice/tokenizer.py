@@ -15,13 +15,22 @@ from gpu_lattice.backends import NoPathError
 from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
+from gpu_lattice.models import Model
 from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.pieces import from_pieces
-from gpu_lattice.runtime.arguments import checked_doc_ids, checked_integer
+from gpu_lattice.runtime.arguments import (
+    as_integer,
+    as_list,
+    checked_alpha,
+    checked_doc_ids,
+    checked_integer,
+    id_rows,
+    read_only,
+    shown,
+)
 from gpu_lattice.runtime.threads import default_threads, map_ranges
 from gpu_lattice.text_batch import TextBatch, to_ragged
-from gpu_lattice.token_batch import TokenBatch, joined, on_host
-from gpu_lattice.weights import checked_alpha
+from gpu_lattice.token_batch import TokenBatch, checked_tokens, joined
 
 if TYPE_CHECKING:
     import os
@@ -30,7 +39,6 @@ if TYPE_CHECKING:
 
     from gpu_lattice.backends import Backend, Rows
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
-    from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
 
 LARGEST_TEXT = 2**32 - 1
@@ -60,6 +68,8 @@ class Tokenizer:
         counting the ids that it returns; by default half of what is free at the first call. It has no effect on the
         CPU: "auto" may ignore it, "cpu" rejects it.
         """
+        if not isinstance(model, Model):
+            raise TypeError(f"model is {shown(model)}; use Tokenizer.from_file, from_pieces or default to make one")
         self._threads = _checked_threads(threads)
         self._backend = _backend(model, device, self._threads, memory_limit)
         self._model = model
@@ -153,12 +163,15 @@ class Tokenizer:
 
     def id_to_piece(self, i: int) -> str:
         """The piece as the model's own tool prints it. Raises IndexError for an id that does not exist."""
-        if not 0 <= i < self.vocab_size:
-            raise IndexError(f"id {i} of a model with ids 0 to {self.vocab_size - 1}")
-        return self._model.vocabulary.names[i]
+        number = as_integer("the id", i)
+        if not 0 <= number < self.vocab_size:
+            raise IndexError(f"id {shown(number)} of a model with ids 0 to {self.vocab_size - 1}")
+        return self._model.vocabulary.names[number]
 
     def piece_to_id(self, piece: str) -> int | None:
         """The id of a piece, by the name that `id_to_piece` gives; the unknown id (or None) for any other."""
+        if not isinstance(piece, str):
+            raise TypeError(f"piece is {shown(piece)}; give a str, as id_to_piece does")
         return self._model.vocabulary.id_of.get(piece, self._model.vocabulary.unk_id)
 
     def encode(self, texts: Any) -> TokenBatch:
@@ -315,41 +328,46 @@ class Tokenizer:
         """Text from ids as the model's own tool writes it: a list for rows, one str for the ids of one row
         (an empty list is a row without ids).
 
-        Control ids read as nothing; null rows as None. Raises ValueError for an id that the model does not have.
+        rows: a TokenBatch, a sequence, an array (any with `tolist`) or an Arrow array of integers, or of such.
+        Control ids read as nothing; null rows as None. Raises ValueError for an id that the model does not have,
+        TypeError for what are no ids.
         """
         if isinstance(rows, TokenBatch):
-            return self._detokenizer(rows.tolist())
-        if hasattr(rows, "to_pylist"):
-            rows = rows.to_pylist()
-        if isinstance(rows, np.ndarray):
-            rows = rows.tolist()
-        if all(isinstance(i, int | np.integer) for i in rows):
-            return self._detokenizer([rows])[0]
-        return self._detokenizer([None if row is None else [int(i) for i in row] for row in rows])
+            return self._detokenizer(checked_tokens(rows).tolist())
+        given = as_list("rows", rows)
+        if all(isinstance(i, int | np.integer) for i in given):
+            return self._detokenizer([given])[0]
+        return self._detokenizer(id_rows("rows", given))
 
     def verify(self, texts: Any, out: TokenBatch) -> int | None:
         """The first row of `out` that does not spell the normalized text it should come from; None if all do.
 
-        Ids that the tool puts around a row are left aside; an unknown id stands for any text.
+        Ids that the tool puts around a row are left aside; an unknown id stands for any text, and an id that the model
+        does not have for none. Raises TypeError for what is no TokenBatch, ValueError for one with offsets that fall or
+        leave its ids, or with another number of rows than K for each text.
         """
-        batch = TextBatch.from_texts(texts)
-        normalized = self._normalize(batch)
+        batch, out = TextBatch.from_texts(texts), checked_tokens(out)
         rows = len(out)
         num_samples, rest = divmod(rows, max(1, len(batch)))
         if rest or (rows > 0) != (len(batch) > 0):
-            raise ValueError(f"out has {rows} rows, no multiple of the {len(batch)} texts")
+            raise ValueError(f"out has {rows} rows, no multiple of the {len(batch)} texts; give theirs")
+        normalized = self._normalize(batch)
+        # The compiled loop looks ids up, so it goes no further than the row with the first that does not exist.
+        begin, end = out.offsets[0], out.offsets[-1]
+        absent = np.flatnonzero(out.ids[begin:end].view(np.uint32) >= self.vocab_size)
+        stop = int(np.searchsorted(out.offsets, begin + absent[0], side="right")) - 1 if len(absent) else rows
         row = first_misspelled(
-            normalized.values,
-            normalized.offsets,
-            on_host(out.ids),
-            on_host(out.offsets),
+            read_only(normalized.values, np.uint8),
+            read_only(normalized.offsets, np.int64),
+            out.ids,
+            out.offsets[: stop + 1],
             max(1, num_samples),
             len(self._model.prefix_ids),
             len(self._model.suffix_ids),
             _is_null(batch),
             self._spelling,
         )
-        return None if row < 0 else int(row)
+        return int(row) if row >= 0 else stop if len(absent) else None
 
     @cached_property
     def _detokenizer(self) -> Detokenizer:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpu_lattice.kernels.fixed import fixed_exp
+from gpu_lattice.runtime.arguments import checked_alpha
 
 if TYPE_CHECKING:
     from typing import Any
@@ -21,15 +22,13 @@ SMALLEST_WEIGHT = 2.0**-1000
 LARGEST_WEIGHT = 2.0**1000
 
 
-def arc_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
-    """The weight exp(alpha * score) of every piece, float64 [V + 1]; the last entry is the unknown arc's.
+def log_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
+    """alpha * score of every piece, float64 [V + 1]; the last entry is the unknown arc's. 0 for what is not an arc.
 
-    Ids that are never arcs get weight 0, and so does the unknown arc of a vocabulary without an unknown id.
     Raises ValueError for an alpha that is negative, not finite, or so large that a weight leaves float64's range.
     """
     alpha = checked_alpha(alpha)
-    is_arc = np.append(vocabulary.in_lattice, vocabulary.has_unknown_arcs)
-    scores = np.where(is_arc, np.append(vocabulary.scores, vocabulary.unk_score), 0.0)
+    scores = np.where(_is_arc(vocabulary), np.append(vocabulary.scores, vocabulary.unk_score), 0.0)
     extreme = float(np.max(np.abs(scores), initial=0.0))
     limit = math.log(LARGEST_WEIGHT)
     if alpha * extreme > limit:
@@ -39,19 +38,22 @@ def arc_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
             f"alpha={alpha:g} takes the weight of {name!r} (score {scores[i_piece]:.6g}) out of range; "
             f"the largest alpha for this model is {limit / extreme:.4g}"
         )
-    return np.where(is_arc, fixed_exp(alpha * scores), 0.0)
+    return alpha * scores
+
+
+def arc_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
+    """The weight of every piece, exp of its log_weights, float64 [V + 1]; the last entry is the unknown arc's.
+
+    Ids that are not arcs of a lattice get weight 0, and so does the unknown arc of a vocabulary without an unknown id.
+    Raises what `log_weights` raises.
+    """
+    return np.where(_is_arc(vocabulary), fixed_exp(log_weights(vocabulary, alpha)), 0.0)
+
+
+def _is_arc(vocabulary: Vocabulary) -> NDArray[np.bool_]:
+    return np.append(vocabulary.in_lattice, vocabulary.has_unknown_arcs)
 
 
 def inverse_of(weights: Any) -> Any:
     """1 / weight, rounded once, and 1 for a weight of 0: the factor by which a draw continues below an arc."""
     return 1.0 / (weights + (weights == 0))
-
-
-def checked_alpha(alpha: float) -> float:
-    """alpha as a float; TypeError for what is no number, ValueError unless it is finite and not negative."""
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating):
-        raise TypeError(f"alpha is {alpha!r}; give a number")
-    value = float(alpha)
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"alpha is {alpha!r}; give a finite number >= 0 (0 samples uniformly over segmentations)")
-    return value

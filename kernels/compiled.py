@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
+from contextlib import contextmanager
 from functools import cache, partial
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from numba import njit
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 KERNELS = Path(__file__).parent
+DIGEST_BYTES = 32
 
 
 @overload
@@ -29,19 +34,72 @@ def compiled(function: Any = None, **options: Any) -> Any:
 
     A compiled function may call others in this package and in its own folder. The compiled code is kept in the folder
     that Numba chooses, `__pycache__` beside the file or $NUMBA_CACHE_DIR, until one of these files changes. (Numba by
-    itself would go on using it after a change to a function that is called from another file.) If no folder is
-    writable, each process compiles for itself, and a RuntimeWarning says so.
+    itself would go on using it after a change to a function that is called from another file.) A damaged file counts
+    as none. If no folder is writable, each process compiles for itself, and a RuntimeWarning says so.
     """
     if function is None:
         return partial(compiled, **options)
+    dispatcher = njit(function, nogil=True, **options)
+    if dispatcher is function:  # as it is with NUMBA_DISABLE_JIT
+        return function
     try:
-        dispatcher = njit(function, nogil=True, cache=True, **options)
+        dispatcher._cache = _Cache(function)
     except RuntimeError:  # Numba finds no folder
         _warn()
-        return njit(function, nogil=True, **options)
-    if dispatcher is not function:  # with NUMBA_DISABLE_JIT they are the same
-        _discard_outdated(Path(dispatcher.stats.cache_path), Path(function.__code__.co_filename).parent)
+        return dispatcher
+    _discard_outdated(Path(dispatcher.stats.cache_path), Path(function.__code__.co_filename).parent)
     return dispatcher
+
+
+class _WholeFiles(IndexDataCacheFile):
+    """Numba's two files of a function, each with a digest of its content behind it: machine code is run as it is."""
+
+    @contextmanager
+    def _open_for_write(self, filepath: str) -> Iterator[BytesIO]:
+        content = BytesIO()
+        yield content
+        with super()._open_for_write(filepath) as file:
+            file.write(content.getvalue() + _content_digest(content.getvalue()))
+
+    def _load_index(self) -> dict[Any, str]:
+        index: dict[Any, str] = {} if _whole(self._index_path) is None else super()._load_index()
+        return index
+
+    def _load_data(self, name: str) -> Any:
+        content = _whole(self._data_path(name))
+        if content is None:
+            raise FileNotFoundError(name)  # so that it is compiled anew
+        return pickle.loads(content)
+
+
+class _Cache(FunctionCache):
+    """Numba's cache of a function, which no damaged file and no full disk keeps from being called."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _WholeFiles(
+            self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp()
+        )
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            _warn()
+
+
+def _content_digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def _whole(path: str) -> bytes | None:
+    """What a file holds before its digest; None where there is no file, or a damaged one."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError:
+        return None
+    content = data[:-DIGEST_BYTES]
+    return content if _content_digest(content) == data[-DIGEST_BYTES:] else None
 
 
 def code_digest(*folders: Path) -> bytes:
@@ -70,4 +128,7 @@ def _discard_outdated(folder: Path, sources: Path) -> None:
         return
     for path in folder.glob("*.nb[ic]"):
         path.unlink(missing_ok=True)
-    stamp.write_bytes(now)
+    try:
+        stamp.write_bytes(now)
+    except OSError:
+        _warn()

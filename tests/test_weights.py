@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels.fixed import fixed_exp, fixed_log
+from gpu_lattice.runtime.arguments import checked_alpha
 from gpu_lattice.vocabulary import Vocabulary
-from gpu_lattice.weights import arc_weights, checked_alpha
+from gpu_lattice.weights import arc_weights
 
 getcontext().prec = 40
 RANDOM = np.random.default_rng(7)

@@ -102,9 +102,9 @@ class CpuBackend:
         rows = self._rows(done, part_doc, is_null, num_samples)
         if not return_log_prob:
             return rows
-        scores = _joined([r[3] for r in done], (0, num_samples), np.float64)
+        log_weights = _joined([r[3] for r in done], (0, num_samples), np.float64)
         log_z = _joined([np.log(r[4]) + r[5] * np.log(2.0) for r in done], (0,), np.float64)
-        return rows._replace(log_prob=log_probs(scores, log_z, part_doc, len(batch), alpha))
+        return rows._replace(log_prob=log_probs(log_weights, log_z, part_doc, len(batch)))
 
     def mark_cuts(
         self, values: NDArray[np.uint8], chunk_offsets: NDArray[np.int64], chunk_ids: NDArray[np.int32]

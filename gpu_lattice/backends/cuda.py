@@ -18,6 +18,7 @@ from gpu_lattice.kernels.arcs import NO_ARC
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.normalizers import NormalizedBatch
+from gpu_lattice.weights import log_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +61,8 @@ class SampleTables(NamedTuple):
     unk_inverse: float
     z_low: float
     z_high: float
+    log_weights: Any
+    unk_log_weight: float
 
 
 @dataclass
@@ -125,7 +128,6 @@ class CudaBackend:
         self._length_of = device.upload(lengths)
         self._pairs = device.upload(tables.cuts.pairs)
         self._keys = device.upload(tables.cuts.keys)
-        self._scores = device.upload(vocabulary.scores)
         unk_in_lattice = vocabulary.unk_id is not None and bool(vocabulary.in_lattice[vocabulary.unk_id])
         self._unknown = {"unk_id": pieces.unk_id, "unk_length": int(lengths[pieces.unk_id]) if unk_in_lattice else 0}
         self._spells, self._some_bytes = bool(np.all(pieces.byte_ids >= 0)), bool(np.any(pieces.byte_ids >= 0))
@@ -171,9 +173,9 @@ class CudaBackend:
         def find(job: Job) -> None:
             self._find_samples(job, tables, num_samples, seed, doc_ids[job.start : job.start + job.n_docs])
             if return_log_prob:
-                self._score(job, batch, alpha, num_samples)
+                self._weigh(job, batch, tables, num_samples)
 
-        return self._run(batch, is_null, num_samples, find, alpha if return_log_prob else None)
+        return self._run(batch, is_null, num_samples, find, return_log_prob)
 
     def _raise_where_it_breaks(self, batch: NormalizedBatch, chunk_stop: int) -> None:
         """Some chunk has no path; the CPU finds the first segment without one."""
@@ -218,9 +220,9 @@ class CudaBackend:
         is_null: NDArray[np.bool_],
         num_samples: int,
         find: Callable[[Job], None],
-        alpha: float | None = None,
+        weighed: bool = False,
     ) -> Rows:
-        """find: fills cuts and path of a job. alpha: not None if log-probabilities are wanted."""
+        """find: fills cuts and path of a job. weighed: whether log-probabilities are wanted."""
         if os.getpid() != self._process:
             raise RuntimeError(
                 f"this tokenizer's memory on {self.device} belongs to the process that this one was forked from; start "
@@ -233,7 +235,7 @@ class CudaBackend:
                 ranges = self._ranges(batch, cost, limit)
                 try:
                     with self._device:
-                        return self._run_ranges(batch, is_null, num_samples, find, alpha, ranges)
+                        return self._run_ranges(batch, is_null, num_samples, find, weighed, ranges)
                 except MemoryError:
                     limit //= 2
                 # Only now have the failed call's frames released the buffers.
@@ -286,7 +288,7 @@ class CudaBackend:
         is_null: NDArray[np.bool_],
         num_samples: int,
         find: Callable[[Job], None],
-        alpha: float | None,
+        weighed: bool,
         ranges: list[tuple[int, int]],
     ) -> Rows:
         """While one stream's job is awaited, the other's next one is running."""
@@ -298,8 +300,8 @@ class CudaBackend:
                 with stream:
                     jobs.append(self._begin(stream, batch, is_null, num_samples, find, start, stop))
                 if i > 0:
-                    done.append(self._finish(jobs[i - 1], num_samples, alpha))
-            done.append(self._finish(jobs[-1], num_samples, alpha))
+                    done.append(self._finish(jobs[i - 1], num_samples, weighed))
+            done.append(self._finish(jobs[-1], num_samples, weighed))
         except BaseException:
             # The next call must not overwrite pinned buffers of a job that nobody awaits.
             for stream in self._streams:
@@ -313,7 +315,7 @@ class CudaBackend:
         return Rows(
             xp.concatenate([rows.ids for rows in done]),
             xp.concatenate([*offsets, xp.asarray(totals[-1:])]),
-            None if alpha is None else xp.concatenate([rows.log_prob for rows in done]),
+            xp.concatenate([rows.log_prob for rows in done]) if weighed else None,
         )
 
     def _begin(
@@ -413,22 +415,22 @@ class CudaBackend:
         self._threads("trace", stretches * num_samples, **sums, **draws, cuts=job.cuts)
         self._warps("trace_long", **sums, **draws, **long)
 
-    def _score(self, job: Job, batch: NormalizedBatch, alpha: float, num_samples: int) -> None:
+    def _weigh(self, job: Job, batch: NormalizedBatch, tables: SampleTables, num_samples: int) -> None:
         """The same parts, hence the same sums, as on the CPU."""
         stream = job.stream
         texts = batch_of(batch)._replace(offsets=batch.offsets[job.start : job.start + job.n_docs + 1])
         part_offsets, job.part_doc = plan_parts(texts, self._tables.pieces, PART_BYTES)
         n_parts = len(job.part_doc)
         job.parts = {
-            "part_scores": stream.empty("part_scores", (n_parts, num_samples), np.float64),
+            "part_logs": stream.empty("part_logs", (n_parts, num_samples), np.float64),
             "part_z": stream.empty("part_z", n_parts, np.float64),
             "part_exponents": stream.empty("part_exponents", n_parts, np.int64),
         }
         self._threads(
-            "score_parts", n_parts * num_samples,
+            "weigh_parts", n_parts * num_samples,
             cuts=job.cuts, n=job.n, num_samples=num_samples, path=job.path, z=job.z, exponents=job.exponents,
-            part_offsets=stream.upload("part_offsets", part_offsets - job.low), n_parts=n_parts, scores=self._scores,
-            unk_score=float(self._tables.vocabulary.unk_score), **job.parts,
+            part_offsets=stream.upload("part_offsets", part_offsets - job.low), n_parts=n_parts,
+            log_weights=tables.log_weights, unk_log_weight=tables.unk_log_weight, **job.parts,
         )  # fmt: skip
 
     def _measure(self, job: Job, is_null: Any, num_samples: int) -> None:
@@ -478,7 +480,7 @@ class CudaBackend:
         runs = {"byte_ids": self._byte_ids, "spells": self._spells, "run_sums": job.run_sums, "runs": job.runs}
         return self._paths(job, num_samples) | runs
 
-    def _finish(self, job: Job, num_samples: int, alpha: float | None) -> Rows:
+    def _finish(self, job: Job, num_samples: int, weighed: bool) -> Rows:
         """Wait for the job, and write its ids to arrays of the caller's stream."""
         stream, xp = job.stream, self._device.xp
         no_path, _, total = stream.download(job.status).tolist()
@@ -500,11 +502,11 @@ class CudaBackend:
                     after=self._after, n_after=len(self._after), ids=ids,
                 )  # fmt: skip
         stream.lead_caller()
-        if alpha is None:
+        if not weighed:
             return Rows(ids, offsets, None)
-        scores, z, exponents = (stream.download(array) for array in job.parts.values())
+        logs, z, exponents = (stream.download(array) for array in job.parts.values())
         log_z = np.log(z) + exponents * np.log(2.0)
-        return Rows(ids, offsets, xp.asarray(log_probs(scores, log_z, job.part_doc, job.n_docs, alpha)))
+        return Rows(ids, offsets, xp.asarray(log_probs(logs, log_z, job.part_doc, job.n_docs)))
 
     def _arcs(self, stream: Stream) -> dict[str, Any]:
         """Room for the arcs into a position, for every warp."""
@@ -519,10 +521,16 @@ class CudaBackend:
 
     def _build_sample_tables(self, alpha: float) -> SampleTables:
         model = self._tables.sample_model(alpha)
-        nodes = self._upload_nodes(model.weights)
-        inverses = self._device.upload(model.inverses)
+        logs = log_weights(self._tables.vocabulary, alpha)
         return SampleTables(
-            nodes, model.unk_weight, inverses, model.unk_inverse, float(model.z_low), float(model.z_high)
+            nodes=self._upload_nodes(model.weights),
+            unk_weight=model.unk_weight,
+            inverses=self._device.upload(model.inverses),
+            unk_inverse=model.unk_inverse,
+            z_low=float(model.z_low),
+            z_high=float(model.z_high),
+            log_weights=self._device.upload(logs[:-1]),
+            unk_log_weight=float(logs[-1]),
         )
 
     def _upload_nodes(self, values: NDArray[np.float64]) -> Any:

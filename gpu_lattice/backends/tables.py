@@ -14,9 +14,9 @@ from gpu_lattice.kernels.cpu.bulk.nodes import MOST_IDS
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
 from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
 from gpu_lattice.kernels.tables.trie import Trie, build_trie
-from gpu_lattice.runtime.cache import kept
+from gpu_lattice.runtime.cache import cached
 from gpu_lattice.text_batch import to_ragged
-from gpu_lattice.weights import arc_weights, inverse_of
+from gpu_lattice.weights import arc_weights, inverse_of, log_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ class Tables:
         self.vocabulary = vocabulary
         self.before = np.array(model.prefix_ids, np.int32)
         self.after = np.array(model.suffix_ids, np.int32)
-        self.cuts = _kept(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
+        self.cuts = _cached(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
         self._surfaces = surfaces, offsets, ids
         self.pieces = self._build_pieces()
         self.best = self._build_best_model()
@@ -54,7 +54,7 @@ class Tables:
     def _automaton(self) -> Automaton:
         """Finds the arcs for samples; built for the first one."""
         vocabulary = self.vocabulary
-        return _kept(Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs)
+        return _cached(Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs)
 
     @cached_property
     def _lists_known(self) -> bool:
@@ -64,7 +64,7 @@ class Tables:
 
     def _build_pieces(self) -> Pieces:
         vocabulary, (surfaces, offsets, ids) = self.vocabulary, self._surfaces
-        trie = _kept(Trie, build_trie, surfaces, offsets, ids)
+        trie = _cached(Trie, build_trie, surfaces, offsets, ids)
         unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
         byte_ids = np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids
         is_bytes = vocabulary.symbols == "bytes"
@@ -101,7 +101,7 @@ class Tables:
         vocabulary, automaton = self.vocabulary, self._automaton
         if len(vocabulary) > MOST_IDS:
             raise ValueError(f"a vocabulary of {len(vocabulary):,} ids: samples on the CPU take at most {MOST_IDS:,}")
-        weights = arc_weights(vocabulary, alpha)
+        weights, logs = arc_weights(vocabulary, alpha), log_weights(vocabulary, alpha)
         used = weights[weights > 0]
         least, most = min(1.0, used.min(initial=1.0)), max(1.0, used.max(initial=1.0))
         inverses = inverse_of(weights)
@@ -119,8 +119,8 @@ class Tables:
             # it is at e at least 2**-53 of the first arc into some later position, so 2**-653 of Z there and at e.
             z_low=2.0**-300 / least,
             z_high=2.0**300 / most,
-            scores=self._with_bytes(vocabulary.scores, vocabulary.unk_score),
-            unk_score=float(vocabulary.unk_score),
+            log_weights=self._with_bytes(logs[:-1], logs[-1]),
+            unk_log_weight=float(logs[-1]),
             states=automaton.states,
             lists=automaton.lists,
             lists_known=self._lists_known,
@@ -158,9 +158,9 @@ class Tables:
         return scores
 
 
-def _kept(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
+def _cached(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
     """build(*inputs), kept on disk if large."""
-    return kept(kind, inputs, lambda: build(*inputs))
+    return cached(kind, inputs, lambda: build(*inputs))
 
 
 def _begin_words(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:

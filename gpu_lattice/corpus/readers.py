@@ -134,7 +134,7 @@ def find_start(path: Path, options: ReaderOptions, share: float) -> int:
     with path.open("rb") as file, _errors_name(path):
         magic = file.read(4)
         if magic == b"PAR1":
-            with pq.ParquetFile(path) as parquet:
+            with _parquet_file(path) as parquet:
                 return int(share * parquet.metadata.num_rows)
         codec, is_json = _codec(path, magic)
         if codec is not None:
@@ -166,7 +166,7 @@ def check_columns(path: Path, options: ReaderOptions) -> None:
     with path.open("rb") as file:
         is_parquet = file.read(4) == b"PAR1"
     if is_parquet:
-        with _errors_name(path), pq.ParquetFile(path) as parquet:
+        with _errors_name(path), _parquet_file(path) as parquet:
             _check_schema(parquet.schema_arrow, options)
 
 
@@ -183,7 +183,7 @@ def _errors_name(path: Path) -> Iterator[None]:
 
 def _parquet_parts(path: Path, options: ReaderOptions, start: int) -> Iterator[Documents]:
     # Not pre-buffered: a row group may be larger than memory, so it is decoded page by page.
-    with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as parquet:
+    with _parquet_file(path, pre_buffer=False, buffer_size=1 << 20) as parquet:
         _check_schema(parquet.schema_arrow, options)
         columns = [options.text_column] + ([options.id_column] if options.id_column else [])
         part_bytes = min(PART_BYTES, options.batch_bytes)
@@ -206,6 +206,13 @@ def _parquet_parts(path: Path, options: ReaderOptions, start: int) -> Iterator[D
                 yield Documents(texts, None if ids is None else _plain(ids), size * done // num_rows)
 
 
+@contextmanager
+def _parquet_file(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
+    """Opened by Python, since Arrow opens no file whose name is not UTF-8."""
+    with path.open("rb") as file, pq.ParquetFile(file, **options) as parquet:
+        yield parquet
+
+
 def _leaf_index(metadata: Any, column: str) -> int:
     paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
     return paths.index(column)
@@ -217,6 +224,8 @@ def _check_schema(schema: pa.Schema, options: ReaderOptions) -> None:
             continue
         if column not in schema.names:
             raise ValueError(_missing_column(role, column, schema.names))
+        if schema.names.count(column) > 1:
+            raise ValueError(f"there are {schema.names.count(column)} columns {column!r}; rename all but one")
         kind = schema.field(column).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
@@ -254,7 +263,7 @@ def _large(array: pa.Array) -> pa.Array:
 
 def _stream_parts(path: Path, magic: bytes, options: ReaderOptions, start: int) -> Iterator[Documents]:
     codec, is_json = _codec(path, magic)
-    with pa.OSFile(str(path)) as file:
+    with path.open("rb") as opened, pa.PythonFile(opened, "r") as file:
         if start:
             file.seek(start)
         stream = pa.CompressedInputStream(file, codec) if codec else file

@@ -18,14 +18,18 @@ import pyarrow.compute as pc
 
 from gpu_lattice.corpus.readers import Documents, ReaderOptions, check_columns, expand_inputs, read_documents, stem_of
 from gpu_lattice.corpus.writers import ParquetRows
+from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
+from gpu_lattice.runtime.files import locked, remove_leftovers
 from gpu_lattice.runtime.interrupts import put_off_interrupts
-from gpu_lattice.weights import checked_alpha
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.token_batch import TokenBatch
     from gpu_lattice.tokenizer import Tokenizer
+
+# Twice as much is still a number of 64 bits.
+MOST_BATCH_BYTES = 2**62
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,9 @@ def retokenize(
     column, a file processed again on its own gives the same tokens.
 
     An output file appears under its name when it is complete; what fails or is interrupted leaves none behind, and
-    those of earlier inputs stay. Raises ValueError for a missing column, an unreadable file or wrong options, and
-    OSError for a full disk.
+    those of earlier inputs stay. What a run that was killed has left in the folder is removed. SIGTERM and SIGHUP, if
+    the program does not handle them itself, raise SystemExit between batches. Raises ValueError for a missing column,
+    an unreadable file or wrong options, OSError for a full disk, and BlockingIOError while another run writes there.
 
     Example:
         >>> summary = retokenize("corpus/*.jsonl.zst", "tokens", tokenizer=Tokenizer.default(), alpha=0.2)
@@ -136,22 +141,24 @@ def retokenize(
         raise ValueError(f"nbest_size is {nbest_size}, but without alpha nothing is sampled; give alpha too")
     if alpha is not None:
         checked_alpha(alpha)
-    if batch_bytes < 1 or num_samples < 1:
-        raise ValueError(f"batch_bytes is {batch_bytes} and num_samples {num_samples}; both must be at least 1")
+    batch_bytes = checked_integer("batch_bytes", batch_bytes, 1, MOST_BATCH_BYTES)
+    num_samples = checked_integer("num_samples", num_samples, 1, 2**31 - 1)
     options = ReaderOptions(
         text_column=text_column,
         id_column=id_column,
         batch_bytes=max(1, batch_bytes // num_samples),
         separator=separator.encode() if isinstance(separator, str) else separator,
     )
-    paths = expand_inputs([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
-    targets = _targets(paths, Path(output), overwrite)
+    paths, folder = expand_inputs([inputs] if isinstance(inputs, str | os.PathLike) else inputs), Path(output)
+    _targets(paths, folder, overwrite)
     for path in paths:
         check_columns(path, options)
-    Path(output).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     draw = _Draw(tokenizer, alpha, nbest_size, num_samples, seed, verify)
     total = Summary(0, 0, 0, 0, 0.0, ())
-    with _Bar(sum(path.stat().st_size for path in paths), progress) as bar:
+    with locked(folder), _Bar(sum(path.stat().st_size for path in paths), progress) as bar:
+        targets = _targets(paths, folder, overwrite)  # once more, now that nobody else makes any
+        remove_leftovers(folder)
         bar.show("loading kernels")
         _warm_up(draw)
         bar.restart()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gpu_lattice.runtime.files import whole_file
 from gpu_lattice.runtime.interrupts import put_off_interrupts
 
 # A row group is what a reader of the output holds at a time: 64 MiB of ids before compression.
@@ -22,9 +24,9 @@ LONGEST_ROW = 2**31 - 1
 class ParquetRows:
     """Writes a Parquet file of the columns id, sample, input_ids (list<int32>) and num_tokens (int32).
 
-    The file grows under the name `<path>.tmp` and gets its own name on a clean exit of the `with` block, once all of
-    it is on disk; on any exception, an interrupt too, it is removed. Any thread may write; the end of the block waits
-    for a write that is under way. Raises OSError when the disk is full, and ValueError for a write after the block.
+    The file is a `whole_file`: it gets its name on a clean exit of the `with` block, once all of it is on disk; on any
+    exception, an interrupt too, it is removed. Any thread may write within the block, whose end waits for a write that
+    is under way. Raises OSError when the disk is full, and ValueError for a write after the block.
 
     Example:
         >>> with ParquetRows(Path("out.parquet"), pa.int64()) as rows:
@@ -33,20 +35,14 @@ class ParquetRows:
 
     def __init__(self, path: Path, id_type: pa.DataType, tokens_per_group: int = TOKENS_PER_GROUP) -> None:
         self.path = path
-        self._temporary = temporary_name(path)
         # A writer that is closed while another thread writes ends the process in C++.
         self._lock = threading.Lock()
         self._tokens_per_group = tokens_per_group
         self._schema = pa.schema(
             [("id", id_type), ("sample", pa.int32()), ("input_ids", pa.list_(pa.int32())), ("num_tokens", pa.int32())]
         )
-        try:
-            with put_off_interrupts():
-                self._sink = pa.OSFile(str(self._temporary), "wb")
-                self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
-        except BaseException:
-            self._discard()
-            raise
+        self._writer: pq.ParquetWriter | None = None
+        self._opened = ExitStack()
 
     def write(self, ids: pa.Array, samples: pa.Array, tokens: pa.Array) -> None:
         """Append rows. tokens: list<int32> or large_list<int32>, null for a null document, which counts 0 tokens."""
@@ -57,50 +53,40 @@ class ParquetRows:
             num_tokens = pa.array(np.diff(offsets[start : stop + 1]).astype(np.int32))
             table = pa.table([ids[rows], samples[rows], part, num_tokens], schema=self._schema)
             with put_off_interrupts(), self._lock:
-                if not self._writer.is_open:
+                if self._writer is None or not self._writer.is_open:
                     raise ValueError(f"{self.path} has been closed; write within the block")
                 self._writer.write_table(table, row_group_size=max(1, len(part)))
 
     def __enter__(self) -> ParquetRows:
+        try:
+            with put_off_interrupts(), ExitStack() as opening:
+                file = opening.enter_context(whole_file(self.path))
+                self._writer = opening.enter_context(_closed(pq.ParquetWriter(file, self._schema, compression="zstd")))
+                self._opened = opening.pop_all()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with put_off_interrupts(), self._lock:
-            try:
-                if kind is None:
-                    self._finish()
-            finally:
-                self._discard()
-
-    def _finish(self) -> None:
-        self._writer.close()
-        self._sink.close()
-        with self._temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        self._temporary.replace(self.path)
-
-    def _discard(self) -> None:
-        """Close what is open and remove the temporary file, if it is still there."""
-        writer = getattr(self, "_writer", None)
-        # What went wrong has been raised already; the rest of the file, which these write, is not wanted.
-        with contextlib.suppress(Exception):
-            if writer is not None:
-                writer.close()
-        if writer is not None:
-            writer.is_open = False
-        sink = getattr(self, "_sink", None)
-        with contextlib.suppress(Exception):
-            if sink is not None:
-                sink.close()
-        if sink is not None:
-            self._temporary.unlink(missing_ok=True)
+            self._opened.__exit__(kind, error, traceback)
 
 
-def temporary_name(path: Path) -> Path:
-    """Where a file lies while it is incomplete."""
-    return path.with_name(path.name + ".tmp")
+@contextmanager
+def _closed(writer: pq.ParquetWriter) -> Iterator[pq.ParquetWriter]:
+    """The writer, closed at the end of the block; after an error, what it cannot write then does not matter."""
+    try:
+        yield writer
+        writer.close()
+    except BaseException:
+        with suppress(Exception):
+            writer.close()
+        raise
+    finally:
+        writer.is_open = False
 
 
 def _groups(offsets: np.ndarray, tokens_per_group: int) -> list[tuple[int, int]]:

@@ -75,26 +75,38 @@ def arrays_from_ragged(piece_id: Any, length: Any, row_splits: Any, is_cut: Any)
     """The launcher of the device where the arrays are, and the lattice; ValueError where it is none."""
     launcher = _launcher_of(piece_id)
     xp = launcher.xp
+    if not isinstance(row_splits, tuple | list) or len(row_splits) != 2:
+        raise TypeError("row_splits must be a pair: the splits of documents into positions, and of positions into arcs")
     with launcher:
-        arcs = as_array(xp, piece_id, "piece_id").astype(xp.int32)
-        lengths = as_array(xp, length, "length").astype(xp.int32)
-        doc_positions, arc_offsets = (as_array(xp, splits, "row_splits").astype(xp.int64) for splits in row_splits)
+        arcs, lengths = _integers(xp, piece_id, "piece_id", xp.int32), _integers(xp, length, "length", xp.int32)
+        doc_positions, arc_offsets = (_integers(xp, splits, "row_splits", xp.int64) for splits in row_splits)
         _check_splits(xp, doc_positions, arc_offsets, arcs, lengths)
         position = row_of(xp, arc_offsets)
         first = doc_positions[xp.searchsorted(doc_positions, position, side="right") - 1]
         _check_arcs(xp, arcs, lengths, position, first)
         n_positions = int(doc_positions[-1])
         spanned = _spanned(xp, position, lengths, n_positions)
-        marks = (
-            xp.full(n_positions, CUT, xp.uint8) if is_cut is None else as_array(xp, is_cut, "is_cut") * xp.uint8(CUT)
-        )
-        marks = xp.where(spanned, 0, marks) if is_cut is None else marks.astype(xp.uint8)
-        if marks.shape != (n_positions,) or bool((spanned & (marks != 0)).any()):
+        cuts = ~spanned if is_cut is None else as_array(xp, is_cut, "is_cut")
+        if cuts.dtype.kind not in "biu" or cuts.shape != (n_positions,) or bool((spanned & (cuts != 0)).any()):
             raise ValueError(f"is_cut must be bool [{n_positions}], False wherever an arc spans the position")
+        marks = xp.where(cuts != 0, xp.uint8(CUT), xp.uint8(0))
         marks[doc_positions[:-1]] = CHUNK | CUT
         marks[doc_positions[1:] - 1] |= CUT
         text = xp.zeros(n_positions - len(doc_positions) + 1, xp.uint8)
     return launcher, LatticeArrays(doc_positions, arc_offsets, arcs, lengths, marks, text)
+
+
+def _integers(xp: Any, values: Any, name: str, dtype: Any) -> Any:
+    """A copy of this type; TypeError for what are no integers, ValueError for one that the type does not hold."""
+    array = as_array(xp, values, name)
+    if array.size == 0:
+        return array.astype(dtype)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} is of dtype {array.dtype}; give integers")
+    bounds, low, high = np.iinfo(dtype), int(array.min()), int(array.max())
+    if low < bounds.min or high > bounds.max:
+        raise ValueError(f"{name} holds {low if low < bounds.min else high}; give {np.dtype(dtype).name}")
+    return array.astype(dtype)
 
 
 def _launcher_of(array: Any) -> Launcher:

@@ -26,9 +26,9 @@ from gpu_lattice.lattice.continuations import Continuations, continuations
 from gpu_lattice.lattice.inputs import ArcWeights, arrays_from_ragged, checked_weights
 from gpu_lattice.lattice.path_batch import PathBatch
 from gpu_lattice.lattice.ragged import padded
-from gpu_lattice.runtime.arguments import checked_integer
+from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
 from gpu_lattice.token_batch import TokenBatch, on_host
-from gpu_lattice.weights import arc_weights, checked_alpha
+from gpu_lattice.weights import arc_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,7 +156,7 @@ class Lattice:
         """
         launcher, arrays = arrays_from_ragged(ragged.piece_id, ragged.length, ragged.row_splits, ragged.is_cut)
         most = int(arrays.arcs.max()) + 1 if len(arrays.arcs) else 0
-        n_ids = most if vocab_size is None else vocab_size
+        n_ids = most if vocab_size is None else checked_integer("vocab_size", vocab_size, 0, 2**31 - 1)
         if most > n_ids:
             raise ValueError(f"vocab_size is {vocab_size}, but the arcs have ids up to {most - 1}")
         return cls(launcher, arrays, _plain_reading(launcher), None, n_ids, None, memory_limit)
@@ -720,7 +720,7 @@ def _one_of(alpha: float | None, weights: Any, default: float) -> float:
 
 def check_fits(launcher: Launcher, memory_limit: int | None, size: int, what: str) -> None:
     """MemoryError where `size` more bytes do not fit the limit, or what is free."""
-    limit = launcher.free_bytes() if memory_limit is None else memory_limit
+    limit = checked_integer("memory_limit", launcher.free_bytes() if memory_limit is None else memory_limit, 0, 2**63)
     if size > limit:
         raise MemoryError(
             f"{what} takes {_megabytes(size)} on {launcher.device}, where {_megabytes(limit)} are available; "

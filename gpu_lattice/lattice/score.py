@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +10,8 @@ import numpy as np
 from gpu_lattice.lattice.arrays import LatticeArrays, Reading
 from gpu_lattice.lattice.inputs import as_array
 from gpu_lattice.lattice.ragged import offsets_of
-from gpu_lattice.token_batch import TokenBatch
+from gpu_lattice.runtime.arguments import id_rows
+from gpu_lattice.token_batch import TokenBatch, check_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,33 +69,16 @@ def _ragged(xp: Any, given: Any) -> tuple[Any, Any]:
     """(ids int32, offsets int64); what int32 does not hold becomes its nearest, which no piece has."""
     if isinstance(given, TokenBatch):
         return _from_arrays(xp, as_array(xp, given.ids, "ids"), as_array(xp, given.offsets, "offsets"))
-    if hasattr(given, "to_pylist"):
-        given = given.to_pylist()
-    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        raise TypeError(f"ids is a {type(given).__name__}; give a TokenBatch or a list with a list of ids for each row")
-    rows = [_checked_row(i, row) for i, row in enumerate(given)]
+    rows = [[min(max(i, INT32.min), INT32.max) for i in row or []] for row in id_rows("ids", given)]
     ids = np.fromiter(chain.from_iterable(rows), np.int32, sum(map(len, rows)))
     return xp.asarray(ids), offsets_of(xp, xp.asarray(np.fromiter(map(len, rows), np.int64, len(rows))))
 
 
 def _from_arrays(xp: Any, ids: Any, offsets: Any) -> tuple[Any, Any]:
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"ids are of dtype {ids.dtype}; give integers")
-    offsets = offsets.astype(np.int64)
-    if offsets.ndim != 1 or not len(offsets) or bool((xp.diff(offsets) < 0).any()) or int(offsets[0]) < 0:
-        raise ValueError("the offsets of ids must be flat, begin at 0 or later and never fall")
-    if ids.ndim != 1 or int(offsets[-1]) > len(ids):
-        raise ValueError(f"the offsets of ids end at {int(offsets[-1])}, but ids have the shape {list(ids.shape)}")
+    check_rows(ids, offsets)
     bounds = np.iinfo(ids.dtype)
-    return xp.clip(ids, max(bounds.min, INT32.min), min(bounds.max, INT32.max)).astype(np.int32), offsets
-
-
-def _checked_row(i: int, row: Any) -> list[int]:
-    """The ids of a row; None, as a null document's, is an empty one."""
-    try:
-        return [] if row is None else [min(max(operator.index(j), INT32.min), INT32.max) for j in row]
-    except TypeError:
-        raise TypeError(f"row {i} of ids is {row!r:.60}; give a list of integers") from None
+    ids = xp.clip(ids, max(bounds.min, INT32.min), min(bounds.max, INT32.max)).astype(np.int32)
+    return ids, offsets.astype(np.int64)
 
 
 def reading_sums(

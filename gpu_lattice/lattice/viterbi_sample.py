@@ -12,8 +12,8 @@ from gpu_lattice.kernels.fixed import fixed_log
 from gpu_lattice.lattice.arrays import LatticeArrays, Ranges
 from gpu_lattice.lattice.paths import SampleOptions, raise_if_broken
 from gpu_lattice.lattice.without_replacement import ARRIVAL
+from gpu_lattice.runtime.arguments import checked_alpha
 from gpu_lattice.token_batch import on_host
-from gpu_lattice.weights import checked_alpha
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

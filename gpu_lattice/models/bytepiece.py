@@ -18,7 +18,7 @@ from gpu_lattice.kernels.fixed import fixed_log
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.models.json_text import load_json
 from gpu_lattice.normalizers.bytepiece import BytePieceNormalizer
-from gpu_lattice.runtime.cache import kept
+from gpu_lattice.runtime.cache import cached
 from gpu_lattice.text_batch import decoded, to_ragged, to_strings
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
@@ -33,7 +33,9 @@ _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # with files, and empty
 # These unpack no more than is requested; bzip2 and LZMA turn a few kilobytes into gigabytes.
 _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # zipfile raises NotImplementedError and RuntimeError for encryption and unknown compression, the others for damage.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, OSError, ValueError, OverflowError)
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, OSError, ValueError, OverflowError, IndexError
+)  # fmt: skip
 _FIRST_ENTRY = re.compile(rb'\s*\{\s*"[A-Za-z0-9+/=]*"\s*:\s*\[')
 
 
@@ -56,7 +58,7 @@ def read(data: bytes, name: str) -> Model:
         >>> model.vocabulary.surfaces[-1]
         b'                                    '
     """
-    parts = kept(BytePieceFile, [data], lambda: _parts(data, name))
+    parts = cached(BytePieceFile, [data], lambda: _parts(data, name))
     tokens = to_strings(parts.values, parts.offsets)
     starts = parts.offsets[:-1][np.diff(parts.offsets) == 1]
     missing = np.flatnonzero(np.bincount(parts.values[starts], minlength=256) == 0)

@@ -15,8 +15,15 @@ import numpy as np
 
 from gpu_lattice.models import Decoder, Model
 from gpu_lattice.models.json_text import load_json
-from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer, member, metaspace_scheme, tool_errors
-from gpu_lattice.runtime.cache import kept
+from gpu_lattice.normalizers.hf_tokenizers import (
+    AddedToken,
+    check_growth,
+    hf_normalizer,
+    member,
+    metaspace_scheme,
+    tool_errors,
+)
+from gpu_lattice.runtime.cache import cached
 from gpu_lattice.text_batch import decoded, to_ragged, to_strings
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
@@ -69,7 +76,7 @@ def read(data: bytes, name: str) -> Model:
 
 
 def _read(data: bytes, name: str) -> Model:
-    parts = kept(TokenizerJson, [data], lambda: _parts(data, name))
+    parts = cached(TokenizerJson, [data], lambda: _parts(data, name))
     file, scores = load_json(parts.rest.tobytes().decode()), parts.scores
     surfaces = to_strings(parts.values, parts.offsets)
     unigram, pieces = file["model"], decoded(surfaces)
@@ -373,6 +380,7 @@ def _members(component: Any, members: str, where: str) -> list[Component]:
 def _decoder(component: Component | None, unigram: Component, names: list[str], name: str) -> Decoder:
     where = f"{name}: the decoder"
     parts = _members(component, "decoders", where)
+    check_growth(parts, where)
     steps = tuple(step for part in parts if (step := _decoder_step(part, where)) is not None)
     strips = any(step.kind == "Strip" or (step.kind == "Metaspace" and step.count) for step in steps)
     unk_id = unigram.get("unk_id")

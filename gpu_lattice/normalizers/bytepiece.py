@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 from gpu_lattice.text_batch import to_ragged
@@ -320,21 +321,8 @@ def _look_closely(doc: NDArray[np.uint8], i: int, inert: NDArray[np.uint8]) -> i
 @compiled(inline="always")
 def _decode(doc: NDArray[np.uint8], i: int) -> tuple[int, int | np.int64]:
     """(length, code point) of the character of two bytes or more at i; length 0 if it is malformed (Unicode D92)."""
-    first = np.int64(doc[i])
-    if first < 0xC2 or first > 0xF4:
-        return 0, 0
-    length = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
-    if i + length > len(doc):
-        return 0, 0
-    code = first & (0x7F >> length)
-    for p in range(i + 1, i + length):
-        if doc[p] & 0xC0 != 0x80:
-            return 0, 0
-        code = (code << 6) | (np.int64(doc[p]) & 0x3F)
-    overlong = (length == 3 and code < 0x800) or (length == 4 and code < 0x10000)
-    if overlong or 0xD800 <= code < 0xE000 or code > 0x10FFFF:
-        return 0, 0
-    return length, code
+    length = character_length(doc, i, len(doc))
+    return length, code_point(doc, i)[0] if length > 0 else np.int64(0)
 
 
 @compiled

@@ -17,6 +17,8 @@ BLOCK_UNITS = 256
 MAX_MATCHES = 32
 # At every byte of a text, as many bytes may be read as the longest key has.
 LONGEST_KEY = 512
+# Each byte of a text may become one.
+LONGEST_REPLACEMENT = 1024
 
 # The bits of a unit. The sign bit marks a leaf; it is part of the label, so that no byte equals it.
 LABEL = 0x800000FF
@@ -32,7 +34,7 @@ class CharsMap(NamedTuple):
     replacements  uint8, byte strings that end with a zero byte; a leaf's value is an offset into them
 
     Every step from a unit of a checked map stays within `units`, no walk has more than LONGEST_KEY of them, and every
-    leaf's replacement is within `replacements` and UTF-8. Keys are any bytes.
+    leaf's replacement is within `replacements`, UTF-8 and of LONGEST_REPLACEMENT bytes at most. Keys are any bytes.
     """
 
     units: NDArray[np.uint32]
@@ -87,8 +89,15 @@ def _check(units: NDArray[np.uint32], replacements: NDArray[np.uint8], source: s
         raise _broken(source, f"its replacements are not UTF-8 at byte {error.start}") from None
     if np.any(replacements[starts] & 0xC0 == 0x80):
         raise _broken(source, "a leaf points into a character of its replacements")
+    if longest_replacement(replacements) > LONGEST_REPLACEMENT:
+        raise _broken(source, f"it has replacements of more than {LONGEST_REPLACEMENT} bytes")
     if not _are_keys_short(wide, children, ~is_leaf):
         raise _broken(source, f"it has keys of more than {LONGEST_KEY} bytes, or without an end")
+
+
+def longest_replacement(replacements: NDArray[np.uint8]) -> int:
+    """The most bytes between two zero bytes."""
+    return int(np.max(np.diff(np.flatnonzero(replacements == 0), prepend=-1), initial=1)) - 1
 
 
 def _are_keys_short(wide: NDArray[np.int64], children: NDArray[np.int64], has_label: NDArray[np.bool_]) -> bool:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.machine import LITTLE_ENDIAN, ONES, bytes_equal, load_eight, store_eight, trailing_zeros
-from gpu_lattice.kernels.cpu.utf8 import code_point, encode_code_point
+from gpu_lattice.kernels.cpu.utf8 import character_length, code_point, encode_code_point
 from gpu_lattice.normalizers.charsmap import CharsMap, shortest_match
 from gpu_lattice.normalizers.graphemes import LAST_ALONE, LAST_FIRST, cluster_end, grapheme_classes
 
@@ -173,28 +174,6 @@ def repair(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     return out[:size].copy(), out_offsets
 
 
-@compiled
-def character_length(values, i, stop):  # type: ignore[no-untyped-def]
-    """Bytes of the UTF-8 character at i; 0 if there is none (cut short, overlong, a surrogate, above U+10FFFF)."""
-    first = np.int64(values[i])
-    if first < 0x80:
-        return 1
-    if first < 0xC2 or first > 0xF4:
-        return 0
-    length = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
-    if i + length > stop:
-        return 0
-    for k in range(1, length):
-        if values[i + k] & 0xC0 != 0x80:
-            return 0
-    second = np.int64(values[i + 1])
-    if (first == 0xE0 and second < 0xA0) or (first == 0xED and second > 0x9F):
-        return 0
-    if (first == 0xF0 and second < 0x90) or (first == 0xF4 and second > 0x8F):
-        return 0
-    return length
-
-
 def whole_documents(offsets: NDArray[np.int64]) -> Parts:
     """Every document as one part."""
     n = len(offsets) - 1
@@ -229,16 +208,14 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
                     begin = max(_strip_right(values, start, begin), done)
                 if trie.rstrip[token]:
                     end = _strip_left(values, end, stop)
-                if size + 2 > len(starts):
-                    starts, stops, tokens = _grown(starts), _grown(stops), _grown(tokens)
+                starts, stops, tokens = _with_room_for_two(starts, stops, tokens, size)
                 if done < begin:
                     starts[size], stops[size], tokens[size] = done, begin, -1
                     size += 1
                 starts[size], stops[size], tokens[size] = begin, end, token
                 size += 1
                 i, done = after, end
-            if size + 2 > len(starts):
-                starts, stops, tokens = _grown(starts), _grown(stops), _grown(tokens)
+            starts, stops, tokens = _with_room_for_two(starts, stops, tokens, size)
             if old_tokens[i_part] >= 0 or done != stop:
                 starts[size], stops[size], tokens[size] = done, stop, old_tokens[i_part]
                 size += 1
@@ -252,8 +229,8 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _grown(array):  # type: ignore[no-untyped-def]
-    return np.concatenate((array, np.empty_like(array)))
+def _with_room_for_two(starts, stops, tokens, size):  # type: ignore[no-untyped-def]
+    return grown(starts, size, size + 2), grown(stops, size, size + 2), grown(tokens, size, size + 2)
 
 
 @compiled
@@ -391,7 +368,7 @@ def _put_replacement(replacements, at, num_left, out, size):  # type: ignore[no-
     end = at
     while replacements[end] != 0:
         end += 1
-    out = _with_room(out, size, end - at + num_left)
+    out = grown(out, size, size + end - at + num_left)
     return out, _copy(replacements, at, end, out, size)
 
 
@@ -415,7 +392,7 @@ def collapse_spaces(content, values, parts):  # type: ignore[no-untyped-def]
                 break
             while i < stop and values[i] == SPACE:
                 i += 1
-            out = _with_room(out, size, content.size + stop - i + num_later)
+            out = grown(out, size, size + content.size + stop - i + num_later)
             size = _copy(content, 0, content.size, out, size)
         stops[i_part] = size
     return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
@@ -463,7 +440,7 @@ def replace(pattern, content, values, parts):  # type: ignore[no-untyped-def]
                 i += 1
                 continue
             i += pattern.size
-            out = _with_room(out, size, content.size + stop - i + num_later)
+            out = grown(out, size, size + content.size + stop - i + num_later)
             size = _copy(content, 0, content.size, out, size)
         stops[i_part] = size
     return out[:size], Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
@@ -672,13 +649,3 @@ def space_at(values, i, stop):  # type: ignore[no-untyped-def]
     if first == 0xE2 and second == 0x81:
         return 3 if third == 0x9F else 0
     return 3 if first == 0xE3 and second == 0x80 and third == 0x80 else 0
-
-
-@compiled
-def _with_room(array, size, room):  # type: ignore[no-untyped-def]
-    """`array`, of which `size` entries are written, with at least `room` entries after them."""
-    if array.size - size >= room:
-        return array
-    larger = np.empty(2 * size + room, array.dtype)
-    larger[:size] = array[:size]
-    return larger

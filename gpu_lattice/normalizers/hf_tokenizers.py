@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, starmap
+from math import prod
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpu_lattice.normalizers import NormalizedBatch
-from gpu_lattice.normalizers.charsmap import CharsMap, parse_charsmap
+from gpu_lattice.normalizers.charsmap import CharsMap, longest_replacement, parse_charsmap
 from gpu_lattice.normalizers.hf_text import (
     ALWAYS,
     FIRST,
@@ -90,6 +91,9 @@ PRE_TOKENIZERS = frozenset(
 )
 PREFIXES = {"never": NEVER, "first": FIRST, "always": ALWAYS}
 TOOL_BATCH = 1024
+# Each part may write a text that is many times as long as the one before. Published files have about five.
+MOST_PARTS = 10
+MOST_GROWTH = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,20 @@ def hf_normalizer(
     """
     steps = _flat(normalizer, "normalizers", NORMALIZERS, f"{name}: the normalizer")
     cutters = _flat(pre_tokenizer, "pretokenizers", PRE_TOKENIZERS, f"{name}: the pre-tokenizer")
+    where = f"{name}: the normalizer"
+    charsmaps = [_read_charsmap(step, where) if step.get("type") == "Precompiled" else None for step in steps]
+    check_growth(steps, where, *(longest_replacement(one.replacements) for one in charsmaps if one is not None))
+    check_growth(cutters, f"{name}: the pre-tokenizer")
     shown = _Shown(name, _types(steps), _types(cutters), len(added_tokens), tuple(ignored))
     rules: CompiledNormalizer | ToolNormalizer
     try:
-        rules = CompiledNormalizer(_compile(steps, cutters, added_tokens, name), shown)
+        rules = CompiledNormalizer(_compile(steps, charsmaps, cutters, added_tokens, name), shown)
     except NotCompiledError as reason:
-        _check_for_tool(steps, cutters, name)
+        for cutter in cutters:
+            if cutter.get("type") == "FixedLength" and cutter.get("length") == 0:
+                raise ValueError(
+                    f"{name}: the pre-tokenizer FixedLength has length = 0; give it a positive length"
+                ) from None
         rules = ToolNormalizer(normalizer, pre_tokenizer, added_tokens, shown, str(reason))
     for token in added_tokens:
         # The tool finds such a token between any two bytes, and panics if they belong to one character.
@@ -361,7 +373,25 @@ def _types(components: list[Component]) -> str:
     return "[" + ", ".join(str(component.get("type", "untyped")) for component in components) + "]"
 
 
-def _compile(steps: list[Component], cutters: list[Component], added_tokens: Sequence[AddedToken], name: str) -> Rules:
+def check_growth(parts: Sequence[Component], where: str, *factors: int) -> None:
+    """Raise ValueError for parts of which, one after another, a short text may come out as one of any length.
+
+    factors: how many bytes one may become by those parts that have no content of their own.
+    """
+    if len(parts) > MOST_PARTS:
+        raise ValueError(f"{where} has {len(parts)} parts; at most {MOST_PARTS} are run, so take some out of it")
+    contents = [part[key] for part in parts for key in ("content", "prepend") if isinstance(part.get(key), str)]
+    if prod(max(1, factor) for factor in [*factors, *map(len, contents)]) > MOST_GROWTH:
+        raise ValueError(f"{where} may make more than {MOST_GROWTH} characters of one; shorten what it puts in")
+
+
+def _compile(
+    steps: list[Component],
+    charsmaps: list[CharsMap | None],
+    cutters: list[Component],
+    added_tokens: Sequence[AddedToken],
+    name: str,
+) -> Rules:
     """Rules for the components. Raises NotCompiledError if there are none, ValueError if a part is broken."""
     if any(token.single_word for token in added_tokens):
         raise NotCompiledError("an added token is single_word")
@@ -371,7 +401,7 @@ def _compile(steps: list[Component], cutters: list[Component], added_tokens: Seq
     cutter = cutter._replace(collapse=_can_cut_collapse(steps, cutter, added_tokens))
     rules = Rules(
         _token_trie([b"" if token.normalized else token.content.encode() for token in added_tokens], added_tokens),
-        _compile_steps(steps[:-1] if cutter.collapse else steps, name),
+        _compile_steps(steps[:-1] if cutter.collapse else steps, charsmaps, name),
         None,
         cutter,
         np.array([token.id for token in added_tokens], np.int32),
@@ -436,13 +466,13 @@ def metaspace_scheme(metaspace: Component, where: str) -> tuple[str, bool]:
     return prefix, metaspace.get("split") is not False
 
 
-def _compile_steps(steps: list[Component], name: str) -> tuple[Step, ...]:
+def _compile_steps(steps: list[Component], charsmaps: list[CharsMap | None], name: str) -> tuple[Step, ...]:
     where = f"{name}: the normalizer"
     compiled: list[Step] = []
-    for step in steps:
+    for step, charsmap in zip(steps, charsmaps, strict=False):
         kind = step.get("type")
-        if kind == "Precompiled":
-            compiled.append(partial(apply_precompiled, precompiled(_read_charsmap(step, where))))
+        if charsmap is not None:
+            compiled.append(partial(apply_precompiled, precompiled(charsmap)))
         elif kind == "Strip":
             flags = STRIP_LEFT * member(step, "strip_left", bool, where)
             flags += STRIP_RIGHT * member(step, "strip_right", bool, where)
@@ -497,16 +527,6 @@ def member(component: Component, key: str, kinds: type | tuple[type, ...], where
             f"{where} {component.get('type')} has {key} = {value!r:.60}, not a {names}; get the file again"
         )
     return value
-
-
-def _check_for_tool(steps: list[Component], cutters: list[Component], name: str) -> None:
-    """Raise ValueError for what tokenizers loads and then panics over, or worse."""
-    for step in steps:
-        if step.get("type") == "Precompiled":
-            _read_charsmap(step, f"{name}: the normalizer")
-    for cutter in cutters:
-        if cutter.get("type") == "FixedLength" and cutter.get("length") == 0:
-            raise ValueError(f"{name}: the pre-tokenizer FixedLength has length = 0; give it a positive length")
 
 
 def _read_charsmap(step: Component, where: str) -> CharsMap:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.machine import (
     HIGH_BITS,
     LITTLE_ENDIAN,
@@ -17,7 +18,7 @@ from gpu_lattice.kernels.cpu.machine import (
     store_eight,
     trailing_zeros,
 )
-from gpu_lattice.kernels.cpu.utf8 import code_point
+from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.normalizers.characters import (
     BEGINS,
@@ -172,11 +173,7 @@ def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no
     i_doc = write_documents(rules, values, offsets, i_start, i_start, i_stop, out, out_offsets)
     while i_doc < i_stop:
         size = out_offsets[i_doc - i_start]
-        larger = np.empty(2 * out.size + _room(offsets[i_doc + 1] - offsets[i_doc]), np.uint8)
-        # A loop, because a slice takes Numba seconds to compile.
-        for k in range(size):
-            larger[k] = out[k]
-        out = larger
+        out = grown(out, size, 2 * out.size + _room(offsets[i_doc + 1] - offsets[i_doc]))
         i_doc = write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets)
     return out[: out_offsets[-1]], out_offsets
 
@@ -393,14 +390,12 @@ def _write_unit(charsmap, symbols, values, i, stop, out, size, after_space, remo
     if byte < 0x80:
         size, after_space = _put(values, i, i + 1, out, size, after_space, remove_extra, escape)
         return i + 1, size, after_space
-    second = np.int64(values[i + 1]) if i + 1 < stop else 0
-    third = np.int64(values[i + 2]) if i + 2 < stop else 0
-    fourth = np.int64(values[i + 3]) if i + 3 < stop else 0
-    length = _character_length(byte, second, third, fourth)
+    length = character_length(values, i, stop)
     if length == 0:
         out[size], out[size + 1], out[size + 2] = 0xEF, 0xBF, 0xBD
         return i + 1, size + 3, False
-    out[size], out[size + 1], out[size + 2], out[size + 3] = byte, second, third, fourth
+    for k in range(length):
+        out[size + k] = values[i + k]
     return i + length, size + length, False
 
 
@@ -454,22 +449,6 @@ def _first_symbol(symbols, low, high, depth, byte):  # type: ignore[no-untyped-d
         else:
             high = middle
     return low
-
-
-@compiled
-def _character_length(first, second, third, fourth):  # type: ignore[no-untyped-def]
-    """Bytes of the UTF-8 character, 0 if there is none (cut short, overlong, a surrogate, above U+10FFFF)."""
-    if second & 0xC0 != 0x80:
-        return 0
-    if 0xC2 <= first <= 0xDF:
-        return 2
-    if third & 0xC0 != 0x80:
-        return 0
-    if 0xE0 <= first <= 0xEF:
-        return 0 if (first == 0xE0 and second < 0xA0) or (first == 0xED and second > 0x9F) else 3
-    if fourth & 0xC0 != 0x80 or first < 0xF0 or first > 0xF4:
-        return 0
-    return 0 if (first == 0xF0 and second < 0x90) or (first == 0xF4 and second > 0x8F) else 4
 
 
 @compiled

@@ -1,8 +1,10 @@
-"""Checks of arguments that several operations share."""
+"""Checks of arguments that several operations share: compiled code is given nothing that did not pass one of them."""
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +14,36 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+LONGEST_SHOWN = 60
+
+
+def shown(value: Any) -> str:
+    """A value in an error message, cut where it is long.
+
+    Example:
+        >>> shown("ab"), shown(10**5000)
+        ("'ab'", 'an int of 16610 bits')
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no int of more than 4,300 digits
+        return f"an int of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+def as_integer(name: str, value: Any) -> int:
+    """value as an int; TypeError for what is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {shown(value)}; give an integer") from None
+
 
 def checked_integer(name: str, value: Any, low: int, high: int) -> int:
     """value as an int; TypeError for what is none, ValueError for one out of range."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; give an integer") from None
+    number = as_integer(name, value)
     if not low <= number <= high:
-        raise ValueError(f"{name} is {number}; give an integer from {low} to {high}")
+        raise ValueError(f"{name} is {shown(number)}; give an integer from {low} to {high}")
     return number
 
 
@@ -44,6 +67,19 @@ def in_order(kernel: str, parameters: tuple[str, ...], args: Mapping[str, Any]) 
     raise TypeError(f"kernel {kernel} {found}; its parameters are {', '.join(parameters)}")
 
 
+def checked_alpha(alpha: Any) -> float:
+    """alpha as a float; TypeError for what is no number, ValueError unless it is finite and not negative."""
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating):
+        raise TypeError(f"alpha is {shown(alpha)}; give a number")
+    try:
+        value = float(alpha)
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"alpha is {shown(alpha)}; give a finite number >= 0 (0 samples uniformly over segmentations)")
+    return value
+
+
 def _is_64_bits(value: Any) -> bool:
     return type(value) is int and -(2**63) <= value < 2**64
 
@@ -59,3 +95,71 @@ def checked_doc_ids(doc_ids: Any, n_docs: int) -> NDArray[np.uint64]:
     if ids.shape != (n_docs,) or (ids.dtype.kind not in "iu" and n_docs):
         raise ValueError(f"doc_ids is of dtype {ids.dtype} and shape {ids.shape}; give {n_docs} integers of 64 bits")
     return ids.astype(np.int64).view(np.uint64) if ids.dtype.kind == "i" else ids.astype(np.uint64)
+
+
+def check_offsets(name: str, offsets: Any, n_values: int) -> None:
+    """Raise TypeError or ValueError unless these are offsets of rows of n_values values.
+
+    offsets: integers [rows + 1], NumPy's or CuPy's, that begin at 0 or later, never fall and end within the values.
+    """
+    if offsets.dtype.kind not in "iu":
+        raise TypeError(f"{name} are of dtype {offsets.dtype}; give int64")
+    if offsets.ndim != 1 or not len(offsets):
+        raise ValueError(f"{name} have the shape {list(offsets.shape)}; give [rows + 1]")
+    first, last, falls = int(offsets[0]), int(offsets[-1]), offsets[1:] < offsets[:-1]
+    if bool(falls.any()):
+        row = int(falls.argmax())
+        raise ValueError(
+            f"{name} go from {int(offsets[row])} to {int(offsets[row + 1])} in row {row}; they must never fall"
+        )
+    if first < 0:
+        raise ValueError(f"{name} begin at {first}; they must begin at 0 or later")
+    if last > n_values:
+        raise ValueError(f"{name} end at {last}, but there are {n_values} values")
+
+
+def read_only(array: Any, dtype: Any) -> NDArray[Any]:
+    """The array as compiled code is to have it: of this type, flat, aligned and read-only; copied where it must be.
+
+    For an array that differs in one of these, Numba compiles the same anew.
+    """
+    given: NDArray[Any] = np.require(array, dtype, ["C", "A"])
+    if type(given) is np.ndarray and not given.flags.writeable:
+        return given
+    view = given.view(np.ndarray)
+    view.flags.writeable = False
+    return view
+
+
+def id_rows(name: str, given: Any) -> list[list[int] | None]:
+    """Rows of ids from a list of lists, an array or an Arrow list array; TypeError for anything else.
+
+    Example:
+        >>> id_rows("ids", [[1, 2], None, np.array([3])])
+        [[1, 2], None, [3]]
+    """
+    return [_id_row(name, i, row) for i, row in enumerate(as_list(name, given))]
+
+
+def as_list(name: str, given: Any) -> list[Any]:
+    """The items of a sequence, an array or an Arrow array; TypeError for text, bytes, and what is read only once."""
+    if hasattr(given, "to_pylist") and hasattr(given, "validate"):
+        try:
+            given.validate(full=True)
+        except (ValueError, IndexError) as error:
+            raise ValueError(f"{name} is a damaged Arrow array: {error}; make it anew") from None
+        given = given.to_pylist()
+    elif hasattr(given, "tolist") and not isinstance(given, memoryview):
+        given = given.tolist()
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes | bytearray | memoryview):
+        raise TypeError(f"{name} is a {type(given).__name__}; give a TokenBatch or a list of ids for each row")
+    return list(given)
+
+
+def _id_row(name: str, i_row: int, row: Any) -> list[int] | None:
+    if row is None:
+        return None
+    try:
+        return list(map(operator.index, as_list(name, row)))
+    except TypeError:
+        raise TypeError(f"row {i_row} of {name} is {shown(row)}; give a list of integers") from None

@@ -1,23 +1,24 @@
 """What the loading of a large model takes longest over, kept on disk for the next process.
 
 A file holds one result and is named by a digest of all that the result follows from, the package's own code included,
-so it is never out of date. Whatever is wrong with a file or with the folder, the result is made as if there were none.
+so it is never out of date. It begins with a digest of the rest of itself, so a file of which any bit is wrong is not
+read. Whatever is wrong with a file or with the folder, the result is made as if there were none.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
-from functools import cache
-from hashlib import blake2b
+from functools import cache, partial
+from hashlib import blake2b, file_digest
+from io import BytesIO
 from pathlib import Path
-from tempfile import mkstemp
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from gpu_lattice.kernels.compiled import KERNELS, code_digest
+from gpu_lattice.runtime.files import remove_leftovers, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,11 +30,11 @@ T = TypeVar("T", bound=NamedTuple)
 # Less is worked through about as fast as a file is read.
 LEAST_BYTES = 1 << 20
 MOST_BYTES = 1 << 30
-# A file that is not finished by then belongs to a process that was killed.
-SECONDS_TO_WRITE = 3600.0
+DIGEST_BYTES = 32
+_content_digest = partial(blake2b, digest_size=DIGEST_BYTES)
 
 
-def kept(kind: type[T], inputs: Iterable[bytes | bool | NDArray[Any]], make: Callable[[], T]) -> T:
+def cached(kind: type[T], inputs: Iterable[bytes | bool | NDArray[Any]], make: Callable[[], T]) -> T:
     """make(), or what it returned to an earlier process for the same inputs.
 
     kind: the named tuple of arrays and NumPy scalars that make() returns; inputs: all that it depends on. For less than
@@ -81,11 +82,16 @@ def _code_digest() -> bytes:
 
 
 def _read(kind: type[T], path: Path) -> T | None:
-    """What a file holds; None where there is none, or one with a wrong byte: each array comes with its checksum."""
+    """What a file holds; None where there is none, or one with a wrong bit."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            result: T = cast(Any, kind)(**{name: arrays[name][()] for name in arrays.files})
-    except Exception:  # there is no end to what zipfile and NumPy raise for a damaged file
+        with path.open("rb") as file:
+            digest = file.read(DIGEST_BYTES)
+            if file_digest(file, _content_digest).digest() != digest:
+                return None
+            file.seek(DIGEST_BYTES)
+            with np.load(file, allow_pickle=False) as arrays:
+                result: T = cast(Any, kind)(**{name: arrays[name][()] for name in arrays.files})
+    except Exception:  # there is no end to what zipfile and NumPy raise for a file of something else
         return None
     with suppress(OSError):
         os.utime(path)
@@ -95,13 +101,9 @@ def _read(kind: type[T], path: Path) -> T | None:
 def _write(result: NamedTuple, path: Path) -> None:
     """Write a file that is there as a whole or not at all, whoever else writes the same at the same time."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, part = mkstemp(suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **result._asdict())
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    file = BytesIO()
+    np.savez(file, **result._asdict())
+    write_whole(path, _content_digest(file.getbuffer()).digest() + file.getbuffer())
 
 
 def _make_room(folder: Path) -> None:
@@ -111,6 +113,4 @@ def _make_room(folder: Path) -> None:
         room -= path.stat().st_size
         if room < 0:
             path.unlink(missing_ok=True)
-    for path in folder.glob("*.part"):
-        if path.stat().st_mtime < time.time() - SECONDS_TO_WRITE:
-            path.unlink(missing_ok=True)
+    remove_leftovers(folder)

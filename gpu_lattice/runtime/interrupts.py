@@ -1,4 +1,4 @@
-"""Interrupts (Ctrl-C): when work can be left, and what compiled code makes of them."""
+"""Interrupts: when Ctrl-C, a request to end or a closed terminal may break off work, and what is made of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+# What each says of a process that it ends.
+INTERRUPTS = {
+    getattr(signal, name): what
+    for name, what in (("SIGINT", "interrupted"), ("SIGTERM", "terminated"), ("SIGHUP", "hung up"))
+    if hasattr(signal, name)
+}
 SECONDS_UNTIL_AGAIN = 0.1
+# More interrupts within this time are of the same wish to end; they would break into what cleans up.
+SECONDS_TO_END = 5.0
 
 
 def is_interrupt(error: BaseException | None) -> bool:
@@ -20,51 +29,66 @@ def is_interrupt(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _handler() -> Callable[[int, FrameType | None], object] | None:
-    """What an interrupt calls; None where it calls nothing that may be replaced.
+def _in_main_thread() -> bool:
+    """Only there are interrupts received, and handlers set."""
+    return threading.current_thread() is threading.main_thread()
 
-    Only the main thread receives interrupts, and a handler that is not Python's is left alone.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    return handler if threading.current_thread() is threading.main_thread() and callable(handler) else None
+
+def ignore_interrupts() -> None:
+    """Let interrupts pass from now on, for a process that has nothing left to be interrupted."""
+    for number in INTERRUPTS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
 
 
 @contextlib.contextmanager
 def noted_interrupts() -> Iterator[list[int]]:
-    """A list to which each interrupt of the block is added, besides raising KeyboardInterrupt.
+    """A list to which each interrupt of the block is added, besides raising KeyboardInterrupt; of several soon after
+    one another, the first raises it. Ones that the process ignores are left alone.
 
     One that comes while LLVM calls back into Python, or an object is freed, is dropped there. It is sent once more, and
     the list tells that an error which follows from it is none of its own.
     """
-    handler, hook = _handler(), sys.unraisablehook
-    noted: list[int] = []
-    if handler is None:
-        yield noted
-        return
+    before = {number: signal.getsignal(number) for number in INTERRUPTS} if _in_main_thread() else {}
+    heeded = [number for number, handler in before.items() if handler not in (None, signal.SIG_IGN)]
+    hook, noted, quiet_until = sys.unraisablehook, list[int](), 0.0
     again: list[threading.Timer] = []
 
     def note(number: int, frame: FrameType | None) -> None:
+        nonlocal quiet_until
         noted.append(number)
-        handler(number, frame)
+        if time.monotonic() >= quiet_until:
+            quiet_until = time.monotonic() + SECONDS_TO_END
+            raise KeyboardInterrupt
 
     def drop(dropped: sys.UnraisableHookArgs) -> None:
+        nonlocal quiet_until
         if not noted:
             hook(dropped)
         elif isinstance(dropped.exc_value, KeyboardInterrupt):
-            again.append(threading.Timer(SECONDS_UNTIL_AGAIN, os.kill, (os.getpid(), signal.SIGINT)))
+            quiet_until = 0.0
+            again.append(threading.Timer(SECONDS_UNTIL_AGAIN, os.kill, (os.getpid(), noted[0])))
             again[-1].start()
 
-    signal.signal(signal.SIGINT, note)
-    sys.unraisablehook = drop
+    if heeded:
+        sys.unraisablehook = drop
+    for number in heeded:
+        signal.signal(number, note)
     try:
         yield noted
     finally:
-        signal.signal(signal.SIGINT, lambda number, frame: None)
+        for number in heeded:
+            signal.signal(number, lambda number, frame: None)
         for timer in again:
             timer.cancel()
             timer.join()
-        signal.signal(signal.SIGINT, handler)
+        for number in heeded:
+            signal.signal(number, before[number])
         sys.unraisablehook = hook
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 @contextlib.contextmanager
@@ -72,29 +96,31 @@ def put_off_interrupts() -> Iterator[Callable[[], None]]:
     """Have an interrupt raise KeyboardInterrupt at the end of the block, or where what the block gets is called.
 
     What threads share cannot be left at any point: an executor's condition stays locked for ever if its holder is
-    interrupted, and Arrow's writer cannot be closed after a call that was cut short. Where no interrupt comes, or one
-    is not Python's to handle, the block is run as it is.
+    interrupted, and Arrow's writer cannot be closed after a call that was cut short. SIGTERM and SIGHUP, by which a
+    process ends at once unless it handles them, raise SystemExit there, so that nothing half done is left. In threads
+    that receive no interrupts the block is run as it is, and so for ones that are ignored.
 
     Example:
         >>> with put_off_interrupts() as let_in:
         ...     for _ in range(3):
         ...         let_in()
     """
-    handler = _handler()
-    if handler is None:
-        yield lambda: None
-        return
+    before = {number: signal.getsignal(number) for number in INTERRUPTS} if _in_main_thread() else {}
+    handlers = {number: handler for number, handler in before.items() if callable(handler)}
+    handlers |= {n: _end for n, handler in before.items() if handler is signal.SIG_DFL and n != signal.SIGINT}
     put_off: list[tuple[int, FrameType | None]] = []
 
     def let_in() -> None:
         if put_off:
-            first = put_off[0]
+            number, frame = put_off[0]
             put_off.clear()
-            handler(*first)
+            handlers[number](number, frame)
 
-    signal.signal(signal.SIGINT, lambda number, frame: put_off.append((number, frame)))
+    for number in handlers:
+        signal.signal(number, lambda number, frame: put_off.append((number, frame)))
     try:
         yield let_in
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number in handlers:
+            signal.signal(number, before[number])
         let_in()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.show.picture import (
     BEST_LINE,
     FAINT,
@@ -24,7 +25,6 @@ from gpu_lattice.show.picture import (
     percent_of,
     render,
     visible,
-    write_whole,
 )
 from gpu_lattice.show.portrait import Arc, Portrait, portrait
 

@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpu_lattice.corpus.writers import temporary_name
-
 PICTURE_SUFFIXES = (".svg", ".png", ".html")
 DOTS_PER_INCH = 160
 LN_10 = math.log(10)
@@ -98,17 +96,6 @@ def load_matplotlib() -> Any:
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install 'gpu_lattice[viz]'") from error
     return matplotlib
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is there complete, or as it was before."""
-    temporary = temporary_name(path)
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 class Fonts(NamedTuple):

@@ -12,7 +12,8 @@ import numpy as np
 
 from gpu_lattice.corpus.excerpt import excerpt
 from gpu_lattice.corpus.readers import ReaderOptions
-from gpu_lattice.runtime.arguments import checked_integer
+from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
+from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.show.picture import (
     BEST_LINE,
     FAINT,
@@ -23,10 +24,9 @@ from gpu_lattice.show.picture import (
     load_matplotlib,
     page,
     render,
-    write_whole,
 )
 from gpu_lattice.token_batch import TokenBatch, on_host
-from gpu_lattice.weights import arc_weights, checked_alpha
+from gpu_lattice.weights import arc_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

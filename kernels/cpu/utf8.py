@@ -24,6 +24,28 @@ def code_point(values, p):
 
 
 @compiled
+def character_length(values, i, stop):
+    """Bytes of the UTF-8 character at i; 0 if there is none (cut short, overlong, a surrogate, above U+10FFFF)."""
+    first = np.int64(values[i])
+    if first < 0x80:
+        return 1
+    if first < 0xC2 or first > 0xF4:
+        return 0
+    length = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+    if i + length > stop:
+        return 0
+    for k in range(1, length):
+        if values[i + k] & 0xC0 != 0x80:
+            return 0
+    second = np.int64(values[i + 1])
+    if (first == 0xE0 and second < 0xA0) or (first == 0xED and second > 0x9F):
+        return 0
+    if (first == 0xF0 and second < 0x90) or (first == 0xF4 and second > 0x8F):
+        return 0
+    return length
+
+
+@compiled
 def encode_code_point(code_point, out):
     """Write a code point as UTF-8; returns its number of bytes."""
     if code_point < 0x80:

@@ -1,6 +1,7 @@
 """The corpus pipeline: every format in, complete Parquet files or nothing out, the same tokens however it is cut."""
 
 import gzip
+import io
 import json
 import os
 from pathlib import Path
@@ -13,10 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gpu_lattice.corpus.retokenize as retokenize_module
 from gpu_lattice.corpus import readers
 from gpu_lattice.corpus.readers import ReaderOptions, expand_inputs, read_documents, stem_of
 from gpu_lattice.corpus.retokenize import Summary, document_ids, retokenize
 from gpu_lattice.corpus.writers import ParquetRows
+from gpu_lattice.runtime import files
+from gpu_lattice.runtime.files import PREFIX, SUFFIX, locked
 from gpu_lattice.tokenizer import Tokenizer
 
 TEXTS = ["hello world", "", "日本語\u2028x", "a" * 3000, 'tab\tand \\ "quotes"', "last"]
@@ -301,6 +305,64 @@ def test_a_column_missing_from_the_second_file_is_found_before_work_begins(
     assert not (tmp_path / "out").exists()
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, single_bytes: Tokenizer) -> None:
+    columns = [pa.array(["x"]), pa.array(["y"]), pa.array(["z"])]
+    pq.write_table(pa.Table.from_arrays(columns, ["twice", "twice", "text"]), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a.parquet: there are 2 columns 'twice'; rename all but one"):
+        run(tmp_path, tmp_path / "out", single_bytes, text_column="twice")
+    with pytest.raises(ValueError, match=r"there are 2 columns 'twice'"):
+        run(tmp_path, tmp_path / "out", single_bytes, id_column="twice")
+    run(tmp_path, tmp_path / "out", single_bytes)
+    assert spelled(pq.read_table(tmp_path / "out" / "a.parquet")) == [b"z"]
+
+
+@pytest.mark.parametrize("suffix", [b".txt", b".jsonl", b".parquet", b".txt.gz"])
+def test_names_of_files_need_not_be_utf8(tmp_path: Path, single_bytes: Tokenizer, suffix: bytes) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    try:
+        os.mkdir(folder)
+    except OSError:
+        pytest.skip("this file system takes no name that is not UTF-8")
+    path = Path(os.fsdecode(folder + b"/na\xefve" + suffix))
+    if suffix == b".parquet":
+        with path.open("wb") as file:
+            pq.write_table(pa.table({"text": ["x"]}), file)
+    else:
+        text = b'{"text": "x"}\n' if suffix == b".jsonl" else b"x\n"
+        path.write_bytes(gzip.compress(text) if suffix.endswith(b".gz") else text)
+    summary = run(os.fsdecode(folder), Path(os.fsdecode(folder + b"/out\xff")), single_bytes)
+    assert summary.outputs[0].name == os.fsdecode(b"na\xefve.parquet")
+    with summary.outputs[0].open("rb") as file:
+        assert spelled(pq.read_table(file)) == [b"x"]
+
+
+def test_a_folder_that_another_run_writes_into_is_left_to_it(tmp_path: Path, single_bytes: Tokenizer) -> None:
+    (tmp_path / "a.txt").write_text("x\n")
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"), pytest.raises(BlockingIOError, match=f"process {os.getpid()} is writing into"):
+        run(tmp_path / "a.txt", tmp_path / "out", single_bytes)
+    (tmp_path / "out" / f"{PREFIX}left{SUFFIX}").write_bytes(b"by a run that was killed")
+    run(tmp_path / "a.txt", tmp_path / "out", single_bytes)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.parquet"]
+
+
+def test_what_another_run_has_made_meanwhile_is_not_replaced(
+    tmp_path: Path, single_bytes: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("x\n")
+    real = retokenize_module.check_columns
+
+    def meanwhile(*arguments: Any) -> None:
+        real(*arguments)
+        monkeypatch.setattr(retokenize_module, "check_columns", real)
+        run(tmp_path / "a.txt", tmp_path / "out", single_bytes)
+
+    monkeypatch.setattr(retokenize_module, "check_columns", meanwhile)
+    with pytest.raises(ValueError, match=r"a\.parquet exists"):
+        run(tmp_path / "a.txt", tmp_path / "out", single_bytes)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.parquet"]
+
+
 def test_rows_are_id_sample_ids_and_their_number(tmp_path: Path, single_bytes: Tokenizer) -> None:
     texts: list[str | None] = ["ab", None, "", "é"]
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
@@ -434,8 +496,10 @@ def test_outputs_that_collide_or_exist_are_refused_before_work_begins(tmp_path: 
     ("options", "message"),
     [
         ({"num_samples": 2}, "without alpha"),
-        ({"num_samples": 0, "alpha": 0.1}, "at least 1"),
-        ({"batch_bytes": 0}, "at least 1"),
+        ({"num_samples": 0, "alpha": 0.1}, "num_samples is 0; give an integer from 1"),
+        ({"batch_bytes": 0}, "batch_bytes is 0; give an integer from 1"),
+        ({"batch_bytes": 10**20}, "batch_bytes is 100000000000000000000; give an integer from 1"),
+        ({"alpha": 10**400}, "alpha is 10+.*; give a finite number"),
         ({"separator": ""}, "separator is empty"),
         ({"id_column": "id"}, "plain text has no column 'id'"),
         ({"alpha": -1.0}, "alpha"),
@@ -504,8 +568,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/full in place of the temporary file: every write fails as on a full disk."""
     if not os.path.exists("/dev/full"):
         pytest.skip("/dev/full is absent")
-    real = pa.OSFile
-    monkeypatch.setattr(pa, "OSFile", lambda name, mode="rb": real("/dev/full" if "w" in mode else name, mode))
+    monkeypatch.setattr(files, "open", lambda name, mode: io.FileIO("/dev/full", "w"), raising=False)
 
 
 @pytest.mark.usefixtures("full_disk")

@@ -29,8 +29,8 @@ def test_an_interrupt_while_a_file_is_opened_waits_until_it_can_be_removed(
     # A process started in the background of a shell would ignore the signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            ParquetRows(tmp_path / "a.parquet", pa.int64())
+        with pytest.raises(KeyboardInterrupt), ParquetRows(tmp_path / "a.parquet", pa.int64()):
+            pytest.fail("the block is not entered")
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -75,3 +75,23 @@ def test_the_end_of_the_block_waits_for_a_write_of_another_thread(
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match=r"a\.parquet has been closed"):
         rows.write(*row)
+
+
+def test_writers_of_one_name_do_not_meet(tmp_path: Path) -> None:
+    """Each writes a file of its own, and the last to end gives the name its content."""
+    column = pa.array([0], pa.int32()), pa.array([[5, 6]], pa.list_(pa.int32()))
+    with ParquetRows(tmp_path / "a.parquet", pa.int64()) as late:
+        with ParquetRows(tmp_path / "a.parquet", pa.int64()) as early:
+            late.write(pa.array([1]), *column)
+            early.write(pa.array([2]), *column)
+        late.write(pa.array([1]), *column)
+        assert pq.read_table(tmp_path / "a.parquet")["id"].to_pylist() == [2]
+    assert pq.read_table(tmp_path / "a.parquet")["id"].to_pylist() == [1, 1]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_a_write_outside_of_the_block_is_refused(tmp_path: Path) -> None:
+    rows = ParquetRows(tmp_path / "a.parquet", pa.int64())
+    with pytest.raises(ValueError, match="write within the block"):
+        rows.write(pa.array([0]), pa.array([0], pa.int32()), pa.array([[5, 6]], pa.list_(pa.int32())))
+    assert not list(tmp_path.iterdir())

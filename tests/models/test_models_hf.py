@@ -20,6 +20,8 @@ from gpu_lattice.text_batch import TextBatch
 from gpu_lattice.vocabulary import Kind
 
 LOWERCASE = {"type": "Lowercase"}
+BYTES, FUSE = {"type": "ByteFallback"}, {"type": "Fuse"}
+GROW = {"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaa"}
 ADDED = [
     added_token(0, "<unk>", special=True),
     added_token(7, "<s>", special=True),
@@ -152,7 +154,6 @@ def test_post_processors_that_cannot_be_are_named(processor, message):
         load(tokenizer_file(post_processor=processor))
 
 
-BYTES, FUSE = {"type": "ByteFallback"}, {"type": "Fuse"}
 TO_SPACE = {"type": "Replace", "pattern": {"String": MARK}, "content": " "}
 STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 DECODERS = {
@@ -270,6 +271,14 @@ def test_settings_that_have_no_effect_are_shown():
         (tokenizer_file(added_tokens=None), "added_tokens is None"),
         (tokenizer_file(added_tokens=[{"id": 3, "content": "x"}]), "entry 0 of added_tokens"),
         (tokenizer_file(normalizer={"type": "Spelling"}), "unknown type 'Spelling'"),
+        (tokenizer_file(normalizer=sequence("normalizers", *[LOWERCASE] * 11)), "has 11 parts; at most 10 are run"),
+        (
+            tokenizer_file(pre_tokenizer=sequence("pretokenizers", *[BYTE_LEVEL] * 30)),
+            "has 30 parts; at most 10 are run",
+        ),
+        (tokenizer_file(decoder=sequence("decoders", *[FUSE] * 11)), "has 11 parts; at most 10 are run"),
+        (tokenizer_file(normalizer=sequence("normalizers", *[GROW] * 9)), "more than 262144 characters of one"),
+        (tokenizer_file(decoder=sequence("decoders", *[GROW] * 9)), "more than 262144 characters of one"),
         (tokenizer_file(normalizer={"type": ["NFC"]}), r"unknown type \['NFC'\]"),
         (tokenizer_file(pre_tokenizer=METASPACE | {"prepend_scheme": {}}), "prepend_scheme {}"),
         (tokenizer_file(pre_tokenizer=METASPACE | {"split": "no"}), "Metaspace has split = 'no'"),

@@ -440,10 +440,11 @@ def from_first_leaf(rules: dict[bytes, bytes], step: int) -> bytes:
         (charsmap_blob({b"a": b"x", b"b": b"y\xe3\x81"}), "replacements are not UTF-8 at byte 3"),
         (charsmap_blob({b"a": "\ud800".encode(errors="surrogatepass")}), "replacements are not UTF-8 at byte 0"),
         (from_first_leaf({b"a": "é".encode()}, 1), "a leaf points into a character"),
+        (charsmap_blob({b"a": b"x" * 1025}), "replacements of more than 1024 bytes"),
         (charsmap_blob({b"a" * 513: b"x"}), "keys of more than 512 bytes, or without an end"),
         (ENDLESS, "keys of more than 512 bytes, or without an end"),
     ],
-    ids=["no character", "half a character", "a surrogate", "within a character", "long", "endless"],
+    ids=["no character", "half a character", "a surrogate", "within a character", "long text", "long key", "endless"],
 )
 @pytest.mark.parametrize("spec", ["normalizer", "denormalizer"])
 def test_maps_that_compiled_code_cannot_be_given_are_refused(blob, reason, spec):
@@ -484,7 +485,7 @@ def test_a_damaged_character_map_is_refused_or_read_as_sentencepiece_reads_it(tr
         normalizer = reader.read(proto, "m.model").normalizer
     except ValueError as refused:
         reason = str(refused)
-        assert any(words in reason for words in ("not UTF-8", "into a character", "without an end"))
+        assert any(words in reason for words in ("not UTF-8", "into a character", "more than"))
     else:
         assert as_list(normalizer(TextBatch.from_texts(docs))) == [tool.normalize(doc) for doc in docs]
 

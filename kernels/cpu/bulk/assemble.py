@@ -53,14 +53,14 @@ def place_around(offsets, before, after, out):
 
 
 @compiled
-def log_probs(scores, log_z, part_doc, n_docs, alpha):
-    """float64 [D K]: alpha * score - log Z, each summed over a document's parts from the first to the last."""
-    n_parts, num_samples = scores.shape
+def log_probs(log_weights, log_z, part_doc, n_docs):
+    """float64 [D K]: log-weight - log Z, each summed over a document's parts from the first to the last."""
+    n_parts, num_samples = log_weights.shape
     totals = np.zeros((n_docs, num_samples), np.float64)
     partitions = np.zeros(n_docs, np.float64)
     for i_part in range(n_parts):
         i_doc = part_doc[i_part]
         partitions[i_doc] += log_z[i_part]
         for i_sample in range(num_samples):
-            totals[i_doc, i_sample] += scores[i_part, i_sample]
-    return (alpha * totals - partitions.reshape(-1, 1)).ravel()
+            totals[i_doc, i_sample] += log_weights[i_part, i_sample]
+    return (totals - partitions.reshape(-1, 1)).ravel()

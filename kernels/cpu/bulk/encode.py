@@ -11,7 +11,7 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.bulk.buffers import filled, grown
+from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
 from gpu_lattice.kernels.cpu.bulk.group import new_group
 from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, NOWHERE, NUMBER, SINGLE, place_of

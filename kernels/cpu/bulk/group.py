@@ -58,10 +58,10 @@ class Pieces(NamedTuple):
 class SampleModel(NamedTuple):
     """A vocabulary at one alpha, of which samples are drawn.
 
-    weights float64 [V] and unk_weight: exp(alpha * score); inverses, unk_inverse: 1 / weight
+    weights float64 [V] and unk_weight: of arcs; inverses, unk_inverse: 1 / weight
     z_low, z_high: scores within these bounds need no exponents of their own
-    scores float64 [V], unk_score: what a path's pieces sum up to. Where byte pieces spell unknown arcs, the byte that
-    begins a character has the unknown arc's score, and those that go on 0
+    log_weights float64 [V], unk_log_weight: what a path's pieces sum up to. Where byte pieces spell unknown arcs, the
+    byte that begins a character has the unknown arc's, and those that go on have 0
     states, lists, count_bits: of an Automaton (kernels/tables/automaton.py); arc_weights float64 and arc_words int64
     are the same memory: of its arc i the weight at arc_weights[2 i], length << 32 | piece at arc_words[2 i + 1]
     lists_known: no arc in lists is unknown, or the unknown id's
@@ -74,8 +74,8 @@ class SampleModel(NamedTuple):
     unk_inverse: float
     z_low: float
     z_high: float
-    scores: np.ndarray
-    unk_score: float
+    log_weights: np.ndarray
+    unk_log_weight: float
     states: np.ndarray
     lists: np.ndarray
     lists_known: bool
@@ -107,12 +107,13 @@ class BestModel(NamedTuple):
 class Group(NamedTuple):
     """Scratch of a group of parts of up to n bytes.
 
-    segments int64 [n + 1]: their boundaries; places int64 [n + 1] (layout.py); ends int64 [n]: where a segment's arcs,
-    and at last its ids, end
-    units int64 [n + 1], unit_places int64 [n]: the same of words and chunks (segments.py)
-    todo int64 [n]: what is listed, by number; hashes int64 [n], words int64 [2 n]: of what is listed, by its number
-    to_read int64 [n]: segments in which arcs may be other than known pieces
-    part_ends int64 [P]: how many segments there are up to the end of each part
+    int64 [n + 1], but words [2 n] and part_ends [P]:
+    segments, places  the segments' boundaries, and what is known of each (layout.py)
+    ends              where a segment's arcs, and at last its ids, end
+    units, unit_places  the same of words and chunks (segments.py)
+    todo              segments or units that are listed; hashes[i], words[2 i]: of what is listed, by its number
+    to_read           segments in which arcs may be other than known pieces
+    part_ends         how many segments there are up to the end of each part
     """
 
     segments: np.ndarray
@@ -122,37 +123,28 @@ class Group(NamedTuple):
     unit_places: np.ndarray
     todo: np.ndarray
     hashes: np.ndarray
-    words: np.ndarray
     to_read: np.ndarray
+    words: np.ndarray
     part_ends: np.ndarray
 
 
 @compiled
 def new_group(n, n_parts):
     """Scratch for groups of up to n bytes and n_parts parts."""
-    return Group(
-        np.empty(n + 1, np.int64),
-        np.empty(n + 1, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n + 1, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(2 * n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n_parts, np.int64),
-    )
+    rows = np.empty((8, n + 1), np.int64)
+    return Group(rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7], np.empty(2 * n, np.int64),
+                 np.empty(n_parts, np.int64))  # fmt: skip
 
 
 class Draws(NamedTuple):
     """Scratch of the samples of a group: its segments but those of one path that is a piece, and their paths.
 
-    drawn int64 [n + 1]: these segments, then the number of all; noded, listed int64 [n]: which of them have nodes, and
-    lists
-    positions int64 [n], doc_ids uint64 [n]: where in its document each ends, and the document's id; numbers uint64 [n]:
-    the bits of the number that is due there
-    found int32 [n]: lists of arcs, by position; paths int32: paths that were traced ahead (nodes.py, lists.py)
-    z float64, z_exponent int64: scores of segments that need exponents, one after another
+    drawn              int64 [n + 1], these segments, then the number of all
+    noded, listed      int64, which of them have nodes, and lists
+    positions, doc_ids  int64, uint64, where in its document each ends, and the document's id
+    numbers            uint64, the bits of the number that is due there
+    found, paths       int32, lists of arcs by position; paths that were traced ahead (nodes.py, lists.py)
+    z, z_exponent      float64, int64, scores of segments that need exponents, one after another
     """
 
     drawn: np.ndarray
@@ -170,15 +162,7 @@ class Draws(NamedTuple):
 @compiled
 def new_draws(n):
     """Scratch for groups of up to n bytes."""
-    return Draws(
-        np.empty(n + 1, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.uint64),
-        np.empty(n, np.uint64),
-        np.empty(n, np.int32),
-        np.empty(n + MARGIN, np.int32),
-        np.empty(2 * n + 1, np.float64),
-        np.empty(2 * n + 1, np.int64),
-    )
+    rows = np.empty((4, n + 1), np.int64)
+    numbers = np.empty((2, n), np.uint64)
+    return Draws(rows[0], rows[1], rows[2], rows[3], numbers[0], numbers[1], np.empty(n, np.int32),
+                 np.empty(n + MARGIN, np.int32), np.empty(2 * n + 1), np.empty(2 * n + 1, np.int64))  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.bulk.buffers import filled, grown
+from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
 from gpu_lattice.kernels.cpu.bulk.forward import forward, forward_scaled
 from gpu_lattice.kernels.cpu.bulk.group import MARGIN, new_draws, new_group
@@ -49,20 +49,20 @@ AT_ONCE = 256
 
 
 @compiled
-def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, model, memo, scored):
+def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, model, memo, weighed):
     """Sample every part num_samples times.
 
-    part_offsets int64 [P + 1], part_docs int64 [P], doc_ids uint64 [D], seed uint64; scored: whether scores and
-    partitions are wanted.
-    Returns (ids int32, run_starts, run_lengths int64 [P, K]: where in ids each part's are, scores float64 [P, K]: sums
-    of piece scores, z float64 [P] and z_exponent int64 [P]: the part's partition z * 2**z_exponent, bad: the end of a
+    part_offsets int64 [P + 1], part_docs int64 [P], doc_ids uint64 [D], seed uint64; weighed: whether
+    log-weights and partitions are wanted.
+    Returns (ids int32, run_starts, run_lengths int64 [P, K]: where in ids each part's are, log_weights float64 [P, K]:
+    of each path, z float64 [P] and z_exponent int64 [P]: the part's partition z * 2**z_exponent, bad: the end of a
     segment without a path, or -1).
     """
     n_parts = len(part_docs)
     longest = max(GROUP_BYTES, np.max(np.diff(part_offsets))) if n_parts else np.int64(0)
     run_starts = np.zeros((n_parts, num_samples), np.int64)
     run_lengths = np.zeros((n_parts, num_samples), np.int64)
-    scores = np.zeros((n_parts, num_samples), np.float64)
+    log_weights = np.zeros((n_parts, num_samples), np.float64)
     part_z, part_z_exponent = np.full(n_parts, 0.5), np.ones(n_parts, np.int64)
     group, draws = new_group(longest, n_parts), new_draws(longest)
     values, pieces = batch.values, model.pieces
@@ -79,7 +79,7 @@ def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, mod
         n_segments, n_todo, n_units = find_segments(batch, start, stop, i_chunk, pieces, memo, group)
         bad = forward_listed(values, n_todo, model, memo, group, draws)
         if bad >= 0:
-            return ids, run_starts, run_lengths, scores, part_z, part_z_exponent, bad
+            return ids, run_starts, run_lengths, log_weights, part_z, part_z_exponent, bad
         keep_divided(values, n_units, memo, group)
         find_ends(group.segments, part_offsets, low, high, group.part_ends)
         n_drawn = list_drawn(n_segments, group, draws)
@@ -90,15 +90,15 @@ def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, mod
             first = n_ids
             n_ids, n_to_read = trace_group(values, n_segments, n_drawn, seed, i_sample, model, memo, group, draws, ids,
                                            n_ids)  # fmt: skip
-            if scored:
-                _score_paths(ids, first, low, high, model.scores, model.unk_score, group, scores[:, i_sample])
+            if weighed:
+                _weigh_paths(ids, first, low, high, model, group, log_weights[:, i_sample])
             n_ids = emit_group(batch, i_chunk, n_segments, n_to_read, pieces, group, ids, first, n_ids)
             count_ids(group.part_ends, group.ends, first, low, high, run_starts[:, i_sample],
                       run_lengths[:, i_sample])  # fmt: skip
-        if scored:
+        if weighed:
             _partitions(low, high, model.weights, memo.sums, group, draws, part_z, part_z_exponent)
         low = high
-    return filled(ids, n_ids), run_starts, run_lengths, scores, part_z, part_z_exponent, np.int64(-1)
+    return filled(ids, n_ids), run_starts, run_lengths, log_weights, part_z, part_z_exponent, np.int64(-1)
 
 
 @compiled
@@ -278,15 +278,16 @@ def _trace_by_nodes(values, i, k, seed, i_sample, model, memo, group, draws):
 
 
 @compiled
-def _score_paths(arcs, k, low, high, scores, unk_score, group, totals):
-    """Write the sum of the scores of each part's path, from its first arc to its last, to totals[low:high]."""
+def _weigh_paths(arcs, k, low, high, model, group, totals):
+    """Write the log-weight of each part's path, summed from its first arc to its last, to totals[low:high]."""
+    log_weights, unk_log_weight = model.log_weights, model.unk_log_weight
     for i_part in range(low, high):
         total = 0.0
         while k < group.ends[group.part_ends[i_part - low] - 1]:
             if arcs[k] >= 0:
-                total += scores[arcs[k]]
+                total += log_weights[arcs[k]]
             elif arcs[k] == UNKNOWN:
-                total += unk_score
+                total += unk_log_weight
             k += 1
         totals[i_part] = total
 

@@ -20,10 +20,10 @@ from gpu_lattice.kernels.cpu.bulk.layout import BODY, KIND, NUMBER
 class Search(NamedTuple):
     """Scratch of a search through a segment of up to n bytes, by position in it.
 
-    best [n + 1], subtracted [n + 1]: best scores, and what a reset takes from them, in the tool's dtype
-    exact, gaps float64 [n + 1]: best scores, and their lead over the next best
-    back_arc int32 [n + 1], back_start int64 [n + 1]: back-pointers
-    arcs int32 [n], starts int64 [n]: the arcs into one position
+    best, subtracted      best scores, and what a reset takes from them, in the tool's dtype
+    exact, gaps           float64, best scores, and their lead over the next best
+    back_arc, back_start  int32, int64, back-pointers
+    arcs, starts          int32, int64, the arcs into one position
     """
 
     best: np.ndarray
@@ -39,16 +39,9 @@ class Search(NamedTuple):
 @compiled
 def new_search(n, scores):
     """scores: of the tool's dtype."""
-    return Search(
-        np.empty(n + 1, scores.dtype),
-        np.empty(n + 1, scores.dtype),
-        np.empty(n + 1, np.float64),
-        np.empty(n + 1, np.float64),
-        np.empty(n + 1, np.int32),
-        np.empty(n + 1, np.int64),
-        np.empty(n, np.int32),
-        np.empty(n, np.int64),
-    )
+    sums, exact = np.empty((2, n + 1), scores.dtype), np.empty((2, n + 1))
+    arcs, starts = np.empty((2, n + 1), np.int32), np.empty((2, n + 1), np.int64)
+    return Search(sums[0], sums[1], exact[0], exact[1], arcs[0], starts[0], arcs[1], starts[1])
 
 
 @compiled

@@ -4,8 +4,8 @@ In:  values uint8 [n]; chunks of them; the cut table; the trie of reversed piece
 Out: marks uint8 [n + 1], see below; counts int32 [n], the arcs that end after each byte; arcs and lengths int32 [A],
      shortest first.
 
-An arc is a piece id, UNKNOWN, or TOKEN_ARC - id for a chunk that is a token as it stands. kernels/cuda/text.cuh has
-the same values.
+An arc is a piece id, UNKNOWN, or TOKEN_ARC - id for a chunk that is a token as it stands.
+kernels/cuda/common/text.cuh has the same values.
 """
 
 import numpy as np

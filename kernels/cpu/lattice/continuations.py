@@ -1,7 +1,7 @@
 """Where a text can be resumed: best paths to given positions, and the pieces that begin with the rest of a text.
 
 The lattice is that of lattice/sums.py, the pieces are those of lattice/emit.py, in the order of their bytes.
-kernels/cuda/continuations.cu does the same.
+kernels/cuda/lattice/continuations.cu does the same.
 """
 
 import numpy as np

@@ -1,8 +1,9 @@
 """Marked paths to rows of ids, and sums along paths.
 
 Row i is a path through document row_doc[i]; its mark of the document's position p is at path[path_firsts[i] + p].
-Unknown arcs become what kernels/cpu/emit.py makes of them: a run of them within a chunk is one piece (look_up), its
-bytes, or the unknown id. Pieces are looked up in a table sorted by bytes. kernels/cuda/lattice/emit.cu does the same.
+Unknown arcs become what kernels/cpu/bulk/emit.py makes of them: a run of them within a chunk is one piece (look_up),
+its bytes, or the unknown id. Pieces are looked up in a table sorted by bytes.
+kernels/cuda/lattice/emit.cu does the same.
 """
 
 import numpy as np

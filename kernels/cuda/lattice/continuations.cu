@@ -1,7 +1,7 @@
 // Where a text can be resumed: best paths to given positions, and the pieces that begin with the rest of a text.
 //
 // In:  the lattice (lattice.cuh) with back i32 [P] of best_paths; text u8; the pieces sorted by bytes, ragged.
-// A thread per row, which it owns; no memory besides its output. kernels/cpu/continuations.py does the same.
+// A thread per row, which it owns; no memory besides its output. kernels/cpu/lattice/continuations.py does the same.
 // Does not: choose the positions, read ids (lattice/emit.cu).
 #include "common/sorted.cuh"
 

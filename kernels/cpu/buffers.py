@@ -11,7 +11,9 @@ def grown(buffer, used, needed):
     if needed <= len(buffer):
         return buffer
     larger = np.empty(max(needed, 2 * len(buffer)), buffer.dtype)
-    larger[:used] = buffer[:used]
+    # A loop, for Numba takes seconds to compile a slice.
+    for k in range(used):
+        larger[k] = buffer[k]
     return larger
 
 

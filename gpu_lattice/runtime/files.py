@@ -1,0 +1,121 @@
+"""The one way to write a file: whole or not at all; and a lock, so that two runs do not write into one folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import BinaryIO
+
+from gpu_lattice.runtime.interrupts import put_off_interrupts
+
+try:
+    import fcntl
+except ImportError:  # where there are no locks of this kind, unique names must do
+    fcntl = None  # type: ignore[assignment]
+
+PREFIX, SUFFIX = ".gpu_lattice-", ".tmp"
+LOCK = ".gpu_lattice.lock"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written, which gets its name at a clean end of the block and is removed at any other.
+
+    Until then it lies in the same folder under a name of its own, by which `remove_leftovers` knows it, and is locked,
+    which tells that its writer lives. It is created, not opened, so that no link leads elsewhere; a link of the final
+    name is replaced, not followed. Raises OSError where it cannot be written.
+
+    Example:
+        >>> with whole_file(Path("numbers")) as file:
+        ...     file.write(b"1 2 3")
+    """
+    while True:
+        temporary = path.with_name(f"{PREFIX}{token_hex(8)}{SUFFIX}")
+        try:
+            with open(temporary, "xb") as file:
+                if not _is_ours(file.fileno()):
+                    continue
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                if fcntl is None:  # such systems rename no open file
+                    file.close()
+                os.replace(temporary, path)
+                return
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there complete, or as it was before; an interrupt waits."""
+    with put_off_interrupts(), whole_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock for the block; BlockingIOError that names the process where another one holds it.
+
+    The system lets go of the lock of a process that ends, however it does. Where the system or the file system has no
+    locks, nothing is locked.
+    """
+    with ExitStack() as stack:
+        if fcntl is not None:
+            with put_off_interrupts():
+                stack.callback(os.close, _acquire(folder))
+                stack.callback((folder / LOCK).unlink, missing_ok=True)
+        yield
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder: files of `whole_file` that nobody holds locked."""
+    if fcntl is None:
+        return
+    for path in folder.glob(f"{PREFIX}*{SUFFIX}"):
+        # Somebody writes it, or the file system has no locks to tell.
+        with suppress(OSError), ExitStack() as stack:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Lock a file that was just created; False where `remove_leftovers` of another process was faster."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, where nothing is removed
+        return True
+    return os.fstat(descriptor).st_nlink > 0
+
+
+def _acquire(folder: Path) -> int:
+    """The descriptor of a folder's lock file, locked."""
+    path = folder / LOCK
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace") or "of unknown number"
+            os.close(descriptor)
+            raise BlockingIOError(
+                f"process {holder} is writing into {folder}; wait until it is done, or write to another folder"
+            ) from None
+        except OSError:
+            return descriptor
+        with suppress(OSError):
+            # Not if its last holder has removed it.
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+                return descriptor
+        os.close(descriptor)
