@@ -328,7 +328,7 @@ class Tokenizer:
         """Text from ids as the model's own tool writes it: a list for rows, one str for the ids of one row
         (an empty list is a row without ids).
 
-        rows: a TokenBatch; or integers in a sequence, an array (with `tolist`) or an Arrow array, nested if several rows.
+        rows: a TokenBatch; or a sequence, array (with `tolist`) or Arrow array of integers, or of rows of integers.
         Control ids become nothing, null rows None. Raises ValueError for an id that the model does not have, TypeError
         unless they are ids.
         """
@@ -343,8 +343,8 @@ class Tokenizer:
         """The first row of `out` that does not spell the normalized text it should come from; None if all do.
 
         Ids that the tool puts around a row are ignored; an unknown id stands for any text, and an id that the model
-        does not have for none. Raises TypeError unless `out` is a TokenBatch, ValueError if its offsets decrease or leave
-        its ids, or if it does not have K rows for each text.
+        does not have for none. Raises TypeError unless `out` is a TokenBatch, ValueError if its offsets decrease or
+        leave its ids, or if it does not have K rows for each text.
         """
         batch, out = TextBatch.from_texts(texts), checked_tokens(out)
         rows = len(out)
