@@ -45,10 +45,10 @@ class TextBatch:
 
         texts: a str or bytes (one document), a sequence of them (None is a null document), an Arrow
         (large_)string or (large_)binary Array or ChunkedArray, or a TextBatch.
-        This is the door to compiled code, which trusts what comes out: the offsets rise within the values, and the
-        arrays are of the types for which functions are compiled.
-        Raises TypeError for anything else, ValueError for a str that UTF-8 cannot encode, and for offsets that fall or
-        leave the values.
+        Compiled code relies on the result: the offsets never decrease or leave the values, and the arrays have the
+        types for which functions are compiled.
+        Raises TypeError for anything else, ValueError for a str that UTF-8 cannot encode, and for offsets that decrease
+        or leave the values.
         """
         if isinstance(texts, TextBatch):
             batch = _checked(np.asarray(texts.values), np.asarray(texts.offsets), texts.valid)
@@ -173,7 +173,7 @@ def _mixed_to_arrow(texts: Sequence[Any]) -> pa.Array:
 
 
 def _from_arrow(array: pa.Array) -> TextBatch:
-    """An array of anybody's making; pyarrow looks at the first and the last offset only."""
+    """A batch from an untrusted array; pyarrow checks only the first and the last offset."""
     import pyarrow as pa
 
     try:
@@ -182,12 +182,12 @@ def _from_arrow(array: pa.Array) -> TextBatch:
         array.validate()
         array = _plain(array)
     except (pa.ArrowException, IndexError) as error:
-        raise ValueError(f"the Arrow array of texts is damaged: {error}; make it anew") from None
+        raise ValueError(f"the Arrow array of texts is damaged: {error}; create it again") from None
     return _checked(*_buffers(array), _validity(array))
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """The array without dictionaries and views, whose content is checked; TypeError where it holds no strings."""
+    """The array without dictionaries and views, whose content is checked; TypeError unless it holds strings."""
     import pyarrow as pa
 
     kind = array.type
@@ -222,7 +222,7 @@ def _validity(array: pa.Array) -> NDArray[np.bool_] | None:
 
 
 def _offset_type(kind: pa.DataType) -> type[np.signedinteger[Any]] | None:
-    """Of the offsets of an array of strings; None where it is of something else."""
+    """The type of the offsets of an array of strings; None for other arrays."""
     import pyarrow as pa
 
     if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
@@ -231,7 +231,7 @@ def _offset_type(kind: pa.DataType) -> type[np.signedinteger[Any]] | None:
 
 
 def _checked(values: NDArray[Any], offsets: NDArray[Any], valid: Any) -> TextBatch:
-    """The batch, where it is one; else TypeError or ValueError."""
+    """The batch, if it is a valid one; else TypeError or ValueError."""
     if values.dtype != np.uint8:
         raise TypeError(f"values are of dtype {values.dtype}; give uint8")
     if values.ndim != 1:
@@ -248,7 +248,7 @@ def _checked(values: NDArray[Any], offsets: NDArray[Any], valid: Any) -> TextBat
 
 
 def _batch(values: NDArray[np.uint8], offsets: NDArray[Any], valid: NDArray[np.bool_] | None) -> TextBatch:
-    """Sound arrays in the form that compiled functions take."""
+    """Valid arrays in the form that compiled functions take."""
     if valid is not None:
         values, offsets = _without_null_bytes(values, offsets, valid)
     return TextBatch(read_only(values, np.uint8), read_only(offsets, np.int64), valid)
@@ -266,7 +266,7 @@ def _without_null_bytes(
 
 
 def _joined(batches: Sequence[TextBatch]) -> TextBatch:
-    """The documents of one batch after the other's."""
+    """The documents of all batches, one batch after another."""
     if len(batches) == 1:
         return batches[0]
     values = np.concatenate([batch.values[batch.offsets[0] : batch.offsets[-1]] for batch in batches])

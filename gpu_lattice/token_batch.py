@@ -96,10 +96,10 @@ class TokenBatch:
 
 
 def checked_tokens(batch: Any) -> TokenBatch:
-    """A batch of anybody's making on the host, as compiled code and Arrow may have it.
+    """An untrusted batch on the host, checked for compiled code and Arrow.
 
-    Raises TypeError for ids or offsets that are no integers, ValueError for an id beyond int32, offsets that fall or
-    leave the ids, and a `valid` that is not bool [num_rows].
+    Raises TypeError for ids or offsets that are not integers, ValueError for an id beyond int32, offsets that decrease
+    or leave the ids, and a `valid` that is not bool [num_rows].
     """
     if not isinstance(batch, TokenBatch):
         raise TypeError(f"these are rows of type {type(batch).__name__}; give a TokenBatch")
@@ -126,7 +126,7 @@ def check_rows(ids: Any, offsets: Any) -> None:
 
 
 def joined(parts: Sequence[TokenBatch]) -> TokenBatch:
-    """The rows of one batch after the other's; all on one device, and alike in what they have.
+    """The rows of all batches, one batch after another; all on one device and with the same fields.
 
     Example:
         >>> one = TokenBatch(np.array([5, 6], np.int32), np.array([0, 2]))
@@ -151,7 +151,7 @@ def joined(parts: Sequence[TokenBatch]) -> TokenBatch:
 
 
 def on_host(array: Any) -> Any:
-    """The array, copied from the GPU if it is there."""
+    """The array, copied from the GPU if it is on one."""
     return array.get() if hasattr(array, "get") else array
 
 

@@ -328,9 +328,9 @@ class Tokenizer:
         """Text from ids as the model's own tool writes it: a list for rows, one str for the ids of one row
         (an empty list is a row without ids).
 
-        rows: a TokenBatch, a sequence, an array (any with `tolist`) or an Arrow array of integers, or of such.
-        Control ids read as nothing; null rows as None. Raises ValueError for an id that the model does not have,
-        TypeError for what are no ids.
+        rows: a TokenBatch; or a sequence, array (with `tolist`) or Arrow array of integers, or of rows of integers.
+        Control ids become nothing, null rows None. Raises ValueError for an id that the model does not have, TypeError
+        unless they are ids.
         """
         if isinstance(rows, TokenBatch):
             return self._detokenizer(checked_tokens(rows).tolist())
@@ -342,17 +342,17 @@ class Tokenizer:
     def verify(self, texts: Any, out: TokenBatch) -> int | None:
         """The first row of `out` that does not spell the normalized text it should come from; None if all do.
 
-        Ids that the tool puts around a row are left aside; an unknown id stands for any text, and an id that the model
-        does not have for none. Raises TypeError for what is no TokenBatch, ValueError for one with offsets that fall or
-        leave its ids, or with another number of rows than K for each text.
+        Ids that the tool puts around a row are ignored; an unknown id stands for any text, and an id that the model
+        does not have for none. Raises TypeError unless `out` is a TokenBatch, ValueError if its offsets decrease or
+        leave its ids, or if it does not have K rows for each text.
         """
         batch, out = TextBatch.from_texts(texts), checked_tokens(out)
         rows = len(out)
         num_samples, rest = divmod(rows, max(1, len(batch)))
         if rest or (rows > 0) != (len(batch) > 0):
-            raise ValueError(f"out has {rows} rows, no multiple of the {len(batch)} texts; give theirs")
+            raise ValueError(f"out has {rows} rows, not a multiple of the {len(batch)} texts; give theirs")
         normalized = self._normalize(batch)
-        # The compiled loop looks ids up, so it goes no further than the row with the first that does not exist.
+        # The compiled loop looks ids up, so it stops at the row with the first id that does not exist.
         begin, end = out.offsets[0], out.offsets[-1]
         absent = np.flatnonzero(out.ids[begin:end].view(np.uint32) >= self.vocab_size)
         stop = int(np.searchsorted(out.offsets, begin + absent[0], side="right")) - 1 if len(absent) else rows

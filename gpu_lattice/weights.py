@@ -23,7 +23,7 @@ LARGEST_WEIGHT = 2.0**1000
 
 
 def log_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
-    """alpha * score of every piece, float64 [V + 1]; the last entry is the unknown arc's. 0 for what is not an arc.
+    """alpha * score of every piece, float64 [V + 1], the unknown arc's last; 0 for ids that are never arcs.
 
     Raises ValueError for an alpha that is negative, not finite, or so large that a weight leaves float64's range.
     """
@@ -44,7 +44,7 @@ def log_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
 def arc_weights(vocabulary: Vocabulary, alpha: float) -> NDArray[np.float64]:
     """The weight of every piece, exp of its log_weights, float64 [V + 1]; the last entry is the unknown arc's.
 
-    Ids that are not arcs of a lattice get weight 0, and so does the unknown arc of a vocabulary without an unknown id.
+    Ids that are never arcs get weight 0, and so does the unknown arc of a vocabulary without an unknown id.
     Raises what `log_weights` raises.
     """
     return np.where(_is_arc(vocabulary), fixed_exp(log_weights(vocabulary, alpha)), 0.0)

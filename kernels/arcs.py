@@ -4,5 +4,5 @@
 UNKNOWN = -1
 # No arc: what CUDA's paths hold where none begins.
 NO_ARC = -2
-# TOKEN_ARC - id: a chunk that is one token as it stands.
+# TOKEN_ARC - id: a chunk that is one token.
 TOKEN_ARC = -3

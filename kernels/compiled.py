@@ -40,7 +40,7 @@ def compiled(function: Any = None, **options: Any) -> Any:
     if function is None:
         return partial(compiled, **options)
     dispatcher = njit(function, nogil=True, **options)
-    if dispatcher is function:  # as it is with NUMBA_DISABLE_JIT
+    if dispatcher is function:  # with NUMBA_DISABLE_JIT
         return function
     try:
         dispatcher._cache = _Cache(function)
@@ -52,7 +52,7 @@ def compiled(function: Any = None, **options: Any) -> Any:
 
 
 class _WholeFiles(IndexDataCacheFile):
-    """Numba's two files of a function, each with a digest of its content behind it: machine code is run as it is."""
+    """Numba's two files for a function, each followed by a digest of its content: machine code is run unchecked."""
 
     @contextmanager
     def _open_for_write(self, filepath: str) -> Iterator[BytesIO]:
@@ -68,12 +68,12 @@ class _WholeFiles(IndexDataCacheFile):
     def _load_data(self, name: str) -> Any:
         content = _whole(self._data_path(name))
         if content is None:
-            raise FileNotFoundError(name)  # so that it is compiled anew
+            raise FileNotFoundError(name)  # so that it is compiled again
         return pickle.loads(content)
 
 
 class _Cache(FunctionCache):
-    """Numba's cache of a function, which no damaged file and no full disk keeps from being called."""
+    """Numba's cache of a function, which can be called in spite of damaged files or a full disk."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -93,7 +93,7 @@ def _content_digest(content: bytes) -> bytes:
 
 
 def _whole(path: str) -> bytes | None:
-    """What a file holds before its digest; None where there is no file, or a damaged one."""
+    """The content of a file before its digest; None if there is no file, or a damaged one."""
     try:
         data = Path(path).read_bytes()
     except OSError:

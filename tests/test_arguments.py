@@ -13,7 +13,7 @@ from gpu_lattice.runtime.arguments import checked_alpha, checked_doc_ids, checke
 
 VALUES = np.frombuffer(b"abbaabba", np.uint8)
 BAD_OFFSETS = [
-    ([0, 10**9, 8], "must never fall"),
+    ([0, 10**9, 8], "must never decrease"),
     ([0, 5, 3], "from 5 to 3 in row 1"),
     ([0, 4, 9], "end at 9, but there are 8 values"),
     ([0, 10**9], "end at 1000000000"),

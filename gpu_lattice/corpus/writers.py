@@ -1,4 +1,4 @@
-"""Rows of token ids into Parquet files that are there complete, or not at all."""
+"""Rows of token ids into Parquet files that are complete or not there at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from gpu_lattice.runtime.files import whole_file
 from gpu_lattice.runtime.interrupts import put_off_interrupts
 
-# A row group is what a reader of the output holds at a time: 64 MiB of ids before compression.
+# Readers of the output hold one row group at a time: 64 MiB of ids before compression.
 TOKENS_PER_GROUP = 1 << 24
 LONGEST_ROW = 2**31 - 1
 
@@ -25,8 +25,8 @@ class ParquetRows:
     """Writes a Parquet file of the columns id, sample, input_ids (list<int32>) and num_tokens (int32).
 
     The file is a `whole_file`: it gets its name on a clean exit of the `with` block, once all of it is on disk; on any
-    exception, an interrupt too, it is removed. Any thread may write within the block, whose end waits for a write that
-    is under way. Raises OSError when the disk is full, and ValueError for a write after the block.
+    exception, even an interrupt, it is removed. Any thread may write within the block, whose end waits for a write in
+    progress. Raises OSError if the disk is full, and ValueError for a write after the block.
 
     Example:
         >>> with ParquetRows(Path("out.parquet"), pa.int64()) as rows:
@@ -35,7 +35,7 @@ class ParquetRows:
 
     def __init__(self, path: Path, id_type: pa.DataType, tokens_per_group: int = TOKENS_PER_GROUP) -> None:
         self.path = path
-        # A writer that is closed while another thread writes ends the process in C++.
+        # Closing a writer while another thread writes crashes the process.
         self._lock = threading.Lock()
         self._tokens_per_group = tokens_per_group
         self._schema = pa.schema(

@@ -72,7 +72,7 @@ def as_array(xp: Any, values: Any, name: str) -> Any:
 
 
 def arrays_from_ragged(piece_id: Any, length: Any, row_splits: Any, is_cut: Any) -> tuple[Launcher, LatticeArrays]:
-    """The launcher of the device where the arrays are, and the lattice; ValueError where it is none."""
+    """The launcher of the device where the arrays are, and the lattice; ValueError if it is not a valid one."""
     launcher = _launcher_of(piece_id)
     xp = launcher.xp
     if not isinstance(row_splits, tuple | list) or len(row_splits) != 2:
@@ -97,7 +97,7 @@ def arrays_from_ragged(piece_id: Any, length: Any, row_splits: Any, is_cut: Any)
 
 
 def _integers(xp: Any, values: Any, name: str, dtype: Any) -> Any:
-    """A copy of this type; TypeError for what are no integers, ValueError for one that the type does not hold."""
+    """A copy of this type; TypeError unless they are integers, ValueError for one that the type cannot hold."""
     array = as_array(xp, values, name)
     if array.size == 0:
         return array.astype(dtype)

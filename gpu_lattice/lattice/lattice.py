@@ -719,7 +719,7 @@ def _one_of(alpha: float | None, weights: Any, default: float) -> float:
 
 
 def check_fits(launcher: Launcher, memory_limit: int | None, size: int, what: str) -> None:
-    """MemoryError where `size` more bytes do not fit the limit, or what is free."""
+    """MemoryError if `size` more bytes exceed the limit, or what is free."""
     limit = checked_integer("memory_limit", launcher.free_bytes() if memory_limit is None else memory_limit, 0, 2**63)
     if size > limit:
         raise MemoryError(

@@ -66,7 +66,7 @@ def checked_rows(
 
 
 def _ragged(xp: Any, given: Any) -> tuple[Any, Any]:
-    """(ids int32, offsets int64); what int32 does not hold becomes its nearest, which no piece has."""
+    """(ids int32, offsets int64); what int32 cannot hold becomes its nearest, which no piece has."""
     if isinstance(given, TokenBatch):
         return _from_arrays(xp, as_array(xp, given.ids, "ids"), as_array(xp, given.offsets, "offsets"))
     rows = [[min(max(i, INT32.min), INT32.max) for i in row or []] for row in id_rows("ids", given)]

@@ -17,7 +17,7 @@ BLOCK_UNITS = 256
 MAX_MATCHES = 32
 # At every byte of a text, as many bytes may be read as the longest key has.
 LONGEST_KEY = 512
-# Each byte of a text may become one.
+# Each byte of a text may become a replacement.
 LONGEST_REPLACEMENT = 1024
 
 # The bits of a unit. The sign bit marks a leaf; it is part of the label, so that no byte equals it.

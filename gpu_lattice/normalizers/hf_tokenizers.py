@@ -91,7 +91,7 @@ PRE_TOKENIZERS = frozenset(
 )
 PREFIXES = {"never": NEVER, "first": FIRST, "always": ALWAYS}
 TOOL_BATCH = 1024
-# Each part may write a text that is many times as long as the one before. Published files have about five.
+# Each part may output a text many times as long as its input. Published files have about five parts.
 MOST_PARTS = 10
 MOST_GROWTH = 1 << 18
 
@@ -374,7 +374,7 @@ def _types(components: list[Component]) -> str:
 
 
 def check_growth(parts: Sequence[Component], where: str, *factors: int) -> None:
-    """Raise ValueError for parts of which, one after another, a short text may come out as one of any length.
+    """Raise ValueError for parts that, one after another, may turn a short text into one of any length.
 
     factors: how many bytes one may become by those parts that have no content of their own.
     """
@@ -382,7 +382,7 @@ def check_growth(parts: Sequence[Component], where: str, *factors: int) -> None:
         raise ValueError(f"{where} has {len(parts)} parts; at most {MOST_PARTS} are run, so take some out of it")
     contents = [part[key] for part in parts for key in ("content", "prepend") if isinstance(part.get(key), str)]
     if prod(max(1, factor) for factor in [*factors, *map(len, contents)]) > MOST_GROWTH:
-        raise ValueError(f"{where} may make more than {MOST_GROWTH} characters of one; shorten what it puts in")
+        raise ValueError(f"{where} may make more than {MOST_GROWTH} characters from one; shorten what it inserts")
 
 
 def _compile(

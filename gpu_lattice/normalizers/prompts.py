@@ -69,7 +69,7 @@ def _tail(normalize: Callable[[TextBatch], NormalizedBatch]) -> NDArray[np.uint8
 
 
 def _are_tokens(batch: NormalizedBatch, stops: NDArray[np.int64]) -> bool:
-    """Whether some chunk that ends at one of these bytes is a token as it stands."""
+    """Whether some chunk that ends at one of these bytes is one token."""
     if batch.chunk_offsets is None or batch.chunk_ids is None:
         return False
     return bool((batch.chunk_ids[np.searchsorted(batch.chunk_offsets, stops) - 1] >= 0).any())

@@ -1,4 +1,4 @@
-"""Checks of arguments that several operations share: compiled code is given nothing that did not pass one of them."""
+"""Checks of arguments that several operations share; compiled code gets only what has passed one of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_SHOWN = 60
 
 
 def shown(value: Any) -> str:
-    """A value in an error message, cut where it is long.
+    """A value in an error message, shortened if it is long.
 
     Example:
         >>> shown("ab"), shown(10**5000)
@@ -32,7 +32,7 @@ def shown(value: Any) -> str:
 
 
 def as_integer(name: str, value: Any) -> int:
-    """value as an int; TypeError for what is none."""
+    """value as an int; TypeError unless it is an integer."""
     try:
         return operator.index(value)
     except TypeError:
@@ -40,7 +40,7 @@ def as_integer(name: str, value: Any) -> int:
 
 
 def checked_integer(name: str, value: Any, low: int, high: int) -> int:
-    """value as an int; TypeError for what is none, ValueError for one out of range."""
+    """value as an int; TypeError unless it is an integer, ValueError if it is out of range."""
     number = as_integer(name, value)
     if not low <= number <= high:
         raise ValueError(f"{name} is {shown(number)}; give an integer from {low} to {high}")
@@ -48,7 +48,7 @@ def checked_integer(name: str, value: Any, low: int, high: int) -> int:
 
 
 def in_order(kernel: str, parameters: tuple[str, ...], args: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The arguments of a kernel as its parameters come; TypeError for one that is missing or that it does not take.
+    """The arguments of a kernel in the order of its parameters; TypeError if one is missing or unknown.
 
     Example:
         >>> in_order("row_sums", ("offsets", "values", "totals"), {"offsets": 1, "totals": 3, "values": 2})
@@ -68,7 +68,7 @@ def in_order(kernel: str, parameters: tuple[str, ...], args: Mapping[str, Any]) 
 
 
 def checked_alpha(alpha: Any) -> float:
-    """alpha as a float; TypeError for what is no number, ValueError unless it is finite and not negative."""
+    """alpha as a float; TypeError unless it is a number, ValueError unless it is finite and not negative."""
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating):
         raise TypeError(f"alpha is {shown(alpha)}; give a number")
     try:
@@ -100,7 +100,7 @@ def checked_doc_ids(doc_ids: Any, n_docs: int) -> NDArray[np.uint64]:
 def check_offsets(name: str, offsets: Any, n_values: int) -> None:
     """Raise TypeError or ValueError unless these are offsets of rows of n_values values.
 
-    offsets: integers [rows + 1], NumPy's or CuPy's, that begin at 0 or later, never fall and end within the values.
+    offsets: integers [rows + 1], NumPy's or CuPy's, that begin at 0 or later, never decrease and end within the values.
     """
     if offsets.dtype.kind not in "iu":
         raise TypeError(f"{name} are of dtype {offsets.dtype}; give int64")
@@ -110,7 +110,7 @@ def check_offsets(name: str, offsets: Any, n_values: int) -> None:
     if bool(falls.any()):
         row = int(falls.argmax())
         raise ValueError(
-            f"{name} go from {int(offsets[row])} to {int(offsets[row + 1])} in row {row}; they must never fall"
+            f"{name} go from {int(offsets[row])} to {int(offsets[row + 1])} in row {row}; they must never decrease"
         )
     if first < 0:
         raise ValueError(f"{name} begin at {first}; they must begin at 0 or later")
@@ -119,9 +119,9 @@ def check_offsets(name: str, offsets: Any, n_values: int) -> None:
 
 
 def read_only(array: Any, dtype: Any) -> NDArray[Any]:
-    """The array as compiled code is to have it: of this type, flat, aligned and read-only; copied where it must be.
+    """The array in the form for compiled code: of this type, contiguous, aligned and read-only; copied if necessary.
 
-    For an array that differs in one of these, Numba compiles the same anew.
+    For an array that differs in any of these, Numba would compile again.
     """
     given: NDArray[Any] = np.require(array, dtype, ["C", "A"])
     if type(given) is np.ndarray and not given.flags.writeable:
@@ -142,12 +142,12 @@ def id_rows(name: str, given: Any) -> list[list[int] | None]:
 
 
 def as_list(name: str, given: Any) -> list[Any]:
-    """The items of a sequence, an array or an Arrow array; TypeError for text, bytes, and what is read only once."""
+    """The items of a sequence, an array or an Arrow array; TypeError for text, bytes and iterators."""
     if hasattr(given, "to_pylist") and hasattr(given, "validate"):
         try:
             given.validate(full=True)
         except (ValueError, IndexError) as error:
-            raise ValueError(f"{name} is a damaged Arrow array: {error}; make it anew") from None
+            raise ValueError(f"{name} is a damaged Arrow array: {error}; create it again") from None
         given = given.to_pylist()
     elif hasattr(given, "tolist") and not isinstance(given, memoryview):
         given = given.tolist()

@@ -1,8 +1,8 @@
-"""What the loading of a large model takes longest over, kept on disk for the next process.
+"""The slowest steps of loading a large model, cached on disk for later processes.
 
-A file holds one result and is named by a digest of all that the result follows from, the package's own code included,
-so it is never out of date. It begins with a digest of the rest of itself, so a file of which any bit is wrong is not
-read. Whatever is wrong with a file or with the folder, the result is made as if there were none.
+A file holds one result and is named by a digest of everything that the result depends on, including the package's own
+code, so it is never out of date. It begins with a digest of its content, so a file with a wrong bit is not read.
+Whatever is wrong with a file or the folder, the result is then made as if there were no cache.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=NamedTuple)
 
-# Less is worked through about as fast as a file is read.
+# Less is processed about as fast as a file is read.
 LEAST_BYTES = 1 << 20
 MOST_BYTES = 1 << 30
 DIGEST_BYTES = 32
@@ -38,9 +38,9 @@ def cached(kind: type[T], inputs: Iterable[bytes | bool | NDArray[Any]], make: C
     """make(), or what it returned to an earlier process for the same inputs.
 
     kind: the named tuple of arrays and NumPy scalars that make() returns; inputs: all that it depends on. For less than
-    LEAST_BYTES of them no file is read or written. What make() raises is raised, and nothing kept.
+    LEAST_BYTES of them no file is read or written. Errors of make() are raised, and nothing is cached.
     The folder is $GPU_LATTICE_CACHE ("off" or empty: none), else gpu_lattice in $XDG_CACHE_HOME, else in ~/.cache. When
-    there is more than MOST_BYTES in it, what was not used for longest goes.
+    it exceeds MOST_BYTES, the least recently used files are removed.
     """
     arrays = [np.frombuffer(one, np.uint8) if isinstance(one, bytes) else np.ascontiguousarray(one) for one in inputs]
     folder = _folder() if sum(array.nbytes for array in arrays) >= LEAST_BYTES else None
@@ -50,7 +50,7 @@ def cached(kind: type[T], inputs: Iterable[bytes | bool | NDArray[Any]], make: C
     result = _read(kind, path)
     if result is None:
         result = make()
-        # Where nothing can be written, the next process makes it again.
+        # If nothing can be written, the next process makes it again.
         with suppress(OSError):
             _write(result, path)
             _make_room(folder)
@@ -77,12 +77,12 @@ def _digest(arrays: list[NDArray[Any]]) -> str:
 
 @cache
 def _code_digest() -> bytes:
-    """A digest of the package, another version of which may make something else of the same inputs."""
+    """A digest of the package, since another version may make something else of the same inputs."""
     return code_digest(Path(__file__).parents[1], KERNELS)
 
 
 def _read(kind: type[T], path: Path) -> T | None:
-    """What a file holds; None where there is none, or one with a wrong bit."""
+    """The content of a file; None if there is none, or one with a wrong bit."""
     try:
         with path.open("rb") as file:
             digest = file.read(DIGEST_BYTES)
@@ -91,7 +91,7 @@ def _read(kind: type[T], path: Path) -> T | None:
             file.seek(DIGEST_BYTES)
             with np.load(file, allow_pickle=False) as arrays:
                 result: T = cast(Any, kind)(**{name: arrays[name][()] for name in arrays.files})
-    except Exception:  # there is no end to what zipfile and NumPy raise for a file of something else
+    except Exception:  # zipfile and NumPy raise all kinds of errors for other files
         return None
     with suppress(OSError):
         os.utime(path)
@@ -99,7 +99,7 @@ def _read(kind: type[T], path: Path) -> T | None:
 
 
 def _write(result: NamedTuple, path: Path) -> None:
-    """Write a file that is there as a whole or not at all, whoever else writes the same at the same time."""
+    """Write a file that is complete or not there at all, even if others write the same one at the same time."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = BytesIO()
     np.savez(file, **result._asdict())
@@ -107,7 +107,7 @@ def _write(result: NamedTuple, path: Path) -> None:
 
 
 def _make_room(folder: Path) -> None:
-    """Remove what was not used for longest above MOST_BYTES, and what a killed process left."""
+    """Remove the least recently used files above MOST_BYTES, and what killed processes left."""
     room = MOST_BYTES
     for path in sorted(folder.glob("*.npz"), key=os.path.getmtime, reverse=True):
         room -= path.stat().st_size

@@ -13,7 +13,7 @@ from gpu_lattice.runtime.interrupts import put_off_interrupts
 
 try:
     import fcntl
-except ImportError:  # where there are no locks of this kind, unique names must do
+except ImportError:  # without locks of this kind, unique names must do
     fcntl = None  # type: ignore[assignment]
 
 PREFIX, SUFFIX = ".gpu_lattice-", ".tmp"
@@ -22,11 +22,11 @@ LOCK = ".gpu_lattice.lock"
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written, which gets its name at a clean end of the block and is removed at any other.
+    """A file to be written, which gets its name at a clean end of the block and is removed otherwise.
 
-    Until then it lies in the same folder under a name of its own, by which `remove_leftovers` knows it, and is locked,
-    which tells that its writer lives. It is created, not opened, so that no link leads elsewhere; a link of the final
-    name is replaced, not followed. Raises OSError where it cannot be written.
+    Until then it is in the same folder under a temporary name that `remove_leftovers` recognizes, and is locked, which
+    shows that its writer is alive. It is always created, so that it never follows a link; a link with the final name is
+    replaced, not followed. Raises OSError if it cannot be written.
 
     Example:
         >>> with whole_file(Path("numbers")) as file:
@@ -41,7 +41,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                if fcntl is None:  # such systems rename no open file
+                if fcntl is None:  # such systems cannot rename open files
                     file.close()
                 os.replace(temporary, path)
                 return
@@ -51,17 +51,17 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is there complete, or as it was before; an interrupt waits."""
+    """Write a file completely, or leave it as it was; interrupts wait."""
     with put_off_interrupts(), whole_file(path) as file:
         file.write(data)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock for the block; BlockingIOError that names the process where another one holds it.
+    """Hold a folder's lock for the block; if another process holds it, a BlockingIOError names that process.
 
-    The system lets go of the lock of a process that ends, however it does. Where the system or the file system has no
-    locks, nothing is locked.
+    The system releases the lock when a process ends in whatever way. If the system or the file system has no locks,
+    nothing is locked.
     """
     with ExitStack() as stack:
         if fcntl is not None:
@@ -72,11 +72,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed have left in a folder: files of `whole_file` that nobody holds locked."""
+    """Remove what killed writers left in a folder: files of `whole_file` that are not locked."""
     if fcntl is None:
         return
     for path in folder.glob(f"{PREFIX}*{SUFFIX}"):
-        # Somebody writes it, or the file system has no locks to tell.
+        # It is being written, or the file system has no locks.
         with suppress(OSError), ExitStack() as stack:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             stack.callback(os.close, descriptor)
@@ -85,7 +85,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _is_ours(descriptor: int) -> bool:
-    """Lock a file that was just created; False where `remove_leftovers` of another process was faster."""
+    """Lock a file that was just created; False if `remove_leftovers` of another process was faster."""
     if fcntl is None:
         return True
     try:
@@ -113,7 +113,7 @@ def _acquire(folder: Path) -> int:
         except OSError:
             return descriptor
         with suppress(OSError):
-            # Not if its last holder has removed it.
+            # Unless its last holder has removed it.
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, str(os.getpid()).encode(), 0)

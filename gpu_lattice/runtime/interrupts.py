@@ -23,7 +23,7 @@ SECONDS_TO_END = 5.0
 
 
 def is_interrupt(error: BaseException | None) -> bool:
-    """Whether an interrupt is what began it: compiled code that it stops raises SystemError in its place."""
+    """Whether an interrupt caused the error: compiled code that is interrupted raises SystemError instead."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
@@ -46,8 +46,8 @@ def noted_interrupts() -> Iterator[list[int]]:
     """A list to which each interrupt of the block is added, besides raising KeyboardInterrupt; of several soon after
     one another, the first raises it. Ones that the process ignores are left alone.
 
-    One that comes while LLVM calls back into Python, or an object is freed, is dropped there. It is sent once more, and
-    the list tells that an error which follows from it is none of its own.
+    One that comes while LLVM calls back into Python, or an object is freed, is dropped there. It is sent again, and
+    the list shows that an error that follows from it is not an error of its own.
     """
     before = {number: signal.getsignal(number) for number in INTERRUPTS} if _in_main_thread() else {}
     heeded = [number for number, handler in before.items() if handler not in (None, signal.SIG_IGN)]
@@ -95,7 +95,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 def put_off_interrupts() -> Iterator[Callable[[], None]]:
     """Have an interrupt raise KeyboardInterrupt at the end of the block, or where what the block gets is called.
 
-    What threads share cannot be left at any point: an executor's condition stays locked for ever if its holder is
+    What threads share cannot be left at any point: an executor's condition stays locked forever if its holder is
     interrupted, and Arrow's writer cannot be closed after a call that was cut short. SIGTERM and SIGHUP, by which a
     process ends at once unless it handles them, raise SystemExit there, so that nothing half done is left. In threads
     that receive no interrupts the block is run as it is, and so for ones that are ignored.

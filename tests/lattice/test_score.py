@@ -256,7 +256,7 @@ def test_other_numbers_of_rows_and_other_things_are_errors() -> None:
         lattice.log_prob(TokenBatch(np.zeros(2, np.float32), np.array([0, 1, 2])))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="offsets of ids end at 9"):
         lattice.log_prob(TokenBatch(np.zeros(2, np.int32), np.array([0, 1, 9])))
-    with pytest.raises(ValueError, match="never fall"):
+    with pytest.raises(ValueError, match="never decrease"):
         lattice.log_prob(TokenBatch(np.zeros(2, np.int32), np.array([0, 2, 1])))
     with pytest.raises(ValueError, match="both alpha"):
         lattice.log_prob([[0], [0]], alpha=1.0, weights=np.ones(1))

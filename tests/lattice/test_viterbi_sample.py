@@ -166,8 +166,8 @@ def test_draws_are_those_of_the_definition(case: Case, alpha: float, seed: int) 
 
 
 def lattice_draw(lattice: Lattice, scores: Any, alpha: float, num_samples: int, seed: int, doc_ids: Any) -> Any:
-    draw = viterbi_sample.Draw(num_samples, seed, doc_ids)
-    args = lattice._launcher, lattice._arrays, lattice._segments, scores, alpha, draw, lattice._check_fits
+    options = viterbi_sample.SampleOptions(num_samples, seed, doc_ids)
+    args = lattice._launcher, lattice._arrays, lattice._segments, scores, alpha, options, lattice._check_fits
     return viterbi_sample.draw(*args)
 
 
@@ -290,7 +290,7 @@ def test_alpha_and_weights_exclude_each_other() -> None:
 def test_every_arc_of_a_text_has_a_counter_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     lattice = Tokenizer.from_pieces(["a", "aa", "aaa"], device="cpu").lattice(["aaaa", "", "aa"])
     doc_ids, positions = viterbi_sample._counters(
-        lattice._arrays, viterbi_sample.Draw(1, 0, np.array([7, 8, 9], np.uint64))
+        lattice._arrays, viterbi_sample.SampleOptions(1, 0, np.array([7, 8, 9], np.uint64))
     )
     assert doc_ids.tolist() == [7] * 9 + [9] * 3
     assert (2**32 - 2 - positions).tolist() == [*range(9), *range(3)]

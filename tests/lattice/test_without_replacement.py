@@ -38,8 +38,8 @@ TEXT = "ababa"
 
 def paths_of(lattice: Lattice, weights: Any, k: int, seed: int, doc_ids: Any = None) -> list[list[reference.Path]]:
     """The marks of every document's rows, as the definition writes paths."""
-    draw = without_replacement.checked_draw(k, seed, doc_ids, len(lattice))
-    drawn = without_replacement.draw(lattice._launcher, lattice._arrays, weights, draw, lattice._check_fits)
+    options = without_replacement.checked_options(k, seed, doc_ids, len(lattice))
+    drawn = without_replacement.draw(lattice._launcher, lattice._arrays, weights, options, lattice._check_fits)
     firsts, marks = [*drawn.firsts.tolist(), len(drawn.path)], drawn.path.tolist()
     rows = [[(e, rank) for e, rank in enumerate(marks[a:b]) if rank >= 0] for a, b in pairwise(firsts)]
     return [rows[a:b] for a, b in pairwise(drawn.doc_offsets.tolist())]

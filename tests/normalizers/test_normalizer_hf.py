@@ -265,7 +265,7 @@ def test_without_the_package_a_recipe_that_needs_it_names_the_extra(monkeypatch)
         (precompiled_of({b"a": b"\xff"}), None, "character map is broken: its replacements are not UTF-8"),
         (precompiled_of({b"a" * 513: b""}), None, "character map is broken: it has keys of more than 512 bytes"),
         (steps({"type": "NFC"}, precompiled_of({b"a": b"\xc3"})), None, "character map is broken"),
-        (steps(*[precompiled_of({b"a": b"a" * 999})] * 2), None, "more than 262144 characters of one"),
+        (steps(*[precompiled_of({b"a": b"a" * 999})] * 2), None, "more than 262144 characters from one"),
         (None, METASPACE | {"replacement": "ab"}, "replacement 'ab'; it must be one character"),
         (None, METASPACE | {"prepend_scheme": "once"}, "prepend_scheme 'once'"),
         (None, OLD_METASPACE | {"add_prefix_space": False}, 'set prepend_scheme to "never"'),

@@ -1,4 +1,4 @@
-// Marks: where chunks and segments begin, and which chunks are tokens as they stand.
+// Marks: where chunks and segments begin, and which chunks are one token each.
 //
 // In:  values u8 [n]; chunk_offsets i64 [n_chunks + 1] from 0 to n, no chunk is empty; chunk_ids i32 [n_chunks], -1 for
 //      ordinary text; the cut table pairs u8 [65536], keys u64 [n_keys], n_keys a power of two (kernels/tables/cuts.py).

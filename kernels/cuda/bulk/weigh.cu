@@ -1,7 +1,7 @@
-// What log-probabilities are made of: each part's sum of log-weights, and its partition.
+// The terms of log-probabilities: the sum of log-weights of each part, and its partition.
 //
 // In:  path i32 [num_samples, n]; cuts u8 [n + 1]; z and exponents (forward_sample.cu); part_offsets i64 [n_parts + 1],
-//      from 0 to n (kernels/cpu/parts.py); log_weights f64 [V], unk_log_weight.
+//      from 0 to n (kernels/cpu/bulk/parts.py); log_weights f64 [V], unk_log_weight.
 // Out: part_logs f64 [n_parts, num_samples]; part_z f64 and part_exponents i64 [n_parts].
 // A thread owns a part of one sample, and adds and multiplies from its first byte to its last, as the CPU does.
 #include "common/scaled.cuh"

@@ -11,7 +11,7 @@ typedef long long i64;
 
 // Marks of a position.
 constexpr u8 CHUNK = 1;  // a chunk begins here; also at n
-constexpr u8 TOKEN = 2;  // the byte that follows is within a chunk that is one token as it stands
+constexpr u8 TOKEN = 2;  // the byte that follows is within a chunk that is one token
 constexpr u8 CUT = 4;    // a segment begins here; also at n
 constexpr u8 LONG = 8;   // the segment that ends here is done by a warp
 
