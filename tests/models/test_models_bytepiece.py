@@ -228,6 +228,10 @@ def test_a_zip_whose_names_are_no_text_is_refused() -> None:
     data[directory + 46] = 0xFF
     with pytest.raises(ValueError, match=r"odd.zip: the zip cannot be read"):
         read(bytes(data), "odd.zip")
+    data = bytearray(zipped(model=FILE))
+    data[directory + 28], data[directory + 32] = 0, len("model")  # no name, but a comment in its place
+    with pytest.raises(ValueError, match=r"odd.zip: the zip cannot be read"):
+        read(bytes(data), "odd.zip")
 
 
 def test_a_key_twice_is_found_by_looking_at_each_once() -> None:

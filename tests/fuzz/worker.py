@@ -1,0 +1,116 @@
+"""Reads model files and uses what it read, in a process of bounded memory; a line says what became of each."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import resource
+import signal
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpu_lattice import Tokenizer
+from gpu_lattice.models.detect import read_model
+from tests.fuzz.models import model_file, sound_files
+
+NAME = "odd.model"
+SECONDS = 10.0
+MOST_BYTES = 2 << 30
+TEXTS: list[str | bytes | None] = [
+    "", "a", "ab", "bababa", " a  b ", "aé漢<é", "e\u0301\u0323x", "a\n\nb", "😀か\u3099", None, "a" * 70, b"\xff",
+    b"a\xe3\x81", "▁ab▁", "<s>ab</s>", "\r\n\0", "Ａ①ﬁ½",
+]  # fmt: skip
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--seed", type=int, required=True)
+    options.add_argument("--start", type=int, required=True)
+    arguments = options.parse_args()
+    # What has to be compiled is compiled without limits.
+    for data in sound_files():
+        outcome = _outcome(data)
+        assert outcome == "read", outcome
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + MOST_BYTES, in_use + MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for i_input in itertools.count(arguments.start):
+        _say("begin", i_input)
+        # Of the processor's time, so that a machine with other work does not look like an endless loop; what waits
+        # for something that never comes is given longer.
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, 60 * SECONDS)
+        outcome = _outcome(model_file(arguments.seed, i_input))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        _say("end", i_input, outcome)
+
+
+def _say(*words: object) -> None:
+    print(json.dumps(words), flush=True)
+
+
+def _outcome(data: bytes) -> str:
+    """ "read" or "refused" as it should be, else what was wrong."""
+    try:
+        model = read_model(data, NAME)
+    except ValueError as error:
+        is_named = type(error) is ValueError and str(error).startswith(NAME)
+        return "refused" if is_named else _described("the error does not name the file", error)
+    except BaseException as error:
+        return _described("reading", error)
+    try:
+        _use(Tokenizer(model, device="cpu", threads=1))
+    except ValueError as error:
+        return "refused" if type(error) is ValueError else _described("using", error)
+    except MemoryError as error:
+        return "refused" if str(error) else _described("using", error)
+    except BaseException as error:
+        return _described("using", error)
+    return "read"
+
+
+def _described(when: str, error: BaseException) -> str:
+    [*_, last] = traceback.extract_tb(error.__traceback__)
+    return f"{when}: {type(error).__name__}: {str(error)[:300]} ({Path(last.filename).name}:{last.lineno})"
+
+
+def _use(tokenizer: Tokenizer) -> None:
+    vocabulary: Any = tokenizer._model.vocabulary
+    few = list(dict.fromkeys(vocabulary.surfaces))[:40]
+    texts = [*TEXTS, *few, b"".join(few)[:2000]]
+    normalized = tokenizer.normalize(texts)
+    if vocabulary.symbols == "characters":
+        for text in normalized.tolist():
+            try:
+                (text or b"").decode()
+            except UnicodeDecodeError as error:
+                raise AssertionError(f"normalized text is no UTF-8: {text!r:.60}") from error
+    for segment in (
+        tokenizer.encode,
+        lambda texts: tokenizer.sample(texts, alpha=0.1, num_samples=2, return_log_prob=True),
+    ):
+        try:
+            rows = segment(texts)
+        except ValueError as error:
+            if not any(words in str(error) for words in ("cannot be spelled", "out of range")):
+                raise
+            continue
+        assert tokenizer.verify(texts, rows) is None, "rows do not spell their texts"
+        if len(rows.ids):
+            assert 0 <= rows.ids.min() <= rows.ids.max() < tokenizer.vocab_size, "an id is out of range"
+        if rows.log_prob is not None:
+            assert not np.any(rows.log_prob > 1e-6), "a log_prob is above 0"
+            assert not np.isnan(rows.log_prob).any(), "a log_prob is NaN"
+        try:
+            tokenizer.decode(rows)
+        except ValueError as error:
+            if "the decoder" not in str(error):
+                raise
+
+
+if __name__ == "__main__":
+    main()

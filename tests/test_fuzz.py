@@ -1,0 +1,12 @@
+"""Damaged model files, a few hundred of the endless ones of tests/fuzz."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_damaged_model_files_are_read_or_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--inputs", "400", "--seconds", "3600", "--findings", str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("400 files: ")
