@@ -7,16 +7,16 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING, NoReturn
 
 from gpu_lattice import __version__
-from gpu_lattice.runtime.interrupts import is_interrupt, noted_interrupts
+from gpu_lattice.runtime.interrupts import is_interrupt, noted_interrupts, report, report_interrupt
 
 if TYPE_CHECKING:
     from gpu_lattice.tokenizer import Tokenizer
 
 FAILED = 2
-INTERRUPTED = 130
 OUTPUT_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended
 
 STDIN_BYTES = 1 << 20
@@ -30,30 +30,47 @@ _VISIBLE = str.maketrans({" ": "▁", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 def main(argv: list[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default); returns the exit code.
 
-    0 done, 2 an error that one line on stderr explains, 130 interrupted, 141 the reader of the output went away.
+    0 done, 2 an error that one line on stderr explains, 130 interrupted (143 by SIGTERM, 129 by SIGHUP), 141 the reader
+    of the output went away.
     """
     with noted_interrupts() as interrupts:
-        try:
-            options = _parser().parse_args(argv)
-            options.run(options)
-            sys.stdout.flush()
-            return 0
-        except (Exception, KeyboardInterrupt) as error:
-            if interrupts or is_interrupt(error):
-                return _fail("interrupted", INTERRUPTED)
-            return _report(error)
+        return run(argv, interrupts)
+
+
+def run(argv: list[str] | None, interrupts: list[int]) -> int:
+    """`main` where somebody else notes the interrupts."""
+    try:
+        if sys.stdout is None:
+            raise OSError("stdout is closed; send it to a file, or to /dev/null")
+        options = _parser().parse_args(argv)
+        options.run(options)
+        sys.stdout.flush()
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        if interrupts or is_interrupt(error):
+            return report_interrupt(interrupts)
+        return _report(error)
 
 
 def _report(error: BaseException) -> int:
     """Print an error that one line explains, and return its exit code; any other is a bug, and is raised again."""
+    if isinstance(error, OSError):
+        _forget_output()
     if isinstance(error, BrokenPipeError):
-        # What is still buffered must not be tried again when the interpreter flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OUTPUT_CLOSED
     message = _explanation(error)
     if message is None:
         raise error
     return _fail(message, FAILED)
+
+
+def _forget_output() -> None:
+    """Where stdout cannot be written to, have the interpreter not try again at its end."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explanation(error: BaseException) -> str | None:
@@ -69,7 +86,7 @@ def _explanation(error: BaseException) -> str | None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"gpu-lattice: {' '.join(message.split())}", file=sys.stderr)
+    report(" ".join(message.split()))
     return code
 
 
@@ -213,10 +230,10 @@ def parse_size(text: str) -> int:
         (64000000, 1024)
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?)B?\s*", text.upper(), re.ASCII)
-    size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
+    size = int(Fraction(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS and len(text) < 40 else 0
     if size < 1:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no size; give bytes, or a number with KB, MB, GB, KiB, MiB or GiB"
+            f"{text[:60]!r} is no size; give bytes, or a number with KB, MB, GB, KiB, MiB or GiB"
         )
     return size
 
@@ -333,6 +350,8 @@ def _preview(options: argparse.Namespace) -> None:
 
 def _stdin_lines() -> Iterator[list[bytes]]:
     """The lines of stdin without their ends, about STDIN_BYTES at a time, or one by one as they are typed."""
+    if sys.stdin is None:
+        raise OSError("stdin is closed; give texts as arguments, or lines on stdin")
     at_a_time = 1 if sys.stdin.isatty() else STDIN_BYTES
     while lines := sys.stdin.buffer.readlines(at_a_time):
         yield [line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line for line in lines]

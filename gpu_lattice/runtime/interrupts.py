@@ -34,17 +34,12 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def ignore_interrupts() -> None:
-    """Let interrupts pass from now on, for a process that has nothing left to be interrupted."""
-    for number in INTERRUPTS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, frame: None)
-
-
 @contextlib.contextmanager
-def noted_interrupts() -> Iterator[list[int]]:
+def noted_interrupts(is_last: bool = False) -> Iterator[list[int]]:
     """A list to which each interrupt of the block is added, besides raising KeyboardInterrupt; of several soon after
     one another, the first raises it. Ones that the process ignores are left alone.
+
+    is_last: the process ends after the block, and ignores what comes then.
 
     One that comes while LLVM calls back into Python, or an object is freed, is dropped there. It is sent again, and
     the list shows that an error that follows from it is not an error of its own.
@@ -83,8 +78,22 @@ def noted_interrupts() -> Iterator[list[int]]:
             timer.cancel()
             timer.join()
         for number in heeded:
-            signal.signal(number, before[number])
+            signal.signal(number, signal.SIG_IGN if is_last else before[number])
         sys.unraisablehook = hook
+
+
+def report_interrupt(interrupts: list[int]) -> int:
+    """Print what ended the process, and return the exit code that a shell reports of a program ended by it."""
+    number = signal.Signals(interrupts[0] if interrupts else signal.SIGINT)
+    report(INTERRUPTS[number])
+    return 128 + number
+
+
+def report(message: str) -> None:
+    """Print why the command ends; without a stderr, or a terminal behind it, the exit code must do."""
+    with contextlib.suppress(OSError):
+        if sys.stderr is not None:
+            print(f"gpu-lattice: {message}", file=sys.stderr, flush=True)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
