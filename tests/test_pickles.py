@@ -1,4 +1,4 @@
-"""Pickles of earlier versions load: tests/data/pickles.xz was written at 8c5e4a4, before the packages were rearranged."""
+"""Pickles of earlier versions load: tests/data/pickles.xz was written before the packages were rearranged (8c5e4a4)."""
 
 import lzma
 import pickle
