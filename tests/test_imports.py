@@ -20,7 +20,7 @@ tokenizer decoding
 corpus
 show
 __init__
-cli
+cli __main__
 """
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS.strip().split("\n")) for name in names.split()}
 THIRD_PARTY = {"numpy", "numba", "llvmlite"}
