@@ -1,6 +1,6 @@
 """The formats of the CPU's bulk path: what a place and a record are. No other file knows these numbers.
 
-A *record* is what is known of a text, a segment or a unit of several: one stretch of the memo's arena of 8-byte words,
+A *record* is what is known of a text, a segment or a unit of several: one run of 8-byte words in the memo's arena,
 so that reading it stays within a few cache lines. It is named by its *base*:
 
     base - 4, -5, ...   the text's third, fourth, ... word of eight bytes
@@ -13,13 +13,21 @@ so that reading it stays within a few cache lines. It is named by its *base*:
 
 KIND is, for samples,
 
-    1 to MOST_PATHS     a table of so many paths (table.py)
-    NODED + a node      nodes (nodes.py): all but a few of the others, in vocabularies of characters
-    0                   lists of arcs (lists.py): more than MOST_ARCS arcs, a fifth of BytePiece's segments
-    SINGLE + id         one path, of one arc: four fifths of the segments of Chinese, 56 % of Japanese
+    1 to MOST_PATHS     a table of that many paths (table.py)
+    NODED + a node      nodes (nodes.py): too many paths for a table, few arcs
+    0                   lists of arcs (lists.py): many arcs
+    SINGLE + id         one path, of one arc
     DIVIDED + n         a unit of n segments (segments.py), each in BODY as length << 32 | place
 
-and for encode the number of the path's arcs, below 0 where some may become other ids, or SINGLE or DIVIDED.
+and for encode the number of the path's arcs, negative if some may become other ids, or SINGLE or DIVIDED. What each kind
+is for shows in the segments of the first 3 MB of text that comes once, per cent (of bytes in brackets):
+
+                                    single    table      nodes      lists
+    SentencePiece 32k, English      11 (2)    80 (82)    9 (16)     0
+    SentencePiece 8k, Japanese      75 (52)   18 (40)    7 (9)      0
+    SentencePiece 8k, Chinese       72 (58)   28 (42)    0          0
+    Hugging Face 8k, English        12 (2)    82 (86)    7 (13)     0
+    BytePiece 40k, English          22 (1)    22 (4)    16 (10)    40 (85)
 
 A *place* says where a segment's record is, and of what kind, so that nothing is read to tell:
 
