@@ -12,6 +12,7 @@ from gpu_lattice.models import Decoder, Model
 from gpu_lattice.normalizers import Normalizer
 from gpu_lattice.normalizers.identity import IdentityNormalizer
 from gpu_lattice.normalizers.sentencepiece import SentencePieceNormalizer
+from gpu_lattice.runtime.arguments import shown, to_float
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
 UNKNOWN_PENALTY = 10.0
@@ -54,9 +55,9 @@ def _check_piece(piece: Any, score: Any, kind: type) -> None:
     if not piece:
         raise ValueError("pieces holds an empty piece; leave it out")
     if score is not None and not isinstance(score, int | float | np.integer | np.floating):
-        raise TypeError(f"the score of {piece!r} is {score!r}; give a number or None")
-    if score is not None and not math.isfinite(score):
-        raise ValueError(f"the score of {piece!r} is {score}; give a finite number")
+        raise TypeError(f"the score of {piece!r} is {shown(score)}; give a number or None")
+    if score is not None and not math.isfinite(to_float(score)):
+        raise ValueError(f"the score of {piece!r} is {shown(score)}; give a finite number")
 
 
 def _model(names: list[str], surfaces: list[bytes], scores: Any, unk_id: int | None, is_bytes: bool) -> Model:
