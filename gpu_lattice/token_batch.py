@@ -76,8 +76,8 @@ class TokenBatch:
 
         The array is on the device of the ids.
         """
-        xp = _array_module(self.ids)
         check_rows(self.ids, self.offsets)
+        xp = _array_module(self.ids)
         pad_id = checked_integer("pad_id", pad_id, -(2**31), 2**31 - 1)
         lengths = xp.diff(self.offsets)
         width = int(lengths.max()) if len(lengths) else 0
@@ -118,6 +118,9 @@ def checked_tokens(batch: Any) -> TokenBatch:
 
 def check_rows(ids: Any, offsets: Any) -> None:
     """TypeError or ValueError unless they are rows of ids, NumPy's or CuPy's."""
+    for name, array in (("ids", ids), ("offsets", offsets)):
+        if not hasattr(array, "dtype"):
+            raise TypeError(f"{name} are a {type(array).__name__}; give an array")
     if ids.dtype.kind not in "iu":
         raise TypeError(f"ids are of dtype {ids.dtype}; give int32")
     if ids.ndim != 1:

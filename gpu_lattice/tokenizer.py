@@ -23,6 +23,7 @@ from gpu_lattice.runtime.arguments import (
     as_list,
     checked_alpha,
     checked_doc_ids,
+    checked_flag,
     checked_integer,
     id_rows,
     read_only,
@@ -222,6 +223,7 @@ class Tokenizer:
         nbest_size = checked_integer("nbest_size", nbest_size, -(2**31), 2**31 - 1)
         num_samples = checked_integer("num_samples", num_samples, 1, 2**32 - 1)
         seed = checked_integer("seed", seed, 0, 2**64 - 1)
+        return_log_prob = checked_flag("return_log_prob", return_log_prob)
         batch = TextBatch.from_texts(texts)
         ids = checked_doc_ids(doc_ids, len(batch))
         if nbest_size > 1:

@@ -220,7 +220,8 @@ def test_verify_compiles_once_whatever_the_arrays_are(tokenizer: Tokenizer) -> N
      [[1], 1], [[[1]]], 5, None, 1.5, {1: 2}, {1}, np.array([1.0]), np.array("ab"), np.array(3), np.array([["1"]]),
      pa.array([1.5]), pa.array(["a"]), [1, None], [[None]], iter([1, 2]), (i for i in [[1]]), map(int, "12"),
      [iter([1])]],
-    ids=lambda rows: f"{type(rows).__name__}-{rows!r:.20}",
+    # Not what they look like, which has addresses of memory in it: pytest-xdist wants the same names in every process.
+    ids=lambda rows: type(rows).__name__,
 )  # fmt: skip
 def test_what_are_no_ids_is_not_decoded(tokenizer: Tokenizer, rows: Any) -> None:
     with pytest.raises(TypeError, match="rows"):
@@ -304,3 +305,43 @@ def test_pieces_are_looked_up_by_name_and_ids_by_number(tokenizer: Tokenizer, pi
         tokenizer.id_to_piece(1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"use Tokenizer\.from_file"):
         Tokenizer(piece, device="cpu")
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, "x", [True]])
+def test_a_flag_of_another_type_is_refused_and_compiles_nothing(tokenizer: Tokenizer, value: Any) -> None:
+    lattice = tokenizer.lattice(["ab"])
+    uses: list[Callable[..., Any]] = [
+        lambda: tokenizer.sample(["ab"], return_log_prob=value),
+        lambda: tokenizer.sample(["ab"], nbest_size=2, return_log_prob=value),
+        lambda: lattice.sample(return_log_prob=value),
+        lambda: lattice.sample_nbest(2, return_log_prob=value),
+    ]
+    for use in uses:
+        with pytest.raises(TypeError, match=r"return_log_prob is .*; give True or False"):
+            use()
+
+
+@pytest.mark.parametrize("i_docs", [1.0, [np.inf], [2**64], 10**400, [True], ["0"], [None]], ids=str)
+def test_documents_are_taken_by_whole_numbers(tokenizer: Tokenizer, i_docs: Any) -> None:
+    with pytest.raises((TypeError, IndexError)):
+        tokenizer.lattice(["ab", "a"]).take(i_docs)
+
+
+@pytest.mark.parametrize("batch", [TokenBatch([1], np.array([0, 1])), TokenBatch(np.array([1]), [0, 1])])  # type: ignore[arg-type]
+def test_lists_are_no_arrays_of_tokens(batch: TokenBatch) -> None:
+    with pytest.raises(TypeError, match="are a list; give an array"):
+        batch.to_padded()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("pad_id", 2**31), ("pad_id", 0.5), ("max_length", "1"), ("max_length", -1)]
+)
+def test_padding_is_of_whole_numbers(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"{name} is"):
+        TokenBatch(np.array([1], np.int32), np.array([0, 1])).to_padded(**{name: value})
+
+
+@pytest.mark.parametrize("score", [10**400, -(10**5000), float("inf"), float("nan"), np.float32("inf")], ids=range(5))
+def test_scores_that_no_float_holds_are_refused(score: Any) -> None:
+    with pytest.raises(ValueError, match=r"the score of 'a' is .*; give a finite number"):
+        Tokenizer.from_pieces({"a": score}, device="cpu")

@@ -26,7 +26,7 @@ from gpu_lattice.lattice.continuations import Continuations, continuations
 from gpu_lattice.lattice.inputs import ArcWeights, arrays_from_ragged, checked_weights
 from gpu_lattice.lattice.path_batch import PathBatch
 from gpu_lattice.lattice.ragged import padded
-from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
+from gpu_lattice.runtime.arguments import checked_alpha, checked_flag, checked_integer
 from gpu_lattice.token_batch import TokenBatch, on_host
 from gpu_lattice.weights import arc_weights
 
@@ -234,9 +234,12 @@ class Lattice:
     @_on_device
     def take(self, i_docs: Any) -> Lattice:
         """The lattice of some texts, in the order given: int64 [any number] of 0 to B - 1."""
-        rows = self._xp.asarray(i_docs, self._xp.int64).reshape(-1)
+        rows = self._xp.asarray(i_docs).reshape(-1)
+        if len(rows) and rows.dtype.kind not in "iu":
+            raise TypeError(f"i_docs is of dtype {rows.dtype}; give integers")
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
             raise IndexError(f"documents {int(rows.min())} to {int(rows.max())} of a lattice of {len(self)} texts")
+        rows = rows.astype(self._xp.int64)
         valid = None if self._valid is None else self._valid[on_host(rows)]
         arrays = take(self._xp, self._arrays, rows)
         return Lattice(self._launcher, arrays, self._reading, self._vocabulary, self._n_ids, valid, self._memory_limit)
@@ -416,6 +419,7 @@ class Lattice:
             True
         """
         options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
+        return_log_prob = checked_flag("return_log_prob", return_log_prob)
         arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
         self._check_fits(4 * num_samples * len(self._arrays.marks), f"{num_samples} samples")
         forward = self._forward(arc_weights)
@@ -483,6 +487,7 @@ class Lattice:
         """
         n = checked_integer("n", n, 1, nbest.MOST_RANKS)
         options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
+        return_log_prob = checked_flag("return_log_prob", return_log_prob)
         chosen = checked_alpha(_one_of(alpha, weights, DRAW_ALPHA))
         scores = self._scores(weights)
         counts = nbest.count(self._launcher, self._arrays, scores, n)

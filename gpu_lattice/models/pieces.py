@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +12,7 @@ from gpu_lattice.models import Decoder, Model
 from gpu_lattice.normalizers import Normalizer
 from gpu_lattice.normalizers.identity import IdentityNormalizer
 from gpu_lattice.normalizers.sentencepiece import SentencePieceNormalizer
+from gpu_lattice.runtime.arguments import shown, to_float
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
 UNKNOWN_PENALTY = 10.0
@@ -63,9 +64,9 @@ def _check_piece(piece: Any, score: Any, kind: type) -> None:
                 f"the piece {piece!r:.60} holds half of a surrogate pair, which UTF-8 cannot encode"
             ) from None
     if score is not None and not isinstance(score, int | float | np.integer | np.floating):
-        raise TypeError(f"the score of {piece!r} is {score!r}; give a number or None")
-    if score is not None and not -sys.float_info.max <= score <= sys.float_info.max:  # NaN fails as well
-        raise ValueError(f"the score of {piece!r:.60} is {score!r:.60}; give a finite number")
+        raise TypeError(f"the score of {piece!r:.60} is {shown(score)}; give a number or None")
+    if score is not None and not math.isfinite(to_float(score)):
+        raise ValueError(f"the score of {piece!r:.60} is {shown(score)}; give a finite number")
 
 
 def _model(names: list[str], surfaces: list[bytes], scores: Any, unk_id: int | None, is_bytes: bool) -> Model:

@@ -67,14 +67,26 @@ def in_order(kernel: str, parameters: tuple[str, ...], args: Mapping[str, Any]) 
     raise TypeError(f"kernel {kernel} {found}; its parameters are {', '.join(parameters)}")
 
 
+def to_float(number: Any) -> float:
+    """A number as a float; infinite where it is an int too large for one."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """value as a bool; TypeError for what is none: Numba would compile the same anew for it."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} is {shown(value)}; give True or False")
+    return bool(value)
+
+
 def checked_alpha(alpha: Any) -> float:
     """alpha as a float; TypeError unless it is a number, ValueError unless it is finite and not negative."""
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating):
         raise TypeError(f"alpha is {shown(alpha)}; give a number")
-    try:
-        value = float(alpha)
-    except OverflowError:
-        value = math.inf
+    value = to_float(alpha)
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"alpha is {shown(alpha)}; give a finite number >= 0 (0 samples uniformly over segmentations)")
     return value

@@ -19,8 +19,8 @@ KIND is, for samples,
     SINGLE + id         one path, of one arc
     DIVIDED + n         a unit of n segments (segments.py), each in BODY as length << 32 | place
 
-and for encode the number of the path's arcs, negative if some may become other ids, or SINGLE or DIVIDED. What each kind
-is for shows in the segments of the first 3 MB of text that comes once, per cent (of bytes in brackets):
+and for encode the number of the path's arcs, negative if some may become other ids, or SINGLE or DIVIDED. What each
+kind is for shows in the segments of the first 3 MB of text that comes once, per cent (of bytes in brackets):
 
                                     single    table      nodes      lists
     SentencePiece 32k, English      11 (2)    80 (82)    9 (16)     0
