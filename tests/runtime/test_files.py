@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from gpu_lattice.runtime import files
 from gpu_lattice.runtime.files import LOCK, PREFIX, SUFFIX, locked, remove_leftovers, whole_file, write_whole
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def python(code: str, *arguments: object) -> subprocess.Popen[str]:
