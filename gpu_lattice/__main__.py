@@ -1,6 +1,6 @@
-"""The command `gpu-lattice` as a process of its own, which no interrupt ends with a traceback.
+"""The command `gpu-lattice` as a process of its own, which never ends in a traceback when interrupted.
 
-What it needs is imported within `run`, where an interrupt is noted already.
+Imports are within `run`, where interrupts are already noted.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from gpu_lattice.runtime.interrupts import noted_interrupts, report_interrupt
 
 
 def run() -> int:
-    """Run the command with the process's arguments; returns the exit code. Interrupts pass after that."""
+    """Run the command with the process's arguments; returns the exit code. Later interrupts are ignored."""
     _occupy_closed_streams()
     with noted_interrupts(is_last=True) as interrupts:
         try:
             from gpu_lattice import cli
 
             return cli.run(None, interrupts)
-        except KeyboardInterrupt:  # before the command began, or as it ended
+        except KeyboardInterrupt:  # before the command started, or as it ended
             return report_interrupt(interrupts)
 
 
 def _occupy_closed_streams() -> None:
-    """Or else a file that is opened next gets such a stream's number, and what a library prints goes into it."""
+    """Otherwise the next file opened would get the number of such a stream, and whatever a library prints."""
     for number in range(3):
         try:
             os.fstat(number)

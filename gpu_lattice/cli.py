@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(argv: list[str] | None, interrupts: list[int]) -> int:
-    """`main` where somebody else notes the interrupts."""
+    """`main`, for callers that note interrupts themselves."""
     try:
         if sys.stdout is None:
             raise OSError("stdout is closed; send it to a file, or to /dev/null")
@@ -65,7 +65,7 @@ def _report(error: BaseException) -> int:
 
 
 def _forget_output() -> None:
-    """Where stdout cannot be written to, have the interpreter not try again at its end."""
+    """If stdout cannot be written to, keep the interpreter from trying again at exit."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -233,7 +233,7 @@ def parse_size(text: str) -> int:
     size = int(Fraction(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS and len(text) < 40 else 0
     if size < 1:
         raise argparse.ArgumentTypeError(
-            f"{text[:60]!r} is no size; give bytes, or a number with KB, MB, GB, KiB, MiB or GiB"
+            f"{text[:60]!r} is not a size; give bytes, or a number with KB, MB, GB, KiB, MiB or GiB"
         )
     return size
 

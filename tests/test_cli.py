@@ -129,7 +129,7 @@ def test_retokenize_takes_columns_separators_and_the_best_segmentation(
         (["retokenize", "absent.txt", "--output", "out"], "absent.txt: No such file or directory"),
         (["retokenize", "*.absent", "--output", "out"], "no file matches *.absent"),
         (["retokenize", "CORPUS", "--output", "out", "--text-column", "body"], "there is no column 'body'; choose"),
-        (["retokenize", "CORPUS", "--output", "out", "--batch-bytes", "64 furlongs"], "'64 furlongs' is no size"),
+        (["retokenize", "CORPUS", "--output", "out", "--batch-bytes", "64 furlongs"], "'64 furlongs' is not a size"),
         (["retokenize", "CORPUS", "--output", "CORPUS"], "is a file; name a folder"),
         (["retokenize", "CORPUS", "CORPUS", "--output", "out"], "would both be written to"),
     ],
@@ -173,7 +173,7 @@ def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "MB", "0", "0.1", "-5", "1TB", "1e6", "64 M B", "١", "1,000", "I", "5IB"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(Exception, match="is no size; give bytes"):
+    with pytest.raises(Exception, match="is not a size; give bytes"):
         parse_size(text)
 
 

@@ -208,7 +208,7 @@ def _parquet_parts(path: Path, options: ReaderOptions, start: int) -> Iterator[D
 
 @contextmanager
 def _parquet_file(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
-    """Opened by Python, since Arrow opens no file whose name is not UTF-8."""
+    """Opened by Python, since Arrow cannot open a file whose name is not UTF-8."""
     with path.open("rb") as file, pq.ParquetFile(file, **options) as parquet:
         yield parquet
 

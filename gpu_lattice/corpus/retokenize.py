@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gpu_lattice.token_batch import TokenBatch
     from gpu_lattice.tokenizer import Tokenizer
 
-# Twice as much is still a number of 64 bits.
+# Twice as much still fits into 64 bits.
 MOST_BATCH_BYTES = 2**62
 
 
@@ -157,7 +157,7 @@ def retokenize(
     draw = _Draw(tokenizer, alpha, nbest_size, num_samples, seed, verify)
     total = Summary(0, 0, 0, 0, 0.0, ())
     with locked(folder), _Bar(sum(path.stat().st_size for path in paths), progress) as bar:
-        targets = _targets(paths, folder, overwrite)  # once more, now that nobody else makes any
+        targets = _targets(paths, folder, overwrite)  # again, now that no other run can create any
         remove_leftovers(folder)
         bar.show("loading kernels")
         _warm_up(draw)

@@ -1,4 +1,4 @@
-"""Interrupts: when Ctrl-C, a request to end or a closed terminal may break off work, and what is made of them."""
+"""Interrupts: when Ctrl-C, a termination request or a closed terminal may stop work, and how they are handled."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-# What each says of a process that it ends.
+# How each is reported when it ends the process.
 INTERRUPTS = {
     getattr(signal, name): what
     for name, what in (("SIGINT", "interrupted"), ("SIGTERM", "terminated"), ("SIGHUP", "hung up"))
     if hasattr(signal, name)
 }
 SECONDS_UNTIL_AGAIN = 0.1
-# More interrupts within this time are of the same wish to end; they would break into what cleans up.
+# Further interrupts within this time belong to the same request to end; they would break into the cleanup.
 SECONDS_TO_END = 5.0
 
 
@@ -30,14 +30,14 @@ def is_interrupt(error: BaseException | None) -> bool:
 
 
 def _in_main_thread() -> bool:
-    """Only there are interrupts received, and handlers set."""
+    """Interrupts are received, and handlers set, only there."""
     return threading.current_thread() is threading.main_thread()
 
 
 @contextlib.contextmanager
 def noted_interrupts(is_last: bool = False) -> Iterator[list[int]]:
-    """A list to which each interrupt of the block is added, besides raising KeyboardInterrupt; of several soon after
-    one another, the first raises it. Ones that the process ignores are left alone.
+    """A list to which each interrupt of the block is added, besides raising KeyboardInterrupt; of several in quick
+    succession, only the first raises it. Those that the process ignores are left alone.
 
     is_last: the process ends after the block, and ignores what comes then.
 
@@ -106,8 +106,8 @@ def put_off_interrupts() -> Iterator[Callable[[], None]]:
 
     What threads share cannot be left at any point: an executor's condition stays locked forever if its holder is
     interrupted, and Arrow's writer cannot be closed after a call that was cut short. SIGTERM and SIGHUP, by which a
-    process ends at once unless it handles them, raise SystemExit there, so that nothing half done is left. In threads
-    that receive no interrupts the block is run as it is, and so for ones that are ignored.
+    process ends at once unless it handles them, raise SystemExit there, so that nothing half-done remains. The block
+    runs as it is in threads that receive no interrupts, and for those that are ignored.
 
     Example:
         >>> with put_off_interrupts() as let_in:

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import math
+import os
 import random
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -278,17 +279,16 @@ def test_other_fonts_are_taken_where_they_have_the_glyphs(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("matplotlib")
-@pytest.mark.parametrize("failing", ["write_bytes", "replace"])
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_what_cannot_be_written_leaves_the_file_as_it_was(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failing: str
 ) -> None:
-    def full(self: Path, *_: Any) -> None:
-        self.touch()
-        raise OSError(28, "No space left on device", str(self))
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
 
     path = tmp_path / "a.svg"
     path.write_text("as it was")
-    monkeypatch.setattr(Path, failing, full)
+    monkeypatch.setattr(os, failing, full)
     with pytest.raises(OSError, match="No space left"):
         paint_lattice(Tokenizer.default(device="cpu"), "a", path)
     monkeypatch.undo()

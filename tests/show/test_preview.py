@@ -267,7 +267,7 @@ def test_the_command_takes_a_separator(capsys: pytest.CaptureFixture[str], tmp_p
         (["a.txt", "--alphas", "0,-0.5"], "alpha is -0.5; give a finite number >= 0"),
         (["a.txt", "--alphas", "nan"], "alpha is nan"),
         (["absent.txt", "--alphas", "1e9"], "the largest alpha for this model"),
-        (["a.txt", "--max-bytes", "0"], "'0' is no size"),
+        (["a.txt", "--max-bytes", "0"], "'0' is not a size"),
         (["a.txt", "--seed", "-1"], "seed is -1"),
         (["a.jsonl"], "there is no column 'text'"),
         (["a.txt", "-o", "plot.pdf"], "'plot.pdf' is not the name of a picture"),

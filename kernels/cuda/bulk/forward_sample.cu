@@ -159,7 +159,7 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
     if (e == 0) return;
     i64 i_doc = document_of(doc_offsets, n_docs, first + e);
     // The walk from e has reached s; the last arc so far that adds to the sum begins at arc_start; the sum is
-    // running with it and before without it. The target is drawn anew from the position `due` down.
+    // running with it and before without it. A new target is drawn from the position `due` down.
     int due = e, s = 0, symbol = 0, arc_start = 0, arc_node = UNKNOWN;
     double running = 0.0, before = 0.0, target = 0.0;
     Walk walk;
