@@ -421,10 +421,10 @@ class Lattice:
         options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
         arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
-        self._check_fits(4 * num_samples * len(self._arrays.marks), f"{num_samples} samples")
+        self._check_fits(4 * options.num_samples * len(self._arrays.marks), f"{options.num_samples} samples")
         forward = self._forward(arc_weights)
         path = paths.draw(self._launcher, self._arrays, self._segments, arc_weights, forward, options)
-        rows, firsts = self._sample_rows(num_samples)
+        rows, firsts = self._sample_rows(options.num_samples)
         log_prob = None
         if return_log_prob:
             logs = sums.log_of(self._xp, arc_weights)
@@ -496,7 +496,7 @@ class Lattice:
         best = nbest.ranked_paths(self._xp, self._arrays, counts, n)
         best_scores = nbest.scores_of(self._arrays, lists, best)
         ranks, log_prob = nbest.draw(self._launcher, best.doc_offsets, best_scores, chosen, options)
-        docs = self._xp.repeat(self._xp.arange(len(self)), num_samples)
+        docs = self._xp.repeat(self._xp.arange(len(self)), options.num_samples)
         path, firsts = nbest.follow(self._launcher, self._arrays, lists, docs, ranks, self._check_fits)
         return self._tokens(path, docs, firsts, log_prob if return_log_prob else None)
 
@@ -568,7 +568,7 @@ class Lattice:
         chosen = viterbi_sample.checked_positive_alpha(_one_of(alpha, weights, DRAW_ALPHA))
         ranges, scores = self._segments, self._scores(weights)
         path = viterbi_sample.draw(self._launcher, self._arrays, ranges, scores, chosen, options, self._check_fits)
-        return self._tokens(path, *self._sample_rows(num_samples))
+        return self._tokens(path, *self._sample_rows(options.num_samples))
 
     @_on_device
     def log_prob(self, ids: Any, *, alpha: float | None = None, weights: Any = None) -> Any:
