@@ -179,13 +179,13 @@ def test_parquet_text_may_be_of_any_string_type(tmp_path: Path, kind: pa.DataTyp
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("a.parquet", b"nothing of the kind", "no Parquet file"),
-        ("a.parquet", b"", "no Parquet file"),
+        ("a.parquet", b"nothing of the kind", "not a Parquet file"),
+        ("a.parquet", b"", "not a Parquet file"),
         ("a.parquet", b"PAR1 and then nothing", "Parquet"),
-        ("a.jsonl.gz", b"{}", "no gzip file"),
-        ("a.txt.zst", b"abcdef", "no zstd file"),
+        ("a.jsonl.gz", b"{}", "not a gzip file"),
+        ("a.txt.zst", b"abcdef", "not a zstd file"),
         ("a.txt.gz", gzip.compress(b"abc\n" * 1000, mtime=0)[:-9], "Truncated"),
-        ("a.jsonl", b'{"body": "x"}\n', "no column 'text'.*among 'body'"),
+        ("a.jsonl", b'{"body": "x"}\n', "no column 'text'; choose the text column from 'body'"),
         ("a.jsonl", b"[1, 2]\n", "a line holds a list"),
         ("a.jsonl", b"text\n", "not JSONL"),
         ("a.jsonl", b'{"text": "x"}\n{"text": 5}\n', "Column\\(/text\\) changed from string to number in row 1"),

@@ -26,8 +26,9 @@ import pyarrow as pa
 
 from gpu_lattice import Lattice, PathBatch, RaggedLattice, TextBatch, TokenBatch, Tokenizer
 from gpu_lattice.corpus.retokenize import document_ids, retokenize
-from gpu_lattice.show.portrait import portrait, table
+from gpu_lattice.show.portrait import portrait
 from gpu_lattice.show.preview import preview
+from gpu_lattice.show.table import table
 
 ROOT = Path(__file__).parents[2]
 ALLOWED = (ValueError, TypeError, IndexError, OSError, MemoryError)

@@ -41,6 +41,8 @@ def package(tmp_path: Path) -> Path:
     """A package with a compiled function that calls one of another file."""
     package = tmp_path / "gpu_lattice"
     (package / "kernels").mkdir(parents=True)
+    # A package without this file gives way to one that is installed.
+    (package / "__init__.py").write_text("")
     for name in ("__init__.py", "compiled.py"):
         shutil.copy(KERNELS / name, package / "kernels" / name)
     (package / "caller.py").write_text(CALLER)

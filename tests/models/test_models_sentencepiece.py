@@ -203,7 +203,7 @@ def test_what_sentencepiece_refuses_is_refused_with_the_reason(case):
         (model_bytes(UNK, A, piece("b", 0.0, 9)), "piece 2 is of the unknown type 9"),
         (model_bytes(UNK, A, piece(b"\xe3\x81")), "piece 2 is not UTF-8"),
         (model_bytes(UNK, A, trainer={UNK_SURFACE: b"\xff"}), "unk_surface is not UTF-8"),
-        (model_bytes(UNK, A, field(1, field(1, 5))), "field 1 at byte 30 has the wire type 0"),
+        (model_bytes(UNK, A, field(1, field(1, 5))), "field 1 at byte 30 has wire type 0"),
         (model_bytes(UNK, A, trainer={BYTE_FALLBACK: b"1"}), "wire type 2"),
         (b"", "it has no pieces"),
     ],

@@ -260,7 +260,7 @@ def test_without_the_package_a_recipe_that_needs_it_names_the_extra(monkeypatch)
         ({"type": "Replace", "pattern": " "}, None, "Replace has pattern = ' '"),
         ({"type": "Prepend"}, None, "Prepend has prepend = None"),
         ({"type": "Precompiled", "precompiled_charsmap": ""}, None, "no precompiled_charsmap"),
-        ({"type": "Precompiled", "precompiled_charsmap": "a?"}, None, "no base64"),
+        ({"type": "Precompiled", "precompiled_charsmap": "a?"}, None, "not base64"),
         ({"type": "Precompiled", "precompiled_charsmap": "AAAA"}, None, "character map is broken"),
         (precompiled_of({b"a": b"\xff"}), None, "character map is broken: its replacements are not UTF-8"),
         (precompiled_of({b"a" * 513: b""}), None, "character map is broken: it has keys of more than 512 bytes"),
