@@ -345,3 +345,11 @@ def test_padding_is_of_whole_numbers(name: str, value: Any) -> None:
 def test_scores_that_no_float_holds_are_refused(score: Any) -> None:
     with pytest.raises(ValueError, match=r"the score of 'a' is .*; give a finite number"):
         Tokenizer.from_pieces({"a": score}, device="cpu")
+
+
+def test_numbers_of_samples_of_any_integer_type_are_like_python_s_own(tokenizer: Tokenizer) -> None:
+    lattice = tokenizer.lattice(["abab", "ba"])
+    for draw in (lattice.sample, lattice.viterbi_sample, lambda **options: lattice.sample_nbest(2, **options)):
+        expected = draw(num_samples=2, alpha=0.5).tolist()
+        for two in (pa.scalar(2), np.uint8(2), np.array(2)):
+            assert draw(num_samples=two, alpha=0.5).tolist() == expected
