@@ -17,17 +17,16 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULE = [sys.executable, "-m", "gpu_lattice"]
 LINES = 20_000
 ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated"), signal.SIGHUP: (129, "hung up")}
-# A process started in the background of a shell would ignore the signal.
-HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-
-
-def heed() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A process started in the background of a shell, or by nohup, would ignore the signals.
+HEED = """import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)"""
 
 
 def start(*arguments: object, before: str = "pass", **options: object) -> subprocess.Popen[str]:
     """The command in a process of its own, which does `before` first."""
-    code = f"import sys; {HEED}; {before}\nfrom gpu_lattice.__main__ import run; sys.exit(run())"
+    code = f"import sys\n{HEED}\n{before}\nfrom gpu_lattice.__main__ import run; sys.exit(run())"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.Popen(command, cwd=ROOT, text=True, **streams)  # type: ignore[call-overload,no-any-return]
