@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from gpu_lattice.kernels.cpu.bulk.cuts import enter_ids
-from gpu_lattice.kernels.cpu.bulk.group import BestModel, Pieces, SampleModel
-from gpu_lattice.kernels.cpu.bulk.nodes import MOST_IDS
+from gpu_lattice.kernels.cpu.bulk.group import Arcs, BestModel, Pieces, SampleModel
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
 from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
 from gpu_lattice.kernels.tables.trie import Trie, build_trie
@@ -52,7 +51,7 @@ class Tables:
 
     @cached_property
     def _automaton(self) -> Automaton:
-        """Finds the arcs for samples; built for the first one."""
+        """Finds the arcs on the CPU; built when they are first asked for."""
         vocabulary = self.vocabulary
         return _cached(Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs)
 
@@ -98,19 +97,14 @@ class Tables:
         )
 
     def _build_sample_model(self, alpha: float) -> SampleModel:
-        vocabulary, automaton = self.vocabulary, self._automaton
-        if len(vocabulary) > MOST_IDS:
-            raise ValueError(f"a vocabulary of {len(vocabulary):,} ids: samples on the CPU take at most {MOST_IDS:,}")
+        vocabulary = self.vocabulary
         weights, logs = arc_weights(vocabulary, alpha), log_weights(vocabulary, alpha)
         used = weights[weights > 0]
         least, most = min(1.0, used.min(initial=1.0)), max(1.0, used.max(initial=1.0))
         inverses = inverse_of(weights)
-        # An arc is its weight next to a word of length and piece.
-        by_arc = np.empty(2 * len(automaton.pieces))
-        by_arc[0::2] = weights[automaton.pieces]
-        by_arc.view(np.int64)[1::2] = automaton.lengths.astype(np.int64) << 32 | automaton.pieces.view(np.uint32)
         return SampleModel(
             pieces=self.pieces,
+            arcs=self._arcs_with(weights),
             weights=weights[:-1],
             unk_weight=float(weights[-1]),
             inverses=inverses[:-1],
@@ -121,13 +115,22 @@ class Tables:
             z_high=2.0**300 / most,
             log_weights=self._with_bytes(logs[:-1], logs[-1]),
             unk_log_weight=float(logs[-1]),
-            states=automaton.states,
-            lists=automaton.lists,
             lists_known=self._lists_known,
-            count_bits=automaton.count_bits,
-            arc_weights=by_arc,
-            arc_words=by_arc.view(np.int64),
         )
+
+    @cached_property
+    def best_arcs(self) -> Arcs:
+        """The arcs with their scores, for best paths."""
+        return self._arcs_with(np.append(self.vocabulary.best_scores, self.best.unk_score).astype(np.float64))
+
+    def _arcs_with(self, values: NDArray[np.float64]) -> Arcs:
+        """The automaton's arcs, each with its piece's value; of unknown ones the last."""
+        automaton = self._automaton
+        by_arc = np.empty(2 * len(automaton.pieces))
+        words = by_arc.view(np.int64)
+        by_arc[0::2] = values[automaton.pieces]
+        words[1::2] = automaton.lengths.astype(np.int64) << 32 | automaton.pieces.view(np.uint32)
+        return Arcs(automaton.states, automaton.lists, automaton.count_bits, by_arc, words)
 
     def _build_best_model(self) -> BestModel:
         vocabulary = self.vocabulary

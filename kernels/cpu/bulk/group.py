@@ -55,6 +55,21 @@ class Pieces(NamedTuple):
     joined: np.ndarray
 
 
+class Arcs(NamedTuple):
+    """An Automaton's lists of arcs (kernels/tables/automaton.py), each arc's value beside it.
+
+    states, lists, count_bits: of the Automaton
+    values float64 and words int64 are the same memory: of arc i the value, its weight or score, is at values[2 i],
+    length << 32 | piece at words[2 i + 1]
+    """
+
+    states: np.ndarray
+    lists: np.ndarray
+    count_bits: np.uint64
+    values: np.ndarray
+    words: np.ndarray
+
+
 class SampleModel(NamedTuple):
     """A vocabulary at one alpha, of which samples are drawn.
 
@@ -62,12 +77,11 @@ class SampleModel(NamedTuple):
     z_low, z_high: scores within these bounds need no exponents of their own
     log_weights float64 [V], unk_log_weight: what a path's pieces sum up to. Where byte pieces spell unknown arcs, the
     byte that begins a character has the unknown arc's, and those that go on have 0
-    states, lists, count_bits: of an Automaton (kernels/tables/automaton.py); arc_weights float64 and arc_words int64
-    are the same memory: of its arc i the weight at arc_weights[2 i], length << 32 | piece at arc_words[2 i + 1]
-    lists_known: no arc in lists is unknown, or the unknown id's
+    lists_known: no arc in the automaton's lists is unknown, or the unknown id's
     """
 
     pieces: Pieces
+    arcs: Arcs
     weights: np.ndarray
     unk_weight: float
     inverses: np.ndarray
@@ -76,12 +90,7 @@ class SampleModel(NamedTuple):
     z_high: float
     log_weights: np.ndarray
     unk_log_weight: float
-    states: np.ndarray
-    lists: np.ndarray
     lists_known: bool
-    count_bits: np.uint64
-    arc_weights: np.ndarray
-    arc_words: np.ndarray
 
 
 class BestModel(NamedTuple):
@@ -140,15 +149,14 @@ class Draws(NamedTuple):
     """Scratch of the samples of a group: its segments but those of one path that is a piece, and their paths.
 
     drawn              int64 [n + 1], these segments, then the number of all
-    noded, listed      int64, which of them have nodes, and lists
+    listed             int64, which of them have lists
     positions, doc_ids  int64, uint64, where in its document each ends, and the document's id
     numbers            uint64, the bits of the number that is due there
-    found, paths       int32, lists of arcs by position; paths that were traced ahead (nodes.py, lists.py)
+    found, paths       int32, lists of arcs by position; paths that were traced ahead (lists.py)
     z, z_exponent      float64, int64, scores of segments that need exponents, one after another
     """
 
     drawn: np.ndarray
-    noded: np.ndarray
     listed: np.ndarray
     positions: np.ndarray
     doc_ids: np.ndarray
@@ -162,7 +170,7 @@ class Draws(NamedTuple):
 @compiled
 def new_draws(n):
     """Scratch for groups of up to n bytes."""
-    rows = np.empty((4, n + 1), np.int64)
+    rows = np.empty((3, n + 1), np.int64)
     numbers = np.empty((2, n), np.uint64)
-    return Draws(rows[0], rows[1], rows[2], rows[3], numbers[0], numbers[1], np.empty(n, np.int32),
+    return Draws(rows[0], rows[1], rows[2], numbers[0], numbers[1], np.empty(n, np.int32),
                  np.empty(n + MARGIN, np.int32), np.empty(2 * n + 1), np.empty(2 * n + 1, np.int64))  # fmt: skip

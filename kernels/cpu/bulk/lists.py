@@ -1,7 +1,7 @@
-"""Segments of many arcs: their scores and their lists of arcs, as small as can be, and the trace through them.
+"""Segments without a table: their scores and their lists of arcs, as small as can be, and the trace through them.
 
-Nodes (nodes.py) are traced faster, but have two words for each arc. The body of such a record, whose KIND is 0, has the
-scores and then, as int32 for each byte of the segment, the list of arcs into the position behind it.
+The body of such a record, whose KIND is 0, has the scores and then, as int32 for each byte of the segment, the list of
+arcs into the position behind it.
 """
 
 import numpy as np
@@ -17,9 +17,18 @@ from gpu_lattice.kernels.cpu.utf8 import symbol_length
 DRAW_SHIFT = np.uint64(DRAW_BYTES.bit_length() - 1)
 
 
-@compiled
+@compiled(forceinline=True)
+def room_for_lists(length):
+    """The words that `write_lists` uses from a record's base on."""
+    return BODY + length + 1 + ((length + 1) >> 1)
+
+
+@compiled(forceinline=True)
 def write_lists(found, lists, length, arena, cells, base):
-    """Put the lists of a segment behind its scores; returns their end. found, lists: as for `write_nodes`."""
+    """Put the lists of a segment behind its scores, which are in sums from base + BODY on; returns their end.
+
+    found int32: the list of arcs into the segment's position e at found[lists + e].
+    """
     at = base + BODY + length + 1
     for k in range(length):
         cells[2 * at + k] = found[lists + 1 + k]
@@ -29,10 +38,14 @@ def write_lists(found, lists, length, arena, cells, base):
 
 @compiled
 def trace_lists(values, traced, n_traced, seed, i_sample, model, memo, group, draws):
-    """Trace the segments i of drawn[traced[0]], drawn[traced[1]], ...; paths and ends as of `trace_nodes`."""
+    """Trace the segments i of drawn[traced[0]], drawn[traced[1]], ...
+
+    The path of a segment ends in draws.paths where its text does, before paths[segments[i + 1] - segments[0]]. ends[i]
+    becomes its number of arcs << 1, + 1 where some are unknown.
+    """
     segments, places, ends, sums, cells = group.segments, group.places, group.ends, memo.sums, memo.cells
     drawn, numbers, positions, doc_ids, paths = draws.drawn, draws.numbers, draws.positions, draws.doc_ids, draws.paths
-    count_bits, arc_weights, arc_words = model.count_bits, model.arc_weights, model.arc_words
+    count_bits, arc_weights, arc_words = model.arcs.count_bits, model.arcs.values, model.arcs.words
     inverses, unk_inverse, pieces = model.inverses, model.unk_inverse, model.pieces
     unk_id, spells, byte_ids, is_bytes = pieces.unk_id, pieces.spells, pieces.byte_ids, pieces.is_bytes
     count_mask = (ONE << count_bits) - ONE

@@ -2,8 +2,10 @@
 
 Words repeat, so most segments of a text are found here, and the segments of a word that has several (segments.py). A
 memo belongs to one thread and to one alpha (or to `encode`). What it holds is a pure function of the segment's bytes,
-so finding, forgetting or bypassing an entry never changes a result. Long segments go to a transient region, which is
-emptied before each group of parts; a full memo is emptied before the next group.
+so finding, forgetting or bypassing an entry never changes a result. Half of the words of a corpus come once, so a text
+gets a record at its second meeting, and at its first a mark that it was met. What was worked out for it then, or for a
+long segment, goes to a transient region, which is emptied before each group of parts; a full memo is emptied before the
+next group.
 """
 
 from typing import NamedTuple
@@ -29,8 +31,8 @@ from gpu_lattice.kernels.cpu.machine import GOLDEN, load_word, prefetch
 
 LASTING_BYTES = 64
 
-# At most 24 MB for each thread, as far as it is used; 30,000 segments of a large BytePiece model fit.
-SLOTS = 1 << 16
+# At most 26 MB for each thread, as far as it is used; 30,000 segments of a large BytePiece model fit.
+SLOTS = 1 << 18
 LASTING_WORDS = 5 << 19
 TRANSIENT_WORDS = 1 << 18
 # After these, room for one short record that nobody keeps.
@@ -49,6 +51,9 @@ SLOTS_AHEAD, RECORDS_AHEAD = np.uint64(20), np.uint64(10)
 # Words of a cache line.
 LINE = 8
 
+# The base in the slot of a text that was met but has no record. What is there is no text's.
+MET = LINE
+
 # Indices into Memo.used.
 ENTRIES, TOP, LONG_TOP, FULL = range(4)
 
@@ -56,7 +61,7 @@ ENTRIES, TOP, LONG_TOP, FULL = range(4)
 class Memo(NamedTuple):
     """Tables of one memo; `new_memo` makes one.
 
-    slots  int64 [SLOTS], an entry is the hash's high 32 bits and the record's base; 0 is empty
+    slots  int64 [SLOTS], an entry is the hash's high 32 bits and the record's base, or MET; 0 is empty
     near   int64 [2 (NEAR + 1)], a text of up to NEAR_BYTES, then its length << 32 | place; a text that was found is put
            there in place of another of its hash, so that frequent ones are found without their records
     arena, sums, cells, halves   the same memory as int64, float64, int32 and uint16
@@ -111,7 +116,8 @@ def begin_group(memo):
     if used[FULL]:
         memo.slots[:] = 0
         memo.near[:] = 0
-        used[ENTRIES], used[TOP], used[FULL] = 0, 0, 0
+        memo.arena[MET - LENGTH] = -1
+        used[ENTRIES], used[TOP], used[FULL] = 0, 2 * MET, 0
 
 
 @compiled
@@ -220,37 +226,44 @@ def look_up_all(values, segments, listed, n_listed, hashes, words, memo, places)
 
 
 @compiled(forceinline=True)
-def reserve(length, most, used):
+def reserve(length, most, hashed, slots, used):
     """Where a record of at most `most` words from its base on, for a text of `length` bytes, may be written.
 
-    Returns (base, whether it lasts); base is -1 where there is no room, or the text is too long.
+    Returns (base, slot): base is -1 where there is no room, or the text is too long; slot is -1 for a record that does
+    not last, since its text is long or met for the first time.
     """
+    slot = hashed & (SLOTS - 1)
+    while slots[slot] != 0 and slots[slot] != hashed >> 32 << 32 | MET:
+        slot = (slot + 1) & (SLOTS - 1)
     n_before = words_before(length)
     most += n_before + LINE
     lasts = length <= LASTING_BYTES
     if lasts and (used[TOP] + most > LASTING_WORDS or 2 * used[ENTRIES] >= SLOTS):
         used[FULL] = 1
     lasts = lasts and not used[FULL]
+    if lasts and slots[slot] == 0:
+        slots[slot] = hashed >> 32 << 32 | MET
+        used[ENTRIES] += 1
+        lasts = False
     at = used[TOP] if lasts else used[LONG_TOP]
     # What a look-up reads, up to the second word, is within one line.
     at += -at % LINE if at % LINE + n_before + BODY > LINE else 0
     fits = length <= LONGEST_RECORDED and (lasts or at + most <= SPARE)
-    return at + n_before if fits else np.int64(-1), lasts
+    return at + n_before if fits else np.int64(-1), slot if lasts else np.int64(-1)
 
 
 @compiled(forceinline=True)
-def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
-    """Keep the record that was written to base..top, under its text if it lasts."""
+def keep(values, start, stop, hashed, base, top, slot, slots, arena, used):
+    """Keep the record that was written to base..top, in its slot under its text if it lasts."""
+    if slot < 0:
+        used[LONG_TOP] = top
+        return
     arena[base - LENGTH] = stop - start
     arena[base - FIRST] = np.int64(load_word(values, start, stop))
     arena[base - SECOND] = np.int64(load_word(values, start + 8, stop))
     at = base - LENGTH - 1
-    for p in range(start + 16, stop if lasts else start, 8):
+    for p in range(start + 16, stop, 8):
         arena[at] = np.int64(load_word(values, p, stop))
         at -= 1
-    slot = hashed & (SLOTS - 1)
-    while lasts and slots[slot] != 0:
-        slot = (slot + 1) & (SLOTS - 1)
-    slots[slot] = hashed >> 32 << 32 | base if lasts else slots[slot]
-    used[ENTRIES] += lasts
-    used[TOP if lasts else LONG_TOP] = top
+    slots[slot] = hashed >> 32 << 32 | base
+    used[TOP] = top

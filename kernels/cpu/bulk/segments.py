@@ -190,15 +190,16 @@ def keep_divided(values, n_units, memo, group):
         while segments[last] < units[i + 1]:
             all_last &= lasts(places[last])
             last += 1
-        if not all_last or last == first + 1:
-            continue
         # It may have come before in this group.
-        if look_up(values, units, todo, k, k + 1, k, hashes, words, slots, near, arena, unit_places) == k:
+        if (
+            last == first + 1
+            or look_up(values, units, todo, k, k + 1, k, hashes, words, slots, near, arena, unit_places) == k
+        ):
             continue
-        base, is_lasting = reserve(units[i + 1] - units[i], BODY + last - first, used)
-        if not is_lasting:
-            return
+        base, slot = reserve(units[i + 1] - units[i], BODY + last - first, hashes[i], slots, used)
+        if slot < 0 or not all_last:
+            continue
         arena[base + KIND] = DIVIDED + last - first
         for j in range(first, last):
             arena[base + BODY + j - first] = segments[j + 1] - segments[j] << 32 | places[j]
-        keep(values, units[i], units[i + 1], hashes[i], base, base + BODY + last - first, True, slots, arena, used)
+        keep(values, units[i], units[i + 1], hashes[i], base, base + BODY + last - first, slot, slots, arena, used)

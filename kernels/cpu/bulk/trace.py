@@ -33,8 +33,7 @@ FOUR = np.uint64(4)
 @compiled
 def trace_plain(i, k_drawn, k_stop, memo, group, draws, arcs, n, n_to_read):
     """Trace segments i, i + 1, ... up to drawn[k_stop], or to one without a record, or whose number is too close to a
-    bound in its table: by their places and tables, or to the path that `trace_nodes` or `trace_lists` has left in paths
-    and ends[i].
+    bound in its table: by their places and tables, or to the path that `trace_lists` has left in paths and ends[i].
 
     Appends to arcs[n:], with the new number of arcs in ends[i], and to to_read the segments with unknown arcs. Arcs up
     to MARGIN after the last may be overwritten. k_drawn: of the first drawn segment that is not before i.

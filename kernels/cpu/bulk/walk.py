@@ -31,12 +31,13 @@ def _step(values, nodes, p, state, base, states):
 
 
 @compiled
-def find_lists(values, segments, todo, n_todo, nodes, lists, arc_words, count_bits, found):
+def find_lists(values, segments, todo, n_todo, arcs, found):
     """Write the list of every byte of the segments todo[:n_todo] to found, byte segments[0] at found[0].
 
     found: of the dtype of lists. The lists come last, one independent load after another, and their arcs are fetched.
     """
-    _find_states(values, segments, todo, n_todo, nodes, found)
+    lists, arc_words, count_bits = arcs.lists, arcs.words, arcs.count_bits
+    _find_states(values, segments, todo, n_todo, arcs.states, found)
     for i in todo[:n_todo]:
         for p in range(np.uint64(segments[i] - segments[0]), np.uint64(segments[i + 1] - segments[0])):
             listed = lists[found[p]]
