@@ -15,7 +15,7 @@ from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
 from gpu_lattice.kernels.cpu.bulk.group import new_group
 from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, NOWHERE, NUMBER, SINGLE, place_of
-from gpu_lattice.kernels.cpu.bulk.memo import SLOTS, keep, look_up, reserve
+from gpu_lattice.kernels.cpu.bulk.memo import has_record, keep, look_up, reserve
 from gpu_lattice.kernels.cpu.bulk.parts import AT_ONCE, GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.bulk.segments import find_ends, find_segments, keep_divided
 from gpu_lattice.kernels.cpu.bulk.viterbi import find_best, follow, new_search, viterbi, write_best
@@ -27,8 +27,8 @@ def encode_parts(batch, part_offsets, model, arcs, memo):
     """The best segmentation of parts that are whole documents together.
 
     part_offsets int64 [P + 1]; arcs: each one's value its score as float64.
-    Returns (ids int32, run_starts, run_lengths int64 [P, 1]: where in ids each part's are, bad: the end of a segment that
-    no path reaches, or -1).
+    Returns (ids int32, run_starts, run_lengths int64 [P, 1]: where in ids each part's are, bad: the end of a segment
+    that no path reaches, or -1).
     """
     n_parts = len(part_offsets) - 1
     longest = max(GROUP_BYTES, np.max(np.diff(part_offsets))) if n_parts else np.int64(0)
@@ -75,20 +75,21 @@ def _remember_listed(values, n_todo, model, arcs, memo, group, search):
 
 
 @compiled
-def _remember_found(values, k, last, model, arcs, memo, group, search):
-    """Find the best paths of the segments todo[k:last], whose lists of arcs have been found."""
+def _remember_found(values, first, last, model, arcs, memo, group, search):
+    """Find the best paths of the segments todo[first:last], whose lists of arcs have been found."""
     segments, places, todo, hashes, words = group.segments, group.places, group.todo, group.hashes, group.words
     slots, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
     pieces, unk_score = model.pieces, np.float64(model.unk_score)
     is_bytes, unk_id, spells, byte_ids = pieces.is_bytes, pieces.unk_id, pieces.spells, pieces.byte_ids
     found, exact, gaps, back = search.found, search.exact, search.gaps, search.back
     arc_scores, arc_words, count_bits = arcs.values, arcs.words, arcs.count_bits
-    for k_todo in range(k, last):
-        i = todo[k_todo]
+    for k in range(first, last):
+        i = todo[k]
         # It may have come before in this group.
-        is_free = slots[hashes[i] & (SLOTS - 1)] == 0
-        if not is_free and look_up(values, segments, todo, k_todo, k_todo + 1, k_todo, hashes, words, slots, near, arena,
-                                   places) == k_todo:  # fmt: skip
+        if (
+            has_record(hashes[i], slots)
+            and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena, places) == k
+        ):
             continue
         start, stop = segments[i], segments[i + 1]
         length = stop - start

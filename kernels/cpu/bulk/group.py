@@ -116,10 +116,11 @@ class BestModel(NamedTuple):
 class Group(NamedTuple):
     """Scratch of a group of parts of up to n bytes.
 
-    int64 [n + 1], but words [2 n] and part_ends [P]:
+    int64 [n + 1], but words and divided [2 n] and part_ends [P]:
     segments, places  the segments' boundaries, and what is known of each (layout.py)
     ends              where a segment's arcs, and at last its ids, end
     units, unit_places  the same of words and chunks (segments.py)
+    divided           units of several segments, each next to its first segment
     todo              segments or units that are listed; hashes[i], words[2 i]: of what is listed, by its number
     to_read           segments in which arcs may be other than known pieces
     part_ends         how many segments there are up to the end of each part
@@ -130,6 +131,7 @@ class Group(NamedTuple):
     ends: np.ndarray
     units: np.ndarray
     unit_places: np.ndarray
+    divided: np.ndarray
     todo: np.ndarray
     hashes: np.ndarray
     to_read: np.ndarray
@@ -141,7 +143,8 @@ class Group(NamedTuple):
 def new_group(n, n_parts):
     """Scratch for groups of up to n bytes and n_parts parts."""
     rows = np.empty((8, n + 1), np.int64)
-    return Group(rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7], np.empty(2 * n, np.int64),
+    pairs = np.empty((2, 2 * n + 2), np.int64)
+    return Group(rows[0], rows[1], rows[2], rows[3], rows[4], pairs[0], rows[5], rows[6], rows[7], pairs[1],
                  np.empty(n_parts, np.int64))  # fmt: skip
 
 

@@ -10,10 +10,14 @@ from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.forward import LENGTH_SHIFT
 from gpu_lattice.kernels.cpu.bulk.layout import BODY, KIND, LISTED, NUMBER
-from gpu_lattice.kernels.cpu.machine import ONE, TWO
+from gpu_lattice.kernels.cpu.bulk.memo import LINE
+from gpu_lattice.kernels.cpu.machine import ONE, TWO, prefetch
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.utf8 import symbol_length
 
+# Segments between the one whose record is fetched and the one that is traced, and words that are fetched.
+AHEAD = np.uint64(4)
+FETCHED = 5 * LINE
 DRAW_SHIFT = np.uint64(DRAW_BYTES.bit_length() - 1)
 
 
@@ -51,6 +55,9 @@ def trace_lists(values, traced, n_traced, seed, i_sample, model, memo, group, dr
     count_mask = (ONE << count_bits) - ONE
     origin = np.uint64(segments[0])
     for i_traced in range(np.uint64(n_traced)):
+        if i_traced + AHEAD < np.uint64(n_traced):
+            for word in range(0, FETCHED, LINE):
+                prefetch(sums, places[drawn[traced[i_traced + AHEAD]]] - LISTED + word)
         k = np.uint64(traced[i_traced])
         i = np.uint64(drawn[k])
         start, stop = np.uint64(segments[i]), np.uint64(segments[i + ONE])

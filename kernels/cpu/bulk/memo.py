@@ -51,8 +51,9 @@ SLOTS_AHEAD, RECORDS_AHEAD = np.uint64(20), np.uint64(10)
 # Words of a cache line.
 LINE = 8
 
-# The base in the slot of a text that was met but has no record. What is there is no text's.
-MET = LINE
+# A text gets a record when it is met for this time. Up to then, the base in its slot is as many lines as it was met
+# times; no text's record is there.
+MEETINGS = 3
 
 # Indices into Memo.used.
 ENTRIES, TOP, LONG_TOP, FULL = range(4)
@@ -61,7 +62,8 @@ ENTRIES, TOP, LONG_TOP, FULL = range(4)
 class Memo(NamedTuple):
     """Tables of one memo; `new_memo` makes one.
 
-    slots  int64 [SLOTS], an entry is the hash's high 32 bits and the record's base, or MET; 0 is empty
+    slots  int64 [SLOTS], an entry is the hash's high 32 bits and the record's base, or below
+           MEETINGS lines for a text that was met, but has none; 0 is empty
     near   int64 [2 (NEAR + 1)], a text of up to NEAR_BYTES, then its length << 32 | place; a text that was found is put
            there in place of another of its hash, so that frequent ones are found without their records
     arena, sums, cells, halves   the same memory as int64, float64, int32 and uint16
@@ -116,8 +118,8 @@ def begin_group(memo):
     if used[FULL]:
         memo.slots[:] = 0
         memo.near[:] = 0
-        memo.arena[MET - LENGTH] = -1
-        used[ENTRIES], used[TOP], used[FULL] = 0, 2 * MET, 0
+        memo.arena[: LINE * MEETINGS] = -1
+        used[ENTRIES], used[TOP], used[FULL] = 0, LINE * MEETINGS, 0
 
 
 @compiled
@@ -226,14 +228,23 @@ def look_up_all(values, segments, listed, n_listed, hashes, words, memo, places)
 
 
 @compiled(forceinline=True)
+def has_record(hashed, slots):
+    """Whether there may be a record of a text with this hash."""
+    slot = hashed & (SLOTS - 1)
+    while slots[slot] != 0 and ((slots[slot] ^ hashed) >> 32 != 0 or slots[slot] & 0xFFFFFFFF < LINE * MEETINGS):
+        slot = (slot + 1) & (SLOTS - 1)
+    return slots[slot] != 0
+
+
+@compiled(forceinline=True)
 def reserve(length, most, hashed, slots, used):
     """Where a record of at most `most` words from its base on, for a text of `length` bytes, may be written.
 
     Returns (base, slot): base is -1 where there is no room, or the text is too long; slot is -1 for a record that does
-    not last, since its text is long or met for the first time.
+    not last, since its text is long, or was not met often yet.
     """
     slot = hashed & (SLOTS - 1)
-    while slots[slot] != 0 and slots[slot] != hashed >> 32 << 32 | MET:
+    while slots[slot] != 0 and not np.uint64(slots[slot] ^ hashed >> 32 << 32) < LINE * MEETINGS:
         slot = (slot + 1) & (SLOTS - 1)
     n_before = words_before(length)
     most += n_before + LINE
@@ -241,9 +252,9 @@ def reserve(length, most, hashed, slots, used):
     if lasts and (used[TOP] + most > LASTING_WORDS or 2 * used[ENTRIES] >= SLOTS):
         used[FULL] = 1
     lasts = lasts and not used[FULL]
-    if lasts and slots[slot] == 0:
-        slots[slot] = hashed >> 32 << 32 | MET
-        used[ENTRIES] += 1
+    if lasts and slots[slot] & 0xFFFFFFFF < LINE * (MEETINGS - 1):
+        used[ENTRIES] += slots[slot] == 0
+        slots[slot] = (hashed >> 32 << 32) + (slots[slot] & 0xFFFFFFFF) + LINE
         lasts = False
     at = used[TOP] if lasts else used[LONG_TOP]
     # What a look-up reads, up to the second word, is within one line.

@@ -24,7 +24,7 @@ from gpu_lattice.kernels.cpu.bulk.layout import (
     place_of,
 )
 from gpu_lattice.kernels.cpu.bulk.lists import room_for_lists, trace_lists, write_lists
-from gpu_lattice.kernels.cpu.bulk.memo import SLOTS, SPARE, keep, look_up, reserve
+from gpu_lattice.kernels.cpu.bulk.memo import SPARE, has_record, keep, look_up, reserve
 from gpu_lattice.kernels.cpu.bulk.parts import AT_ONCE, GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.bulk.segments import find_ends, find_segments, keep_divided
 from gpu_lattice.kernels.cpu.bulk.table import (
@@ -148,9 +148,10 @@ def _forward_new(values, k, n_todo, model, memo, group, draws):
     while k < n_todo:
         i = todo[k]
         # It may have come before in this group.
-        is_free = slots[hashes[i] & (SLOTS - 1)] == 0
-        if not is_free and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena,
-                                   places) == k:  # fmt: skip
+        if (
+            has_record(hashes[i], slots)
+            and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena, places) == k
+        ):
             k += 1
             continue
         start, stop = segments[i], segments[i + 1]
