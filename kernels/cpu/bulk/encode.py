@@ -14,12 +14,16 @@ from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
 from gpu_lattice.kernels.cpu.bulk.group import new_group
-from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, NOWHERE, NUMBER, SINGLE, place_of
+from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, NOWHERE, NUMBER, SINGLE, base_of, place_of
 from gpu_lattice.kernels.cpu.bulk.memo import has_record, keep, look_up, reserve
 from gpu_lattice.kernels.cpu.bulk.parts import AT_ONCE, GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.bulk.segments import find_ends, find_segments, keep_divided
 from gpu_lattice.kernels.cpu.bulk.viterbi import find_best, follow, new_search, viterbi, write_best
 from gpu_lattice.kernels.cpu.bulk.walk import find_lists
+from gpu_lattice.kernels.cpu.machine import prefetch
+
+# Segments between the one whose record is fetched and the one whose path is taken.
+AHEAD = 8
 
 
 @compiled
@@ -78,7 +82,8 @@ def _remember_listed(values, n_todo, model, arcs, memo, group, search):
 def _remember_found(values, first, last, model, arcs, memo, group, search):
     """Find the best paths of the segments todo[first:last], whose lists of arcs have been found."""
     segments, places, todo, hashes, words = group.segments, group.places, group.todo, group.hashes, group.words
-    slots, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
+    slots, met, near, used = memo.slots, memo.met, memo.near, memo.used
+    arena, sums, cells = memo.arena, memo.sums, memo.cells
     pieces, unk_score = model.pieces, np.float64(model.unk_score)
     is_bytes, unk_id, spells, byte_ids = pieces.is_bytes, pieces.unk_id, pieces.spells, pieces.byte_ids
     found, exact, gaps, back = search.found, search.exact, search.gaps, search.back
@@ -94,7 +99,7 @@ def _remember_found(values, first, last, model, arcs, memo, group, search):
         start, stop = segments[i], segments[i + 1]
         length = stop - start
         places[i] = NOWHERE
-        base, slot = reserve(length, BODY + (length + 1) // 2, hashes[i], slots, used)
+        base, is_lasting = reserve(length, BODY + (length + 1) // 2, hashes[i], met, used)
         if base < 0:
             continue
         best = find_best(values, start, stop, found, start - segments[0] - 1, arc_scores, arc_words, count_bits,
@@ -105,7 +110,7 @@ def _remember_found(values, first, last, model, arcs, memo, group, search):
         if arena[base + KIND] == 1 and sums[base + NUMBER] == np.inf:
             arena[base + KIND] = SINGLE + np.int64(cells[2 * (base + BODY)])
             top = base + BODY
-        keep(values, start, stop, hashes[i], base, top, slot, slots, arena, used)
+        keep(values, start, stop, hashes[i], base, top, is_lasting, slots, arena, used)
         places[i] = place_of(base, arena[base + KIND])
 
 
@@ -158,6 +163,8 @@ def _add_leading(chunk_offsets, i, n_segments, i_chunk, model, memo, group, tota
             i_chunk += 1
             total = zero
         place = places[i]
+        if i + AHEAD < n_segments:
+            prefetch(arena, base_of(places[i + AHEAD]))
         if place <= TOKEN_ARC:
             arcs[n] = place
             n += 1

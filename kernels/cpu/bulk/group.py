@@ -73,8 +73,8 @@ class Arcs(NamedTuple):
 class SampleModel(NamedTuple):
     """A vocabulary at one alpha, of which samples are drawn.
 
-    weights float64 [V] and unk_weight: of arcs; inverses, unk_inverse: 1 / weight
-    z_low, z_high: scores within these bounds need no exponents of their own
+    weights float64 [V], unk_weights [5]: of pieces, and of unknown arcs by their bytes, times 2**power for each byte,
+    so that scores stay near 1 (to scale by powers of two is exact); inverses, unk_inverses: 1 / weight
     log_weights float64 [V], unk_log_weight: what a path's pieces sum up to. Where byte pieces spell unknown arcs, the
     byte that begins a character has the unknown arc's, and those that go on have 0
     lists_known: no arc in the automaton's lists is unknown, or the unknown id's
@@ -83,11 +83,10 @@ class SampleModel(NamedTuple):
     pieces: Pieces
     arcs: Arcs
     weights: np.ndarray
-    unk_weight: float
+    unk_weights: np.ndarray
     inverses: np.ndarray
-    unk_inverse: float
-    z_low: float
-    z_high: float
+    unk_inverses: np.ndarray
+    power: int
     log_weights: np.ndarray
     unk_log_weight: float
     lists_known: bool

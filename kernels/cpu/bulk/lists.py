@@ -50,7 +50,7 @@ def trace_lists(values, traced, n_traced, seed, i_sample, model, memo, group, dr
     segments, places, ends, sums, cells = group.segments, group.places, group.ends, memo.sums, memo.cells
     drawn, numbers, positions, doc_ids, paths = draws.drawn, draws.numbers, draws.positions, draws.doc_ids, draws.paths
     count_bits, arc_weights, arc_words = model.arcs.count_bits, model.arcs.values, model.arcs.words
-    inverses, unk_inverse, pieces = model.inverses, model.unk_inverse, model.pieces
+    inverses, unk_inverses, pieces = model.inverses, model.unk_inverses, model.pieces
     unk_id, spells, byte_ids, is_bytes = pieces.unk_id, pieces.spells, pieces.byte_ids, pieces.is_bytes
     count_mask = (ONE << count_bits) - ONE
     origin = np.uint64(segments[0])
@@ -88,7 +88,7 @@ def trace_lists(values, traced, n_traced, seed, i_sample, model, memo, group, dr
                 arc += TWO
             if length == np.uint64(0):
                 length = np.uint64(symbol_length(values, np.int64(e), is_bytes))
-            target = (target - before) * (inverses[np.uint64(piece)] if piece != UNKNOWN else unk_inverse)
+            target = (target - before) * (inverses[np.uint64(piece)] if piece != UNKNOWN else unk_inverses[length])
             if piece == UNKNOWN and spells:
                 for j in range(length):
                     top -= ONE

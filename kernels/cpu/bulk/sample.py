@@ -6,7 +6,7 @@ parts are worked on in groups, since to enter a stage has its price.
 
 import numpy as np
 
-from gpu_lattice.kernels.arcs import UNKNOWN
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
@@ -91,7 +91,7 @@ def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, mod
             count_ids(group.part_ends, group.ends, first, low, high, run_starts[:, i_sample],
                       run_lengths[:, i_sample])  # fmt: skip
         if weighed:
-            _partitions(low, high, model.weights, memo.sums, group, draws, part_z, part_z_exponent)
+            _partitions(low, high, model, memo.sums, group, draws, part_z, part_z_exponent)
         low = high
     return filled(ids, n_ids), run_starts, run_lengths, log_weights, part_z, part_z_exponent, np.int64(-1)
 
@@ -136,9 +136,10 @@ def _forward_new(values, k, n_todo, model, memo, group, draws):
     Returns (the first that is not done, the end of one that no path reaches or -1).
     """
     segments, places, todo, hashes, words = group.segments, group.places, group.todo, group.hashes, group.words
-    slots, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
+    slots, met, near, used = memo.slots, memo.met, memo.near, memo.used
+    arena, sums, cells = memo.arena, memo.sums, memo.cells
     arc_weights, arc_words, count_bits = model.arcs.values, model.arcs.words, model.arcs.count_bits
-    pieces, unk_weight, z_low, z_high = model.pieces, model.unk_weight, model.z_low, model.z_high
+    pieces, unk_weights = model.pieces, model.unk_weights
     is_bytes, unk_id, spells, byte_ids = pieces.is_bytes, pieces.unk_id, pieces.spells, pieces.byte_ids
     halves, narrow, lists_known, found = memo.halves, memo.narrow, model.lists_known, draws.found
     counts = np.empty(LONGEST_RECORDED + 1, np.int64)
@@ -158,11 +159,11 @@ def _forward_new(values, k, n_todo, model, memo, group, draws):
         length = stop - start
         lists = start - origin - 1
         most = max(BODY + TABLE_WORDS, room_for_lists(length))
-        base, slot = reserve(length, most, hashes[i], slots, used)
+        base, is_lasting = reserve(length, most, hashes[i], met, used)
         if base < 0:
             break
-        total = forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes,
-                        z_low, z_high, sums, base + BODY, counts)  # fmt: skip
+        total = forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weights, is_bytes,
+                        sums, base + BODY, counts)  # fmt: skip
         if total < 0.0:
             break
         if total == 0.0:
@@ -170,18 +171,18 @@ def _forward_new(values, k, n_todo, model, memo, group, draws):
         sums[base + NUMBER] = total
         # Calls and no function around them: Numba would count references to the arrays there for every segment.
         if (
-            slot >= 0
+            is_lasting
             and length <= DRAW_BYTES
             and counts[length] <= MOST_PATHS
             and (spells or are_known(length, found, lists, count_bits, arc_words, lists_known, unk_id, counts))
         ):
-            list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes,
+            list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weights, is_bytes,
                        counts, scratch, masses)  # fmt: skip
             top = write_table(values, start, length, counts[length], byte_ids, arena, halves, narrow, base,
                               2.0**TABLE_BITS / total, scratch, masses)  # fmt: skip
         else:
             top = write_lists(found, lists, length, arena, cells, base)
-        keep(values, start, stop, hashes[i], base, top, slot, slots, arena, used)
+        keep(values, start, stop, hashes[i], base, top, is_lasting, slots, arena, used)
         places[i] = place_of(base, arena[base + KIND])
         k += 1
     return k, np.int64(-1)
@@ -259,8 +260,8 @@ def _trace_by_lists(values, i, k, seed, i_sample, model, memo, group, draws):
     start, stop = segments[i], segments[i + 1]
     find_lists(values, segments, np.array([i]), 1, arcs, found)
     sums[SPARE + NUMBER] = forward(values, start, stop, found, segments[0], arcs.count_bits, arcs.values, arcs.words,
-                                   model.unk_weight, model.pieces.is_bytes, model.z_low, model.z_high, sums,
-                                   SPARE + BODY, np.empty(stop - start + 1, np.int64))  # fmt: skip
+                                   model.unk_weights, model.pieces.is_bytes, sums, SPARE + BODY,
+                                   np.empty(stop - start + 1, np.int64))  # fmt: skip
     write_lists(found, start - segments[0] - 1, stop - start, memo.arena, memo.cells, SPARE)
     group.places[i] = LISTED + SPARE
     trace_lists(values, np.array([k]), 1, seed, i_sample, model, memo, group, draws)
@@ -282,13 +283,16 @@ def _weigh_paths(arcs, k, low, high, model, group, totals):
 
 
 @compiled
-def _partitions(low, high, weights, sums, group, draws, part_z, part_z_exponent):
+def _partitions(low, high, model, sums, group, draws, part_z, part_z_exponent):
     """Multiply the segments' partitions, from the first to the last, into (mantissa, exponent) of their parts."""
     segments, places, z, z_exponent = group.segments, group.places, draws.z, draws.z_exponent
+    weights, power = model.weights, model.power
     i = 0
     for i_part in range(low, high):
         while i < group.part_ends[i_part - low]:
             place, total, exponent = places[i], 1.0, part_z_exponent[i_part]
+            if place > TOKEN_ARC or place <= SCALED:
+                exponent -= power * (segments[i + 1] - segments[i])
             if place >= DIRECT:
                 total = weights[place - DIRECT]
             elif place >= 0:

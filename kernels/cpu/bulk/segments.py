@@ -173,7 +173,7 @@ def find_ends(segments, part_offsets, low, high, part_ends):
 @compiled
 def keep_divided(values, n_divided, memo, group):
     """Keep the segments of the units that had no record and have several, unless a segment has none that lasts."""
-    slots, near, arena, used = memo.slots, memo.near, memo.arena, memo.used
+    slots, met, near, arena, used = memo.slots, memo.met, memo.near, memo.arena, memo.used
     segments, places, units, unit_places = group.segments, group.places, group.units, group.unit_places
     todo, hashes, words, divided = group.todo, group.hashes, group.words, group.divided
     for k in range(n_divided):
@@ -192,10 +192,10 @@ def keep_divided(values, n_divided, memo, group):
             and look_up(values, units, todo, k, k + 1, k, hashes, words, slots, near, arena, unit_places) == k
         ):
             continue
-        base, slot = reserve(units[i + 1] - units[i], BODY + last - first, hashes[i], slots, used)
-        if slot < 0 or not all_last:
+        base, is_lasting = reserve(units[i + 1] - units[i], BODY + last - first, hashes[i], met, used)
+        if not is_lasting or not all_last:
             continue
         arena[base + KIND] = DIVIDED + last - first
         for j in range(first, last):
             arena[base + BODY + j - first] = segments[j + 1] - segments[j] << 32 | places[j]
-        keep(values, units[i], units[i + 1], hashes[i], base, base + BODY + last - first, slot, slots, arena, used)
+        keep(values, units[i], units[i + 1], hashes[i], base, base + BODY + last - first, True, slots, arena, used)
