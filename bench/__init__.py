@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m bench cpu` against the peers, `python -m bench memory` for the corpus pipeline."""
+"""Benchmarks: `python -m bench stream` on text that comes once, `cpu` on text that repeats, both beside the peers."""

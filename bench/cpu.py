@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import importlib.resources
 import json
-import os
 import statistics
-import tempfile
 import time
-import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import tokenizers
 from numpy.typing import NDArray
 
 import gpu_lattice as gl
 from bench.machine import describe
-from gpu_lattice.models.sentencepiece import _parse
+from bench.peers import PEERS, converted, model_path, own_tool
+from bench.texts import lines as read_lines
+from bench.texts import num_bytes, shipped
 from gpu_lattice.runtime.threads import default_threads
-from gpu_lattice.vocabulary import Kind
 
 LEAST_SECONDS = 0.3
-PEERS = ("sentencepiece", "tokenizers", "bytepiece")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    lines = _lines(arguments.text)
+    lines = read_lines(arguments.text) if arguments.text else shipped("en")
     cases = {**_ours(arguments.model, lines, arguments.alpha), **_peers(arguments, lines)}
     cases = {name: cases[name] for name in sorted(cases, key=_turn)}
     seconds: dict[str, list[float]] = {name: [] for name in cases}
@@ -55,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         "machine": describe(),
         "model": Path(arguments.model or "default.model").name,
         "text": Path(arguments.text or "corpus.parquet").name,
-        "bytes": _num_bytes(lines),
+        "bytes": num_bytes(lines),
         "documents": len(lines),
         "alpha": arguments.alpha,
         "rounds": arguments.rounds,
@@ -86,21 +81,8 @@ def _seconds(work: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) / n
 
 
-def _lines(path: str | None) -> list[str]:
-    if path is not None:
-        return Path(path).read_text(encoding="utf-8").split("\n")
-    with (importlib.resources.files("gpu_lattice.data") / "corpus.parquet").open("rb") as file:
-        table = pq.read_table(file)
-    rows = zip(table["language"].to_pylist(), table["text"].to_pylist(), strict=True)
-    return [text for language, text in rows if language == "en"]
-
-
-def _num_bytes(lines: list[str]) -> int:
-    return sum(len(line.encode()) for line in lines)
-
-
 def _ours(model: str | None, lines: list[str], alpha: float) -> dict[str, tuple[Callable[[], Any], int]]:
-    texts, size = pa.array(lines, pa.large_string()), _num_bytes(lines)
+    texts, size = pa.array(lines, pa.large_string()), num_bytes(lines)
 
     def load(threads: int | None) -> gl.Tokenizer:
         if model is None:
@@ -133,66 +115,11 @@ def _ours(model: str | None, lines: list[str], alpha: float) -> dict[str, tuple[
 def _peers(arguments: argparse.Namespace, lines: list[str]) -> dict[str, tuple[Callable[[], Any], int]]:
     model, alpha = arguments.model, arguments.alpha
     few = lines[:: max(1, len(lines) // arguments.peer_lines)]
-    size, few_size = _num_bytes(lines), _num_bytes(few)
-    if model is None or model.endswith(".model"):
-        import sentencepiece
-
-        path = model or str(importlib.resources.files("gpu_lattice.data") / "default.model")
-        peer = sentencepiece.SentencePieceProcessor(model_file=path)
-        options = {"enable_sampling": True, "nbest_size": -1, "alpha": alpha}
-        return _tokenizers(lambda: _converted(Path(path)), few, few_size, alpha) | {
-            "sentencepiece sample": (lambda: peer.encode(lines, num_threads=1, **options), size),
-            "sentencepiece encode": (lambda: peer.encode(lines, num_threads=1), size),
-            "sentencepiece encode to numpy": (lambda: peer.encode_as_numpy(lines, num_threads=1), size),
-        }
-    if model.endswith(".json"):
-        return _tokenizers(lambda: tokenizers.Tokenizer.from_file(model), few, few_size, alpha)
-    return _bytepiece(model, few, few_size, alpha)
-
-
-def _converted(path: Path) -> tokenizers.Tokenizer:
-    """A SentencePiece model as Hugging Face converts it: the same ids, but where a text spells a control piece."""
-    from tokenizers import Regex, models, normalizers, pre_tokenizers
-
-    proto = _parse(path.read_bytes())
-    vocabulary = [(piece.decode(), score) for piece, score in zip(proto.pieces, proto.scores.tolist(), strict=True)]
-    unk_id = int(np.flatnonzero(proto.kinds == Kind.UNKNOWN)[0])
-    charsmap = proto.normalizer.get(2)
-    tokenizer = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id, bool(proto.trainer.get(35, 0))))
-    tokenizer.normalizer = normalizers.Sequence(
-        ([normalizers.Precompiled(charsmap)] if charsmap else [])
-        + [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    return tokenizer
-
-
-def _tokenizers(
-    load: Callable[[], tokenizers.Tokenizer], lines: list[str], size: int, alpha: float
-) -> dict[str, tuple[Callable[[], Any], int]]:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    best, sampler = load(), load()
-    sampler.model.alpha = alpha
-    return {
-        "tokenizers sample": (lambda: sampler.encode_batch_fast(lines), size),
-        "tokenizers encode": (lambda: best.encode_batch_fast(lines), size),
-    }
-
-
-def _bytepiece(model: str, lines: list[str], size: int, alpha: float) -> dict[str, tuple[Callable[[], Any], int]]:
-    try:
-        import bytepiece
-    except ImportError:
-        return {}
-    path = model
-    if zipfile.is_zipfile(model):
-        with zipfile.ZipFile(model) as archive:
-            path = archive.extract(archive.namelist()[0], tempfile.mkdtemp())
-    peer = bytepiece.Tokenizer(path)
-    return {
-        "bytepiece sample": (lambda: [peer.encode(line, alpha=alpha) for line in lines], size),
-        "bytepiece encode": (lambda: [peer.encode(line) for line in lines], size),
-    }
+    calls = own_tool(model, alpha)
+    if "sentencepiece sample" in calls:
+        calls = converted(str(model_path(model)), alpha) | calls
+    given = {name: lines if name.startswith("sentencepiece") else few for name in calls}
+    return {name: (partial(call, given[name]), num_bytes(given[name])) for name, call in calls.items()}
 
 
 def _ratios(rates: dict[str, NDArray[np.float64]]) -> dict[str, float]:

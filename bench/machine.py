@@ -4,7 +4,9 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
+import sys
 from pathlib import Path
 
 PACKAGES = ("gpu_lattice", "numpy", "numba", "pyarrow", "sentencepiece", "tokenizers", "bytepiece")
@@ -26,6 +28,15 @@ def describe() -> dict[str, object]:
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has had in memory at once."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says here begins with the memory of the process that started this one
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _processor() -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.resources
 import json
-import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.machine import describe
+from bench.machine import describe, peak_memory
 
 # The copy is numbered, so that no two documents are the same.
 GENERATE_ROWS = 20_000
@@ -33,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "text.parquet"
         size = _generate(source, arguments.megabytes * 1_000_000)
-        before = _peak()
+        before = peak_memory()
         start = time.perf_counter()
         summary = retokenize(
             [source], Path(folder) / "out", tokenizer=Tokenizer.default(device="cpu"), alpha=arguments.alpha
@@ -45,17 +43,12 @@ def run(arguments: argparse.Namespace) -> None:
         "seconds": seconds,
         "mb_per_s": size / 1e6 / seconds,
         "peak_before_mb": before / 1e6,
-        "peak_mb": _peak() / 1e6,
+        "peak_mb": peak_memory() / 1e6,
         "summary": str(summary),
     }
     print(json.dumps(result, indent=1))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n")
-
-
-def _peak() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _generate(path: Path, size: int) -> int:

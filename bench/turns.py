@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-PART_BYTES = 1 << 18
+from bench.texts import chunks
+from bench.worker import Worker, answer
+
 CASES = ("sample", "sample, new text", "sample, 16 per document", "encode", "encode, new text")
 
 
@@ -25,29 +26,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    command = [sys.executable, __file__, arguments.model, arguments.text, str(arguments.alpha), str(arguments.seconds)]
+    paths = [Path(path).resolve() for path in (arguments.model, arguments.text)]
     workers = [
-        subprocess.Popen([*command, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        Worker("bench.turns", *paths, arguments.alpha, arguments.seconds, root.resolve())
         for root in (arguments.old, arguments.new)
     ]
-    ids = [_ask(worker, "ids") for worker in workers]
+    ids = [worker.ask("ids") for worker in workers]
     print("the same ids" if ids[0] == ids[1] else "DIFFERENT ids")
     for case in CASES:
         ratios = []
         for i_round in range(arguments.rounds):
-            seconds = {worker: float(_ask(worker, case)) for worker in workers[:: 1 if i_round % 2 else -1]}
+            seconds = {worker: float(worker.ask(case)) for worker in workers[:: 1 if i_round % 2 else -1]}
             ratios.append(seconds[workers[1]] / seconds[workers[0]])
         print(f"{case:24}  {statistics.median(ratios):.3f} of the time ({min(ratios):.3f} to {max(ratios):.3f})")
     for worker in workers:
-        worker.communicate()
-
-
-def _ask(worker: subprocess.Popen[str], case: str) -> str:
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    worker.stdin.write(f"{case}\n")
-    worker.stdin.flush()
-    return worker.stdout.readline().strip()
+        worker.end()
 
 
 def _work(model: str, text: str, alpha: float, seconds: float) -> None:
@@ -60,13 +53,7 @@ def _work(model: str, text: str, alpha: float, seconds: float) -> None:
     import gpu_lattice as gl
 
     tokenizer = gl.Tokenizer.from_file(model, device="cpu", threads=1)
-    parts, n_bytes = [[]], 0
-    for line in Path(text).read_text("utf-8").split("\n"):
-        parts[-1].append(line)
-        n_bytes += len(line.encode())
-        if n_bytes > PART_BYTES * len(parts):
-            parts.append([])
-    texts = [pa.array(part, pa.large_string()) for part in parts]
+    texts = [pa.array(chunk, pa.large_string()) for chunk in chunks(text)]
     new = {"sample": cycle(texts), "encode": cycle(texts)}
     calls: dict[str, Callable[[], object]] = {
         "sample": lambda: tokenizer.sample(texts[0], alpha=alpha),
@@ -77,16 +64,18 @@ def _work(model: str, text: str, alpha: float, seconds: float) -> None:
     }
     for call in calls.values():
         call()
-    for case in map(str.strip, sys.stdin):
+
+    def reply(case: str) -> object:
         if case == "ids":
             out, best = tokenizer.sample(texts[0], alpha=alpha, num_samples=2), tokenizer.encode(texts[0])
-            print(hashlib.sha256(out.ids.tobytes() + best.ids.tobytes()).hexdigest(), flush=True)
-            continue
+            return hashlib.sha256(out.ids.tobytes() + best.ids.tobytes()).hexdigest()
         start, n = time.process_time(), 0
         while n < 4 or ("new" not in case and time.process_time() - start < seconds):
             calls[case]()
             n += 1
-        print((time.process_time() - start) / n, flush=True)
+        return (time.process_time() - start) / n
+
+    answer(reply)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from gpu_lattice.kernels.arcs import NO_ARC
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.normalizers import NormalizedBatch
-from gpu_lattice.weights import log_weights
+from gpu_lattice.weights import arc_weights, inverse_of, log_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -520,15 +520,18 @@ class CudaBackend:
         return self._upload_nodes(self._tables.best.scores.astype(np.float64) * self._best_scale)
 
     def _build_sample_tables(self, alpha: float) -> SampleTables:
-        model = self._tables.sample_model(alpha)
-        logs = log_weights(self._tables.vocabulary, alpha)
+        vocabulary = self._tables.vocabulary
+        weights, logs = arc_weights(vocabulary, alpha), log_weights(vocabulary, alpha)
+        used, inverses = weights[weights > 0], inverse_of(weights)
         return SampleTables(
-            nodes=self._upload_nodes(model.weights),
-            unk_weight=model.unk_weight,
-            inverses=self._device.upload(model.inverses),
-            unk_inverse=model.unk_inverse,
-            z_low=float(model.z_low),
-            z_high=float(model.z_high),
+            nodes=self._upload_nodes(weights[:-1]),
+            unk_weight=float(weights[-1]),
+            inverses=self._device.upload(inverses[:-1]),
+            unk_inverse=float(inverses[-1]),
+            # Within these bounds no product with a weight leaves the normal range, nor does a target: unless it is 0,
+            # it is at e at least 2**-53 of the first arc into some later position, so 2**-653 of Z there and at e.
+            z_low=float(2.0**-300 / min(1.0, used.min(initial=1.0))),
+            z_high=float(2.0**300 / max(1.0, used.max(initial=1.0))),
             log_weights=self._device.upload(logs[:-1]),
             unk_log_weight=float(logs[-1]),
         )

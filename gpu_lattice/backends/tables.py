@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.bulk.cuts import enter_ids
-from gpu_lattice.kernels.cpu.bulk.group import BestModel, Pieces, SampleModel
-from gpu_lattice.kernels.cpu.bulk.nodes import MOST_IDS
+from gpu_lattice.kernels.cpu.bulk.group import Arcs, BestModel, Pieces, SampleModel
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
 from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
 from gpu_lattice.kernels.tables.trie import Trie, build_trie
 from gpu_lattice.runtime.cache import cached
 from gpu_lattice.text_batch import to_ragged
-from gpu_lattice.weights import arc_weights, inverse_of, log_weights
+from gpu_lattice.weights import LARGEST_WEIGHT, SMALLEST_WEIGHT, arc_weights, inverse_of, log_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from gpu_lattice.models import Model
 
 K = TypeVar("K", bound=NamedTuple)
+
+# Bytes of the longest character.
+MOST_SYMBOL_BYTES = 4
 
 
 class Tables:
@@ -52,7 +55,7 @@ class Tables:
 
     @cached_property
     def _automaton(self) -> Automaton:
-        """Finds the arcs for samples; built for the first one."""
+        """Finds the arcs on the CPU; built when they are first asked for."""
         vocabulary = self.vocabulary
         return _cached(Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs)
 
@@ -98,36 +101,40 @@ class Tables:
         )
 
     def _build_sample_model(self, alpha: float) -> SampleModel:
-        vocabulary, automaton = self.vocabulary, self._automaton
-        if len(vocabulary) > MOST_IDS:
-            raise ValueError(f"a vocabulary of {len(vocabulary):,} ids: samples on the CPU take at most {MOST_IDS:,}")
-        weights, logs = arc_weights(vocabulary, alpha), log_weights(vocabulary, alpha)
-        used = weights[weights > 0]
-        least, most = min(1.0, used.min(initial=1.0)), max(1.0, used.max(initial=1.0))
-        inverses = inverse_of(weights)
-        # An arc is its weight next to a word of length and piece.
-        by_arc = np.empty(2 * len(automaton.pieces))
-        by_arc[0::2] = weights[automaton.pieces]
-        by_arc.view(np.int64)[1::2] = automaton.lengths.astype(np.int64) << 32 | automaton.pieces.view(np.uint32)
+        weights, logs = arc_weights(self.vocabulary, alpha), log_weights(self.vocabulary, alpha)
+        lengths = self.pieces.lengths
+        power = _power_per_byte(weights, lengths)
+        scaled = np.ldexp(weights[:-1], power * lengths)
+        unk_weights = np.ldexp(weights[-1], power * np.arange(MOST_SYMBOL_BYTES + 1))
         return SampleModel(
             pieces=self.pieces,
-            weights=weights[:-1],
-            unk_weight=float(weights[-1]),
-            inverses=inverses[:-1],
-            unk_inverse=float(inverses[-1]),
-            # Within these bounds no product with a weight leaves the normal range, nor does a target: unless it is 0,
-            # it is at e at least 2**-53 of the first arc into some later position, so 2**-653 of Z there and at e.
-            z_low=2.0**-300 / least,
-            z_high=2.0**300 / most,
+            arcs=self._arcs_with(scaled, unk_weights),
+            weights=scaled,
+            unk_weights=unk_weights,
+            inverses=inverse_of(scaled),
+            unk_inverses=inverse_of(unk_weights),
+            power=power,
             log_weights=self._with_bytes(logs[:-1], logs[-1]),
             unk_log_weight=float(logs[-1]),
-            states=automaton.states,
-            lists=automaton.lists,
             lists_known=self._lists_known,
-            count_bits=automaton.count_bits,
-            arc_weights=by_arc,
-            arc_words=by_arc.view(np.int64),
         )
+
+    @cached_property
+    def best_arcs(self) -> Arcs:
+        """The arcs with their scores, for best paths."""
+        scores = self.vocabulary.best_scores.astype(np.float64)
+        return self._arcs_with(scores, np.full(MOST_SYMBOL_BYTES + 1, self.best.unk_score, np.float64))
+
+    def _arcs_with(self, values: NDArray[np.float64], unk_values: NDArray[np.float64]) -> Arcs:
+        """The automaton's arcs with the values of pieces, and of unknown arcs by their bytes."""
+        automaton = self._automaton
+        by_arc = np.empty(2 * len(automaton.pieces))
+        words = by_arc.view(np.int64)
+        is_unknown = automaton.pieces == UNKNOWN
+        by_arc[0::2] = values[automaton.pieces]
+        by_arc[0::2][is_unknown] = unk_values[automaton.lengths[is_unknown]]
+        words[1::2] = automaton.lengths.astype(np.int64) << 32 | automaton.pieces.view(np.uint32)
+        return Arcs(automaton.states, automaton.lists, automaton.count_bits, by_arc, words)
 
     def _build_best_model(self) -> BestModel:
         vocabulary = self.vocabulary
@@ -142,8 +149,7 @@ class Tables:
             unk_score=dtype(vocabulary.best_unk_score) if vocabulary.has_unknown_arcs else lowest,
             lowest=lowest,
             reset=1e5 if dtype is np.float32 else np.inf,
-            # An unknown arc has up to 4 bytes.
-            longest=max(4, int(self.pieces.lengths.max(initial=0))),
+            longest=max(MOST_SYMBOL_BYTES, int(self.pieces.lengths.max(initial=0))),
             # The unit in the last place, and a margin for the leads, which are float64 sums themselves.
             rounding=float(np.finfo(dtype).eps) * 1.01 + 2.0**-49,
             extreme=float(np.abs(used).max(initial=0.0)),
@@ -161,6 +167,24 @@ class Tables:
 def _cached(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
     """build(*inputs), kept on disk if large."""
     return cached(kind, inputs, lambda: build(*inputs))
+
+
+def _power_per_byte(weights: NDArray[np.float64], lengths: NDArray[np.int32]) -> int:
+    """The power of two by which the median piece's weight falls with each of its bytes, or what is next to it and keeps
+    all weights times it within SMALLEST_WEIGHT and LARGEST_WEIGHT.
+
+    weights: as `arc_weights` gives them; lengths int32 [V].
+    """
+    used = (weights[:-1] > 0) & (lengths > 0)
+    logs, n_bytes = np.log2(weights[:-1][used]), lengths[used]
+    if weights[-1] > 0:
+        logs = np.append(logs, np.full(MOST_SYMBOL_BYTES, np.log2(weights[-1])))
+        n_bytes = np.append(n_bytes, np.arange(1, MOST_SYMBOL_BYTES + 1))
+    if not len(logs):
+        return 0
+    least = np.max((np.log2(SMALLEST_WEIGHT) - logs) / n_bytes)
+    most = np.min((np.log2(LARGEST_WEIGHT) - logs) / n_bytes)
+    return int(np.clip(np.median(-logs / n_bytes), np.ceil(least), np.floor(most)))
 
 
 def _begin_words(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gpu_lattice.models import Decoder, Model
-from gpu_lattice.models.json_text import load_json
+from gpu_lattice.models.json_text import load_json, serde_float, serde_int
 from gpu_lattice.normalizers.hf_tokenizers import (
     AddedToken,
     check_growth,
@@ -120,7 +120,7 @@ def _parts(data: bytes, name: str) -> TokenizerJson:
 
 def _parse(data: bytes, name: str) -> Component:
     try:
-        file = load_json(data.decode(), parse_constant=_not_a_number)
+        file = load_json(data.decode(), parse_constant=_not_a_number, parse_float=serde_float, parse_int=serde_int)
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is not a tokenizer.json: it is not UTF-8 ({error}); get the file again") from None
     except ValueError as error:

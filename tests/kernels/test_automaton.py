@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_lattice.kernels.cpu.bulk.group import Arcs
 from gpu_lattice.kernels.cpu.bulk.walk import find_lists
 from gpu_lattice.kernels.reference import UNKNOWN, Rules
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
@@ -15,18 +16,18 @@ def lists_of(automaton: Automaton, texts: list[bytes]) -> list[list[list[tuple[i
     """(length, piece) of every arc of every position's list, text by text."""
     values, segments = to_ragged(texts)
     found = np.empty(len(values), np.int32)
-    words = np.zeros(2 * len(automaton.pieces), np.int64)
-    find_lists(values, segments, np.arange(len(texts)), len(texts), automaton.states, automaton.lists, words,
-               automaton.count_bits, found)  # fmt: skip
+    by_arc = np.zeros(2 * len(automaton.pieces))
+    arcs = Arcs(automaton.states, automaton.lists, automaton.count_bits, by_arc, by_arc.view(np.int64))
+    find_lists(values, segments, np.arange(len(texts)), len(texts), arcs, found)
     mask = (1 << int(automaton.count_bits)) - 1
-    arcs = [
+    listed_arcs = [
         [
             (int(automaton.lengths[k]), int(automaton.pieces[k]))
             for k in range(listed >> int(automaton.count_bits), (listed >> int(automaton.count_bits)) + (listed & mask))
         ]
         for listed in found.tolist()
     ]
-    return [arcs[a:b] for a, b in zip(segments[:-1].tolist(), segments[1:].tolist(), strict=True)]
+    return [listed_arcs[a:b] for a, b in zip(segments[:-1].tolist(), segments[1:].tolist(), strict=True)]
 
 
 @settings(max_examples=200)

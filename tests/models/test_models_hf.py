@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+import re
 import sys
 import tracemalloc
 from contextlib import nullcontext, suppress
@@ -13,6 +15,7 @@ import pytest
 from hf_files import MARK, METASPACE, PIECES, STRIP_RIGHT, added_token, sequence, tokenizer_file, tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Tool
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.models.hf_tokenizers import looks_like, read
@@ -314,6 +317,31 @@ def test_scores_must_be_finite(score):
         read(data, "t.json")
 
 
+def numbers(rng):
+    """Numbers in JSON: as programs write scores, and of any length."""
+
+    def digits(at_most):
+        return "".join(rng.choices("0123456789", k=rng.randint(1, at_most)))
+
+    while True:
+        sign, whole = rng.choice(["", "-"]), rng.choice([str(int(digits(25))), str(2**64 - 3 + rng.randrange(6))])
+        fraction = rng.choice(["", ".", ".", "." + "0" * rng.randrange(30)])
+        exponent = rng.choice(["", "", rng.choice(["e", "E-", "e+0"]) + str(rng.choice([rng.randrange(30), 307, 330]))])
+        text = sign + whole + fraction + (digits(30) if fraction else "") + exponent
+        yield repr(-rng.expovariate(1 / 9))
+        if abs(float(text)) < sys.float_info.max / 2:
+            yield text
+
+
+def test_scores_are_read_as_the_tool_reads_them():
+    texts = list(itertools.islice(numbers(random.Random(1)), 5000))
+    vocab = [[f"piece {i}", f"<{i}>"] for i in range(len(texts))]
+    data = re.sub(r'"<(\d+)>"', lambda match: texts[int(match[1])], json.dumps(with_model(vocab=vocab, unk_id=0)))
+    expected = [score for _, score in json.loads(Tool.from_str(data).to_str())["model"]["vocab"]]
+    assert read(data.encode(), "t.json").vocabulary.scores.tolist() == expected
+    assert sum(float(text) != score for text, score in zip(texts, expected, strict=True)) > 500
+
+
 def test_damaged_files_are_named_wherever_the_damage_is():
     data = json.dumps(tokenizer_file(added_tokens=ADDED, pre_tokenizer=METASPACE), ensure_ascii=False).encode()
     for size in range(len(data)):
@@ -393,7 +421,7 @@ def test_the_format_is_told_from_its_first_bytes(data, is_one):
 def test_real_files_are_read_as_by_the_tool(shared_data, model):
     data = (shared_data / "models" / f"{model}.tokenizer.json").read_bytes()
     assert looks_like(data)
-    vocabulary, peer = read(data, model).vocabulary, tool(json.loads(data))
+    vocabulary, peer = read(data, model).vocabulary, Tool.from_str(data.decode())
     assert vocabulary.id_of == peer.get_vocab()
     assert vocabulary.names == [peer.id_to_token(i) for i in range(peer.get_vocab_size())]
-    assert vocabulary.scores.tolist() == [score for _, score in json.loads(data)["model"]["vocab"]]
+    assert vocabulary.scores.tolist() == [score for _, score in json.loads(peer.to_str())["model"]["vocab"]]

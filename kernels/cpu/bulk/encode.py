@@ -14,74 +14,99 @@ from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
 from gpu_lattice.kernels.cpu.bulk.group import new_group
-from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, NOWHERE, NUMBER, SINGLE, place_of
-from gpu_lattice.kernels.cpu.bulk.memo import keep, look_up, reserve
-from gpu_lattice.kernels.cpu.bulk.parts import GROUP_BYTES, group_end
+from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, NOWHERE, NUMBER, SINGLE, base_of, place_of
+from gpu_lattice.kernels.cpu.bulk.memo import has_record, keep, look_up, reserve
+from gpu_lattice.kernels.cpu.bulk.parts import AT_ONCE, GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.bulk.segments import find_ends, find_segments, keep_divided
 from gpu_lattice.kernels.cpu.bulk.viterbi import find_best, follow, new_search, viterbi, write_best
+from gpu_lattice.kernels.cpu.bulk.walk import find_lists
+from gpu_lattice.kernels.cpu.machine import prefetch
+
+# Segments between the one whose record is fetched and the one whose path is taken.
+AHEAD = 8
 
 
 @compiled
-def encode_docs(batch, model, memo):
-    """(ids int32, run_starts, run_lengths int64 [D, 1], bad): where in ids each document's are; bad is the end of a
-    segment that no path reaches, or -1.
+def encode_parts(batch, part_offsets, model, arcs, memo):
+    """The best segmentation of parts that are whole documents together.
+
+    part_offsets int64 [P + 1]; arcs: each one's value its score as float64.
+    Returns (ids int32, run_starts, run_lengths int64 [P, 1]: where in ids each part's are, bad: the end of a segment
+    that no path reaches, or -1).
     """
-    offsets, chunk_offsets, values, pieces = batch.offsets, batch.chunk_offsets, batch.values, model.pieces
-    n_docs = len(offsets) - 1
-    longest = max(GROUP_BYTES, np.max(np.diff(offsets))) if n_docs else np.int64(0)
-    group, search = new_group(longest, n_docs), new_search(longest, model.scores)
-    run_starts, run_lengths = np.zeros((n_docs, 1), np.int64), np.zeros((n_docs, 1), np.int64)
-    ids = np.empty(max(16, (offsets[n_docs] - offsets[0]) // 2), np.int32)
+    n_parts = len(part_offsets) - 1
+    longest = max(GROUP_BYTES, np.max(np.diff(part_offsets))) if n_parts else np.int64(0)
+    group, search = new_group(longest, n_parts), new_search(longest, model.scores)
+    run_starts, run_lengths = np.zeros((n_parts, 1), np.int64), np.zeros((n_parts, 1), np.int64)
+    ids = np.empty(max(16, (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
-    i_chunk = np.searchsorted(chunk_offsets, offsets[0])
+    i_chunk = np.searchsorted(batch.chunk_offsets, part_offsets[0], side="right") - 1
+    search.best[0] = 0
     low = 0
-    while low < n_docs:
-        high = group_end(offsets, low)
-        start, stop = offsets[low], offsets[high]
-        while i_chunk + 1 < len(chunk_offsets) and chunk_offsets[i_chunk + 1] <= start:
+    while low < n_parts:
+        high = group_end(part_offsets, low)
+        start, stop = part_offsets[low], part_offsets[high]
+        while batch.chunk_offsets[i_chunk + 1] <= start:
             i_chunk += 1
-        n_segments, n_todo, n_units = find_segments(batch, start, stop, i_chunk, pieces, memo, group)
+        n_segments, n_todo, n_units = find_segments(batch, start, stop, i_chunk, model.pieces, memo, group)
         ids = grown(ids, n_ids, n_ids + stop - start)
         first = n_ids
-        _remember_listed(values, n_todo, model, memo, group, search)
-        keep_divided(values, n_units, memo, group)
-        n_ids, n_to_read, bad = _best_of_group(batch, i_chunk, n_segments, model, memo, group, search, ids, n_ids)
+        _remember_listed(batch.values, n_todo, model, arcs, memo, group, search)
+        keep_divided(batch.values, n_units, memo, group)
+        n_ids, n_to_read, bad = _best_of_group(batch, i_chunk, n_segments, model, arcs, memo, group, search, ids,
+                                               n_ids)  # fmt: skip
         if bad >= 0:
             return ids, run_starts, run_lengths, bad
-        n_ids = emit_group(batch, i_chunk, n_segments, n_to_read, pieces, group, ids, first, n_ids)
-        find_ends(group.segments, offsets, low, high, group.part_ends)
+        n_ids = emit_group(batch, i_chunk, n_segments, n_to_read, model.pieces, group, ids, first, n_ids)
+        find_ends(group.segments, part_offsets, low, high, group.part_ends)
         count_ids(group.part_ends, group.ends, first, low, high, run_starts[:, 0], run_lengths[:, 0])
         low = high
     return filled(ids, n_ids), run_starts, run_lengths, np.int64(-1)
 
 
 @compiled
-def _remember_listed(values, n_todo, model, memo, group, search):
-    """Keep the best paths of the segments listed; their places are NOWHERE for want of room, or of a path."""
+def _remember_listed(values, n_todo, model, arcs, memo, group, search):
+    """Find the best paths of the segments listed; their places are NOWHERE for want of room, or of a path."""
     segments, places, todo, hashes, words = group.segments, group.places, group.todo, group.hashes, group.words
-    slots, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
-    pieces, scores, unk_score = model.pieces, model.scores, model.unk_score
-    trie, piece_at, is_bytes = pieces.slots, pieces.piece_at, pieces.is_bytes
-    unk_id, spells, byte_ids = pieces.unk_id, pieces.spells, pieces.byte_ids
-    exact, gaps, back_arc, back_start = search.exact, search.gaps, search.back_arc, search.back_start
-    arcs, starts = search.arcs, search.starts
-    for k in range(n_todo):
+    for first in range(0, n_todo, AT_ONCE):
+        last = min(first + AT_ONCE, n_todo)
+        if first > 0:
+            # Many have come before in this group.
+            last = look_up(values, segments, todo, first, last, first, hashes, words, memo.slots, memo.near, memo.arena,
+                           places)  # fmt: skip
+        find_lists(values, segments, todo[first:last], last - first, arcs, search.found)
+        _remember_found(values, first, last, model, arcs, memo, group, search)
+
+
+@compiled
+def _remember_found(values, first, last, model, arcs, memo, group, search):
+    """Find the best paths of the segments todo[first:last], whose lists of arcs have been found."""
+    segments, places, todo, hashes, words = group.segments, group.places, group.todo, group.hashes, group.words
+    slots, met, near, used = memo.slots, memo.met, memo.near, memo.used
+    arena, sums, cells = memo.arena, memo.sums, memo.cells
+    pieces, unk_score = model.pieces, np.float64(model.unk_score)
+    is_bytes, unk_id, spells, byte_ids = pieces.is_bytes, pieces.unk_id, pieces.spells, pieces.byte_ids
+    found, exact, gaps, back = search.found, search.exact, search.gaps, search.back
+    arc_scores, arc_words, count_bits = arcs.values, arcs.words, arcs.count_bits
+    for k in range(first, last):
         i = todo[k]
         # It may have come before in this group.
-        if k > 0 and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena, places) == k:
+        if (
+            has_record(hashes[i], slots)
+            and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena, places) == k
+        ):
             continue
         start, stop = segments[i], segments[i + 1]
         length = stop - start
         places[i] = NOWHERE
-        base, is_lasting = reserve(length, BODY + (length + 1) // 2, used)
+        base, is_lasting = reserve(length, BODY + (length + 1) // 2, hashes[i], met, used)
         if base < 0:
             continue
-        best = find_best(values, start, stop, trie, piece_at, is_bytes, scores, unk_score, exact, gaps, back_arc,
-                         back_start, arcs, starts)  # fmt: skip
+        best = find_best(values, start, stop, found, start - segments[0] - 1, arc_scores, arc_words, count_bits,
+                         unk_score, is_bytes, exact, gaps, back)  # fmt: skip
         if best == -np.inf:
             continue
-        top = write_best(values, start, stop, gaps, back_arc, back_start, unk_id, spells, byte_ids, arena, sums, cells,
-                         base)  # fmt: skip
+        top = write_best(values, start, stop, gaps, back, unk_id, spells, byte_ids, arena, sums, cells, base)
         if arena[base + KIND] == 1 and sums[base + NUMBER] == np.inf:
             arena[base + KIND] = SINGLE + np.int64(cells[2 * (base + BODY)])
             top = base + BODY
@@ -90,29 +115,30 @@ def _remember_listed(values, n_todo, model, memo, group, search):
 
 
 @compiled
-def _best_of_group(batch, i_chunk, n_segments, model, memo, group, search, arcs, n):
-    """Write the best path of every chunk to arcs[n:], with the end of every segment's.
+def _best_of_group(batch, i_chunk, n_segments, model, lists, memo, group, search, arcs, n):
+    """Write the best path of every segment to arcs[n:], with its end.
 
+    i_chunk: the chunk that holds the first segment. search.best[0]: the tool's sum up to it, made that up to the last.
     Returns (the end of all, how many segments are to be read, the end of a segment without a path or -1).
     """
     segments, ends, to_read, pieces, best = group.segments, group.ends, group.to_read, model.pieces, search.best
     i = n_to_read = 0
-    best[0] = 0
     total = best[0]
+    i_chunk += batch.chunk_offsets[i_chunk] < segments[0]
     while True:
         i, i_chunk, n, n_to_read, total = _add_leading(
             batch.chunk_offsets, i, n_segments, i_chunk, model, memo, group, total, arcs, n, n_to_read
         )
+        best[0] = total
         if i == n_segments:
             return n, n_to_read, np.int64(-1)
         start, stop = segments[i], segments[i + 1]
-        best[0] = total
-        viterbi(batch.values, start, stop, model, search)
+        find_lists(batch.values, segments, np.array([i]), 1, lists, search.found)
+        viterbi(batch.values, start, stop, start - segments[0] - 1, model, lists, search)
         total = best[stop - start]
         if total == model.lowest:
             return n, n_to_read, stop
-        n = follow(batch.values, start, stop, search.back_arc, search.back_start, pieces.spells, pieces.byte_ids, arcs,
-                   n)  # fmt: skip
+        n = follow(batch.values, start, stop, search.back, pieces.spells, pieces.byte_ids, arcs, n)
         ends[i], to_read[n_to_read] = n, i
         n_to_read += 1
         i += 1
@@ -137,6 +163,8 @@ def _add_leading(chunk_offsets, i, n_segments, i_chunk, model, memo, group, tota
             i_chunk += 1
             total = zero
         place = places[i]
+        if i + AHEAD < n_segments:
+            prefetch(arena, base_of(places[i + AHEAD]))
         if place <= TOKEN_ARC:
             arcs[n] = place
             n += 1

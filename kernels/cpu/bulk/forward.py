@@ -3,6 +3,11 @@
 `forward` reads the lists of arcs that the automaton has found (walk.py), uses float64 as it is, and gives up where a
 score would leave the range in which that is exact. `forward_scaled` does any segment, by the trie of reversed pieces,
 with exponents beside the mantissas.
+
+What is exact: within the bounds below no product leaves float64's normal range. It is a term or, in the trace, a
+target. A target that is not 0 is, as a share of the score where it is, at least as large as at the last position where
+something was taken from it, 2^-53 of the first arc there: at least 2^-53 LEAST_TERM / MOST_SCORE, so at least 2^-1013
+itself.
 """
 
 import numpy as np
@@ -15,13 +20,14 @@ from gpu_lattice.kernels.cpu.scaled import add, scaled
 from gpu_lattice.kernels.cpu.utf8 import is_boundary, symbol_length
 
 LENGTH_SHIFT = np.uint64(32)
+LEAST_TERM, MOST_SCORE = 2.0**-400, 2.0**160
 
 
 @compiled(forceinline=True)
-def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes, z_low, z_high,
-            z, base, counts):  # fmt: skip
-    """Write Z[start] to z[base], the rest after it; returns Z[stop], 0 where no path comes, or -1 if a score left
-    z_low..z_high.
+def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weights, is_bytes, z, base,
+            counts):  # fmt: skip
+    """Write Z[start] to z[base], the rest after it; returns Z[stop], 0 where no path comes, or -1 where float64 would
+    not be exact.
 
     counts int64, from counts[0] on: becomes how many paths there are to each position, modulo 2^64.
     found int32: the list of arcs into p at found[p - 1 - origin]. arc_weights float64 and arc_words int64 are the same
@@ -39,19 +45,22 @@ def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_wor
         at = e + shift
         i_arc = listed >> count_bits
         last = i_arc + (listed & count_mask)
-        total, n_paths = 0.0, np.int64(0)
+        total, n_paths, is_exact = 0.0, np.int64(0), True
         if i_arc < last:
             while i_arc < last:
                 length = np.uint64(arc_words[TWO * i_arc + ONE]) >> LENGTH_SHIFT
-                total += z[at - length] * arc_weights[TWO * i_arc]
+                term = z[at - length] * arc_weights[TWO * i_arc]
+                is_exact &= (term >= LEAST_TERM) | (z[at - length] == 0.0)
+                total += term
                 n_paths += counts[e - start - length]
                 i_arc += ONE
         elif is_boundary(values, np.int64(e), np.int64(stop), is_bytes):
             length = np.uint64(symbol_length(values, np.int64(e), is_bytes))
-            total = z[at - length] * unk_weight
-            n_paths = counts[e - start - length] if unk_weight != 0.0 else np.int64(0)
+            total = z[at - length] * unk_weights[length]
+            is_exact = (total >= LEAST_TERM) | (z[at - length] == 0.0) | (unk_weights[length] == 0.0)
+            n_paths = counts[e - start - length] if unk_weights[length] != 0.0 else np.int64(0)
         z[at], counts[e - start] = total, n_paths
-        if not (z_low <= total <= z_high) and total != 0.0:
+        if not is_exact or total > MOST_SCORE:
             total = -1.0
         e += ONE
     return total
@@ -60,7 +69,7 @@ def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_wor
 @compiled
 def forward_scaled(values, start, stop, model, z, z_exponent, base):
     """Write Z[start] to z[base] and z_exponent[base], the rest after it."""
-    pieces, weights, unk_weight = model.pieces, model.weights, model.unk_weight
+    pieces, weights, unk_weights = model.pieces, model.weights, model.unk_weights
     slots, piece_at, is_bytes = pieces.slots, pieces.piece_at, pieces.is_bytes
     arcs, starts = np.empty(stop - start, np.int32), np.empty(stop - start, np.int64)
     z[base], z_exponent[base] = scaled(1.0, np.int64(0))
@@ -69,7 +78,7 @@ def forward_scaled(values, start, stop, model, z, z_exponent, base):
         total, exponent = 0.0, np.int64(0)
         for k in range(find_arcs(values, start, e, stop, slots, piece_at, is_bytes, arcs, starts)):
             at = shift + starts[k]
-            weight = unk_weight if arcs[k] == UNKNOWN else weights[arcs[k]]
+            weight = unk_weights[e - starts[k]] if arcs[k] == UNKNOWN else weights[arcs[k]]
             term, term_exponent = scaled(z[at] * weight, z_exponent[at])
             total, exponent = add(total, exponent, term, term_exponent)
         z[shift + e], z_exponent[shift + e] = total, exponent

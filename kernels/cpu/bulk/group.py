@@ -55,33 +55,41 @@ class Pieces(NamedTuple):
     joined: np.ndarray
 
 
+class Arcs(NamedTuple):
+    """An Automaton's lists of arcs (kernels/tables/automaton.py), each arc's value beside it.
+
+    states, lists, count_bits: of the Automaton
+    values float64 and words int64 are the same memory: of arc i the value, its weight or score, is at values[2 i],
+    length << 32 | piece at words[2 i + 1]
+    """
+
+    states: np.ndarray
+    lists: np.ndarray
+    count_bits: np.uint64
+    values: np.ndarray
+    words: np.ndarray
+
+
 class SampleModel(NamedTuple):
     """A vocabulary at one alpha, of which samples are drawn.
 
-    weights float64 [V] and unk_weight: of arcs; inverses, unk_inverse: 1 / weight
-    z_low, z_high: scores within these bounds need no exponents of their own
+    weights float64 [V], unk_weights [5]: of pieces, and of unknown arcs by their bytes, times 2**power for each byte,
+    so that scores stay near 1 (to scale by powers of two is exact); inverses, unk_inverses: 1 / weight
     log_weights float64 [V], unk_log_weight: what a path's pieces sum up to. Where byte pieces spell unknown arcs, the
     byte that begins a character has the unknown arc's, and those that go on have 0
-    states, lists, count_bits: of an Automaton (kernels/tables/automaton.py); arc_weights float64 and arc_words int64
-    are the same memory: of its arc i the weight at arc_weights[2 i], length << 32 | piece at arc_words[2 i + 1]
-    lists_known: no arc in lists is unknown, or the unknown id's
+    lists_known: no arc in the automaton's lists is unknown, or the unknown id's
     """
 
     pieces: Pieces
+    arcs: Arcs
     weights: np.ndarray
-    unk_weight: float
+    unk_weights: np.ndarray
     inverses: np.ndarray
-    unk_inverse: float
-    z_low: float
-    z_high: float
+    unk_inverses: np.ndarray
+    power: int
     log_weights: np.ndarray
     unk_log_weight: float
-    states: np.ndarray
-    lists: np.ndarray
     lists_known: bool
-    count_bits: np.uint64
-    arc_weights: np.ndarray
-    arc_words: np.ndarray
 
 
 class BestModel(NamedTuple):
@@ -107,10 +115,11 @@ class BestModel(NamedTuple):
 class Group(NamedTuple):
     """Scratch of a group of parts of up to n bytes.
 
-    int64 [n + 1], but words [2 n] and part_ends [P]:
+    int64 [n + 1], but words and divided [2 n] and part_ends [P]:
     segments, places  the segments' boundaries, and what is known of each (layout.py)
     ends              where a segment's arcs, and at last its ids, end
     units, unit_places  the same of words and chunks (segments.py)
+    divided           units of several segments, each next to its first segment
     todo              segments or units that are listed; hashes[i], words[2 i]: of what is listed, by its number
     to_read           segments in which arcs may be other than known pieces
     part_ends         how many segments there are up to the end of each part
@@ -121,6 +130,7 @@ class Group(NamedTuple):
     ends: np.ndarray
     units: np.ndarray
     unit_places: np.ndarray
+    divided: np.ndarray
     todo: np.ndarray
     hashes: np.ndarray
     to_read: np.ndarray
@@ -132,7 +142,8 @@ class Group(NamedTuple):
 def new_group(n, n_parts):
     """Scratch for groups of up to n bytes and n_parts parts."""
     rows = np.empty((8, n + 1), np.int64)
-    return Group(rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7], np.empty(2 * n, np.int64),
+    pairs = np.empty((2, 2 * n + 2), np.int64)
+    return Group(rows[0], rows[1], rows[2], rows[3], rows[4], pairs[0], rows[5], rows[6], rows[7], pairs[1],
                  np.empty(n_parts, np.int64))  # fmt: skip
 
 
@@ -140,15 +151,14 @@ class Draws(NamedTuple):
     """Scratch of the samples of a group: its segments but those of one path that is a piece, and their paths.
 
     drawn              int64 [n + 1], these segments, then the number of all
-    noded, listed      int64, which of them have nodes, and lists
+    listed             int64, which of them have lists
     positions, doc_ids  int64, uint64, where in its document each ends, and the document's id
     numbers            uint64, the bits of the number that is due there
-    found, paths       int32, lists of arcs by position; paths that were traced ahead (nodes.py, lists.py)
+    found, paths       int32, lists of arcs by position; paths that were traced ahead (lists.py)
     z, z_exponent      float64, int64, scores of segments that need exponents, one after another
     """
 
     drawn: np.ndarray
-    noded: np.ndarray
     listed: np.ndarray
     positions: np.ndarray
     doc_ids: np.ndarray
@@ -162,7 +172,7 @@ class Draws(NamedTuple):
 @compiled
 def new_draws(n):
     """Scratch for groups of up to n bytes."""
-    rows = np.empty((4, n + 1), np.int64)
+    rows = np.empty((3, n + 1), np.int64)
     numbers = np.empty((2, n), np.uint64)
-    return Draws(rows[0], rows[1], rows[2], rows[3], numbers[0], numbers[1], np.empty(n, np.int32),
+    return Draws(rows[0], rows[1], rows[2], numbers[0], numbers[1], np.empty(n, np.int32),
                  np.empty(n + MARGIN, np.int32), np.empty(2 * n + 1), np.empty(2 * n + 1, np.int64))  # fmt: skip

@@ -14,32 +14,30 @@ so that reading it stays within a few cache lines. It is named by its *base*:
 KIND is, for samples,
 
     1 to MOST_PATHS     a table of that many paths (table.py)
-    NODED + a node      nodes (nodes.py): too many paths for a table, few arcs
-    0                   lists of arcs (lists.py): many arcs
+    0                   lists of arcs (lists.py): too many paths for a table, or a text that may not come again
     SINGLE + id         one path, of one arc
     DIVIDED + n         a unit of n segments (segments.py), each in BODY as length << 32 | place
 
 and for encode the number of the path's arcs, negative if some may become other ids, or SINGLE or DIVIDED. What each
 kind is for shows in the segments of the first 3 MB of text that comes once, per cent (of bytes in brackets):
 
-                                    single    table      nodes      lists
-    SentencePiece 32k, English      11 (2)    80 (82)    9 (16)     0
-    SentencePiece 8k, Japanese      75 (52)   18 (40)    7 (9)      0
-    SentencePiece 8k, Chinese       72 (58)   28 (42)    0          0
-    Hugging Face 8k, English        12 (2)    82 (86)    7 (13)     0
-    BytePiece 40k, English          22 (1)    22 (4)    16 (10)    40 (85)
+                                    single    table      lists
+    SentencePiece 32k, English      11 (2)    80 (82)    9 (16)
+    SentencePiece 8k, Japanese      75 (52)   18 (40)    7 (9)
+    SentencePiece 8k, Chinese       72 (58)   28 (42)    0
+    Hugging Face 8k, English        12 (2)    82 (86)    7 (13)
+    BytePiece 40k, English          22 (1)    22 (4)    56 (95)
 
 A *place* says where a segment's record is, and of what kind, so that nothing is read to tell:
 
     base                a table; of encode any record
     LISTED + base       lists
-    NODES + base        nodes
     DIRECT + id         one path, of one piece: nothing else is asked of its record
     NOWHERE             no record (yet)
     TOKEN_ARC - id      a chunk that is one token as it stands: no record, but an arc
     SCALED - base       scores with exponents in z and z_exponent from base on (sample.py): no record
 
-A fifth kind of record takes a bit of KIND and one of places here, a module that writes and traces it, and its call in
+A fourth kind of record takes a bit of KIND and one of places here, a module that writes and traces it, and its call in
 sample.py.
 """
 
@@ -53,10 +51,8 @@ NUMBER, KIND, BODY = 0, 1, 2
 
 SINGLE = 1 << 32
 DIVIDED = 1 << 33
-NODED = 1 << 34
 
-LISTED = 1 << 29
-NODES = 1 << 30
+LISTED = 1 << 30
 DIRECT = 1 << 31
 NOWHERE = -1
 SCALED = -(1 << 40)
@@ -65,15 +61,14 @@ SCALED = -(1 << 40)
 LONGEST_RECORDED = 4096
 # Bases are below this, so that a place of a record or a piece is told by its bits, and fits in 32 of them.
 MOST_WORDS = LISTED
-assert 2 * LISTED == NODES
-assert 2 * NODES == DIRECT == 1 << 31
+assert 2 * LISTED == DIRECT == 1 << 31
 assert SCALED < TOKEN_ARC - (1 << 31) < NOWHERE
 
 
 @compiled(forceinline=True)
 def place_of(base, kind):
     """The place of the record at base."""
-    of_record = base + (LISTED if kind == 0 else np.int64(0)) + (NODES if kind >= NODED else np.int64(0))
+    of_record = base + (LISTED if kind == 0 else np.int64(0))
     return of_record if kind >> 32 != 1 else DIRECT + (kind & 0xFFFFFFFF)
 
 

@@ -1,7 +1,7 @@
-"""Segments of many arcs: their scores and their lists of arcs, as small as can be, and the trace through them.
+"""Segments without a table: their scores and their lists of arcs, as small as can be, and the trace through them.
 
-Nodes (nodes.py) are traced faster, but have two words for each arc. The body of such a record, whose KIND is 0, has the
-scores and then, as int32 for each byte of the segment, the list of arcs into the position behind it.
+The body of such a record, whose KIND is 0, has the scores and then, as int32 for each byte of the segment, the list of
+arcs into the position behind it.
 """
 
 import numpy as np
@@ -10,16 +10,29 @@ from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.forward import LENGTH_SHIFT
 from gpu_lattice.kernels.cpu.bulk.layout import BODY, KIND, LISTED, NUMBER
-from gpu_lattice.kernels.cpu.machine import ONE, TWO
+from gpu_lattice.kernels.cpu.bulk.memo import LINE
+from gpu_lattice.kernels.cpu.machine import ONE, TWO, prefetch
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.utf8 import symbol_length
 
+# Segments between the one whose record is fetched and the one that is traced, and words that are fetched.
+AHEAD = np.uint64(4)
+FETCHED = 5 * LINE
 DRAW_SHIFT = np.uint64(DRAW_BYTES.bit_length() - 1)
 
 
-@compiled
+@compiled(forceinline=True)
+def room_for_lists(length):
+    """The words that `write_lists` uses from a record's base on."""
+    return BODY + length + 1 + ((length + 1) >> 1)
+
+
+@compiled(forceinline=True)
 def write_lists(found, lists, length, arena, cells, base):
-    """Put the lists of a segment behind its scores; returns their end. found, lists: as for `write_nodes`."""
+    """Put the lists of a segment behind its scores, which are in sums from base + BODY on; returns their end.
+
+    found int32: the list of arcs into the segment's position e at found[lists + e].
+    """
     at = base + BODY + length + 1
     for k in range(length):
         cells[2 * at + k] = found[lists + 1 + k]
@@ -29,15 +42,22 @@ def write_lists(found, lists, length, arena, cells, base):
 
 @compiled
 def trace_lists(values, traced, n_traced, seed, i_sample, model, memo, group, draws):
-    """Trace the segments i of drawn[traced[0]], drawn[traced[1]], ...; paths and ends as of `trace_nodes`."""
+    """Trace the segments i of drawn[traced[0]], drawn[traced[1]], ...
+
+    The path of a segment ends in draws.paths where its text does, before paths[segments[i + 1] - segments[0]]. ends[i]
+    becomes its number of arcs << 1, + 1 where some are unknown.
+    """
     segments, places, ends, sums, cells = group.segments, group.places, group.ends, memo.sums, memo.cells
     drawn, numbers, positions, doc_ids, paths = draws.drawn, draws.numbers, draws.positions, draws.doc_ids, draws.paths
-    count_bits, arc_weights, arc_words = model.count_bits, model.arc_weights, model.arc_words
-    inverses, unk_inverse, pieces = model.inverses, model.unk_inverse, model.pieces
+    count_bits, arc_weights, arc_words = model.arcs.count_bits, model.arcs.values, model.arcs.words
+    inverses, unk_inverses, pieces = model.inverses, model.unk_inverses, model.pieces
     unk_id, spells, byte_ids, is_bytes = pieces.unk_id, pieces.spells, pieces.byte_ids, pieces.is_bytes
     count_mask = (ONE << count_bits) - ONE
     origin = np.uint64(segments[0])
     for i_traced in range(np.uint64(n_traced)):
+        if i_traced + AHEAD < np.uint64(n_traced):
+            for word in range(0, FETCHED, LINE):
+                prefetch(sums, places[drawn[traced[i_traced + AHEAD]]] - LISTED + word)
         k = np.uint64(traced[i_traced])
         i = np.uint64(drawn[k])
         start, stop = np.uint64(segments[i]), np.uint64(segments[i + ONE])
@@ -68,7 +88,7 @@ def trace_lists(values, traced, n_traced, seed, i_sample, model, memo, group, dr
                 arc += TWO
             if length == np.uint64(0):
                 length = np.uint64(symbol_length(values, np.int64(e), is_bytes))
-            target = (target - before) * (inverses[np.uint64(piece)] if piece != UNKNOWN else unk_inverse)
+            target = (target - before) * (inverses[np.uint64(piece)] if piece != UNKNOWN else unk_inverses[length])
             if piece == UNKNOWN and spells:
                 for j in range(length):
                     top -= ONE

@@ -2,8 +2,9 @@
 
 Words repeat, so most segments of a text are found here, and the segments of a word that has several (segments.py). A
 memo belongs to one thread and to one alpha (or to `encode`). What it holds is a pure function of the segment's bytes,
-so finding, forgetting or bypassing an entry never changes a result. Long segments go to a transient region, which is
-emptied before each group of parts; a full memo is emptied before the next group.
+so finding, forgetting or bypassing an entry never changes a result. Half of the words of a corpus come only once, so a
+text has a record that lasts from its second meeting on. What is worked out for others, or for a long segment, goes to a
+transient region, which is emptied before each group of parts; a full memo is emptied before the next group.
 """
 
 from typing import NamedTuple
@@ -29,8 +30,8 @@ from gpu_lattice.kernels.cpu.machine import GOLDEN, load_word, prefetch
 
 LASTING_BYTES = 64
 
-# At most 24 MB for each thread, as far as it is used; 30,000 segments of a large BytePiece model fit.
-SLOTS = 1 << 16
+# At most 26 MB for each thread, as far as it is used; 30,000 segments of a large BytePiece model fit.
+SLOTS = 1 << 17
 LASTING_WORDS = 5 << 19
 TRANSIENT_WORDS = 1 << 18
 # After these, room for one short record that nobody keeps.
@@ -49,22 +50,29 @@ SLOTS_AHEAD, RECORDS_AHEAD = np.uint64(20), np.uint64(10)
 # Words of a cache line.
 LINE = 8
 
+# The meeting from which on a text's record lasts, and how many counters of meetings there are. Texts that share one get
+# their records earlier, so the counters begin anew when half of them are in use.
+MEETINGS = 2
+COUNTERS = 1 << 17
+
 # Indices into Memo.used.
-ENTRIES, TOP, LONG_TOP, FULL = range(4)
+ENTRIES, TOP, LONG_TOP, FULL, COUNTING = range(5)
 
 
 class Memo(NamedTuple):
     """Tables of one memo; `new_memo` makes one.
 
     slots  int64 [SLOTS], an entry is the hash's high 32 bits and the record's base; 0 is empty
+    met    uint8 [COUNTERS], how often texts without a record were met, by their hash
     near   int64 [2 (NEAR + 1)], a text of up to NEAR_BYTES, then its length << 32 | place; a text that was found is put
            there in place of another of its hash, so that frequent ones are found without their records
     arena, sums, cells, halves   the same memory as int64, float64, int32 and uint16
     narrow   the same as uint16, or int32 for a vocabulary that needs it
-    used   int64 [4], how much of each region is in use
+    used   int64 [5], how much of each region is in use
     """
 
     slots: np.ndarray
+    met: np.ndarray
     near: np.ndarray
     arena: np.ndarray
     sums: np.ndarray
@@ -79,13 +87,14 @@ def new_memo(n_ids: int = 0) -> Memo:
     arena = _at_a_line(SPARE + SPARE_WORDS)
     memo = Memo(
         slots=np.empty(SLOTS, np.int64),
+        met=np.zeros(COUNTERS, np.uint8),
         near=np.empty(2 * (NEAR + 1), np.int64),
         arena=arena,
         sums=arena.view(np.float64),
         cells=arena.view(np.int32),
         halves=arena.view(np.uint16),
         narrow=arena.view(np.uint16 if n_ids <= 1 << 16 else np.int32),
-        used=np.empty(4, np.int64),
+        used=np.zeros(5, np.int64),
     )
     forget(memo)
     return memo
@@ -108,6 +117,9 @@ def begin_group(memo):
     """Empty the transient region, and the lasting one when it is full. Bases handed out before are void."""
     used = memo.used
     used[LONG_TOP] = LASTING_WORDS
+    if 2 * used[COUNTING] >= COUNTERS:
+        memo.met[:] = 0
+        used[COUNTING] = 0
     if used[FULL]:
         memo.slots[:] = 0
         memo.near[:] = 0
@@ -220,14 +232,26 @@ def look_up_all(values, segments, listed, n_listed, hashes, words, memo, places)
 
 
 @compiled(forceinline=True)
-def reserve(length, most, used):
+def has_record(hashed, slots):
+    """Whether there may be a record of a text with this hash."""
+    slot = hashed & (SLOTS - 1)
+    while slots[slot] != 0 and (slots[slot] ^ hashed) >> 32 != 0:
+        slot = (slot + 1) & (SLOTS - 1)
+    return slots[slot] != 0
+
+
+@compiled(forceinline=True)
+def reserve(length, most, hashed, met, used):
     """Where a record of at most `most` words from its base on, for a text of `length` bytes, may be written.
 
-    Returns (base, whether it lasts); base is -1 where there is no room, or the text is too long.
+    Returns (base, whether it lasts); base is -1 where there is no room, or the text is too long. Counts as a meeting.
     """
+    counter = hashed >> 32 & (COUNTERS - 1)
+    used[COUNTING] += met[counter] == 0
+    lasts = length <= LASTING_BYTES and met[counter] >= MEETINGS - 1
+    met[counter] = min(met[counter] + 1, MEETINGS)
     n_before = words_before(length)
     most += n_before + LINE
-    lasts = length <= LASTING_BYTES
     if lasts and (used[TOP] + most > LASTING_WORDS or 2 * used[ENTRIES] >= SLOTS):
         used[FULL] = 1
     lasts = lasts and not used[FULL]
@@ -241,16 +265,19 @@ def reserve(length, most, used):
 @compiled(forceinline=True)
 def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
     """Keep the record that was written to base..top, under its text if it lasts."""
+    if not lasts:
+        used[LONG_TOP] = top
+        return
     arena[base - LENGTH] = stop - start
     arena[base - FIRST] = np.int64(load_word(values, start, stop))
     arena[base - SECOND] = np.int64(load_word(values, start + 8, stop))
     at = base - LENGTH - 1
-    for p in range(start + 16, stop if lasts else start, 8):
+    for p in range(start + 16, stop, 8):
         arena[at] = np.int64(load_word(values, p, stop))
         at -= 1
     slot = hashed & (SLOTS - 1)
-    while lasts and slots[slot] != 0:
+    while slots[slot] != 0:
         slot = (slot + 1) & (SLOTS - 1)
-    slots[slot] = hashed >> 32 << 32 | base if lasts else slots[slot]
-    used[ENTRIES] += lasts
-    used[TOP if lasts else LONG_TOP] = top
+    slots[slot] = hashed >> 32 << 32 | base
+    used[ENTRIES] += 1
+    used[TOP] = top

@@ -13,6 +13,8 @@ from gpu_lattice.kernels.cpu.utf8 import symbol_length
 
 PART_BYTES = 1 << 14
 GROUP_BYTES = 1 << 14
+# New segments that are worked on before the others are looked up once more.
+AT_ONCE = 256
 
 
 @compiled

@@ -6,7 +6,7 @@ parts are worked on in groups, since to enter a stage has its price.
 
 import numpy as np
 
-from gpu_lattice.kernels.arcs import UNKNOWN
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
@@ -18,16 +18,14 @@ from gpu_lattice.kernels.cpu.bulk.layout import (
     KIND,
     LISTED,
     LONGEST_RECORDED,
-    NODES,
     NUMBER,
     SCALED,
     base_of,
     place_of,
 )
-from gpu_lattice.kernels.cpu.bulk.lists import trace_lists, write_lists
-from gpu_lattice.kernels.cpu.bulk.memo import SLOTS, SPARE, keep, look_up, reserve
-from gpu_lattice.kernels.cpu.bulk.nodes import are_few, room_for_nodes, trace_nodes, write_nodes
-from gpu_lattice.kernels.cpu.bulk.parts import GROUP_BYTES, group_end
+from gpu_lattice.kernels.cpu.bulk.lists import room_for_lists, trace_lists, write_lists
+from gpu_lattice.kernels.cpu.bulk.memo import SPARE, has_record, keep, look_up, reserve
+from gpu_lattice.kernels.cpu.bulk.parts import AT_ONCE, GROUP_BYTES, group_end
 from gpu_lattice.kernels.cpu.bulk.segments import find_ends, find_segments, keep_divided
 from gpu_lattice.kernels.cpu.bulk.table import (
     MOST_PATHS,
@@ -43,9 +41,6 @@ from gpu_lattice.kernels.cpu.bulk.walk import find_lists
 from gpu_lattice.kernels.cpu.machine import ONE
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, numbers_at
 from gpu_lattice.kernels.cpu.scaled import scaled
-
-# New segments that are worked on before the others are looked up once more.
-AT_ONCE = 256
 
 
 @compiled
@@ -96,7 +91,7 @@ def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, mod
             count_ids(group.part_ends, group.ends, first, low, high, run_starts[:, i_sample],
                       run_lengths[:, i_sample])  # fmt: skip
         if weighed:
-            _partitions(low, high, model.weights, memo.sums, group, draws, part_z, part_z_exponent)
+            _partitions(low, high, model, memo.sums, group, draws, part_z, part_z_exponent)
         low = high
     return filled(ids, n_ids), run_starts, run_lengths, log_weights, part_z, part_z_exponent, np.int64(-1)
 
@@ -116,8 +111,7 @@ def forward_listed(values, n_todo, model, memo, group, draws):
             # Many have come before in this group.
             last = look_up(values, segments, todo, first, last, first, hashes, words, memo.slots, memo.near, memo.arena,
                            places)  # fmt: skip
-        find_lists(values, segments, todo[first:last], last - first, model.states, model.lists, model.arc_words,
-                   model.count_bits, draws.found)  # fmt: skip
+        find_lists(values, segments, todo[first:last], last - first, model.arcs, draws.found)
         k = first
         while k < last:
             k, bad = _forward_new(values, k, last, model, memo, group, draws)
@@ -142,9 +136,10 @@ def _forward_new(values, k, n_todo, model, memo, group, draws):
     Returns (the first that is not done, the end of one that no path reaches or -1).
     """
     segments, places, todo, hashes, words = group.segments, group.places, group.todo, group.hashes, group.words
-    slots, near, arena, sums, cells, used = memo.slots, memo.near, memo.arena, memo.sums, memo.cells, memo.used
-    arc_weights, arc_words, count_bits = model.arc_weights, model.arc_words, model.count_bits
-    pieces, unk_weight, z_low, z_high = model.pieces, model.unk_weight, model.z_low, model.z_high
+    slots, met, near, used = memo.slots, memo.met, memo.near, memo.used
+    arena, sums, cells = memo.arena, memo.sums, memo.cells
+    arc_weights, arc_words, count_bits = model.arcs.values, model.arcs.words, model.arcs.count_bits
+    pieces, unk_weights = model.pieces, model.unk_weights
     is_bytes, unk_id, spells, byte_ids = pieces.is_bytes, pieces.unk_id, pieces.spells, pieces.byte_ids
     halves, narrow, lists_known, found = memo.halves, memo.narrow, model.lists_known, draws.found
     counts = np.empty(LONGEST_RECORDED + 1, np.int64)
@@ -154,19 +149,21 @@ def _forward_new(values, k, n_todo, model, memo, group, draws):
     while k < n_todo:
         i = todo[k]
         # It may have come before in this group.
-        is_free = slots[hashes[i] & (SLOTS - 1)] == 0
-        if not is_free and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena,
-                                   places) == k:  # fmt: skip
+        if (
+            has_record(hashes[i], slots)
+            and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena, places) == k
+        ):
             k += 1
             continue
         start, stop = segments[i], segments[i + 1]
         length = stop - start
         lists = start - origin - 1
-        base, is_lasting = reserve(length, max(BODY + TABLE_WORDS, room_for_nodes(length)), used)
+        most = max(BODY + TABLE_WORDS, room_for_lists(length))
+        base, is_lasting = reserve(length, most, hashes[i], met, used)
         if base < 0:
             break
-        total = forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weight, is_bytes,
-                        z_low, z_high, sums, base + BODY, counts)  # fmt: skip
+        total = forward(values, start, stop, found, origin, count_bits, arc_weights, arc_words, unk_weights, is_bytes,
+                        sums, base + BODY, counts)  # fmt: skip
         if total < 0.0:
             break
         if total == 0.0:
@@ -174,17 +171,15 @@ def _forward_new(values, k, n_todo, model, memo, group, draws):
         sums[base + NUMBER] = total
         # Calls and no function around them: Numba would count references to the arrays there for every segment.
         if (
-            length <= DRAW_BYTES
+            is_lasting
+            and length <= DRAW_BYTES
             and counts[length] <= MOST_PATHS
             and (spells or are_known(length, found, lists, count_bits, arc_words, lists_known, unk_id, counts))
         ):
-            list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes,
+            list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weights, is_bytes,
                        counts, scratch, masses)  # fmt: skip
             top = write_table(values, start, length, counts[length], byte_ids, arena, halves, narrow, base,
                               2.0**TABLE_BITS / total, scratch, masses)  # fmt: skip
-        elif are_few(found, lists, length, count_bits):
-            top = write_nodes(values, start, length, found, lists, count_bits, arc_weights, arc_words, is_bytes, arena,
-                              sums, base)  # fmt: skip
         else:
             top = write_lists(found, lists, length, arena, cells, base)
         keep(values, start, stop, hashes[i], base, top, is_lasting, slots, arena, used)
@@ -195,21 +190,19 @@ def _forward_new(values, k, n_todo, model, memo, group, draws):
 
 @compiled
 def list_drawn(n_segments, group, draws):
-    """List the segments but those of one path that is a piece, and where in this list those with nodes are, and those
-    with lists. Returns how many of each there are; behind them in the first list is the number of all segments.
+    """List the segments but those of one path that is a piece, and where in this list those with lists are. Returns
+    how many of each there are; behind them in the first list is the number of all segments.
     """
-    places, drawn, noded, listed = group.places, draws.drawn, draws.noded, draws.listed
-    n = n_noded = n_listed = np.uint64(0)
+    places, drawn, listed = group.places, draws.drawn, draws.listed
+    n = n_listed = np.uint64(0)
     for i in range(np.uint64(n_segments)):
         drawn[n] = i
         n += np.uint64(places[i] < DIRECT)
     drawn[n] = n_segments
     for k in range(n):
-        place = places[drawn[k]]
-        noded[n_noded] = listed[n_listed] = k
-        n_noded += np.uint64(place >= NODES)
-        n_listed += np.uint64((place >= LISTED) & (place < NODES))
-    return np.int64(n), np.int64(n_noded), np.int64(n_listed)
+        listed[n_listed] = k
+        n_listed += np.uint64(places[drawn[k]] >= LISTED)
+    return np.int64(n), np.int64(n_listed)
 
 
 @compiled
@@ -232,8 +225,7 @@ def trace_group(values, n_segments, n_drawn, seed, i_sample, model, memo, group,
     n_drawn: what `list_drawn` returned.
     """
     segments, places, ends, to_read = group.segments, group.places, group.ends, group.to_read
-    n_all, n_noded, n_listed = n_drawn
-    trace_nodes(values, draws.noded, n_noded, seed, i_sample, model, memo, group, draws)
+    n_all, n_listed = n_drawn
     trace_lists(values, draws.listed, n_listed, seed, i_sample, model, memo, group, draws)
     i = k = n_to_read = 0
     while True:
@@ -244,7 +236,7 @@ def trace_group(values, n_segments, n_drawn, seed, i_sample, model, memo, group,
         if place >= 0:
             # The table does not tell, its segment's arcs do.
             at = i
-            _trace_by_nodes(values, i, k, seed, i_sample, model, memo, group, draws)
+            _trace_by_lists(values, i, k, seed, i_sample, model, memo, group, draws)
             i, k, n, n_to_read = trace_plain(i, k, k + 1, memo, group, draws, arcs, n, n_to_read)
             places[at] = place
             continue
@@ -262,19 +254,17 @@ def trace_group(values, n_segments, n_drawn, seed, i_sample, model, memo, group,
 
 
 @compiled
-def _trace_by_nodes(values, i, k, seed, i_sample, model, memo, group, draws):
-    """Trace segment i, drawn[k], by nodes made for this once; its place becomes theirs."""
-    segments, sums, found = group.segments, memo.sums, draws.found
+def _trace_by_lists(values, i, k, seed, i_sample, model, memo, group, draws):
+    """Trace segment i, drawn[k], by lists made for this once; its place becomes theirs."""
+    segments, sums, found, arcs = group.segments, memo.sums, draws.found, model.arcs
     start, stop = segments[i], segments[i + 1]
-    is_bytes, lists = model.pieces.is_bytes, start - segments[0] - 1
-    find_lists(values, segments, np.array([i]), 1, model.states, model.lists, model.arc_words, model.count_bits, found)
-    sums[SPARE + NUMBER] = forward(values, start, stop, found, segments[0], model.count_bits, model.arc_weights,
-                                   model.arc_words, model.unk_weight, is_bytes, model.z_low, model.z_high, sums,
-                                   SPARE + BODY, np.empty(stop - start + 1, np.int64))  # fmt: skip
-    write_nodes(values, start, stop - start, found, lists, model.count_bits, model.arc_weights, model.arc_words,
-                is_bytes, memo.arena, sums, SPARE)  # fmt: skip
-    group.places[i] = NODES + SPARE
-    trace_nodes(values, np.array([k]), 1, seed, i_sample, model, memo, group, draws)
+    find_lists(values, segments, np.array([i]), 1, arcs, found)
+    sums[SPARE + NUMBER] = forward(values, start, stop, found, segments[0], arcs.count_bits, arcs.values, arcs.words,
+                                   model.unk_weights, model.pieces.is_bytes, sums, SPARE + BODY,
+                                   np.empty(stop - start + 1, np.int64))  # fmt: skip
+    write_lists(found, start - segments[0] - 1, stop - start, memo.arena, memo.cells, SPARE)
+    group.places[i] = LISTED + SPARE
+    trace_lists(values, np.array([k]), 1, seed, i_sample, model, memo, group, draws)
 
 
 @compiled
@@ -293,13 +283,16 @@ def _weigh_paths(arcs, k, low, high, model, group, totals):
 
 
 @compiled
-def _partitions(low, high, weights, sums, group, draws, part_z, part_z_exponent):
+def _partitions(low, high, model, sums, group, draws, part_z, part_z_exponent):
     """Multiply the segments' partitions, from the first to the last, into (mantissa, exponent) of their parts."""
     segments, places, z, z_exponent = group.segments, group.places, draws.z, draws.z_exponent
+    weights, power = model.weights, model.power
     i = 0
     for i_part in range(low, high):
         while i < group.part_ends[i_part - low]:
             place, total, exponent = places[i], 1.0, part_z_exponent[i_part]
+            if place > TOKEN_ARC or place <= SCALED:
+                exponent -= power * (segments[i + 1] - segments[i])
             if place >= DIRECT:
                 total = weights[place - DIRECT]
             elif place >= 0:

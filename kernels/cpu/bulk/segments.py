@@ -14,6 +14,7 @@ from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIVIDED, KIND, LISTED, NOW
 from gpu_lattice.kernels.cpu.bulk.memo import (
     begin_group,
     find_near,
+    has_record,
     hash_listed,
     keep,
     lasts,
@@ -35,19 +36,19 @@ def find_segments(batch, start, stop, i_chunk, pieces, memo, group):
     """Divide start..stop, boundaries of parts, into segments and look these up. Bases handed out before are void.
 
     Returns how many segments there are, how many of them have no record (group.todo lists those, with their hashes and
-    words), and how many units there are, 0 if none of them is for `keep_divided`.
+    words), and how many units are for `keep_divided`.
     i_chunk: the chunk that holds the first byte.
     """
     values, chunk_offsets, is_bytes = batch.values, batch.chunk_offsets, pieces.is_bytes
     pairs, keys, pages, characters, joined = pieces.pairs, pieces.keys, pieces.pages, pieces.characters, pieces.joined
-    near, arena = memo.near, memo.arena
+    near, arena, longest = memo.near, memo.arena, 0 if is_bytes else LONGEST_UNIT
     segments, places, units, unit_places = group.segments, group.places, group.units, group.unit_places
-    todo, hashes, words = group.todo, group.hashes, group.words
+    todo, hashes, words, divided = group.todo, group.hashes, group.words, group.divided
     begin_group(memo)
     n_units, n_todo = find_units(batch, start, stop, i_chunk, pieces.by_words, is_bytes, units, unit_places, todo)
     n_todo = find_near(values, units, near, unit_places, todo, 0, n_todo)
-    n_new = look_up_all(values, units, todo, n_todo, hashes, words, memo, unit_places)
-    n = n_todo = i = np.int64(0)
+    look_up_all(values, units, todo, n_todo, hashes, words, memo, unit_places)
+    n = n_todo = n_divided = i = np.int64(0)
     segments[0] = start
     while i < n_units:
         if unit_places[i] >= 0:
@@ -63,14 +64,17 @@ def find_segments(batch, start, stop, i_chunk, pieces, memo, group):
             while i < n_units and unit_places[i] == NOWHERE:
                 while chunk_offsets[i_chunk + 1] <= units[i]:
                     i_chunk += 1
+                divided[n_divided], divided[n_divided + 1] = i, n - 1
                 n = find_cuts(values, units[i + 1], chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1], pairs,
                               keys, pages, characters, joined, is_bytes, segments, n, places)  # fmt: skip
+                is_short = units[i + 1] - units[i] <= longest
+                n_divided += 2 * (is_short and n - 1 > divided[n_divided + 1] + 1)
                 i += 1
             n -= 1
             n_todo = _list_missing(places, first, n, todo, n_todo)
             n_todo = find_near(values, segments, near, places, todo, listed, n_todo)
     n_todo = look_up_all(values, segments, todo, n_todo, hashes, words, memo, places)
-    return n, n_todo, n_units if n_new > 0 else np.int64(0)
+    return n, n_todo, n_divided >> 1
 
 
 @compiled
@@ -167,37 +171,30 @@ def find_ends(segments, part_offsets, low, high, part_ends):
 
 
 @compiled
-def keep_divided(values, n_units, memo, group):
-    """Keep the segments of the units, of several each, that had no record, unless a segment has none that lasts.
-
-    n_units: as `find_segments` says, 0 where no unit was looked up in vain.
-    """
-    slots, near, arena, used = memo.slots, memo.near, memo.arena, memo.used
+def keep_divided(values, n_divided, memo, group):
+    """Keep the segments of the units that had no record and have several, unless a segment has none that lasts."""
+    slots, met, near, arena, used = memo.slots, memo.met, memo.near, memo.arena, memo.used
     segments, places, units, unit_places = group.segments, group.places, group.units, group.unit_places
-    todo, hashes, words = group.todo, group.hashes, group.words
-    n_todo = np.int64(0)
-    for i in range(n_units):
-        todo[n_todo] = i
-        n_todo += unit_places[i] == NOWHERE and units[i + 1] - units[i] <= LONGEST_UNIT
-    hash_listed(values, units, todo, n_todo, hashes, words)
-    first = np.int64(0)
-    for k in range(n_todo):
-        i = todo[k]
-        while segments[first] < units[i]:
-            first += 1
+    todo, hashes, words, divided = group.todo, group.hashes, group.words, group.divided
+    for k in range(n_divided):
+        todo[k] = divided[2 * k]
+    hash_listed(values, units, todo, n_divided, hashes, words)
+    for k in range(n_divided):
+        i, first = divided[2 * k], divided[2 * k + 1]
         last = first
         all_last = True
         while segments[last] < units[i + 1]:
             all_last &= lasts(places[last])
             last += 1
-        if not all_last or last == first + 1:
-            continue
         # It may have come before in this group.
-        if look_up(values, units, todo, k, k + 1, k, hashes, words, slots, near, arena, unit_places) == k:
+        if (
+            has_record(hashes[i], slots)
+            and look_up(values, units, todo, k, k + 1, k, hashes, words, slots, near, arena, unit_places) == k
+        ):
             continue
-        base, is_lasting = reserve(units[i + 1] - units[i], BODY + last - first, used)
-        if not is_lasting:
-            return
+        base, is_lasting = reserve(units[i + 1] - units[i], BODY + last - first, hashes[i], met, used)
+        if not is_lasting or not all_last:
+            continue
         arena[base + KIND] = DIVIDED + last - first
         for j in range(first, last):
             arena[base + BODY + j - first] = segments[j + 1] - segments[j] << 32 | places[j]

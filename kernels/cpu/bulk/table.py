@@ -56,7 +56,7 @@ def are_known(length, found, lists, count_bits, arc_words, lists_known, unk_id, 
 
 
 @compiled(forceinline=True)
-def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weight, is_bytes, counts,
+def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc_words, unk_weights, is_bytes, counts,
                scratch, masses):  # fmt: skip
     """List the paths to every position: those to where its arcs begin, shortest first, with these arcs behind them.
 
@@ -80,7 +80,8 @@ def list_paths(values, start, length, found, lists, count_bits, arc_weights, arc
             if n_listed > np.uint64(0):
                 piece, s, weight = np.int32(arc_words[arc + ONE]), e - (arc_words[arc + ONE] >> 32), arc_weights[arc]
             else:
-                piece, s, weight = np.int32(UNKNOWN), e - symbol_length(values, start + e, is_bytes), unk_weight
+                symbol = symbol_length(values, start + e, is_bytes)
+                piece, s, weight = np.int32(UNKNOWN), e - symbol, unk_weights[symbol]
             arc += TWO
             scratch[PIECES + (s << ARC_BITS | e - 1)] = piece
             k = np.uint64(scratch[FIRSTS + s])

@@ -33,8 +33,7 @@ FOUR = np.uint64(4)
 @compiled
 def trace_plain(i, k_drawn, k_stop, memo, group, draws, arcs, n, n_to_read):
     """Trace segments i, i + 1, ... up to drawn[k_stop], or to one without a record, or whose number is too close to a
-    bound in its table: by their places and tables, or to the path that `trace_nodes` or `trace_lists` has left in paths
-    and ends[i].
+    bound in its table: by their places and tables, or to the path that `trace_lists` has left in paths and ends[i].
 
     Appends to arcs[n:], with the new number of arcs in ends[i], and to to_read the segments with unknown arcs. Arcs up
     to MARGIN after the last may be overwritten. k_drawn: of the first drawn segment that is not before i.
@@ -94,7 +93,7 @@ def trace_plain(i, k_drawn, k_stop, memo, group, draws, arcs, n, n_to_read):
 @compiled
 def trace_scaled(values, start, stop, base, k_drawn, seed, i_sample, model, draws, arcs, n):
     """Trace one segment, drawn[k_drawn], through the scores of `forward_scaled`; returns the new number of arcs."""
-    pieces, weights, unk_weight = model.pieces, model.weights, model.unk_weight
+    pieces, weights, unk_weights = model.pieces, model.weights, model.unk_weights
     slots, piece_at, is_bytes, byte_ids = pieces.slots, pieces.piece_at, pieces.is_bytes, pieces.byte_ids
     z, z_exponent, doc_id = draws.z, draws.z_exponent, draws.doc_ids[k_drawn]
     doc_start = stop - draws.positions[k_drawn]
@@ -112,7 +111,7 @@ def trace_scaled(values, start, stop, base, k_drawn, seed, i_sample, model, draw
         before, before_exponent = running, exponent
         i_arc = np.int64(0)
         for k in range(find_arcs(values, start, e, stop, slots, piece_at, is_bytes, into, starts)):
-            weight = unk_weight if into[k] == UNKNOWN else weights[into[k]]
+            weight = unk_weights[e - starts[k]] if into[k] == UNKNOWN else weights[into[k]]
             term, term_exponent = scaled(z[shift + starts[k]] * weight, z_exponent[shift + starts[k]])
             if term == 0.0:
                 continue
@@ -122,7 +121,7 @@ def trace_scaled(values, start, stop, base, k_drawn, seed, i_sample, model, draw
                 break
         arc, arc_start = into[i_arc], starts[i_arc]
         target, target_exponent = subtract(target, target_exponent, before, before_exponent)
-        inverse = model.unk_inverse if arc == UNKNOWN else model.inverses[arc]
+        inverse = model.unk_inverses[e - arc_start] if arc == UNKNOWN else model.inverses[arc]
         target, target_exponent = scaled(target * inverse, target_exponent)
         if arc == UNKNOWN and pieces.spells:
             for p in range(e - 1, arc_start - 1, -1):

@@ -1,0 +1,50 @@
+"""Texts to measure with: a UTF-8 file, .xz or not, a document per line, whole or by chunks."""
+
+from __future__ import annotations
+
+import importlib.resources
+import lzma
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import pyarrow.parquet as pq
+
+CHUNK_BYTES = 1 << 18
+
+
+def shipped(*languages: str) -> list[str]:
+    """The documents of these languages in the corpus that ships with the package."""
+    with (importlib.resources.files("gpu_lattice.data") / "corpus.parquet").open("rb") as file:
+        table = pq.read_table(file)
+    rows = zip(table["language"].to_pylist(), table["text"].to_pylist(), strict=True)
+    return [text for language, text in rows if language in languages]
+
+
+def lines(path: str) -> list[str]:
+    with _open(path) as file:
+        return file.read().split("\n")
+
+
+def chunks(path: str) -> Iterator[list[str]]:
+    """The lines of a file, some CHUNK_BYTES of them at a time, the last ones fewer."""
+    chunk, n_bytes = [], 0
+    with _open(path) as file:
+        for line in file:
+            chunk.append(line.removesuffix("\n"))
+            n_bytes += len(line.encode())
+            if n_bytes >= CHUNK_BYTES:
+                yield chunk
+                chunk, n_bytes = [], 0
+    if chunk:
+        yield chunk
+
+
+def num_bytes(documents: list[str]) -> int:
+    return sum(len(document.encode()) for document in documents)
+
+
+def _open(path: str) -> TextIO:
+    if Path(path).suffix == ".xz":
+        return lzma.open(path, "rt", encoding="utf-8", newline="\n")
+    return Path(path).open(encoding="utf-8", newline="\n")
