@@ -170,8 +170,8 @@ def _cached(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
 
 
 def _power_per_byte(weights: NDArray[np.float64], lengths: NDArray[np.int32]) -> int:
-    """The power of two by which the median piece's weight falls with each of its bytes, or what is next to it and keeps
-    all weights times it within SMALLEST_WEIGHT and LARGEST_WEIGHT.
+    """The power of two by which weights fall with each byte, over all pieces, or what is next to it and keeps all
+    weights times it within SMALLEST_WEIGHT and LARGEST_WEIGHT.
 
     weights: as `arc_weights` gives them; lengths int32 [V].
     """
@@ -184,7 +184,7 @@ def _power_per_byte(weights: NDArray[np.float64], lengths: NDArray[np.int32]) ->
         return 0
     least = np.max((np.log2(SMALLEST_WEIGHT) - logs) / n_bytes)
     most = np.min((np.log2(LARGEST_WEIGHT) - logs) / n_bytes)
-    return int(np.clip(np.median(-logs / n_bytes), np.ceil(least), np.floor(most)))
+    return int(np.clip(-logs.sum() / n_bytes.sum(), np.ceil(least), np.floor(most)))
 
 
 def _begin_words(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:
