@@ -76,15 +76,17 @@ class Detokenizer:
                 continue
             if run:
                 text.append(run.decode("utf-8", self._errors))
-                run = b""
-            piece = self._names[i] if is_named else self._surfaces[i].decode()
-            if text:
-                strip = None
+                run, strip = b"", None
+            if is_named:
+                text.append(self._names[i])
+                continue
+            piece = self._surfaces[i].decode()
             if strip is not None and piece.startswith(METASPACE):
                 piece = piece[1:]
                 strip = strip if strip == "leading" else None
             if piece:
                 text.append(piece.replace(METASPACE, " ") if self._decoder.metaspace else piece)
+                strip = None
         if run:
             text.append(run.decode("utf-8", self._errors))
         return "".join(text)
