@@ -68,7 +68,8 @@ class Tokenizer:
     def __init__(
         self, model: Model, *, device: str = "auto", threads: int | None = None, memory_limit: int | None = None
     ) -> None:
-        """model: what a reader returned. threads: the number of CPU threads to use, all by default.
+        """model: what a reader returned. threads: the number of CPU threads to use; by default one within a worker of
+        torch's DataLoader, else one for each CPU that the process may use (runtime/threads.py).
 
         device: "cpu", "cuda" or "cuda:N" (which need CuPy and a GPU), or "auto": the first GPU if CuPy is installed
         and one responds, else the CPU. memory_limit: bytes of device memory that a call may use for its batches, not
@@ -78,8 +79,8 @@ class Tokenizer:
         if not isinstance(model, Model):
             how = "from_file(path)" if isinstance(model, str | Path) else "from_file, from_pieces or default"
             raise TypeError(f"model is {shown(model)}; use Tokenizer.{how} to make one")
-        self._threads = _checked_threads(threads)
-        self._backend = _backend(model, device, self._threads, memory_limit)
+        self._given_threads = None if threads is None else checked_integer("threads", threads, 1, 4096)
+        self._backend = _backend(model, device, self._given_threads, memory_limit)
         self._model = model
         self._source: tuple[Any, ...] = (_rebuild, (model, device, threads, memory_limit))
 
@@ -185,6 +186,10 @@ class Tokenizer:
         if build is not _rebuild_from_bytes:
             raise ValueError("this tokenizer was not made from a file; pickle it, or write what it was made from")
         write_whole(Path(path), arguments[0])
+
+    @property
+    def _threads(self) -> int:
+        return self._given_threads or default_threads()
 
     @property
     def vocab_size(self) -> int:
@@ -692,7 +697,7 @@ def _rebuild_from_pieces(
     return Tokenizer.from_pieces(pieces, unk_piece=unk_piece, device=device, threads=threads, memory_limit=memory_limit)
 
 
-def _backend(model: Model, device: str, threads: int, memory_limit: int | None) -> Backend:
+def _backend(model: Model, device: str, threads: int | None, memory_limit: int | None) -> Backend:
     if not isinstance(device, str):
         raise TypeError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
     cuda = re.fullmatch(r"cuda(?::(\d+))?", device)
@@ -712,10 +717,6 @@ def _backend(model: Model, device: str, threads: int, memory_limit: int | None) 
     from gpu_lattice.backends.cuda import CudaBackend
 
     return CudaBackend(model, found, memory_limit)
-
-
-def _checked_threads(threads: int | None) -> int:
-    return default_threads() if threads is None else checked_integer("threads", threads, 1, 4096)
 
 
 def _is_null(batch: TextBatch) -> NDArray[np.bool_]:
