@@ -61,7 +61,7 @@ class TextBatch:
             is_same = batch.values is texts.values and batch.offsets is texts.offsets and batch.valid is texts.valid
             return texts if is_same else batch
         if isinstance(texts, str | bytes):
-            texts = [texts]
+            return _one(texts)
         import pyarrow as pa
 
         if isinstance(texts, pa.ChunkedArray):
@@ -147,6 +147,16 @@ def decoded(strings: Sequence[bytes], errors: str = "strict") -> list[str]:
     """
     texts = BETWEEN.join(strings).decode(errors=errors).split(BETWEEN.decode())
     return texts if len(texts) == len(strings) else [string.decode(errors=errors) for string in strings]
+
+
+def _one(text: str | bytes) -> TextBatch:
+    """One document, without a detour over Arrow, which would take as long as all else for a short one."""
+    try:
+        data = text.encode() if isinstance(text, str) else text
+    except UnicodeEncodeError:
+        _raise_for_surrogate([text])
+        raise
+    return TextBatch(np.frombuffer(data, np.uint8), read_only(np.array([0, len(data)]), np.int64))
 
 
 def _sequence_to_arrow(texts: Any) -> pa.Array:
