@@ -56,9 +56,9 @@ def _work(model: str, text: str, alpha: float, seconds: float) -> None:
     texts = [pa.array(chunk, pa.large_string()) for chunk in chunks(text)]
     new = {"sample": cycle(texts), "encode": cycle(texts)}
     calls: dict[str, Callable[[], object]] = {
-        "sample": lambda: tokenizer.sample(texts[0], alpha=alpha),
-        "sample, new text": lambda: tokenizer.sample(next(new["sample"]), alpha=alpha),
-        "sample, 16 per document": lambda: tokenizer.sample(texts[0], alpha=alpha, num_samples=16),
+        "sample": lambda: tokenizer.sample(texts[0], alpha=alpha, seed=0),
+        "sample, new text": lambda: tokenizer.sample(next(new["sample"]), alpha=alpha, seed=0),
+        "sample, 16 per document": lambda: tokenizer.sample(texts[0], alpha=alpha, num_samples=16, seed=0),
         "encode": lambda: tokenizer.encode(texts[0]),
         "encode, new text": lambda: tokenizer.encode(next(new["encode"])),
     }
@@ -67,7 +67,7 @@ def _work(model: str, text: str, alpha: float, seconds: float) -> None:
 
     def reply(case: str) -> object:
         if case == "ids":
-            out, best = tokenizer.sample(texts[0], alpha=alpha, num_samples=2), tokenizer.encode(texts[0])
+            out, best = tokenizer.sample(texts[0], alpha=alpha, num_samples=2, seed=0), tokenizer.encode(texts[0])
             return hashlib.sha256(out.ids.tobytes() + best.ids.tobytes()).hexdigest()
         start, n = time.process_time(), 0
         while n < 4 or ("new" not in case and time.process_time() - start < seconds):

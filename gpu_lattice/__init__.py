@@ -39,6 +39,8 @@ except ModuleNotFoundError as error:
 
 def __getattr__(name: str) -> Any:
     """A public name, loaded from its module on first use (Numba alone takes half a second)."""
+    if name == "torch":
+        return import_module("gpu_lattice.torch")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -46,9 +46,12 @@ class Detokenizer:
         if vocabulary.symbols == "bytes":
             self._is_bytes = np.ones(len(vocabulary), np.bool_)
 
-    def __call__(self, rows: Sequence[Sequence[int] | None]) -> list[str | None]:
-        """The text of every row; None for a null row. Raises ValueError for an id that the model does not have."""
-        texts = [None if row is None else self._row(row, i_row) for i_row, row in enumerate(rows)]
+    def __call__(self, rows: Sequence[Sequence[int] | None], skip_controls: bool = True) -> list[str | None]:
+        """The text of every row; None for a null row. Raises ValueError for an id that the model does not have.
+
+        skip_controls: control ids become nothing, else their names.
+        """
+        texts = [None if row is None else self._row(row, i_row, skip_controls) for i_row, row in enumerate(rows)]
         denormalizer = self._decoder.denormalizer
         if denormalizer is None:
             return texts
@@ -56,31 +59,34 @@ class Detokenizer:
         written = TextBatch(done.values, done.offsets).tolist()
         return [None if text is None else (new or b"").decode() for text, new in zip(texts, written, strict=True)]
 
-    def _row(self, ids: Sequence[int], i_row: int) -> str:
+    def _row(self, ids: Sequence[int], i_row: int, skip_controls: bool) -> str:
         size = len(self._surfaces)
         wrong = next((i for i in ids if not 0 <= i < size), None)
         if wrong is not None:
             raise ValueError(f"row {i_row} holds the id {shown(wrong)}; this model has ids 0 to {size - 1}")
         if self._decoder.chain is not None:
-            return self._decoder.chain([self._names[i] for i in ids if not self._is_control[i]])
+            return self._decoder.chain([self._names[i] for i in ids if not (skip_controls and self._is_control[i])])
         text: list[str] = []
         run = b""
         strip = self._decoder.strip
         for i in ids:
-            if self._is_bytes[i]:
+            is_named = self._is_control[i] and not skip_controls
+            if self._is_bytes[i] and not is_named:
                 run += self._surfaces[i]
                 continue
             if run:
                 text.append(run.decode("utf-8", self._errors))
-                run = b""
+                run, strip = b"", None
+            if is_named:
+                text.append(self._names[i])
+                continue
             piece = self._surfaces[i].decode()
-            if text:
-                strip = None
             if strip is not None and piece.startswith(METASPACE):
                 piece = piece[1:]
                 strip = strip if strip == "leading" else None
             if piece:
                 text.append(piece.replace(METASPACE, " ") if self._decoder.metaspace else piece)
+                strip = None
         if run:
             text.append(run.decode("utf-8", self._errors))
         return "".join(text)

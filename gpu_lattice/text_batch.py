@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from gpu_lattice.runtime.arguments import check_offsets, read_only
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pyarrow as pa
     from numpy.typing import NDArray
 
 # What Arrow takes for a text, anywhere in a list.
 TEXT = str | bytes | bytearray | memoryview
+# What an operation takes as its texts: also pandas and Polars Series, and whatever else Arrow makes strings of.
+Texts: TypeAlias = "str | bytes | Iterable[str | bytes | None] | pa.Array | pa.ChunkedArray | TextBatch"
+ARROW_PROTOCOLS = ("__arrow_array__", "__arrow_c_array__", "__arrow_c_stream__", "__array__")
 # None of its suffixes is a prefix of it, so it is found only where it was put, and in strings that contain it.
 BETWEEN = b"\0\1"
 
@@ -43,8 +48,9 @@ class TextBatch:
     def from_texts(texts: Any) -> TextBatch:
         """Take texts in any of the accepted forms; Arrow buffers are used in place.
 
-        texts: a str or bytes (one document), a sequence of them (None is a null document), an Arrow
-        (large_)string or (large_)binary Array or ChunkedArray, or a TextBatch.
+        texts: a str or bytes (one document), a sequence or iterator of them (None is a null document), an Arrow
+        (large_)string or (large_)binary Array or ChunkedArray, what Arrow makes such an array of (a pandas or Polars
+        Series, a NumPy array of strings), or a TextBatch.
         Compiled code relies on the result: the offsets never decrease or leave the values, and the arrays have the
         types for which functions are compiled.
         Raises TypeError for anything else, ValueError for a str that UTF-8 cannot encode, and for offsets that decrease
@@ -55,16 +61,20 @@ class TextBatch:
             is_same = batch.values is texts.values and batch.offsets is texts.offsets and batch.valid is texts.valid
             return texts if is_same else batch
         if isinstance(texts, str | bytes):
-            texts = [texts]
+            return _one(texts)
         import pyarrow as pa
 
         if isinstance(texts, pa.ChunkedArray):
             return _joined([_from_arrow(chunk) for chunk in texts.chunks or [pa.array([], texts.type)]])
         if isinstance(texts, pa.Array):
             return _from_arrow(texts)
+        if isinstance(texts, Iterator):
+            texts = list(texts)
         if isinstance(texts, Sequence) or (isinstance(texts, np.ndarray) and texts.dtype == object):
             array = _sequence_to_arrow(texts)
             return _batch(*_buffers(array), _validity(array))
+        if isinstance(texts, np.ndarray) or any(hasattr(texts, name) for name in ARROW_PROTOCOLS):
+            return TextBatch.from_texts(_to_arrow(texts))
         raise TypeError(
             f"texts is a {type(texts).__name__}; give a str, a list of str or bytes, "
             "an Arrow string or binary array, or a TextBatch"
@@ -89,6 +99,16 @@ class TextBatch:
         if self.valid is not None:
             docs = [doc if ok else None for doc, ok in zip(docs, self.valid.tolist(), strict=True)]
         return docs
+
+
+def _to_arrow(texts: Any) -> pa.Array | pa.ChunkedArray:
+    """What Arrow makes of an array or a series of strings; TypeError where it makes none."""
+    import pyarrow as pa
+
+    try:
+        return pa.chunked_array(texts) if hasattr(texts, "__arrow_c_stream__") else pa.array(texts, from_pandas=True)
+    except (TypeError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise TypeError(f"texts is a {type(texts).__name__} of which Arrow makes no strings: {error}") from None
 
 
 def to_ragged(strings: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -127,6 +147,16 @@ def decoded(strings: Sequence[bytes], errors: str = "strict") -> list[str]:
     """
     texts = BETWEEN.join(strings).decode(errors=errors).split(BETWEEN.decode())
     return texts if len(texts) == len(strings) else [string.decode(errors=errors) for string in strings]
+
+
+def _one(text: str | bytes) -> TextBatch:
+    """One document, without a detour over Arrow, which would take as long as all else for a short one."""
+    try:
+        data = text.encode() if isinstance(text, str) else text
+    except UnicodeEncodeError:
+        _raise_for_surrogate([text])
+        raise
+    return TextBatch(np.frombuffer(data, np.uint8), read_only(np.array([0, len(data)]), np.int64))
 
 
 def _sequence_to_arrow(texts: Any) -> pa.Array:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
-from gpu_lattice.runtime.arguments import check_offsets, checked_integer, read_only
+from gpu_lattice.runtime.arguments import (
+    as_integer,
+    check_offsets,
+    checked_flag,
+    checked_integer,
+    read_only,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
+
+Side = Literal["right", "left"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +34,8 @@ class TokenBatch:
     offsets   int64 [num_rows + 1], row i is ids[offsets[i]:offsets[i + 1]]
     log_prob  float64 [num_rows] if requested: log of the probability with which the row's path was drawn
     valid     bool [num_rows] if some document was null, else None
+    seed      what `sample` drew with, so that seed=None can be repeated; None for `encode`
+    source    what names ids and says how to pad: the tokenizer's; it is left out of pickles
 
     Example:
         >>> batch = TokenBatch(np.array([5, 6, 7], np.int32), np.array([0, 2, 2, 3]))
@@ -38,16 +49,49 @@ class TokenBatch:
     offsets: NDArray[np.int64]
     log_prob: NDArray[np.float64] | None = None
     valid: NDArray[np.bool_] | None = None
+    seed: int | None = None
+    source: Source | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, row: int) -> NDArray[np.int32]:
-        """The ids of one row, a view; rows count from the end when negative."""
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"row {row} of a TokenBatch of {len(self)} rows")
-        row %= len(self)
-        return self.ids[int(self.offsets[row]) : int(self.offsets[row + 1])]
+    @overload
+    def __getitem__(self, row: int) -> NDArray[np.int32]: ...
+    @overload
+    def __getitem__(self, row: slice) -> TokenBatch: ...
+    def __getitem__(self, row: Any) -> Any:
+        """The ids of one row, a view; of a slice, a batch of these rows. Rows count from the end when negative."""
+        if isinstance(row, slice):
+            return self._rows(row)
+        number = as_integer("the row", row)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"row {shown(number)} of a TokenBatch of {len(self)} rows")
+        number %= len(self)
+        return self.ids[int(self.offsets[number]) : int(self.offsets[number + 1])]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both have the same rows."""
+        return isinstance(other, TokenBatch) and self.tolist() == other.tolist()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TokenBatch, (self.ids, self.offsets, self.log_prob, self.valid, self.seed)
+
+    def _rows(self, rows: slice) -> TokenBatch:
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            chosen = [self[i : i + 1] for i in range(start, stop, step)]
+            return joined(chosen) if chosen else self[:0]
+        stop = max(start, stop)
+        low, high = int(self.offsets[start]), int(self.offsets[stop])
+        return replace(
+            self,
+            ids=self.ids[low:high],
+            offsets=self.offsets[start : stop + 1] - low,
+            log_prob=None if self.log_prob is None else self.log_prob[start:stop],
+            valid=None if self.valid is None else self.valid[start:stop],
+        )
 
     def __repr__(self) -> str:
         return f"TokenBatch({len(self)} rows, {len(self.ids)} tokens)"
@@ -71,28 +115,112 @@ class TokenBatch:
             return pa.ListArray.from_arrays(pa.array(batch.offsets.astype(np.int32)), ids, mask=nulls)
         return pa.LargeListArray.from_arrays(pa.array(batch.offsets), ids, mask=nulls)
 
-    def to_padded(self, pad_id: int = 0, max_length: int | None = None) -> NDArray[np.int32]:
-        """int32 [num_rows, longest row], padded with pad_id; rows are cut after max_length tokens.
+    def pieces(self) -> list[list[str] | None]:
+        """Rows as the names of their ids (Tokenizer.id_to_piece); None for a null document."""
+        if self.source is None:
+            raise ValueError("these ids came without their tokenizer; use tokenizer.id_to_piece(row) for a row")
+        names = self.source.names
+        return [None if row is None else [names[i] for i in row] for row in self.tolist()]
 
-        The array is on the device of the ids.
+    @overload
+    def to_padded(
+        self, pad_id: int | None = ..., *, side: Side | None = ..., max_length: int | None = ...,
+        return_mask: Literal[False] = ...,
+    ) -> NDArray[np.int32]: ...  # fmt: skip
+    @overload
+    def to_padded(
+        self, pad_id: int | None = ..., *, side: Side | None = ..., max_length: int | None = ...,
+        return_mask: Literal[True],
+    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]: ...  # fmt: skip
+    def to_padded(
+        self,
+        pad_id: int | None = None,
+        *,
+        side: Side | None = None,
+        max_length: int | None = None,
+        return_mask: bool = False,
+    ) -> Any:
+        """int32 [num_rows, longest row], padded with pad_id; with return_mask also bool, True where an id is the row's.
+
+        pad_id: by default the model's; ValueError if it has none. side: where the padding goes, "right" or "left"; by
+        default as the model's file says, else "right". max_length: rows are cut to that many ids, on the right.
+        The arrays are on the device of the ids.
         """
         check_rows(self.ids, self.offsets)
         xp = _array_module(self.ids)
+        pad_id = self.source.pad_id if pad_id is None and self.source else pad_id
+        if pad_id is None:
+            raise ValueError("the model has no id for padding; give pad_id")
         pad_id = checked_integer("pad_id", pad_id, -(2**31), 2**31 - 1)
+        side = checked_side("side", side or (self.source.pad_side if self.source else "right"))
         lengths = xp.diff(self.offsets)
         width = int(lengths.max()) if len(lengths) else 0
         if max_length is not None:
             width = min(width, checked_integer("max_length", max_length, 0, 2**63 - 1))
             lengths = xp.minimum(lengths, width)
+        # Where in its row each column's id is.
+        columns = xp.arange(width) - (0 if side == "right" else (width - lengths)[:, None])
+        mask = (columns >= 0) & (columns < lengths[:, None])
         padded: NDArray[np.int32] = xp.full((len(self), width), pad_id, np.int32)
-        is_token = xp.arange(width) < lengths[:, None]
-        row_starts = self.offsets[:-1, None] + xp.arange(width)
-        padded[is_token] = self.ids[row_starts[is_token]]
-        return padded
+        padded[mask] = self.ids[(self.offsets[:-1, None] + columns)[mask]]
+        return (padded, mask) if checked_flag("return_mask", return_mask) else padded
 
     def __arrow_array__(self, type: Any = None) -> pa.Array:
         array = self.to_arrow()
         return array if type is None else array.cast(type)
+
+
+class Source(NamedTuple):
+    """What a tokenizer tells its batches: names by id, the id for padding or None, and the side on which it goes."""
+
+    names: Sequence[str]
+    pad_id: int | None
+    pad_side: Side
+
+
+def checked_side(name: str, side: Any) -> Side:
+    """ValueError unless it is "right" or "left"."""
+    if side not in ("right", "left"):
+        raise ValueError(f"{name} is {shown(side)}; give 'right' or 'left'")
+    return "left" if side == "left" else "right"
+
+
+class Frame(NamedTuple):
+    """What is put around rows: ids before and after each, at most max_length ids, cut at that side of the text's."""
+
+    before: Sequence[int]
+    after: Sequence[int]
+    max_length: int | None
+    side: Side
+
+    def __call__(self, batch: TokenBatch, n_before: int, n_after: int) -> TokenBatch:
+        """The batch with this around its rows in place of the n_before + n_after ids that are there. Null rows stay."""
+        xp = _array_module(batch.ids)
+        is_row = xp.ones(len(batch), np.bool_) if batch.valid is None else xp.asarray(batch.valid)
+        before, after = xp.asarray(self.before, np.int32), xp.asarray(self.after, np.int32)
+        n_around = len(before) + len(after)
+        starts, lengths = batch.offsets[:-1] + n_before, xp.diff(batch.offsets) - n_before - n_after
+        kept = lengths = xp.where(is_row, lengths, 0)
+        if self.max_length is not None:
+            kept = xp.minimum(lengths, max(0, self.max_length - n_around))
+        if self.side == "left":
+            starts = starts + lengths - kept
+        offsets = xp.zeros(len(batch) + 1, np.int64)
+        xp.cumsum(kept + n_around * is_row, out=offsets[1:])
+        ids = xp.empty(int(offsets[-1]), np.int32)
+        firsts = offsets[:-1] + len(before)
+        within = xp.arange(int(kept.sum())) - xp.repeat(xp.cumsum(kept) - kept, _counts(kept))
+        ids[xp.repeat(firsts, _counts(kept)) + within] = batch.ids[xp.repeat(starts, _counts(kept)) + within]
+        for i, i_id in enumerate(before):
+            ids[offsets[:-1][is_row] + i] = i_id
+        for i, i_id in enumerate(after):
+            ids[(firsts + kept)[is_row] + i] = i_id
+        return replace(batch, ids=ids, offsets=offsets)
+
+
+def _counts(counts: Any) -> Any:
+    """Counts as `repeat` takes them: CuPy's takes a list."""
+    return counts if isinstance(counts, np.ndarray) else counts.tolist()
 
 
 def checked_tokens(batch: Any) -> TokenBatch:
@@ -113,7 +241,7 @@ def checked_tokens(batch: Any) -> TokenBatch:
             f"valid is of dtype {valid.dtype} and shape {list(valid.shape)}; give bool [{len(offsets) - 1}], "
             "one for each row"
         )
-    return TokenBatch(read_only(ids, np.int32), read_only(offsets, np.int64), batch.log_prob, valid)
+    return replace(batch, ids=read_only(ids, np.int32), offsets=read_only(offsets, np.int64), valid=valid)
 
 
 def check_rows(ids: Any, offsets: Any) -> None:
@@ -145,11 +273,12 @@ def joined(parts: Sequence[TokenBatch]) -> TokenBatch:
         xp.add(part.offsets[1:], n_ids, out=offsets[row + 1 : row + 1 + len(part)])
         row += len(part)
         n_ids += len(part.ids)
-    return TokenBatch(
-        xp.concatenate([part.ids for part in parts]),
-        offsets,
-        None if parts[0].log_prob is None else xp.concatenate([part.log_prob for part in parts]),
-        None if parts[0].valid is None else np.concatenate([part.valid for part in parts]),
+    return replace(
+        parts[0],
+        ids=xp.concatenate([part.ids for part in parts]),
+        offsets=offsets,
+        log_prob=None if parts[0].log_prob is None else xp.concatenate([part.log_prob for part in parts]),
+        valid=None if parts[0].valid is None else np.concatenate([part.valid for part in parts]),
     )
 
 

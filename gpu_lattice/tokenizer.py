@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from secrets import randbits
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models import Model
-from gpu_lattice.models.detect import read_model
+from gpu_lattice.models.detect import model_bytes, model_file, read_model
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.runtime.arguments import (
     as_integer,
@@ -28,10 +30,14 @@ from gpu_lattice.runtime.arguments import (
     id_rows,
     read_only,
     shown,
+    told_the_right_name,
 )
+from gpu_lattice.runtime.files import write_whole
+from gpu_lattice.runtime.seeds import epoch_seed
 from gpu_lattice.runtime.threads import default_threads, map_ranges
-from gpu_lattice.text_batch import TextBatch, to_ragged
-from gpu_lattice.token_batch import TokenBatch, checked_tokens, joined
+from gpu_lattice.text_batch import TextBatch, Texts, to_ragged
+from gpu_lattice.token_batch import Frame, Source, TokenBatch, checked_side, checked_tokens, joined
+from gpu_lattice.vocabulary import Kind
 
 if TYPE_CHECKING:
     import os
@@ -62,7 +68,8 @@ class Tokenizer:
     def __init__(
         self, model: Model, *, device: str = "auto", threads: int | None = None, memory_limit: int | None = None
     ) -> None:
-        """model: what a reader returned. threads: the number of CPU threads to use, all by default.
+        """model: what a reader returned. threads: the number of CPU threads to use; by default one within a worker of
+        torch's DataLoader, else one for each CPU that the process may use (runtime/threads.py).
 
         device: "cpu", "cuda" or "cuda:N" (which need CuPy and a GPU), or "auto": the first GPU if CuPy is installed
         and one responds, else the CPU. memory_limit: bytes of device memory that a call may use for its batches, not
@@ -70,9 +77,10 @@ class Tokenizer:
         CPU: "auto" may ignore it, "cpu" rejects it.
         """
         if not isinstance(model, Model):
-            raise TypeError(f"model is {shown(model)}; use Tokenizer.from_file, from_pieces or default to make one")
-        self._threads = _checked_threads(threads)
-        self._backend = _backend(model, device, self._threads, memory_limit)
+            how = "from_file(path)" if isinstance(model, str | Path) else "from_file, from_pieces or default"
+            raise TypeError(f"model is {shown(model)}; use Tokenizer.{how} to make one")
+        self._given_threads = None if threads is None else checked_integer("threads", threads, 1, 4096)
+        self._backend = _backend(model, device, self._given_threads, memory_limit)
         self._model = model
         self._source: tuple[Any, ...] = (_rebuild, (model, device, threads, memory_limit))
 
@@ -87,10 +95,44 @@ class Tokenizer:
     ) -> Tokenizer:
         """Load a SentencePiece unigram .model, a Hugging Face tokenizer.json (Unigram) or a BytePiece .model.
 
-        The format is detected from the content. Raises OSError if the file cannot be read, and ValueError, which says
-        what is wrong and what to do, if it is damaged or in another format.
+        path: the file, or a folder with one: tokenizer.json, spiece.model, sentencepiece.bpe.model, tokenizer.model,
+        the first of these that it holds. The format is detected from the content. Raises OSError if the file cannot be
+        read, and ValueError, which says what is wrong and what to do, if it is damaged or in another format.
         """
-        return cls._from_bytes(Path(path).read_bytes(), str(path), device, threads, memory_limit)
+        file = model_file(Path(path))
+        return cls.from_bytes(file.read_bytes(), name=str(file), device=device, threads=threads,
+                              memory_limit=memory_limit)  # fmt: skip
+
+    @classmethod
+    def from_bytes(
+        cls,
+        data: bytes,
+        *,
+        name: str = "the model",
+        device: str = "auto",
+        threads: int | None = None,
+        memory_limit: int | None = None,
+    ) -> Tokenizer:
+        """A tokenizer from the bytes of a file that `from_file` reads; name: what errors call it."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"data is {shown(data)}; give the bytes of a model, or its path to Tokenizer.from_file")
+        return cls._from_bytes(bytes(data), name, device, threads, memory_limit)
+
+    @classmethod
+    def from_tokenizer(
+        cls, tokenizer: Any, *, device: str = "auto", threads: int | None = None, memory_limit: int | None = None
+    ) -> Tokenizer:
+        """A tokenizer with the model of another one.
+
+        tokenizer: a tokenizers.Tokenizer, a transformers.PreTrainedTokenizerFast, or a
+        sentencepiece.SentencePieceProcessor. Raises TypeError for anything else, and what `from_file` raises.
+
+        Example:
+            >>> Tokenizer.from_tokenizer(tokenizers.Tokenizer.from_file("tokenizer.json"))  # doctest: +SKIP
+        """
+        data = model_bytes(tokenizer)
+        name = f"the model of the {type(tokenizer).__name__}"
+        return cls._from_bytes(data, name, device, threads, memory_limit)
 
     @classmethod
     def from_pieces(
@@ -131,15 +173,56 @@ class Tokenizer:
         return self._source
 
     def __repr__(self) -> str:
-        return (
-            f"Tokenizer({self._model.kind}, {self.vocab_size} ids, device={self.device!r}, threads={self._threads}, "
-            f"normalizer={self._model.normalizer!r})"
-        )
+        cut = "" if self._model.max_length is None else f", rows of at most {self._model.max_length} ids"
+        threads = f", {self._threads} threads" if self.device == "cpu" else ""
+        return f"<Tokenizer: {self._model.kind}, {self.vocab_size:,} ids{cut}, on {self.device}{threads}>"
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model's file as it was read. Raises ValueError for a tokenizer that was not made from a file."""
+        build, arguments = self._source
+        if build is not _rebuild_from_bytes:
+            raise ValueError("this tokenizer was not made from a file; pickle it, or write what it was made from")
+        write_whole(Path(path), arguments[0])
+
+    @property
+    def _threads(self) -> int:
+        return self._given_threads or default_threads()
 
     @property
     def vocab_size(self) -> int:
         """The number of ids; they are 0 to vocab_size - 1."""
         return len(self._model.vocabulary)
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """The id of every name."""
+        return dict(self._model.vocabulary.id_of)
+
+    @property
+    def bos_id(self) -> int | None:
+        """The id that begins a text; None if the model has none.
+
+        A tokenizer.json does not say: models/hf_tokenizers.py has the names by which it is told.
+        """
+        return self._model.bos_id
+
+    @property
+    def eos_id(self) -> int | None:
+        """The id that ends a text; None if the model has none."""
+        return self._model.eos_id
+
+    @property
+    def pad_id(self) -> int | None:
+        """The id for padding; None if the model has none."""
+        return self._model.pad_id
+
+    @property
+    def unk_id(self) -> int | None:
+        """The id for text that has no piece; None if the model has none."""
+        return self._model.vocabulary.unk_id
 
     @property
     def device(self) -> str:
@@ -162,42 +245,127 @@ class Tokenizer:
         other.__dict__ |= self.__dict__ | {"_backend": backend}
         return other
 
-    def id_to_piece(self, i: int) -> str:
-        """The piece as the model's own tool prints it. Raises IndexError for an id that does not exist."""
+    @overload
+    def id_to_piece(self, i: int) -> str: ...
+    @overload
+    def id_to_piece(self, i: Sequence[int] | NDArray[np.integer[Any]]) -> list[str]: ...
+    def id_to_piece(self, i: Any) -> Any:
+        """The piece as the model's own tool prints it, or a list for ids. Raises IndexError for one that does not
+        exist.
+        """
+        return self._by_id(i, self._model.vocabulary.names.__getitem__)
+
+    @overload
+    def piece_to_id(self, piece: str | bytes) -> int | None: ...
+    @overload
+    def piece_to_id(self, piece: list[str | bytes] | tuple[str | bytes, ...]) -> list[int | None]: ...
+    def piece_to_id(self, piece: Any) -> Any:
+        """The id of a piece, or a list for pieces; None for what is not one.
+
+        piece: a str, the name that `id_to_piece` gives; or bytes, what the piece matches in normalized text, which
+        tells pieces of bytes apart that are not text (b"\\xc3" and b"\\\\xc3" have one name).
+
+        Example:
+            >>> Tokenizer.from_pieces(["a", "b"]).piece_to_id(["b", "c"])
+            [1, None]
+        """
+        if isinstance(piece, bytes):
+            return self._id_of_bytes.get(piece)
+        if isinstance(piece, str):
+            return self._model.vocabulary.id_of.get(piece)
+        if isinstance(piece, Sequence | np.ndarray):
+            return [self.piece_to_id(one) for one in piece]
+        raise TypeError(f"piece is {shown(piece)}; give a str, as id_to_piece does, or bytes")
+
+    def score(self, i: Any) -> Any:
+        """The score of an id, or a list for ids: the natural log of what `sample` weighs it with at alpha=1."""
+        return self._by_id(i, lambda k: float(self._model.vocabulary.scores[k]))
+
+    def is_control(self, i: Any) -> Any:
+        """Whether an id stands for no text (bos, eos, padding ...), or a list for ids."""
+        return self._by_id(i, lambda k: bool(self._model.vocabulary.kinds[k] == Kind.CONTROL))
+
+    def is_unknown(self, i: Any) -> Any:
+        """Whether an id is the unknown id, or a list for ids."""
+        return self._by_id(i, lambda k: k == self._model.vocabulary.unk_id)
+
+    def is_byte(self, i: Any) -> Any:
+        """Whether an id spells one byte of text that has no piece, or a list for ids."""
+        return self._by_id(i, lambda k: bool(self._model.vocabulary.kinds[k] == Kind.BYTE))
+
+    def is_unused(self, i: Any) -> Any:
+        """Whether an id is marked as unused in the model's file, or a list for ids."""
+        return self._by_id(i, lambda k: bool(self._model.vocabulary.kinds[k] == Kind.UNUSED))
+
+    def _by_id(self, i: Any, value: Callable[[int], Any]) -> Any:
+        if isinstance(i, Sequence | np.ndarray) and not isinstance(i, str | bytes) and np.ndim(i):
+            return [self._by_id(one, value) for one in i]
         number = as_integer("the id", i)
         if not 0 <= number < self.vocab_size:
             raise IndexError(f"id {shown(number)} of a model with ids 0 to {self.vocab_size - 1}")
-        return self._model.vocabulary.names[number]
+        return value(number)
 
-    def piece_to_id(self, piece: str) -> int | None:
-        """The id of a piece, by the name that `id_to_piece` gives; the unknown id (or None) for any other."""
-        if not isinstance(piece, str):
-            raise TypeError(f"piece is {shown(piece)}; give a str, as id_to_piece does")
-        return self._model.vocabulary.id_of.get(piece, self._model.vocabulary.unk_id)
+    @cached_property
+    def _id_of_bytes(self) -> dict[bytes, int]:
+        vocabulary = self._model.vocabulary
+        return {vocabulary.surfaces[i]: i for i in np.flatnonzero(vocabulary.in_lattice).tolist()}
 
-    def encode(self, texts: Any) -> TokenBatch:
+    @told_the_right_name
+    def encode(
+        self,
+        texts: Texts,
+        *,
+        add_special_tokens: bool = True,
+        add_bos: bool = False,
+        add_eos: bool = False,
+        prefix_ids: Sequence[int] | None = None,
+        suffix_ids: Sequence[int] | None = None,
+        max_length: int | None = None,
+        truncation: Literal["right", "left", False] | None = None,
+    ) -> TokenBatch:
         """Best segmentation, with exactly the ids that the model's own tool gives.
 
-        texts: a str, a list of str or bytes, an Arrow string or binary array (sliced or chunked too), a TextBatch.
-        Pinned to sentencepiece 0.2.3, tokenizers 0.23.3 and bytepiece 0.6.3.
-        Raises ValueError if the model has no unknown id and its pieces cannot spell a text.
+        texts               a str, a sequence of str or bytes (list, tuple, generator, NumPy, pandas, Polars), an Arrow
+                            string or binary array (sliced or chunked too), a TextBatch
+        add_special_tokens  put the ids around each row that the model's file asks for (the post-processor of a
+                            tokenizer.json)
+        prefix_ids, suffix_ids  ids to put before and after each row in place of these
+        add_bos, add_eos    put bos_id before and eos_id after all that
+        max_length          of each row, with the ids around it; by default as the file says (the truncation of a
+                            tokenizer.json)
+        truncation          where the text's ids are cut for that, "right" or "left"; by default as the file says, else
+                            "right". False: rows are never cut
+
+        Null texts have no ids, nor ids around them. Pinned to sentencepiece 0.2.3, tokenizers 0.23.3 and bytepiece
+        0.6.3. Raises ValueError if the model has no unknown id and its pieces cannot spell a text.
 
         Example:
-            >>> Tokenizer.from_pieces({"a": -1.0, "aa": -1.5}).encode(["aaa"]).tolist()
-            [[0, 1]]
+            >>> Tokenizer.from_pieces({"a": -1.0, "aa": -1.5}).encode(["aaa"], suffix_ids=[0]).tolist()
+            [[0, 1, 0]]
         """
-        return self._run(TextBatch.from_texts(texts), 1, lambda part, is_null, _: self._backend.encode(part, is_null))
+        frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
+        batch = TextBatch.from_texts(texts)
+        return self._told(self._run(batch, 1, lambda part, is_null, _: self._backend.encode(part, is_null)), frame)
 
+    @told_the_right_name
     def sample(
         self,
-        texts: Any,
+        texts: Texts,
         *,
         alpha: float = 0.1,
         nbest_size: int = -1,
         num_samples: int = 1,
-        seed: int = 0,
+        seed: int | None = None,
+        epoch: int = 0,
         doc_ids: Any = None,
         return_log_prob: bool = False,
+        add_special_tokens: bool = True,
+        add_bos: bool = False,
+        add_eos: bool = False,
+        prefix_ids: Sequence[int] | None = None,
+        suffix_ids: Sequence[int] | None = None,
+        max_length: int | None = None,
+        truncation: Literal["right", "left", False] | None = None,
     ) -> TokenBatch:
         """Perfect samples: each path with probability proportional to exp(alpha * the sum of its scores).
 
@@ -205,11 +373,13 @@ class Tokenizer:
         nbest_size   below 0: the full lattice; above 1: only the nbest_size best paths (Kudo's l-best sampling, far
                      slower, see Lattice.sample_nbest); 0 and 1: no sampling, the result of `encode`
         num_samples  K samples of each text; row i_doc * K + k
-        seed         0 to 2^64 - 1
+        seed         0 to 2^64 - 1; None draws a new one, which TokenBatch.seed tells
+        epoch        draws anew for each epoch of one seed (runtime/seeds.py); 0 is the seed itself
         doc_ids      int64 or uint64 [number of texts], 0, 1, 2, ... by default. A draw depends on model, text, alpha,
                      seed, doc id and sample index alone: not on batch, order, threads or device.
-        return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path
+        return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path, before any cut
 
+        All else as for `encode`.
         Raises ValueError for options out of range and, like `encode`, for text that cannot be spelled.
         Source: Su Jianlin, https://kexue.fm/archives/9811; Kudo 2018 (arXiv 1804.10959) for the distribution.
 
@@ -222,24 +392,76 @@ class Tokenizer:
         alpha = checked_alpha(alpha)
         nbest_size = checked_integer("nbest_size", nbest_size, -(2**31), 2**31 - 1)
         num_samples = checked_integer("num_samples", num_samples, 1, 2**32 - 1)
-        seed = checked_integer("seed", seed, 0, 2**64 - 1)
+        if seed is None and epoch != 0:
+            raise ValueError(f"epoch is {shown(epoch)} without a seed, and draws are new in any case; give a seed too")
+        seed = randbits(64) if seed is None else checked_integer("seed", seed, 0, 2**64 - 1)
+        key = epoch_seed(seed, checked_integer("epoch", epoch, 0, 2**64 - 1))
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
+        frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         batch = TextBatch.from_texts(texts)
         ids = checked_doc_ids(doc_ids, len(batch))
-        if nbest_size > 1:
-            options = {"alpha": alpha, "num_samples": num_samples, "seed": seed, "return_log_prob": return_log_prob}
-            return self._sample_nbest(batch, nbest_size, ids, options)
-        if nbest_size >= 0:
-            from gpu_lattice.lattice.nbest import repeated
-
-            return repeated(self._backend.launcher, self.encode(batch), num_samples, return_log_prob)
 
         def work(part: NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
-            return self._backend.sample(part, is_null, alpha, num_samples, seed, ids[docs], return_log_prob)
+            return self._backend.sample(part, is_null, alpha, num_samples, key, ids[docs], return_log_prob)
 
-        return self._run(batch, num_samples, work)
+        if nbest_size > 1:
+            options = {"alpha": alpha, "num_samples": num_samples, "seed": key, "return_log_prob": return_log_prob}
+            out = self._sample_nbest(batch, nbest_size, ids, options)
+        elif nbest_size >= 0:
+            from gpu_lattice.lattice.nbest import repeated
 
-    def nbest(self, texts: Any, n: int) -> PathBatch:
+            best = self._run(batch, 1, lambda part, is_null, _: self._backend.encode(part, is_null))
+            out = repeated(self._backend.launcher, best, num_samples, return_log_prob)
+        else:
+            out = self._run(batch, num_samples, work)
+        return self._told(replace(out, seed=seed), frame)
+
+    def _frame(
+        self, add_special_tokens: Any, add_bos: Any, add_eos: Any, prefix_ids: Any, suffix_ids: Any, max_length: Any,
+        truncation: Any,
+    ) -> Frame | None:  # fmt: skip
+        """What is asked to be around rows; None for what the backend puts there anyway."""
+        model = self._model
+        is_own = checked_flag("add_special_tokens", add_special_tokens)
+        around = [model.prefix_ids if is_own else (), model.suffix_ids if is_own else ()]
+        for k, (name, ids) in enumerate({"prefix_ids": prefix_ids, "suffix_ids": suffix_ids}.items()):
+            if ids is not None:
+                around[k] = tuple(checked_integer(name, i, 0, self.vocab_size - 1) for i in as_list(name, ids))
+        if checked_flag("add_bos", add_bos):
+            around[0] = (self._special("bos_id"), *around[0])
+        if checked_flag("add_eos", add_eos):
+            around[1] = (*around[1], self._special("eos_id"))
+        if truncation is not None and truncation is not False:
+            truncation = checked_side("truncation", truncation)
+        if max_length is None:
+            max_length = model.max_length
+        if truncation is False:
+            max_length = None
+        elif max_length is not None:
+            max_length = checked_integer("max_length", max_length, 0, 2**63 - 1)
+        if max_length is None and around == [model.prefix_ids, model.suffix_ids]:
+            return None
+        return Frame(around[0], around[1], max_length, truncation or model.truncation_side)
+
+    def _special(self, name: str) -> int:
+        i: int | None = getattr(self, name)
+        if i is None:
+            raise ValueError(f"this model has no {name}; give the id in prefix_ids or suffix_ids")
+        return i
+
+    def _told(self, out: TokenBatch, frame: Frame | None) -> TokenBatch:
+        """The batch in its frame, with what it needs to name and pad its ids."""
+        out = replace(out, source=self._source_of_batches)
+        if frame is None:
+            return out
+        with self._backend.launcher:
+            return frame(out, len(self._model.prefix_ids), len(self._model.suffix_ids))
+
+    @cached_property
+    def _source_of_batches(self) -> Source:
+        return Source(self._model.vocabulary.names, self.pad_id, self._model.padding_side)
+
+    def nbest(self, texts: Texts, n: int) -> PathBatch:
         """The n best segmentations of each text with their scores, best first; all of them if there are fewer.
 
         Only memory limits n and the length of a text. Scores are float64 sums, so the first path may differ from
@@ -258,7 +480,7 @@ class Tokenizer:
         lattices = self._lattices(batch, self._normalize(batch), n, 1)
         return joined_paths(self._backend.launcher, [lattice.nbest(n) for _, lattice in lattices])
 
-    def lattice(self, texts: Any, *, memory_limit: int | None = None) -> Lattice:
+    def lattice(self, texts: Texts, *, memory_limit: int | None = None) -> Lattice:
         """The lattices of the texts: tensors on the device, and every operation on them.
 
         memory_limit: bytes that its arrays, and each result, may use; by default what is free on the device. Raises
@@ -274,7 +496,7 @@ class Tokenizer:
         batch = TextBatch.from_texts(texts)
         return Lattice.of(self._model, self._backend, self._normalize(batch), batch.valid, memory_limit)
 
-    def continuations(self, texts: Any, *, max_rollback: int | None = None) -> Continuations:
+    def continuations(self, texts: Texts, *, max_rollback: int | None = None) -> Continuations:
         """Where each prompt can be resumed, even one that ends inside a token: "token healing" with any rollback.
 
         A boundary is a position that some path reaches from the text's start, and from which the rest of the text is a
@@ -316,32 +538,35 @@ class Tokenizer:
         lattice = Lattice.of(self._model, self._backend, normalized, batch.valid, None)
         return lattice.continuations(max_rollback=max_rollback)
 
-    def normalize(self, texts: Any) -> TextBatch:
+    def normalize(self, texts: Texts) -> TextBatch:
         """The text that is segmented: normalized as by the model's tool, with "▁" for spaces if the model uses it."""
         batch = TextBatch.from_texts(texts)
         normalized = self._normalize(batch)
         return TextBatch(normalized.values, normalized.offsets, batch.valid)
 
     @overload
-    def decode(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> str: ...
+    def decode(self, rows: Sequence[int] | NDArray[np.integer[Any]], *, skip_special_tokens: bool = ...) -> str: ...
     @overload
-    def decode(self, rows: TokenBatch | Sequence[Sequence[int]]) -> list[str | None]: ...
-    def decode(self, rows: Any) -> Any:
+    def decode(
+        self, rows: TokenBatch | Sequence[Sequence[int]], *, skip_special_tokens: bool = ...
+    ) -> list[str | None]: ...
+    def decode(self, rows: Any, *, skip_special_tokens: bool = True) -> Any:
         """Text from ids as the model's own tool writes it: a list for rows, one str for the ids of one row
         (an empty list is a row without ids).
 
         rows: a TokenBatch; or a sequence, array (with `tolist`) or Arrow array of integers, or of rows of integers.
-        Control ids become nothing, null rows None. Raises ValueError for an id that the model does not have, TypeError
-        unless they are ids.
+        Control ids become nothing, or their names with skip_special_tokens=False; null rows None. Raises ValueError for
+        an id that the model does not have, TypeError unless they are ids.
         """
+        skip = checked_flag("skip_special_tokens", skip_special_tokens)
         if isinstance(rows, TokenBatch):
-            return self._detokenizer(checked_tokens(rows).tolist())
+            return self._detokenizer(checked_tokens(rows).tolist(), skip)
         given = as_list("rows", rows)
         if all(isinstance(i, int | np.integer) for i in given):
-            return self._detokenizer([given])[0]
-        return self._detokenizer(id_rows("rows", given))
+            return self._detokenizer([given], skip)[0]
+        return self._detokenizer(id_rows("rows", given), skip)
 
-    def verify(self, texts: Any, out: TokenBatch) -> int | None:
+    def verify(self, texts: Texts, out: TokenBatch) -> int | None:
         """The first row of `out` that does not spell the normalized text it should come from; None if all do.
 
         Ids that the tool puts around a row are ignored; an unknown id stands for any text, and an id that the model
@@ -472,7 +697,7 @@ def _rebuild_from_pieces(
     return Tokenizer.from_pieces(pieces, unk_piece=unk_piece, device=device, threads=threads, memory_limit=memory_limit)
 
 
-def _backend(model: Model, device: str, threads: int, memory_limit: int | None) -> Backend:
+def _backend(model: Model, device: str, threads: int | None, memory_limit: int | None) -> Backend:
     if not isinstance(device, str):
         raise TypeError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
     cuda = re.fullmatch(r"cuda(?::(\d+))?", device)
@@ -492,10 +717,6 @@ def _backend(model: Model, device: str, threads: int, memory_limit: int | None) 
     from gpu_lattice.backends.cuda import CudaBackend
 
     return CudaBackend(model, found, memory_limit)
-
-
-def _checked_threads(threads: int | None) -> int:
-    return default_threads() if threads is None else checked_integer("threads", threads, 1, 4096)
 
 
 def _is_null(batch: TextBatch) -> NDArray[np.bool_]:

@@ -122,7 +122,7 @@ def test_retokenize_takes_columns_separators_and_the_best_segmentation(
         (["encode", "x", "--device", "tpu"], "device is 'tpu'"),
         (["encode", "x", "--threads", "0"], "threads is 0"),
         (["encode", "x", "--model", "absent.model"], "absent.model: No such file or directory"),
-        (["encode", "x", "--model", str(ROOT)], f"{ROOT}: Is a directory"),
+        (["encode", "x", "--model", str(ROOT)], f"the folder {ROOT} holds no tokenizer.json"),
         (["encode", "x", "--model", __file__], "test_cli.py"),
         (["encode", "x", "--mod", "y"], "unrecognized arguments: --mod"),
         (["retokenize", "absent.txt"], "arguments are required: --output"),

@@ -17,7 +17,7 @@ vocabulary weights models
 backends
 lattice
 tokenizer decoding
-corpus
+corpus torch
 show
 __init__
 cli __main__

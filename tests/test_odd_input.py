@@ -32,7 +32,10 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 
 
 def both(tokenizer: Tokenizer) -> list[Callable[[list[str | bytes]], TokenBatch]]:
-    return [tokenizer.encode, lambda texts: tokenizer.sample(texts, alpha=0.2, num_samples=2, return_log_prob=True)]
+    return [
+        tokenizer.encode,
+        lambda texts: tokenizer.sample(texts, alpha=0.2, num_samples=2, return_log_prob=True, seed=0),
+    ]
 
 
 ODD = [
@@ -161,7 +164,7 @@ def test_alphas_at_the_ends_of_the_range_give_valid_samples(alpha: float) -> Non
     pieces = {"a": -3.0, "aa": -30.0, "b": -0.001, "ab": -1.0}
     tokenizer = Tokenizer.from_pieces(pieces, device="cpu")
     texts = ["aabaab", "b", "aaaa" * 50]
-    out = tokenizer.sample(texts, alpha=alpha, num_samples=20, return_log_prob=True)
+    out = tokenizer.sample(texts, alpha=alpha, num_samples=20, return_log_prob=True, seed=0)
     assert tokenizer.verify(texts, out) is None
     paths = brute_force(texts[0], pieces)
     expected = dict(zip(paths.ids, paths.log_probs(alpha), strict=True))
@@ -174,16 +177,16 @@ def test_alphas_at_the_ends_of_the_range_give_valid_samples(alpha: float) -> Non
 def test_an_alpha_that_is_too_large_for_a_model_names_the_largest(name: str) -> None:
     tokenizer = Tokenizer.default(device="cpu") if name == "default" else Tokenizer.from_file(DATA / name, device="cpu")
     with pytest.raises(ValueError, match=r"alpha=80 .* the largest alpha for this model is (\d+\.?\d*)") as error:
-        tokenizer.sample("a", alpha=80)
+        tokenizer.sample("a", alpha=80, seed=0)
     largest = float(str(error.value).rsplit(" ", 1)[1])
-    out = tokenizer.sample("a text", alpha=0.999 * largest)
+    out = tokenizer.sample("a text", alpha=0.999 * largest, seed=0)
     assert tokenizer.verify(["a text"], out) is None
 
 
 def test_alpha_zero_on_a_megabyte_in_one_piece_and_in_words() -> None:
     tokenizer = Tokenizer.from_pieces(["a", "aa", "aaa", " "], device="cpu")
     texts = ["a" * 1_000_000, "aaa " * 250_000]
-    out = tokenizer.sample(texts, alpha=0, return_log_prob=True)
+    out = tokenizer.sample(texts, alpha=0, return_log_prob=True, seed=0)
     assert tokenizer.verify(texts, out) is None
     # Tribonacci numbers grow by 1.8392867552...; the constant of their growth is far below the tolerance.
     assert out.log_prob == pytest.approx([-1e6 * np.log(1.839286755214161), -250_000 * np.log(4)], rel=1e-6)
@@ -234,14 +237,14 @@ def test_ten_megabytes_in_one_document_take_seconds_and_linear_memory(kind: str)
 
 def test_many_empty_documents_take_no_time_of_their_own() -> None:
     tokenizer = Tokenizer.default(device="cpu")
-    out = tokenizer.sample([""] * 200_000, return_log_prob=True)
+    out = tokenizer.sample([""] * 200_000, return_log_prob=True, seed=0)
     assert len(out) == 200_000
     assert len(out.ids) == 0
 
 
 def test_more_samples_than_bytes() -> None:
     tokenizer = Tokenizer.from_pieces(["a"], device="cpu")
-    out = tokenizer.sample(["a", "", "aa"], num_samples=10_000)
+    out = tokenizer.sample(["a", "", "aa"], num_samples=10_000, seed=0)
     assert out.to_padded(pad_id=-1).sum(axis=1).reshape(3, -1).tolist() == [[-1] * 10_000, [-2] * 10_000, [0] * 10_000]
 
 
@@ -250,11 +253,11 @@ def test_pieces_of_any_length_and_content_are_found() -> None:
     pieces = {"\x00": -1.0, "x": -2.0, long: -3.0, "\U0010ffff": -1.0, "é" * 200: -2.0, "é": -1.0}
     tokenizer = Tokenizer.from_pieces(pieces, device="cpu")
     assert tokenizer.encode([long + "x", "\x00\U0010ffff", "é" * 200]).tolist() == [[1, 2], [0, 3], [4]]
-    assert tokenizer.verify([long * 2], tokenizer.sample([long * 2], alpha=0.001)) is None
+    assert tokenizer.verify([long * 2], tokenizer.sample([long * 2], alpha=0.001, seed=0)) is None
 
 
 def test_a_vocabulary_of_all_bytes_spells_any_bytes() -> None:
     tokenizer = Tokenizer.from_pieces([bytes([b]) for b in range(256)], device="cpu")
     data = np.random.default_rng(0).bytes(5000)
-    assert tokenizer.sample([data]).ids.tolist() == list(data)
+    assert tokenizer.sample([data], seed=0).ids.tolist() == list(data)
     assert tokenizer.encode([data]).ids.tolist() == list(data)

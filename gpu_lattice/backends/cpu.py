@@ -18,7 +18,7 @@ from gpu_lattice.kernels.cpu.bulk.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.kernels.cpu.bulk.sample import sample_parts
 from gpu_lattice.kernels.cpu.lattice.build import CHUNK, CUT
-from gpu_lattice.runtime.threads import byte_ranges, map_ranges
+from gpu_lattice.runtime.threads import byte_ranges, default_threads, map_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,15 +40,20 @@ class CpuBackend:
     device = "cpu"
     memory_limit: int | None = None
 
-    def __init__(self, model: Model, threads: int, tables: Tables | None = None) -> None:
-        """tables: the model's, if they exist already."""
-        self.threads = threads
+    def __init__(self, model: Model, threads: int | None, tables: Tables | None = None) -> None:
+        """threads: `default_threads()` at each call for None. tables: the model's, if they exist already."""
+        self._given_threads = threads
         self.tables = tables or Tables(model)
         # By the thread that used one last; the dict operations used here are atomic.
         self._best_memos: dict[int, Memo] = {}
         self._sample_memos: dict[int, tuple[float, Memo]] = {}
         pieces = self.tables.pieces
         self.trie_tables = TrieTables(pieces.slots, pieces.piece_at, model.vocabulary.has_unknown_arcs, pieces.is_bytes)
+
+    @property
+    def threads(self) -> int:
+        """On how many a call works now."""
+        return self._given_threads or default_threads()
 
     @cached_property
     def launcher(self) -> CpuLauncher:

@@ -40,6 +40,9 @@ class Model:
 
     kind         "sentencepiece", "huggingface", "bytepiece" or "pieces"
     prefix_ids, suffix_ids   ids that the tool itself puts around every row (post-processor templates)
+    bos_id, eos_id, pad_id   begin of a text, end of a text, padding; None where the model has none
+    max_length, truncation_side   how the tool cuts rows: to so many ids in all, at this side; None: not
+    padding_side   where the tool puts padding
     """
 
     kind: str
@@ -48,3 +51,9 @@ class Model:
     decoder: Decoder
     prefix_ids: tuple[int, ...] = ()
     suffix_ids: tuple[int, ...] = ()
+    bos_id: int | None = None
+    eos_id: int | None = None
+    pad_id: int | None = None
+    max_length: int | None = None
+    truncation_side: Literal["right", "left"] = "right"
+    padding_side: Literal["right", "left"] = "right"

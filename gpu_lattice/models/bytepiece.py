@@ -72,6 +72,9 @@ def read(data: bytes, name: str) -> Model:
         vocabulary=_vocabulary(tokens, parts.counts, parts.total),
         normalizer=BytePieceNormalizer(),
         decoder=Decoder(metaspace=False, strip=None, unknown="", errors="ignore"),
+        pad_id=SPECIALS.index("<pad>"),
+        bos_id=SPECIALS.index("<bos>"),
+        eos_id=SPECIALS.index("<eos>"),
     )
 
 

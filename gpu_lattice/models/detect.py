@@ -4,11 +4,41 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from gpu_lattice.models import Model
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 # A file that begins otherwise is neither JSON nor a zip, and the readers of those need not be loaded.
 _JSON_OR_ZIP = re.compile(rb"(\xef\xbb\xbf)?\s*\{|PK")
+
+# The model in a folder as transformers and sentencepiece write them, the first that is there.
+FILES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+
+
+def model_file(path: Path) -> Path:
+    """The path itself, or the model in the folder that it is. Raises FileNotFoundError for a folder without one."""
+    if not path.is_dir():
+        return path
+    for name in FILES:
+        if (path / name).is_file():
+            return path / name
+    raise FileNotFoundError(f"the folder {path} holds no {', '.join(FILES[:-1])} or {FILES[-1]}; give the model's file")
+
+
+def model_bytes(tokenizer: Any) -> bytes:
+    """The content of the file that a tokenizer of another package would write; TypeError for other objects."""
+    if hasattr(tokenizer, "serialized_model_proto"):  # sentencepiece
+        return bytes(tokenizer.serialized_model_proto())
+    tokenizer = getattr(tokenizer, "backend_tokenizer", tokenizer)  # transformers
+    if hasattr(tokenizer, "to_str"):  # tokenizers
+        return str(tokenizer.to_str()).encode()
+    raise TypeError(
+        f"this is a {type(tokenizer).__name__}; give a tokenizers.Tokenizer, a transformers.PreTrainedTokenizerFast or "
+        "a sentencepiece.SentencePieceProcessor"
+    )
 
 
 def read_model(data: bytes, name: str) -> Model:

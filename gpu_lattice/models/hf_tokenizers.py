@@ -35,6 +35,10 @@ KEYS = (
     "model",
 )  # fmt: skip
 UNK_PENALTY = 10.0
+# What begins a text, ends it, and pads rows in the tokenizers of public models.
+BOS = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "[BOS]", "[CLS]")
+EOS = ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>", "[EOS]", "[SEP]")
+PAD = ("<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>")
 LARGEST_SCORE = sys.float_info.max
 # Every post-processor works on all ids that earlier ones put around a text.
 MOST_AROUND = 1024
@@ -58,7 +62,8 @@ def read(data: bytes, name: str) -> Model:
     """Read a tokenizer.json from its bytes; name: the file's name in error messages.
 
     The ids are those of tokenizers 0.23.3: an added token that is not in the vocabulary gets the next free id, whatever
-    the file says. Truncation and padding are ignored, as the normalizer's repr says.
+    the file says. A file does not say which ids begin and end a text, or pad; these are the special added tokens with a
+    customary name (BOS, EOS, PAD), but where the file pads, its id for that.
     A decoder that is not compiled is run by the package tokenizers; one that it does not know either is an error when
     text is decoded.
     Raises ValueError for a file that is damaged, or holds another model or an unknown component; ImportError if the
@@ -82,8 +87,7 @@ def _read(data: bytes, name: str) -> Model:
     unigram, pieces = file["model"], decoded(surfaces)
     id_of = dict(zip(pieces, range(len(pieces)), strict=True))
     added = _added_tokens(file.get("added_tokens", []), id_of, len(pieces), name)
-    ignored = [key for key in ("truncation", "padding") if member(file, key, (dict, NoneType), f"{name}:") is not None]
-    normalizer = hf_normalizer(file.get("normalizer"), file.get("pre_tokenizer"), added, name, ignored)
+    normalizer = hf_normalizer(file.get("normalizer"), file.get("pre_tokenizer"), added, name)
     names = _names(pieces, added, normalizer.normalize_str)
     prefix_ids, suffix_ids = _around(file.get("post_processor"), len(names), name)
     return Model(
@@ -93,7 +97,37 @@ def _read(data: bytes, name: str) -> Model:
         decoder=_decoder(file.get("decoder"), unigram, names, name),
         prefix_ids=prefix_ids,
         suffix_ids=suffix_ids,
+        **_special_ids(added) | _lengths(file, len(names), name),
     )
+
+
+def _special_ids(added: Sequence[AddedToken]) -> Component:
+    """bos_id, eos_id and pad_id, as far as there are special added tokens with these names."""
+    ids = {token.content: token.id for token in added if token.special}
+    kinds = {"bos_id": BOS, "eos_id": EOS, "pad_id": PAD}
+    return {kind: next((ids[name] for name in names if name in ids), None) for kind, names in kinds.items()}
+
+
+def _lengths(file: Component, num_ids: int, name: str) -> Component:
+    """How the file truncates and pads rows, as fields of a Model."""
+    truncation, padding = (member(file, key, (dict, NoneType), f"{name}:") for key in ("truncation", "padding"))
+    found: Component = {}
+    if truncation:
+        found["max_length"] = member(truncation, "max_length", int, f"{name}: truncation")
+        found["truncation_side"] = _side(truncation, f"{name}: truncation")
+    if padding:
+        found["pad_id"] = member(padding, "pad_id", int, f"{name}: padding")
+        found["padding_side"] = _side(padding, f"{name}: padding")
+        if not 0 <= found["pad_id"] < num_ids:
+            raise ValueError(f"{name} pads with the id {found['pad_id']}; this model has ids 0 to {num_ids - 1}")
+    return found
+
+
+def _side(component: Component, where: str) -> str:
+    direction = component.get("direction", "Right")
+    if direction not in ("Right", "Left"):
+        raise ValueError(f"{where} has the direction {direction!r:.60}, not 'Right' or 'Left'; get the file again")
+    return str(direction).lower()
 
 
 class TokenizerJson(NamedTuple):

@@ -25,8 +25,11 @@ WIRE_TYPES = {VARINT, BYTES, *FIXED_BYTES}
 LAST_FIELD = (1 << 29) - 1
 MODEL_FIELDS = {1: BYTES, 2: BYTES, 3: BYTES, 5: BYTES}
 PIECE_FIELDS = {1: BYTES, 2: FIXED32, 3: VARINT}
-TRAINER_FIELDS = {3: VARINT, 24: VARINT, 35: VARINT, 44: BYTES}
+TRAINER_FIELDS = {3: VARINT, 24: VARINT, 35: VARINT, 44: BYTES, 46: BYTES, 47: BYTES, 48: BYTES}
 NORMALIZER_FIELDS = {1: BYTES, 2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT}
+
+# Fields of the trainer's spec that name special pieces, with their defaults: begin and end of a text, padding.
+SPECIALS = {46: b"<s>", 47: b"</s>", 48: b"<pad>"}
 
 UNIGRAM = 1
 OTHER_MODEL_TYPES = {2: "BPE", 3: "word", 4: "character"}
@@ -101,7 +104,14 @@ def read(data: bytes, name: str) -> Model:
     decoder = Decoder(
         metaspace=True, strip=_strip(proto.normalizer), unknown=unknown, errors="replace", denormalizer=denormalizer
     )
-    return Model("sentencepiece", vocabulary, normalizer, decoder)
+    bos_id, eos_id, pad_id = (_control_id(proto.trainer.get(i, name), vocabulary) for i, name in SPECIALS.items())
+    return Model("sentencepiece", vocabulary, normalizer, decoder, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id)
+
+
+def _control_id(piece: bytes, vocabulary: Vocabulary) -> int | None:
+    """The id of a control piece; None for what is another kind of piece, or none."""
+    i = vocabulary.id_of.get(piece.decode(errors="replace"))
+    return i if i is not None and vocabulary.kinds[i] == Kind.CONTROL else None
 
 
 def _strip(normalizer: Spec) -> Literal["prefix", "leading"] | None:

@@ -118,11 +118,10 @@ def hf_normalizer(
     pre_tokenizer: Component | None,
     added_tokens: Sequence[AddedToken],
     name: str,
-    ignored: Sequence[str] = (),
 ) -> CompiledNormalizer | ToolNormalizer:
     """The rule object for parts of a tokenizer.json.
 
-    name: the file's name in errors; ignored: settings of the file that have no effect here, for the repr.
+    name: the file's name in errors.
     Raises ValueError for a component that is unknown or broken, and for an added token that is empty after
     normalization; ImportError if tokenizers is needed and not installed.
     """
@@ -132,7 +131,7 @@ def hf_normalizer(
     charsmaps = [_read_charsmap(step, where) if step.get("type") == "Precompiled" else None for step in steps]
     check_growth(steps, where, *(longest_replacement(one.replacements) for one in charsmaps if one is not None))
     check_growth(cutters, f"{name}: the pre-tokenizer")
-    shown = _Shown(name, _types(steps), _types(cutters), len(added_tokens), tuple(ignored))
+    shown = _Shown(name, _types(steps), _types(cutters), len(added_tokens))
     rules: CompiledNormalizer | ToolNormalizer
     try:
         rules = CompiledNormalizer(_compile(steps, charsmaps, cutters, added_tokens, name), shown)
@@ -161,13 +160,11 @@ class _Shown:
     steps: str
     cutters: str
     num_tokens: int
-    ignored: tuple[str, ...]
 
     def text(self, how: str) -> str:
-        ignored = "".join(f"; {setting} ignored" for setting in self.ignored)
         return (
             f"HuggingFaceNormalizer(name={self.name!r}, normalizer={self.steps}, pre_tokenizer={self.cutters}, "
-            f"added_tokens={self.num_tokens}; {how}{ignored})"
+            f"added_tokens={self.num_tokens}; {how})"
         )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LONGEST_SHOWN = 60
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def shown(value: Any) -> str:
@@ -29,6 +33,36 @@ def shown(value: Any) -> str:
     except ValueError:  # Python writes no int of more than 4,300 digits
         return f"an int of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+# What other tools call an option, and what it is here.
+OTHER_NAMES = {
+    "temperature": "alpha, which is 1 / temperature",
+    "theta": "alpha, which is 1 / theta",
+    "n": "num_samples",
+    "k": "num_samples",
+    "n_samples": "num_samples",
+    "nbest": "nbest_size, or the method nbest",
+    "random_state": "seed",
+    "enable_sampling": "the method sample",
+    "out_type": "TokenBatch.pieces() or .tolist()",
+    "padding": "TokenBatch.to_padded()",
+    "return_tensors": "TokenBatch.to_padded()",
+}
+
+
+def told_the_right_name(function: F) -> F:
+    """Have a TypeError for an option that other tools have say what it is called here."""
+    known = set(signature(function).parameters)
+
+    @wraps(function)
+    def wrapper(*args: Any, **options: Any) -> Any:
+        for name in options:
+            if name not in known and name in OTHER_NAMES:
+                raise TypeError(f"{function.__name__} has no option {name}; use {OTHER_NAMES[name]}")
+        return function(*args, **options)
+
+    return cast("F", wrapper)
 
 
 def as_integer(name: str, value: Any) -> int:

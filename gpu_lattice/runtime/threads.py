@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CGROUP = Path("/sys/fs/cgroup")
+
 # The calls for a range cost as much as some 10 KB of text.
 RANGE_BYTES = 1 << 20
 # If there are fewer such ranges than threads, they are made smaller, down to this.
@@ -30,8 +34,35 @@ HEAD_START = 1 << 13
 
 
 def default_threads() -> int:
-    """The number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """One within a worker of torch's DataLoader; else as many as this process may use.
+
+    These are its CPUs, at most the quota of its cgroup (rounded up), NUMBA_NUM_THREADS and OMP_NUM_THREADS.
+    """
+    data = sys.modules.get("torch.utils.data")
+    return 1 if data is not None and data.get_worker_info() is not None else _threads_of_process(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _threads_of_process(process: int) -> int:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [cpus, _cpu_quota(CGROUP)]
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        # OpenMP's may be a list, by level of nesting.
+        given = os.environ.get(name, "").split(",")[0].strip()
+        limits.append(int(given) if given.isdecimal() else cpus)
+    return max(1, min(limits))
+
+
+def _cpu_quota(folder: Path) -> int:
+    """The CPUs that a container may use: of version 2 of cgroups, or 1; very many without a limit."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((folder / name).read_text() for name in files).split()
+        except (OSError, ValueError):
+            continue
+        if quota.isdecimal() and period.isdecimal() and int(period):
+            return -(-int(quota) // int(period))
+    return sys.maxsize
 
 
 def byte_ranges(offsets: NDArray[np.int64], threads: int = 1) -> list[tuple[int, int]]:

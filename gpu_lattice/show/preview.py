@@ -134,8 +134,8 @@ def preview(
     separator = separator.encode() if isinstance(separator, str) else separator
     options = ReaderOptions(text_column=text_column, separator=separator)
     drawn = excerpt(inputs, options, max_bytes, seed)
-    best = tokenizer.encode(drawn.texts)
-    samples = [tokenizer.sample(drawn.texts, alpha=alpha, seed=seed) for alpha in alphas]
+    best = tokenizer.encode(drawn.texts, truncation=False)
+    samples = [tokenizer.sample(drawn.texts, alpha=alpha, seed=seed, truncation=False) for alpha in alphas]
     entropies = _entropies(tokenizer, drawn.texts, alphas)
     rows = [_row(None, best, best, 0.0, drawn.num_bytes, vocabulary)]
     for alpha, out, entropy in zip(alphas, samples, entropies, strict=True):

@@ -144,7 +144,7 @@ def test_positions_of_a_thousand_arcs_give_the_ids_of_the_cpu(device: Any) -> No
     cuda = on(device, cpu)
     assert_same(cpu.encode(["a" * 1500]), cuda.encode(["a" * 1500]))
     for alpha in (0.0, 1.0):
-        options: dict[str, Any] = {"alpha": alpha, "num_samples": 2, "return_log_prob": True}
+        options: dict[str, Any] = {"alpha": alpha, "num_samples": 2, "seed": 0, "return_log_prob": True}
         assert_same(cpu.sample(["a" * 1500], **options), cuda.sample(["a" * 1500], **options))
 
 
@@ -212,7 +212,7 @@ def test_runs_of_unknown_text_become_what_they_are_on_the_cpu(device: Any, bytes
     texts = [*runs, "a".join(runs), "".join(runs), "", *("a" * k + "漢漢漢a" for k in range(28, 33))]
     assert_same(cpu.encode(texts), cuda.encode(texts))
     for alpha in (0.0, 1.0):
-        options: dict[str, Any] = {"alpha": alpha, "num_samples": 5, "return_log_prob": True}
+        options: dict[str, Any] = {"alpha": alpha, "num_samples": 5, "seed": 0, "return_log_prob": True}
         assert_same(cpu.sample(texts, **options), cuda.sample(texts, **options))
 
 
@@ -232,7 +232,7 @@ def test_no_thread_walks_along_a_run_of_unknown_text(name: str) -> None:
         device = host_device(counts_steps=True)
         text = ["a" + "􏿿" * length + "a"]
         assert_same(cpu.encode(text), on(device, cpu).encode(text))
-        assert_same(cpu.sample(text, num_samples=2), on(device, cpu).sample(text, num_samples=2))
+        assert_same(cpu.sample(text, num_samples=2, seed=0), on(device, cpu).sample(text, num_samples=2, seed=0))
         steps.append(
             {kernel: count for kernel, count in device.most_steps.items() if kernel_files()[kernel] == "bulk/emit"}
         )
@@ -259,13 +259,13 @@ def test_batches_of_nothing_give_the_rows_of_the_cpu(device: Any, batch: list[An
     for name in ("default", "ja_whole.tokenizer.json", "bytepiece.json"):
         cpu, cuda = tokenizers(device, name)
         assert_same(cpu.encode(batch), cuda.encode(batch))
-        options: dict[str, Any] = {"num_samples": 3, "return_log_prob": True}
+        options: dict[str, Any] = {"num_samples": 3, "seed": 0, "return_log_prob": True}
         assert_same(cpu.sample(batch, **options), cuda.sample(batch, **options))
 
 
 def test_batches_within_a_memory_limit_give_the_same_rows(device: Any) -> None:
     cpu, whole = tokenizers(device, "default")
-    options: dict[str, Any] = {"num_samples": 2, "return_log_prob": True}
+    options: dict[str, Any] = {"num_samples": 2, "seed": 0, "return_log_prob": True}
     for limit in (3_000_000, 1_000_000):
         cuda = on(device, cpu, limit)
         assert_same(cpu.encode(texts()), cuda.encode(texts()))
@@ -275,7 +275,7 @@ def test_batches_within_a_memory_limit_give_the_same_rows(device: Any) -> None:
 
 def test_large_batches_go_piece_by_piece_through_two_streams(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda = tokenizers(device, "default")
-    options: dict[str, Any] = {"num_samples": 2, "return_log_prob": True}
+    options: dict[str, Any] = {"num_samples": 2, "seed": 0, "return_log_prob": True}
     for size in (1, 1000):
         monkeypatch.setattr(cuda_backend, "DEVICE_BATCH_BYTES", size)
         assert_same(cpu.encode(texts()), cuda.encode(texts()))
@@ -287,7 +287,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_done() -> None:
     device = host_device(memory=1_500_000)
     cuda = on(device, cpu, 1 << 40)
     assert_same(cpu.encode(texts()), cuda.encode(texts()))
-    assert_same(cpu.sample(texts(), num_samples=2), cuda.sample(texts(), num_samples=2))
+    assert_same(cpu.sample(texts(), num_samples=2, seed=0), cuda.sample(texts(), num_samples=2, seed=0))
     assert device.refused > 0
 
 
@@ -321,7 +321,7 @@ def test_shared_models_give_the_ids_of_the_cpu(device: Any, shared_data: Path, p
         cuda = on(device, cpu)
         assert_same(cpu.encode(cut), cuda.encode(cut))
         for alpha in (0.0, 0.2, 1.0):
-            options: dict[str, Any] = {"alpha": alpha, "num_samples": 2, "return_log_prob": True}
+            options: dict[str, Any] = {"alpha": alpha, "num_samples": 2, "seed": 0, "return_log_prob": True}
             assert_same(cpu.sample(cut, **options), cuda.sample(cut, **options))
 
 

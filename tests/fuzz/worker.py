@@ -91,7 +91,7 @@ def _use(tokenizer: Tokenizer) -> None:
                 raise AssertionError(f"normalized text is no UTF-8: {text!r:.60}") from error
     for segment in (
         tokenizer.encode,
-        lambda texts: tokenizer.sample(texts, alpha=0.1, num_samples=2, return_log_prob=True),
+        lambda texts: tokenizer.sample(texts, alpha=0.1, num_samples=2, return_log_prob=True, seed=0),
     ):
         try:
             rows = segment(texts)

@@ -353,7 +353,7 @@ def test_text_without_a_path_is_the_error_of_encode_in_whatever_part(
             with pytest.raises(ValueError, match="cannot be spelled") as expected:
                 tokenizer.encode(bad)
             with pytest.raises(ValueError, match="cannot be spelled") as got:
-                tokenizer.sample(bad, nbest_size=2)
+                tokenizer.sample(bad, nbest_size=2, seed=0)
             assert str(got.value) == str(expected.value)
 
 
@@ -363,13 +363,13 @@ def test_an_nbest_size_has_the_meaning_that_sentencepiece_gives_it(device: str) 
     texts = ["a new dawn", None, "", "hello world"]
     best = tokenizer.encode(texts).tolist()
     for n in (0, 1):
-        out = tokenizer.sample(texts, nbest_size=n, num_samples=3, return_log_prob=True)
+        out = tokenizer.sample(texts, nbest_size=n, num_samples=3, return_log_prob=True, seed=0)
         assert out.tolist() == [row for row in best for _ in range(3)]
         assert out.log_prob.tolist() == [0.0] * 12  # type: ignore[union-attr]
-        assert tokenizer.sample(texts, nbest_size=n).log_prob is None
-    full = tokenizer.sample(texts, nbest_size=-1, num_samples=2).tolist()
-    assert tokenizer.sample(texts, nbest_size=-7, num_samples=2).tolist() == full
-    assert {tuple(row) for row in tokenizer.sample(texts[0], nbest_size=2, num_samples=99).tolist()} == {
+        assert tokenizer.sample(texts, nbest_size=n, seed=0).log_prob is None
+    full = tokenizer.sample(texts, nbest_size=-1, num_samples=2, seed=0).tolist()
+    assert tokenizer.sample(texts, nbest_size=-7, num_samples=2, seed=0).tolist() == full
+    assert {tuple(row) for row in tokenizer.sample(texts[0], nbest_size=2, num_samples=99, seed=0).tolist()} == {
         tuple(row) for row in tokenizer.nbest(texts[0], 2).tolist()[0]
     }
 
@@ -469,7 +469,7 @@ def test_samples_among_few_are_as_frequent_as_sentencepieces() -> None:
     expected = {tuple(ids): weight / sum(weights) for (ids, _), weight in zip(listed, weights, strict=True)}
     assert len(expected) == n
     tokenizer = Tokenizer.from_file(path, device="cpu")
-    counts = counted(tokenizer.sample(text, nbest_size=n, alpha=alpha, num_samples=50_000).tolist())
+    counts = counted(tokenizer.sample(text, nbest_size=n, alpha=alpha, num_samples=50_000, seed=0).tolist())
     assert p_value(counts, expected) > LEAST_P
     drawn = [tool.encode(text, enable_sampling=True, nbest_size=n, alpha=alpha) for _ in range(3000)]
     assert p_value(counted(drawn), expected) > LEAST_P

@@ -241,12 +241,6 @@ def test_without_the_package_a_decoder_that_needs_it_names_the_extra(monkeypatch
         chain(["a"])
 
 
-def test_settings_that_have_no_effect_are_shown():
-    padding = {"strategy": "BatchLongest", "direction": "Right", "pad_id": 0}
-    assert "padding ignored" in repr(load(tokenizer_file(padding=padding)).normalizer)
-    assert "ignored" not in repr(load(tokenizer_file()).normalizer)
-
-
 @pytest.mark.parametrize(
     ("file", "message"),
     [
@@ -289,6 +283,9 @@ def test_settings_that_have_no_effect_are_shown():
         (tokenizer_file(normalizer={"type": "Prepend", "prepend": "\ud800"}), "half of a surrogate pair, in .*Prepend"),
         (tokenizer_file(added_tokens=[added_token(9, "a\udc00")]), "half of a surrogate pair"),
         (tokenizer_file(truncation=5), "truncation = 5"),
+        (tokenizer_file(truncation={"max_length": "5"}), "max_length = '5', not a int"),
+        (tokenizer_file(truncation={"max_length": 5, "direction": "Up"}), "the direction 'Up'"),
+        (tokenizer_file(padding={"pad_id": 99}), "pads with the id 99"),
         (tokenizer_file(post_processor=BERT | {"sep": ["y", True]}), "sep = "),
         (tokenizer_file(post_processor=sequence("processors", *[BERT] * 600)), "more than 1024 ids around"),
         (tokenizer_file(pre_tokenizer={"type": "FixedLength", "length": 0}), "FixedLength has length = 0"),

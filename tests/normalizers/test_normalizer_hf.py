@@ -177,14 +177,6 @@ def test_a_recipe_is_compiled_or_not_and_its_repr_says_which(built):
     assert by_tool == set(NOT_COMPILED)
 
 
-def test_ignored_settings_are_shown():
-    rules = hf_normalizer(None, METASPACE, [], "t.json", ignored=["truncation", "padding"])
-    assert repr(rules) == (
-        "HuggingFaceNormalizer(name='t.json', normalizer=[], pre_tokenizer=[Metaspace], added_tokens=0; compiled; "
-        "truncation ignored; padding ignored)"
-    )
-
-
 def test_every_character_joins_the_one_before_as_in_the_tool(charsmaps):
     # "ª" becomes "a" together with all that is in its cluster, if the cluster is short.
     normalizer = tool(tokenizer_file(normalizer=charsmaps["Precompiled"])).normalizer

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 import gpu_lattice.tokenizer
 from gpu_lattice import Tokenizer
+from gpu_lattice.runtime import threads
 from gpu_lattice.runtime.threads import HEAD_START, LEAST_RANGE_BYTES, RANGE_BYTES, byte_ranges, map_ranges
 
 FIFTY = [(i, i + 1) for i in range(50)]
@@ -114,7 +117,7 @@ def test_errors_name_the_document_of_the_batch_not_of_its_range(threads: int, mo
     monkeypatch.setattr(gpu_lattice.tokenizer, "LARGEST_TEXT", 5000)
     texts[2900:] = ["ab" * 3000] * 2
     with pytest.raises(ValueError, match=r"^document 2900 has 6000 normalized bytes; the limit is 5000, split it$"):
-        tokenizer.sample(texts)
+        tokenizer.sample(texts, seed=0)
 
 
 @pytest.mark.parametrize("kind", ["_best_memo", "_sample_memo"])
@@ -177,3 +180,55 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [({}, 8), ({"OMP_NUM_THREADS": "3,1"}, 3), ({"NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "5"}, 2),
+     ({"OMP_NUM_THREADS": "many"}, 8), ({"OMP_NUM_THREADS": "0"}, 1)],
+)  # fmt: skip
+def test_the_limits_of_the_environment_are_heeded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: dict[str, str], expected: int
+) -> None:
+    monkeypatch.setattr(threads, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    threads._threads_of_process.cache_clear()
+    assert threads.default_threads() == expected
+    threads._threads_of_process.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+    ],
+)
+def test_the_quota_of_a_container_is_heeded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(threads, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    threads._threads_of_process.cache_clear()
+    assert threads.default_threads() == expected
+    threads._threads_of_process.cache_clear()
+
+
+def test_a_worker_of_a_data_loader_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with a tokenizer that was made before the worker was forked."""
+    tokenizer = Tokenizer.from_pieces(["a"], device="cpu")
+    chosen = Tokenizer.from_pieces(["a"], device="cpu", threads=3)
+    monkeypatch.setitem(sys.modules, "torch.utils.data", SimpleNamespace(get_worker_info=lambda: object()))
+    assert (tokenizer._threads, tokenizer._backend.threads) == (1, 1)
+    assert (chosen._threads, chosen._backend.threads) == (3, 3)
