@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -155,6 +157,14 @@ class Tokenizer:
     def backend(self) -> Backend:
         """What segments normalized text: tables and kernels of one device."""
         return self._backend
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of the model's file; or of what else the tokenizer was made from."""
+        made_from = self._source[1][:-3]
+        if isinstance(made_from[0], Model):
+            return sha256(pickle.dumps(made_from[0])).hexdigest()
+        return sha256(made_from[0] if isinstance(made_from[0], bytes) else repr(made_from).encode()).hexdigest()
 
     def on(self, backend: Backend) -> Tokenizer:
         """The same model on a backend made for it; pickling it gives back the tokenizer that it came from."""

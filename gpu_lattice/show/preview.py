@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpu_lattice.corpus.documents import ReaderOptions
 from gpu_lattice.corpus.excerpt import excerpt
-from gpu_lattice.corpus.readers import ReaderOptions
 from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
 from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.show.picture import (
