@@ -94,7 +94,7 @@ def test_several_signals_are_as_one(corpus: Path, tmp_path: Path, pause: float) 
     assert_only_whole_files(tmp_path)
 
 
-@pytest.mark.parametrize("module", ["gpu_lattice.cli", "argparse", "numpy", "pyarrow.parquet", "numba", "tqdm"])
+@pytest.mark.parametrize("module", ["gpu_lattice.cli", "argparse", "numpy", "pyarrow.parquet", "numba", "pyarrow.fs"])
 def test_an_interrupt_during_an_import_is_one_line(corpus: Path, tmp_path: Path, module: str) -> None:
     finder = f"""
 import os
