@@ -79,10 +79,10 @@ def test_a_file_alone_gives_the_same_tokens(tmp_path: Path, corpus: Path, tokeni
     same = tmp_path / "same"
     same.mkdir()
     for name in "ab":
-        (same / f"{name}.txt").write_text("hello world hello world\n" * 50)
+        (same / f"{name}.txt").write_text(("hello world " * 20 + "\n") * 50)
     run(same, tmp_path / "drawn", tokenizer)
     drawn = [tuple(row) for name in "ab" for row in rows_of(tmp_path / "drawn" / f"{name}.parquet")]
-    assert len(set(drawn)) > 90
+    assert len(set(drawn)) == 100
 
 
 @pytest.mark.parametrize("n", [2, 5])
@@ -211,7 +211,7 @@ def test_resume_names_what_differs(tmp_path: Path, tokenizer: Tokenizer, options
             run(tmp_path / "a.jsonl", tmp_path / "out", tokenizer, resume=resume, **options)
     assert content(tmp_path / "out") == before
     other = Tokenizer.from_pieces(["x", "y", "a"], device="cpu")
-    with pytest.raises(ValueError, match="sha256 is '.*' there and '.*' here"):
+    with pytest.raises(ValueError, match=r"sha256 is '.*' there and '.*' here"):
         run(tmp_path / "a.jsonl", tmp_path / "out", other, resume=True)
     (tmp_path / "b.jsonl").write_text('{"text": "x"}\n')
     with pytest.raises(ValueError, match=r"the input b.jsonl is new"):
@@ -305,17 +305,11 @@ def killed_at_random_moments(folder: Path, format: str, moments: int, num_files:
         (corpus / f"{i % 3}" / f"{i}.txt").write_text("some words in a line\n" * 2000)
     options = ["--format", format, *(["--max-tokens-per-file", "5000"] if format == "datatrove" else [])]
     finish(start(corpus, folder / "whole", *options))
-    began = time.monotonic()
-    finish(start(corpus, folder / "again", *options))
-    seconds = time.monotonic() - began
     for _ in range(moments):
         process = start(corpus, folder / "out", *options)
         records, enough = folder / "out" / RECORDS, generator.randrange(1, max(2, num_files // moments + 2))
         done = len(list(records.glob("*.json")))
-        give_up = time.monotonic() + 4 * seconds
-        while len(list(records.glob("*.json"))) < done + enough and time.monotonic() < give_up:
-            if process.poll() is not None:
-                break
+        while len(list(records.glob("*.json"))) < done + enough and process.poll() is None:
             time.sleep(0.001)
         time.sleep(generator.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
@@ -328,9 +322,8 @@ def killed_at_random_moments(folder: Path, format: str, moments: int, num_files:
     assert content(folder / "halves") == content(folder / "whole")
 
 
-@pytest.mark.parametrize("format", ["parquet", "megatron"])
-def test_a_job_that_is_killed_and_resumed_is_the_same(tmp_path: Path, format: str) -> None:
-    killed_at_random_moments(tmp_path, format, 3, 12)
+def test_a_job_that_is_killed_and_resumed_is_the_same(tmp_path: Path) -> None:
+    killed_at_random_moments(tmp_path, "megatron", 2, 6)
 
 
 @pytest.mark.slow
