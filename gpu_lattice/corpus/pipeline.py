@@ -91,7 +91,8 @@ def run_shards(
 ) -> Iterator[Record]:
     """Do the shards in order; yields the record of each once its files are complete.
 
-    Interrupts take effect between batches. After an error nothing remains of the shards that are not complete.
+    Interrupts take effect between batches. After an error nothing remains of the shards that are not complete, and
+    those before the one that failed are.
     """
     records: deque[Record] = deque()
     with (
@@ -118,8 +119,7 @@ def run_shards(
             let_interrupts_in()
             yield from _drained(records)
         finally:
-            for future in written:
-                future.cancel()
+            # What has been read and segmented is written first: it may complete a shard.
             writer.submit(writing.abort).result()
 
 
@@ -149,13 +149,18 @@ def _groups(job: Job, shards: Sequence[Shard]) -> Generator[list[Piece], None, N
     """Pieces of shards, one after another, as many as fit into a batch: small files are segmented together."""
     group: list[Piece] = []
     room = job.reading.batch_bytes
-    for piece in _pieces(job, shards):
-        cost = 0 if piece.documents is None else _text_bytes(piece.documents.texts)
-        if group and (cost > room or len(group) >= MOST_PIECES):
+    try:
+        for piece in _pieces(job, shards):
+            cost = 0 if piece.documents is None else _text_bytes(piece.documents.texts)
+            if group and (cost > room or len(group) >= MOST_PIECES):
+                yield group
+                group, room = [], job.reading.batch_bytes
+            group.append(piece)
+            room -= cost
+    except Exception:
+        if group:  # what was read before the file that cannot be read
             yield group
-            group, room = [], job.reading.batch_bytes
-        group.append(piece)
-        room -= cost
+        raise
     if group:
         yield group
 
@@ -298,9 +303,19 @@ class _Writing:
     def __init__(self, job: Job, records: deque[Record]) -> None:
         self._job, self._records = job, records
         self._output: ShardOutput | None = None
+        self._has_failed = False
         self._documents = self._text_bytes = 0
 
     def write(self, group: list[Piece], rows: list[Rows | None]) -> None:
+        if self._has_failed:
+            return
+        try:
+            self._write(group, rows)
+        except BaseException:
+            self._has_failed = True
+            raise
+
+    def _write(self, group: list[Piece], rows: list[Rows | None]) -> None:
         for piece, one in zip(group, rows, strict=True):
             if self._output is None:
                 self._output = self._opened(piece.shard, one)

@@ -92,7 +92,7 @@ def run_on_ray(
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_gpus=num_gpus,
         )
-        .iter_rows(prefetch_batches=0)
+        .iter_rows()
     )
     with _quiet(ray):
         for row in results:
