@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from gpu_lattice.corpus.storage import Storage
+from gpu_lattice.corpus.storage import Status, Storage
 
 MANIFEST = "_gpu_lattice.json"
 RECORDS = "_gpu_lattice"
@@ -57,7 +57,12 @@ class Manifest:
         for name in self._record_names():
             if (record := self._read(f"{RECORDS}/{name}")) is not None:
                 records[record["shard"]] = record
-        return {number: record for number, record in records.items() if self._is_complete(record)}
+        sizes = {path: status.size for path, status in self._files().items()}
+        return {
+            number: record
+            for number, record in records.items()
+            if all(sizes.get(file["path"]) == file["bytes"] for file in record["files"])
+        }
 
     def begin(self) -> None:
         """Write the manifest, unless it is there; ValueError if another job has written one meanwhile."""
@@ -92,18 +97,12 @@ class Manifest:
     def _content(self, shards: list[Record]) -> dict[str, Any]:
         return {**self.settings, "inputs": list(self.inputs), "num_shards": self.num_shards, "shards": shards}
 
-    def _is_complete(self, record: Record) -> bool:
-        for file in record["files"]:
-            status = self.storage.status(self.path(file["path"]))
-            if status is None or status.size != file["bytes"]:
-                return False
-        return True
+    def _files(self, below: str = "") -> dict[str, Status]:
+        folder = self.path(below) if below else self.folder
+        return {} if self.storage.status(folder or ".") is None else self.storage.files_below(folder)
 
     def _record_names(self) -> list[str]:
-        folder = self.path(RECORDS)
-        if self.storage.status(folder) is None:
-            return []
-        return sorted(name for name in self.storage.files_below(folder) if name.endswith(".json") and name[0] != ".")
+        return sorted(name for name in self._files(RECORDS) if name.endswith(".json") and name[0] != ".")
 
     def _read(self, name: str) -> Any:
         """None if the file is not there, or is not whole."""
@@ -123,10 +122,6 @@ class Manifest:
 def for_report(manifest: Manifest, **results: Any) -> bytes:
     """The settings and the results of a run, as JSON for people's own tools."""
     return _encoded({**manifest.settings, **results})
-
-
-def with_folder(manifest: Manifest, folder: str) -> Manifest:
-    return replace(manifest, folder=folder)
 
 
 def _encoded(content: Any) -> bytes:

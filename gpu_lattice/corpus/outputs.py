@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast, get_args
@@ -141,8 +141,11 @@ class ShardOutput:
         stem: str,
         columns: dict[str, pa.DataType],
         metadata: Mapping[str, str],
+        begin: Callable[[], None],
     ) -> None:
+        """columns: those besides input_ids and num_tokens. begin: called before the first file gets its name."""
         self._manifest, self._options, self._stem = manifest, options, stem
+        self._begin = begin
         self._columns = {"document_lengths": pa.list_(pa.int32())} if options.pack else columns
         self._metadata = dict(metadata)
         self._pack = None if options.pack is None else Packer(options.pack, options.pack_whole, options.pad_id)
@@ -226,7 +229,7 @@ class ShardOutput:
         """Complete the files, and give them their names."""
         assert self._file is not None
         self._file.close()
-        self._manifest.begin()
+        self._begin()
         for file in reversed(self._digested.values()):
             self._files.append({"path": file.name, "bytes": file.size, "sha256": file.digest.hexdigest()})
         self._opened.close()

@@ -37,6 +37,8 @@ T = TypeVar("T")
 QUEUE = 1
 # Of the small files that are segmented together, no more than this.
 MOST_PIECES = 512
+# How many threads complete files, and how many files may wait for them.
+ENDERS, MOST_ENDING = 8, 32
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def run_shards(
             while written:
                 written.popleft().result()
             let_interrupts_in()
+            writer.submit(writing.end).result()
             yield from _drained(records)
         finally:
             # What has been read and segmented is written first: it may complete a shard.
@@ -298,12 +301,17 @@ def _verify(job: Job, piece: Piece, documents: Documents, ids: pa.Array, out: To
 
 
 class _Writing:
-    """The shards that are being written, in the thread that writes them: one at a time."""
+    """The shards that are being written, in the thread that writes them: one at a time.
+
+    Others complete them meanwhile: for small files, most of the time goes by until the disk has them.
+    """
 
     def __init__(self, job: Job, records: deque[Record]) -> None:
         self._job, self._records = job, records
+        self._enders = ThreadPoolExecutor(ENDERS, "gpu-lattice-end")
+        self._ending: deque[Future[Record]] = deque()
         self._output: ShardOutput | None = None
-        self._has_failed = False
+        self._has_failed = self._has_begun = False
         self._documents = self._text_bytes = 0
 
     def write(self, group: list[Piece], rows: list[Rows | None]) -> None:
@@ -326,23 +334,48 @@ class _Writing:
                 self._output.write(one)
             elif piece.documents is None:
                 counts = {"documents": self._documents, "text_bytes": self._text_bytes}
-                file = piece.shard.file.relative
-                self._records.append(self._output.finish(piece.shard.number, piece.bad, file, **counts))
+                self._begin()
+                self._ending.append(self._enders.submit(_finished, self._output, piece, counts))
                 self._output = None
+                self._collect(MOST_ENDING)
+
+    def end(self) -> None:
+        """Wait until all shards are complete."""
+        self._collect(0)
 
     def abort(self) -> None:
+        """Complete the shards of which all has been written, and remove the one that has more to come."""
+        self._enders.shutdown()
         if self._output is not None:
             self._output.abort()
             self._output = None
 
+    def _collect(self, most: int) -> None:
+        while len(self._ending) > most or (self._ending and self._ending[0].done()):
+            self._records.append(self._ending.popleft().result())
+
     def _opened(self, shard: Shard, first: Rows | None) -> ShardOutput:
         columns: dict[str, Any] = {"id": self._id_type(first), "sample": pa.int32()}
-        return ShardOutput(self._job.manifest, self._job.output, shard.stem, columns, metadata(self._job, shard))
+        described = metadata(self._job, shard)
+        return ShardOutput(self._job.manifest, self._job.output, shard.stem, columns, described, self._begin)
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            self._job.manifest.begin()
+            self._has_begun = True
 
     def _id_type(self, first: Rows | None) -> pa.DataType:
         if first is not None:
             return first.columns["id"].type
         return pa.int64() if self._job.reading.id_column is None else pa.string()
+
+
+def _finished(output: ShardOutput, piece: Piece, counts: dict[str, int]) -> Record:
+    try:
+        return output.finish(piece.shard.number, piece.bad, piece.shard.file.relative, **counts)
+    except BaseException:
+        output.abort()
+        raise
 
 
 def metadata(job: Job, shard: Shard) -> dict[str, str]:

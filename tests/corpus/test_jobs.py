@@ -263,9 +263,10 @@ def test_a_full_disk_loses_nothing_else(
         full.setattr(pq.ParquetWriter, "write_table", fails)
         with pytest.raises(OSError, match="No space left"):
             run(corpus, tmp_path / "out", tokenizer)
-    assert len(list(tmp_path.glob("out/[ab]/*.parquet"))) == 3
+    complete = len(list(tmp_path.glob("out/[ab]/*.parquet")))
+    assert 3 <= complete < 6
     assert not list(tmp_path.rglob(f"{PREFIX}*{SUFFIX}"))
-    assert run(corpus, tmp_path / "out", tokenizer, resume=True).resumed == 3
+    assert run(corpus, tmp_path / "out", tokenizer, resume=True).resumed == complete
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 

@@ -27,7 +27,8 @@ def manifest_in(folder: Path) -> Manifest:
 
 def output(folder: Path, format: Any = "parquet", **options: Any) -> ShardOutput:
     chosen = OutputOptions(format=format, dtype=DTYPES.get(format, "int32"), **options)
-    return ShardOutput(manifest_in(folder), chosen, "x/a", COLUMNS, METADATA)
+    manifest = manifest_in(folder)
+    return ShardOutput(manifest, chosen, "x/a", COLUMNS, METADATA, manifest.begin)
 
 
 def rows(*lengths: int) -> Rows:
