@@ -159,10 +159,7 @@ def _add_retokenize(commands: argparse._SubParsersAction[_Parser]) -> None:
     reading.add_argument(
         "--id-column", metavar="NAME", help="integers or strings; default: made of the file's path and the row"
     )
-    reading.add_argument(
-        "--input-format", default="auto", metavar="FORMAT", help="parquet, arrow, jsonl, csv, tsv, text; default: auto"
-    )
-    _add_separator(reading)
+    _add_text_format(reading)
     reading.add_argument(
         "--root", metavar="DIR", help="what paths in ids and outputs are relative to; default: the folder given"
     )
@@ -229,7 +226,7 @@ def _add_preview(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--alphas", type=_numbers, default="0,0.1,0.2,0.5,1", metavar="A,...", help="default: 0,0.1,0.2,0.5,1"
     )
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
-    _add_separator(parser)
+    _add_text_format(parser)
     parser.add_argument(
         "--max-bytes", type=parse_size, default="1MB", metavar="SIZE", help="how much text to measure on; default: 1MB"
     )
@@ -251,7 +248,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_separator(parser: argparse._ActionsContainer) -> None:
+def _add_text_format(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--input-format", default="auto", metavar="FORMAT", help="parquet, arrow, jsonl, csv, tsv, text; default: auto"
+    )
     parser.add_argument(
         "--separator",
         type=_unescaped,
@@ -383,6 +383,7 @@ def _preview(options: argparse.Namespace) -> None:
         seed=options.seed,
         text_column=options.text_column,
         separator=options.separator,
+        input_format=options.input_format,
     )
     print(seen)
     if options.output is not None:

@@ -68,7 +68,9 @@ def _table(rows: list[Rows], schema: pa.Schema) -> pa.Table:
     if offsets[-1] > LONGEST_ROW:
         raise ValueError(f"a row has {offsets[-1]} tokens; the limit is {LONGEST_ROW}, split the document")
     kind = schema.field("input_ids").type
-    tokens = np.concatenate([one.flat_tokens() for one in rows]).astype(kind.value_type.to_pandas_dtype(), copy=False)
+    parts = [one.flat_tokens() for one in rows]
+    tokens = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    tokens = tokens.astype(kind.value_type.to_pandas_dtype(), copy=False)
     valid = [np.ones(len(one), np.bool_) if one.valid is None else one.valid for one in rows]
     nulls = ~np.concatenate(valid)
     input_ids = pa.ListArray.from_arrays(

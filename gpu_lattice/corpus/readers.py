@@ -187,6 +187,8 @@ def _rebatch(parts: Iterator[Documents], batch_bytes: int) -> Iterator[Documents
 
 
 def _batch(parts: Sequence[Documents]) -> Documents:
+    if len(parts) == 1:  # maybe one long document, of which there should be no copy
+        return parts[0]
     ids = [part.ids for part in parts if part.ids is not None]
     texts = pa.concat_arrays([part.texts for part in parts])
     rows = np.concatenate([part.rows for part in parts])

@@ -150,7 +150,8 @@ def retokenize(
                  are listed in _bad_rows/
     resume       do what is missing; refused if the manifest, _gpu_lattice.json, is that of another job
     overwrite    remove what the manifest in the folder lists, and do it again
-    batch_bytes  most text at a time, counted num_samples times; it bounds memory and changes no token
+    batch_bytes  most text at a time, counted num_samples times; it bounds memory and changes no byte. A longer document
+                 is still held whole, with about 12 bytes of memory for each of its own
     verify       check that every row spells its normalized text
     progress     show a bar on a terminal, else a line every 30 seconds, on stderr
     report       a file for the summary, as JSON

@@ -113,6 +113,7 @@ def preview(
     seed: int = 0,
     text_column: str = "text",
     separator: str | bytes | None = None,
+    input_format: str = "auto",
 ) -> Preview:
     """Measure alphas on at most max_bytes of the documents of files, folders or glob patterns (corpus.excerpt).
 
@@ -132,7 +133,7 @@ def preview(
     max_bytes = checked_integer("max_bytes", max_bytes, 1, 2**63 - 1)
     seed = checked_integer("seed", seed, 0, 2**64 - 1)
     separator = separator.encode() if isinstance(separator, str) else separator
-    options = ReaderOptions(text_column=text_column, separator=separator)
+    options = ReaderOptions(text_column=text_column, separator=separator, input_format=input_format)
     drawn = excerpt(inputs, options, max_bytes, seed)
     best = tokenizer.encode(drawn.texts)
     samples = [tokenizer.sample(drawn.texts, alpha=alpha, seed=seed) for alpha in alphas]
