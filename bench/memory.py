@@ -1,13 +1,16 @@
-"""Peak resident memory and speed of retokenizing a large generated file."""
+"""Resident memory and speed of retokenizing a large generated file, beside sampling a part of it in memory."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.resources
 import json
+import resource
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,34 +24,72 @@ GENERATE_ROWS = 20_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--megabytes", type=int, default=1000, help="size of the text")
     parser.add_argument("--alpha", type=float, default=0.2)
+    parser.add_argument("--batch-bytes", type=int, default=64_000_000)
     parser.add_argument("--json", help="write the results to this file")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from gpu_lattice import Tokenizer
-    from gpu_lattice.corpus.retokenize import retokenize
+    from gpu_lattice import Tokenizer, retokenize
 
+    tokenizer = Tokenizer.default(device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "text.parquet"
         size = _generate(source, arguments.megabytes * 1_000_000)
-        before = peak_memory()
-        start = time.perf_counter()
+        in_memory = _in_memory(source, tokenizer, arguments.alpha)
+        before = _resident()
+        curve: list[int] = []
+        ended = threading.Event()
+        watch = threading.Thread(target=_watch, args=(curve, ended))
+        watch.start()
+        start, start_cpu = time.perf_counter(), time.process_time()
         summary = retokenize(
-            [source], Path(folder) / "out", tokenizer=Tokenizer.default(device="cpu"), alpha=arguments.alpha
+            source,
+            Path(folder) / "out",
+            tokenizer=tokenizer,
+            alpha=arguments.alpha,
+            batch_bytes=arguments.batch_bytes,
+            progress=False,
         )
-        seconds = time.perf_counter() - start
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
+        ended.set()
+        watch.join()
     result = {
         "machine": describe(),
         "bytes": size,
         "seconds": seconds,
+        "batch_bytes": arguments.batch_bytes,
         "mb_per_s": size / 1e6 / seconds,
-        "peak_before_mb": before / 1e6,
+        "mb_per_cpu_s": size / 1e6 / cpu_seconds,
+        "in_memory": in_memory,
+        "before_mb": before / 1e6,
         "peak_mb": peak_memory() / 1e6,
+        "resident_mb_each_second": [round(one / 1e6) for one in curve],
         "summary": str(summary),
     }
     print(json.dumps(result, indent=1))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _in_memory(source: Path, tokenizer: Any, alpha: float) -> dict[str, float]:
+    """Rates of sampling the first row groups, the second time."""
+    with pq.ParquetFile(source) as file:
+        texts = file.read_row_group(0)["text"]
+    size = texts.nbytes / 1e6
+    for _ in range(2):
+        start, start_cpu = time.perf_counter(), time.process_time()
+        tokenizer.sample(texts, alpha=alpha, seed=0)
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
+    return {"mb_per_s": size / seconds, "mb_per_cpu_s": size / cpu_seconds}
+
+
+def _watch(curve: list[int], ended: threading.Event) -> None:
+    while not ended.wait(1.0):
+        curve.append(_resident())
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def _generate(path: Path, size: int) -> int:

@@ -11,7 +11,8 @@ from itertools import pairwise
 import numpy as np
 
 from gpu_lattice import Tokenizer
-from gpu_lattice.corpus.readers import ReaderOptions, read_documents
+from gpu_lattice.corpus.documents import ReaderOptions
+from gpu_lattice.corpus.readers import read_documents
 
 PROMPT, ENDING = "KING RICHARD II", "I"
 # How many pairs the counts of single tokens weigh as much as.

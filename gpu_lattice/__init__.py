@@ -5,7 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gpu_lattice.runtime.version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from gpu_lattice.corpus.retokenize import retokenize as retokenize
     from gpu_lattice.lattice import Continuations as Continuations
     from gpu_lattice.lattice import Lattice as Lattice
     from gpu_lattice.lattice import PathBatch as PathBatch
@@ -13,8 +16,6 @@ if TYPE_CHECKING:
     from gpu_lattice.text_batch import TextBatch as TextBatch
     from gpu_lattice.token_batch import TokenBatch as TokenBatch
     from gpu_lattice.tokenizer import Tokenizer as Tokenizer
-
-__version__ = "0.1.0"
 
 # The public names and the modules that define them; the imports above tell type checkers the same.
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "TextBatch": "gpu_lattice.text_batch",
     "TokenBatch": "gpu_lattice.token_batch",
     "Tokenizer": "gpu_lattice.tokenizer",
+    "retokenize": "gpu_lattice.corpus.retokenize",
 }
 __all__ = list(_HOMES)
 

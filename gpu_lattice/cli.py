@@ -129,23 +129,69 @@ def _add_encode(commands: argparse._SubParsersAction[_Parser]) -> None:
 def _add_retokenize(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = commands.add_parser(
         "retokenize",
-        help="segment corpus files into Parquet files of ids",
-        description="Segment Parquet, JSONL and plain text files (.gz, .zst too) into Parquet files of token ids: "
-        "columns id, sample, input_ids, num_tokens; DIR/<stem>.parquet for each input.",
+        help="segment corpus files into files of ids",
+        description="Segment Parquet, Arrow, JSONL, CSV, TSV and plain text (.gz, .zst, .bz2, .xz too; by content) "
+        "into files of token ids, one for each input, in the same folders. A manifest, _gpu_lattice.json, says how "
+        "they were made; with --resume, a run does what another one left undone.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=_retokenize)
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a file, a folder, or a glob pattern")
-    parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write to")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="a file, a folder, a glob pattern, a URL (s3://, gs://, hf://), or -"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to write to; a URL, too")
     _add_model(parser)
     _add_draw(parser)
-    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
-    parser.add_argument("--id-column", metavar="NAME", help="integers or strings; default: number the documents from 0")
-    _add_separator(parser)
-    parser.add_argument("--batch-bytes", type=parse_size, default="64MB", metavar="SIZE", help="default: 64MB")
-    parser.add_argument("--verify", action="store_true", help="check that every row spells its normalized text")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing output files")
-    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    epochs = parser.add_argument_group("epochs and machines")
+    epochs.add_argument("--epochs", type=int, metavar="E", help="folders epoch-000 and so on, each drawn anew")
+    epochs.add_argument("--epoch", type=int, metavar="K", help="that epoch alone, from 0")
+    epochs.add_argument("--shard", metavar="I/N", help="part I of N of the work, I from 0; all may share DIR")
+    epochs.add_argument(
+        "--split-bytes", type=parse_size, default="1GiB", metavar="SIZE",
+        help="larger Parquet files are divided at row groups; default: 1GiB",
+    )  # fmt: skip
+    epochs.add_argument("--engine", choices=["local", "ray"], default="local", help="default: local")
+    epochs.add_argument("--workers", type=int, metavar="N", help="with --engine ray: actors; default: one a CPU or GPU")
+    reading = parser.add_argument_group("inputs")
+    reading.add_argument(
+        "--text-column", default="text", metavar="NAME", help="a.b is field b of column a; default: text"
+    )
+    reading.add_argument(
+        "--id-column", metavar="NAME", help="integers or strings; default: made of the file's path and the row"
+    )
+    _add_text_format(reading)
+    reading.add_argument(
+        "--root", metavar="DIR", help="what paths in ids and outputs are relative to; default: the folder given"
+    )
+    reading.add_argument(
+        "--on-error", choices=["raise", "skip", "replace"], default="raise",
+        help="what becomes of a row that cannot be used; they are listed in _bad_rows; default: raise",
+    )  # fmt: skip
+    writing = parser.add_argument_group("outputs")
+    writing.add_argument(
+        "--format", default="parquet", metavar="FORMAT",
+        help="parquet, arrow, megatron, datatrove, bin (nanoGPT), llmc; default: parquet",
+    )  # fmt: skip
+    writing.add_argument(
+        "--dtype", metavar="TYPE", help="of ids: int32, uint16, uint32; default: what the format takes"
+    )
+    writing.add_argument("--append-eos", action="store_true", help="put the model's end id after every document")
+    writing.add_argument("--prepend-bos", action="store_true", help="put the model's begin id before every document")
+    writing.add_argument("--append-id", type=int, metavar="ID", help="put this id after every document")
+    writing.add_argument("--prepend-id", type=int, metavar="ID", help="put this id before every document")
+    writing.add_argument("--pack", type=int, metavar="N", help="join documents into sequences of N tokens")
+    writing.add_argument("--pack-whole", action="store_true", help="divide no document among them; needs --pad-id")
+    writing.add_argument("--pad-id", type=int, metavar="ID", help="fill them with this id; default: drop the last rest")
+    writing.add_argument("--max-tokens-per-file", type=int, metavar="N", help="begin another file; default: no limit")
+    running = parser.add_argument_group("the run")
+    running.add_argument("--resume", action="store_true", help="do what is missing in DIR")
+    running.add_argument("--overwrite", action="store_true", help="remove what an earlier run wrote into DIR first")
+    running.add_argument("--batch-bytes", type=parse_size, default="64MB", metavar="SIZE", help="default: 64MB")
+    running.add_argument("--verify", action="store_true", help="check that every row spells its normalized text")
+    running.add_argument(
+        "--no-progress", action="store_true", help="no bar, and no line every 30 s where it is no terminal"
+    )
+    running.add_argument("--report", metavar="FILE", help="write the summary as JSON")
 
 
 def _add_show(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -180,7 +226,7 @@ def _add_preview(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--alphas", type=_numbers, default="0,0.1,0.2,0.5,1", metavar="A,...", help="default: 0,0.1,0.2,0.5,1"
     )
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
-    _add_separator(parser)
+    _add_text_format(parser)
     parser.add_argument(
         "--max-bytes", type=parse_size, default="1MB", metavar="SIZE", help="how much text to measure on; default: 1MB"
     )
@@ -202,7 +248,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_separator(parser: argparse.ArgumentParser) -> None:
+def _add_text_format(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--input-format", default="auto", metavar="FORMAT", help="parquet, arrow, jsonl, csv, tsv, text; default: auto"
+    )
     parser.add_argument(
         "--separator",
         type=_unescaped,
@@ -215,11 +264,13 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha", type=float, metavar="A", help="sample with this temperature; default: the best segmentation"
     )
-    parser.add_argument("--samples", type=int, default=1, metavar="K", help="samples per text; default: 1")
+    parser.add_argument(
+        "--samples", "--num-samples", type=int, default=1, metavar="K", help="samples per text; default: 1"
+    )
     parser.add_argument(
         "--nbest-size", type=int, default=-1, metavar="N", help="sample among the N best segmentations; default: all"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument("--seed", type=int, metavar="S", help="of the samples; default: 0")
 
 
 def parse_size(text: str) -> int:
@@ -254,6 +305,8 @@ def _check_draw(options: argparse.Namespace) -> None:
         raise ValueError(f"--samples {options.samples} needs --alpha: there is one best segmentation")
     if options.alpha is None and options.nbest_size >= 0:
         raise ValueError(f"--nbest-size {options.nbest_size} needs --alpha, the temperature to sample with")
+    if options.alpha is None and options.seed is not None:
+        raise ValueError(f"--seed {options.seed} needs --alpha: there is one best segmentation")
 
 
 def _load(options: argparse.Namespace) -> Tokenizer:
@@ -269,23 +322,11 @@ def _retokenize(options: argparse.Namespace) -> None:
     from gpu_lattice.corpus.retokenize import retokenize
 
     _check_draw(options)
-    summary = retokenize(
-        options.inputs,
-        options.output,
-        tokenizer=_load(options),
-        alpha=options.alpha,
-        nbest_size=options.nbest_size,
-        num_samples=options.samples,
-        seed=options.seed,
-        text_column=options.text_column,
-        id_column=options.id_column,
-        batch_bytes=options.batch_bytes,
-        separator=options.separator,
-        verify=options.verify,
-        progress=not options.no_progress,
-        overwrite=options.overwrite,
-    )
-    print(summary)
+    given = dict(vars(options))
+    for name in ("command", "run", "model", "device", "threads", "memory_limit"):
+        del given[name]
+    given["num_samples"], given["progress"] = given.pop("samples"), not given.pop("no_progress")
+    print(retokenize(tokenizer=_load(options), **given))
 
 
 def _encode(options: argparse.Namespace) -> None:
@@ -302,7 +343,7 @@ def _encode(options: argparse.Namespace) -> None:
                 alpha=options.alpha,
                 nbest_size=options.nbest_size,
                 num_samples=options.samples,
-                seed=options.seed,
+                seed=options.seed or 0,
                 doc_ids=range(first, first + len(texts)),
             )
         first += len(texts)
@@ -342,6 +383,7 @@ def _preview(options: argparse.Namespace) -> None:
         seed=options.seed,
         text_column=options.text_column,
         separator=options.separator,
+        input_format=options.input_format,
     )
     print(seen)
     if options.output is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from secrets import randbits
@@ -239,6 +241,14 @@ class Tokenizer:
         """What segments normalized text: tables and kernels of one device."""
         return self._backend
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of the model's file; or of what else the tokenizer was made from."""
+        made_from = self._source[1][:-3]
+        if isinstance(made_from[0], Model):
+            return sha256(pickle.dumps(made_from[0])).hexdigest()
+        return sha256(made_from[0] if isinstance(made_from[0], bytes) else repr(made_from).encode()).hexdigest()
+
     def on(self, backend: Backend) -> Tokenizer:
         """The same model on a backend made for it; pickling it gives back the tokenizer that it came from."""
         other = object.__new__(type(self))
@@ -374,7 +384,7 @@ class Tokenizer:
                      slower, see Lattice.sample_nbest); 0 and 1: no sampling, the result of `encode`
         num_samples  K samples of each text; row i_doc * K + k
         seed         0 to 2^64 - 1; None draws a new one, which TokenBatch.seed tells
-        epoch        draws anew for each epoch of one seed (runtime/seeds.py); 0 is the seed itself
+        epoch        draws anew for each epoch of one seed (kernels/reference.py, splitmix); 0 is the seed itself
         doc_ids      int64 or uint64 [number of texts], 0, 1, 2, ... by default. A draw depends on model, text, alpha,
                      seed, doc id and sample index alone: not on batch, order, threads or device.
         return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path, before any cut

@@ -226,6 +226,22 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
     return c0, c1, c2, c3
 
 
+def splitmix(start: int, i: int) -> int:
+    """Number i of SplitMix64 (Steele, Lea and Flood 2014) from a start: 64 bits, different for every i below 2^64.
+
+    A job over files derives its seeds and document ids so (gpu_lattice/corpus/draws.py): epoch k draws with the seed
+    splitmix(seed, k), and row r of a file, if no column names it, has the document id splitmix(key, r), where the key
+    is the 8-byte BLAKE2b digest of the file's path below the root, read little-endian.
+
+    >>> f"{splitmix(0, 0):016x} {splitmix(0, 1):016x}"
+    'e220a8397b1dcdaf 6e789e6aa1b965f4'
+    """
+    x = (start + (i + 1) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    return x ^ x >> 31
+
+
 def viterbi(text: bytes, rules: Rules, scores, unk_score, reset: float | None = None) -> list[tuple[int, int]]:  # type: ignore[no-untyped-def]
     """The best path of a chunk as (length, arc): sums from left to right in the scores' own type.
 

@@ -45,6 +45,7 @@ def test_examples_in_docstrings_are_true(name: str) -> None:
 
 def test_public_names_are_importable() -> None:
     names = ["Continuations", "Lattice", "PathBatch", "RaggedLattice", "TextBatch", "TokenBatch", "Tokenizer"]
+    names.append("retokenize")
     assert gpu_lattice.__all__ == names
     assert all(hasattr(gpu_lattice, name) for name in gpu_lattice.__all__)
     assert gpu_lattice.__version__

@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
 from gpu_lattice import cli
 from gpu_lattice.cli import main, parse_size
+from gpu_lattice.corpus.draws import row_ids
 from gpu_lattice.tokenizer import Tokenizer
 
 TEXTS = ["The quick brown fox", "日本語のテキスト", "", "a  b"]
@@ -76,20 +78,30 @@ def test_a_piece_is_one_word_of_its_line(capsys: pytest.CaptureFixture[str], mon
 
 
 def test_retokenize_writes_what_the_library_gives(
-    capsys: pytest.CaptureFixture[str], corpus: Path, tmp_path: Path, tokenizer: Tokenizer
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    corpus: Path,
+    tmp_path: Path,
+    tokenizer: Tokenizer,
 ) -> None:
     arguments = ["--alpha", "0.2", "--samples", "3", "--seed", "5", "--batch-bytes", "1KB", "--verify"]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main(["retokenize", str(corpus), "--output", str(tmp_path / "out"), *arguments]) == 0
     table = pq.read_table(tmp_path / "out" / "corpus.parquet")
     texts = [text * (i + 1) for i, text in enumerate(TEXTS)]
-    assert table["input_ids"].to_pylist() == tokenizer.sample(texts, alpha=0.2, num_samples=3, seed=5).tolist()
+    assert (
+        table["input_ids"].to_pylist()
+        == tokenizer.sample(
+            texts, alpha=0.2, num_samples=3, seed=5, doc_ids=row_ids("corpus.jsonl", np.arange(4))
+        ).tolist()
+    )
     printed = capsys.readouterr()
     tokens = sum(table["num_tokens"].to_pylist())
     num_bytes = sum(len(text.encode()) for text in texts)
     assert printed.out.startswith(
         f"4 documents, {num_bytes} bytes, {tokens} tokens, {3 * num_bytes / tokens:.3f} bytes/token, "
     )
-    assert printed.out.endswith(" MB/s\n")
+    assert printed.out.endswith(f" MB/s; alpha 0.2, seed 5, model {tokenizer.digest[:16]}\n")
     assert "tokens/s" in printed.err
     assert "100%" in printed.err
 
@@ -99,13 +111,13 @@ def test_retokenize_takes_columns_separators_and_the_best_segmentation(
 ) -> None:
     (tmp_path / "a.txt").write_text("one\ntwo\n\nthree")
     (tmp_path / "b.jsonl").write_text('{"key": "k", "body": "four"}\n')
-    out = str(tmp_path / "out")
+    out = str(tmp_path / "a")
     assert main(["retokenize", str(tmp_path / "a.txt"), "--output", out, "--separator", r"\n\n", "--no-progress"]) == 0
     columns = ["--text-column", "body", "--id-column", "key"]
-    assert main(["retokenize", str(tmp_path / "b.jsonl"), "--output", out, *columns, "--no-progress"]) == 0
-    rows = [pq.read_table(tmp_path / "out" / f"{name}.parquet")["input_ids"].to_pylist() for name in "ab"]
+    assert main(["retokenize", str(tmp_path / "b.jsonl"), "-o", str(tmp_path / "b"), *columns, "--no-progress"]) == 0
+    rows = [pq.read_table(tmp_path / name / f"{name}.parquet")["input_ids"].to_pylist() for name in "ab"]
     assert rows == [tokenizer.encode(["one\ntwo", "three"]).tolist(), tokenizer.encode(["four"]).tolist()]
-    assert pq.read_table(tmp_path / "out" / "b.parquet")["id"].to_pylist() == ["k"]
+    assert pq.read_table(tmp_path / "b" / "b.parquet")["id"].to_pylist() == ["k"]
     assert capsys.readouterr().err == ""
 
 
@@ -115,6 +127,10 @@ def test_retokenize_takes_columns_separators_and_the_best_segmentation(
         ([], "the following arguments are required: COMMAND (see gpu-lattice --help)"),
         (["tokenise"], "invalid choice: 'tokenise'"),
         (["encode", "x", "--samples", "2"], "--samples 2 needs --alpha"),
+        (["encode", "x", "--seed", "0"], "--seed 0 needs --alpha"),
+        (["retokenize", "CORPUS", "-o", "out", "--seed", "1"], "--seed 1 needs --alpha"),
+        (["retokenize", "CORPUS", "-o", "nowhere://x/out"], "nowhere"),
+        (["retokenize", "nowhere://x/a.txt", "-o", "out"], "nowhere"),
         (["encode", "x", "--alpha", "-1"], "alpha is -1"),
         (["encode", "x", "--alpha", "nan"], "alpha is nan"),
         (["encode", "x", "--alpha", "1e9"], "the largest alpha for this model"),
@@ -125,7 +141,7 @@ def test_retokenize_takes_columns_separators_and_the_best_segmentation(
         (["encode", "x", "--model", str(ROOT)], f"the folder {ROOT} holds no tokenizer.json"),
         (["encode", "x", "--model", __file__], "test_cli.py"),
         (["encode", "x", "--mod", "y"], "unrecognized arguments: --mod"),
-        (["retokenize", "absent.txt"], "arguments are required: --output"),
+        (["retokenize", "absent.txt"], "arguments are required: -o/--output"),
         (["retokenize", "absent.txt", "--output", "out"], "absent.txt: No such file or directory"),
         (["retokenize", "*.absent", "--output", "out"], "no file matches *.absent"),
         (["retokenize", "CORPUS", "--output", "out", "--text-column", "body"], "there is no column 'body'; choose"),
@@ -208,7 +224,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_no_file(tmp_path: Path) -> 
     assert done.stderr.startswith("gpu-lattice: ")
     assert "File too large" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert [path.name for path in (tmp_path / "warm").iterdir()] == ["a.parquet"]
+    assert sorted(path.name for path in (tmp_path / "warm").iterdir()) == ["_gpu_lattice.json", "a.parquet"]
     assert not list((tmp_path / "out").iterdir())
 
 

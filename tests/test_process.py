@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from gpu_lattice.corpus.manifest import MANIFEST, RECORDS
 from gpu_lattice.runtime.files import LOCK, PREFIX, SUFFIX
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +57,12 @@ def assert_complete(process: subprocess.Popen[str]) -> None:
     assert (process.returncode, stderr) == (0, "")
 
 
+def assert_only_whole_files(out: Path) -> None:
+    assert {path.name for path in out.iterdir() if path.suffix != ".parquet"} <= {MANIFEST, RECORDS}
+    assert {path.suffix for path in out.glob(f"{RECORDS}/*")} <= {".json"}
+    assert_whole(out)
+
+
 def assert_whole(out: Path) -> None:
     for path in out.glob("*.parquet"):
         assert pq.read_table(path).num_rows == LINES
@@ -68,7 +75,7 @@ def test_a_signal_is_one_line_and_leaves_nothing(corpus: Path, tmp_path: Path, n
     process.send_signal(number)
     code, word = ENDS[number]
     assert (*process.communicate(timeout=60), process.returncode) == ("", f"gpu-lattice: {word}\n", code)
-    assert {path.suffix for path in tmp_path.iterdir()} <= {".parquet"}
+    assert_only_whole_files(tmp_path)
     assert_whole(tmp_path)
 
 
@@ -84,10 +91,10 @@ def test_several_signals_are_as_one(corpus: Path, tmp_path: Path, pause: float) 
     assert stdout == ""
     assert "Traceback" not in stderr
     assert stderr.count("gpu-lattice: ") == 1
-    assert {path.suffix for path in tmp_path.iterdir()} <= {".parquet"}
+    assert_only_whole_files(tmp_path)
 
 
-@pytest.mark.parametrize("module", ["gpu_lattice.cli", "argparse", "numpy", "pyarrow.parquet", "numba", "tqdm"])
+@pytest.mark.parametrize("module", ["gpu_lattice.cli", "argparse", "numpy", "pyarrow.parquet", "numba", "pyarrow.fs"])
 def test_an_interrupt_during_an_import_is_one_line(corpus: Path, tmp_path: Path, module: str) -> None:
     finder = f"""
 import os
@@ -131,11 +138,11 @@ retokenize({str(corpus)!r}, {str(tmp_path)!r}, tokenizer=tokenizer, batch_bytes=
     wait_for(lambda: list(tmp_path.glob(f"{PREFIX}*{SUFFIX}")), process)
     process.terminate()
     assert (process.communicate(timeout=60)[1], process.returncode) == ("", 143)
-    assert {path.suffix for path in tmp_path.iterdir()} <= {".parquet"}
+    assert_only_whole_files(tmp_path)
 
 
 def other_files(folder: Path) -> set[Path]:
-    return {path for path in folder.iterdir() if path.suffix != ".parquet"}
+    return {path for path in folder.iterdir() if path.suffix != ".parquet" and path.name not in (MANIFEST, RECORDS)}
 
 
 def random_moments(corpus: Path, folder: Path, moments: int, seed: int) -> None:
@@ -160,7 +167,7 @@ def random_moments(corpus: Path, folder: Path, moments: int, seed: int) -> None:
             code, word = ENDS[number]
             assert (stdout, stderr, process.returncode) == ("", f"gpu-lattice: {word}\n", code)
     assert_complete(retokenize(corpus, folder))
-    assert sorted(path.name for path in folder.iterdir()) == ["a.parquet", "b.parquet", "c.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, "a.parquet", "b.parquet", "c.parquet"]
 
 
 @pytest.mark.parametrize(("moments", "seed"), [(6, 1), pytest.param(100, 2, marks=pytest.mark.slow)])

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import accumulate
-from pathlib import Path
 
 import pyarrow as pa
 
-from gpu_lattice.corpus.readers import ReaderOptions, check_columns, expand_inputs, find_start, read_documents
+from gpu_lattice.corpus.documents import ReaderOptions
+from gpu_lattice.corpus.inputs import InputFile, expand_inputs
+from gpu_lattice.corpus.readers import check_columns, find_start, read_documents
 
 # Large inputs are read in this many places; any of them may provide all the bytes requested.
 PLACES = 16
@@ -47,18 +48,20 @@ def excerpt(inputs: Sequence[str | os.PathLike[str]], options: ReaderOptions, ma
     file from its start). Documents longer than an eighth of max_bytes are then cut. Null and empty ones are skipped.
     Raises ValueError if nothing is left, and whatever the readers raise.
     """
-    paths = expand_inputs(inputs)
-    for path in paths:
-        check_columns(path, options)
-    sizes = [path.stat().st_size for path in paths]
+    files = expand_inputs(inputs)
+    for file in files:
+        if file.is_stdin:
+            raise ValueError("stdin is read once, and an excerpt is taken from several places; save it as a file")
+        check_columns(file, options)
+    sizes = [file.size for file in files]
     generator = random.Random(seed)
     longest = max_bytes if sum(sizes) <= max_bytes else max(1, max_bytes // LONGEST_PART)
     # The documents with the smallest random keys, as many as fit: (- key, number, text).
     kept: list[tuple[float, int, bytes]] = []
     cut: set[int] = set()
     kept_bytes, number = 0, 0
-    for path, start, limit in _places(paths, sizes, options, max_bytes, generator):
-        for document in _documents(path, options, start, limit):
+    for file, start, limit in _places(files, sizes, options, max_bytes, generator):
+        for document in _documents(file, options, start, limit):
             text = _head(document, longest)
             if not text:
                 continue
@@ -72,32 +75,32 @@ def excerpt(inputs: Sequence[str | os.PathLike[str]], options: ReaderOptions, ma
         raise ValueError(f"there is no text in {', '.join(map(str, inputs))}: every document is empty")
     kept.sort(key=lambda one: one[1])
     num_cut = sum(number in cut for _, number, _ in kept)
-    return Excerpt([text for _, _, text in kept], num_cut, len(paths), sum(sizes))
+    return Excerpt([text for _, _, text in kept], num_cut, len(files), sum(sizes))
 
 
 def _places(
-    paths: list[Path], sizes: list[int], options: ReaderOptions, max_bytes: int, generator: random.Random
-) -> Iterator[tuple[Path, int, int]]:
+    files: list[InputFile], sizes: list[int], options: ReaderOptions, max_bytes: int, generator: random.Random
+) -> Iterator[tuple[InputFile, int, int]]:
     """(file, where to start, how many bytes of text to read)."""
     total, bounds = sum(sizes), [0, *accumulate(sizes)]
     if total <= PLACES * max_bytes:
-        for path, size in zip(paths, sizes, strict=True):
-            yield path, 0, PLACES * max_bytes * size // max(1, total)
+        for file, size in zip(files, sizes, strict=True):
+            yield file, 0, PLACES * max_bytes * size // max(1, total)
         return
     limits: dict[tuple[int, int], int] = {}
     for i_place in range(PLACES):
         at = (i_place + generator.random()) / PLACES * total
-        i_path = max(i for i, bound in enumerate(bounds[:-1]) if bound <= at and sizes[i])
-        share = min(1.0, (at - bounds[i_path]) / sizes[i_path])
-        place = i_path, find_start(paths[i_path], options, share)
+        i_file = max(i for i, bound in enumerate(bounds[:-1]) if bound <= at and sizes[i])
+        share = min(1.0, (at - bounds[i_file]) / sizes[i_file])
+        place = i_file, find_start(files[i_file], options, share)
         limits[place] = limits.get(place, 0) + max_bytes
-    for (i_path, start), limit in sorted(limits.items()):
-        yield paths[i_path], start, limit
+    for (i_file, start), limit in sorted(limits.items()):
+        yield files[i_file], start, limit
 
 
-def _documents(path: Path, options: ReaderOptions, start: int, limit: int) -> Iterator[bytes]:
+def _documents(file: InputFile, options: ReaderOptions, start: int, limit: int) -> Iterator[bytes]:
     read = 0
-    for batch in read_documents(path, replace(options, batch_bytes=EXCERPT_BATCH_BYTES), start):
+    for batch in read_documents(file, replace(options, batch_bytes=EXCERPT_BATCH_BYTES), start):
         for text in batch.texts.cast(pa.large_binary()).to_pylist():
             if text:
                 yield text

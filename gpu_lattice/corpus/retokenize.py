@@ -1,60 +1,73 @@
-"""Corpus files in, one Parquet file of token ids for each out, streamed in bounded memory."""
+"""Corpus files in, files of token ids out: streamed, resumable, the same however the work is dealt."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from gpu_lattice.corpus.readers import Documents, ReaderOptions, check_columns, expand_inputs, read_documents, stem_of
-from gpu_lattice.corpus.writers import ParquetRows
+from gpu_lattice.corpus.bad_rows import ON_ERROR
+from gpu_lattice.corpus.documents import ReaderOptions
+from gpu_lattice.corpus.draws import checked_shard, deal
+from gpu_lattice.corpus.inputs import InputFile, expand_inputs, identity
+from gpu_lattice.corpus.manifest import RECORDS, Manifest, Record, for_report
+from gpu_lattice.corpus.outputs import BAD_ROWS, ENDINGS, OutputOptions, resolved
+from gpu_lattice.corpus.pipeline import Draw, Job, Shard, run_shards
+from gpu_lattice.corpus.plan import plan
+from gpu_lattice.corpus.progress import Progress
+from gpu_lattice.corpus.storage import Local, Storage, resolve
 from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
 from gpu_lattice.runtime.files import locked, remove_leftovers
 from gpu_lattice.runtime.interrupts import put_off_interrupts
+from gpu_lattice.runtime.seeds import epoch_seed
+from gpu_lattice.runtime.version import DRAWS, __version__
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from gpu_lattice.token_batch import TokenBatch
     from gpu_lattice.tokenizer import Tokenizer
 
 # Twice as much still fits into 64 bits.
 MOST_BATCH_BYTES = 2**62
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The results of a run.
+    """The results of a run: of what it did itself, not of what `resume` found done.
 
-    documents   rows of the inputs, nulls too
+    documents   rows of the inputs, nulls and bad rows that were replaced too
     num_bytes   bytes of their texts
-    rows        rows written, documents * num_samples
-    tokens      ids written
+    rows        rows written: documents * num_samples, or packed sequences
+    tokens      ids written, with padding
+    bad_rows    documents that were skipped or replaced
+    dropped_tokens   ids that filled no sequence, without a pad_id
+    resumed     shards that were already done
     seconds     wall time
-    outputs     the files written, in the order of the inputs
+    outputs     the files of this run's shards, in the order of the inputs; of those done earlier too
+    settings    what made them, as in the manifest
     """
 
     documents: int
     num_bytes: int
     rows: int
     tokens: int
+    bad_rows: int
+    dropped_tokens: int
+    resumed: int
     seconds: float
-    outputs: tuple[Path, ...]
+    outputs: tuple[str, ...]
+    num_samples: int
+    settings: dict[str, Any] = field(repr=False)
 
     @property
     def bytes_per_token(self) -> float:
         """Average bytes of text per token; 0 without tokens."""
-        return self.num_bytes * self.rows / max(1, self.documents) / self.tokens if self.tokens else 0.0
+        return self.num_bytes * self.num_samples / self.tokens if self.tokens else 0.0
 
     @property
     def megabytes_per_second(self) -> float:
@@ -62,31 +75,16 @@ class Summary:
         return self.num_bytes / 1e6 / self.seconds if self.seconds else 0.0
 
     def __str__(self) -> str:
-        return (
+        options = self.settings["options"]
+        drawn = "best segmentation" if options["alpha"] is None else f"alpha {options['alpha']}, seed {options['seed']}"
+        parts = [
             f"{self.documents} documents, {self.num_bytes} bytes, {self.tokens} tokens, "
-            f"{self.bytes_per_token:.3f} bytes/token, {self.megabytes_per_second:.1f} MB/s"
-        )
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """How a batch becomes tokens."""
-
-    tokenizer: Tokenizer
-    alpha: float | None
-    nbest_size: int
-    num_samples: int
-    seed: int
-    verify: bool
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """A batch ready to be written."""
-
-    ids: pa.Array
-    samples: pa.Array
-    tokens: pa.Array
+            f"{self.bytes_per_token:.3f} bytes/token, {self.megabytes_per_second:.1f} MB/s",
+            f"{drawn}, model {self.settings['model']['sha256'][:16]}",
+        ]
+        counts = {"bad rows": self.bad_rows, "tokens dropped": self.dropped_tokens, "shards done before": self.resumed}
+        parts += [f"{number} {what}" for what, number in counts.items() if number]
+        return "; ".join(parts)
 
 
 def retokenize(
@@ -97,260 +95,342 @@ def retokenize(
     alpha: float | None = None,
     nbest_size: int = -1,
     num_samples: int = 1,
-    seed: int = 0,
+    seed: int | None = None,
+    epochs: int | None = None,
+    epoch: int | None = None,
     text_column: str = "text",
     id_column: str | None = None,
-    batch_bytes: int = 64 << 20,
+    input_format: str = "auto",
     separator: str | bytes | None = None,
+    root: str | os.PathLike[str] | None = None,
+    format: str = "parquet",
+    dtype: str | None = None,
+    append_eos: bool = False,
+    prepend_bos: bool = False,
+    append_id: int | None = None,
+    prepend_id: int | None = None,
+    pack: int | None = None,
+    pack_whole: bool = False,
+    pad_id: int | None = None,
+    max_tokens_per_file: int | None = None,
+    split_bytes: int = 1 << 30,
+    shard: str | tuple[int, int] | None = None,
+    on_error: str = "raise",
+    resume: bool = False,
+    overwrite: bool = False,
+    batch_bytes: int = 64 << 20,
     verify: bool = False,
     progress: bool = True,
-    overwrite: bool = False,
+    report: str | os.PathLike[str] | None = None,
+    engine: str = "local",
+    workers: int | None = None,
 ) -> Summary:
-    """Segment every document of the inputs; write DIR/<stem>.parquet for each input file.
+    """Segment every document of the inputs into files of ids, one for each input, in the same folders.
 
-    inputs       Parquet, JSONL (.gz, .zst) and plain text files, folders of them, glob patterns
-    output       the folder to write to; made if it does not exist
-    alpha        None: the best segmentation; else samples, as in Tokenizer.sample
-    nbest_size   -1: samples from all segmentations; else from the best ones only, as in Tokenizer.sample
+    Rows are never cut, whatever the model's file says of truncation.
+
+    inputs       files, folders, glob patterns, URLs, "-" for stdin: Parquet, Arrow, JSONL, CSV, TSV and plain text,
+                 compressed or not; what a file is shows in its content (`input_format` says it for all)
+    output       the folder to write to, a path or a URL; made if it does not exist
+    alpha        None: the best segmentation; else samples, as in Tokenizer.sample, with nbest_size
     num_samples  K rows for each document, sample 0 to K - 1
-    id_column    the column that names documents; None: the row's number across all inputs, from 0
-    batch_bytes  most text at a time, counted num_samples times; it bounds memory and changes no token
+    seed         0 by default; with epochs=E, or epoch=K alone, folders epoch-000 and so on, each drawn as
+                 Tokenizer.sample draws it with epoch=
+    text_column, id_column   "a.b" is the field b of a column a. Without an id column, a document's id is a 64-bit hash
+                 of its file's path below the root and of its row, so its tokens do not depend on the other files.
     separator    what separates documents in plain text; None: line ends
+    root         the folder that paths are relative to; by default a folder given, the part of a pattern before its
+                 first wildcard, and of files the deepest folder that holds all of them
+    format       "parquet", "arrow", "megatron" (.bin, .idx), "datatrove" (.ds), "bin" (nanoGPT), "llmc"; dtype: of the
+                 ids, int32, uint16 or uint32
+    append_eos, prepend_bos   put the model's ids around every document; append_id, prepend_id: these ids
+    pack         sequences of this length instead of a row for each sample; with pack_whole, documents are not divided
+                 among them; rests are filled with pad_id, or dropped and counted
+    max_tokens_per_file  begin another file before this many tokens are exceeded
+    split_bytes  larger Parquet files are divided at row groups into shards of about this size
+    shard        "I/N": do the I-th of N parts of the work, I from 0; all may share the output folder
+    on_error     a row that cannot be used ends the run ("raise"), is left out ("skip"), or is replaced by null; they
+                 are listed in _bad_rows/
+    resume       do what is missing; refused if the manifest, _gpu_lattice.json, is that of another job
+    overwrite    remove what the manifest in the folder lists, and do it again
+    batch_bytes  most text at a time, counted num_samples times; it bounds memory and changes no byte. A longer document
+                 is still held whole, with about 12 bytes of memory for each of its own
     verify       check that every row spells its normalized text
-    progress     show a bar on stderr
-    overwrite    replace existing output files
+    progress     show a bar on a terminal, else a line every 30 seconds, on stderr
+    report       a file for the summary, as JSON
+    engine       "local", or "ray": the shards are dealt to workers on a cluster (extra: ray)
 
-    The columns are `id` (int64, or as the id column), `sample` (int32), `input_ids` (list<int32>) and `num_tokens`
-    (int32); a null text has null input_ids and 0 tokens. The doc id for sampling is the row number; with an id
-    column, the integer itself, or for a string the BLAKE2b digest of its UTF-8 (8 bytes, little-endian): with an id
-    column, a file processed again on its own gives the same tokens.
-
-    An output file appears under its name when it is complete; what fails or is interrupted leaves none behind, and
-    those of earlier inputs stay. What a run that was killed has left in the folder is removed. SIGTERM and SIGHUP, if
-    the program does not handle them itself, raise SystemExit between batches. Raises ValueError for a missing column,
-    an unreadable file or wrong options, OSError for a full disk, and BlockingIOError while another run writes there.
+    A file appears under its name only when it is complete and on disk. A run that fails, or is interrupted, leaves
+    nothing of the shards that were not complete; what a run that was killed has left is removed by the next. SIGTERM
+    and SIGHUP, if the program does not handle them itself, raise SystemExit between batches.
+    Raises ValueError for a missing column, an unreadable file or wrong options, OSError for a full disk, ImportError
+    for a URL or an engine that needs another package, and BlockingIOError while another run does the same work there.
 
     Example:
         >>> summary = retokenize("corpus/*.jsonl.zst", "tokens", tokenizer=Tokenizer.default(), alpha=0.2)
     """
-    if alpha is None and num_samples != 1:
-        raise ValueError(
-            f"num_samples is {num_samples}, but without alpha there is one best segmentation; give alpha too"
-        )
-    if alpha is None and nbest_size >= 0:
-        raise ValueError(f"nbest_size is {nbest_size}, but without alpha nothing is sampled; give alpha too")
-    if alpha is not None:
-        checked_alpha(alpha)
+    draw = _checked_draw(alpha, nbest_size, num_samples, seed, verify)
     batch_bytes = checked_integer("batch_bytes", batch_bytes, 1, MOST_BATCH_BYTES)
-    num_samples = checked_integer("num_samples", num_samples, 1, 2**31 - 1)
-    options = ReaderOptions(
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error is {on_error!r:.60}; choose one of {', '.join(ON_ERROR)}")
+    if engine not in ENGINES or (workers is not None and engine == "local"):
+        raise ValueError(f"the engine is {engine!r:.60} with {workers} workers; give local, or ray and workers")
+    if resume and overwrite:
+        raise ValueError("resume keeps what is there and overwrite removes it; choose one")
+    reading = ReaderOptions(
         text_column=text_column,
         id_column=id_column,
-        batch_bytes=max(1, batch_bytes // num_samples),
+        batch_bytes=max(1, batch_bytes // draw.num_samples),
         separator=separator.encode() if isinstance(separator, str) else separator,
+        input_format=input_format,
     )
-    paths, folder = expand_inputs([inputs] if isinstance(inputs, str | os.PathLike) else inputs), Path(output)
-    _targets(paths, folder, overwrite)
-    for path in paths:
-        check_columns(path, options)
-    folder.mkdir(parents=True, exist_ok=True)
-    draw = _Draw(tokenizer, alpha, nbest_size, num_samples, seed, verify)
-    total = Summary(0, 0, 0, 0, 0.0, ())
-    with locked(folder), _Bar(sum(path.stat().st_size for path in paths), progress) as bar:
-        targets = _targets(paths, folder, overwrite)  # again, now that no other run can create any
-        remove_leftovers(folder)
-        bar.show("loading kernels")
-        _warm_up(draw)
-        bar.restart()
-        start = time.perf_counter()
-        with put_off_interrupts() as let_interrupts_in:
-            for path, target in zip(paths, targets, strict=True):
-                total = _retokenize_file(path, target, options, draw, total, bar, let_interrupts_in)
-    return replace(total, seconds=time.perf_counter() - start, outputs=tuple(targets))
+    if reading.separator == b"":
+        raise ValueError("the separator is empty; leave it out to have one document per line")
+    written = resolved(
+        tokenizer, format=format, dtype=dtype, prepend_bos=prepend_bos, append_eos=append_eos, prepend_id=prepend_id,
+        append_id=append_id, pack=pack, pack_whole=pack_whole, pad_id=pad_id, max_tokens_per_file=max_tokens_per_file,
+    )  # fmt: skip
+    split_bytes = checked_integer("split_bytes", split_bytes, 1, 2**62)
+    part = (0, 1) if shard is None else checked_shard(shard)
+    storage, folder = _output_folder(output)
+    files = _inputs(inputs, root, os.fspath(output))
+    if resume and any(file.is_stdin for file in files):
+        raise ValueError("stdin is read once, so what is missing cannot be done later; leave resume out")
+    shards = plan(files, reading, written, split_bytes)
+    summaries = []
+    for folder_of_epoch, seed_of_epoch, number in _epochs(folder, draw, epochs, epoch):
+        drawn = replace(draw, seed=seed_of_epoch)
+        settings = _settings(tokenizer, reading, drawn, seed, number, written, split_bytes, on_error)
+        inputs_there = [{"path": file.relative, "size": file.size, "time": file.time} for file in files]
+        manifest = Manifest(storage, folder_of_epoch, settings, inputs_there, len(shards))
+        job = Job(tokenizer, manifest, reading, drawn, written, on_error)
+        run = _Run(job, shards, part, resume, overwrite, progress, engine, workers)
+        summaries.append(run())
+    summary = _total(summaries)
+    if report is not None:
+        _write_report(os.fspath(report), manifest, summary)
+    return summary
 
 
-def _warm_up(draw: _Draw) -> None:
-    """Compile the kernels, as the first call after an installation does, before the clock starts."""
-    document = Documents(pa.array(["a"], pa.large_string()), None, 0)
-    with suppress(ValueError):  # A model that cannot spell "a" has still compiled them.
-        _tokenize(document, 0, Path(), replace(draw, verify=False))
-
-
-def _targets(paths: list[Path], output: Path, overwrite: bool) -> list[Path]:
-    """One output path per input, all different, none of them an input or existing already."""
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"the output {output} is a file; name a folder")
-    input_of: dict[Path, Path] = {}
-    files = {path.resolve() for path in paths}
-    for path in paths:
-        target = output / f"{stem_of(path)}.parquet"
-        if target in input_of:
-            raise ValueError(
-                f"{input_of[target]} and {path} would both be written to {target}; "
-                "rename one of them, or write them to separate folders"
-            )
-        if target.resolve() in files:
-            raise ValueError(f"the output {target} is an input as well; write to another folder")
-        if target.exists() and not overwrite:
-            raise ValueError(f"{target} exists; remove it, write to another folder, or allow overwriting (--overwrite)")
-        input_of[target] = path
-    return list(input_of)
-
-
-def _retokenize_file(
-    path: Path,
-    target: Path,
-    options: ReaderOptions,
-    draw: _Draw,
-    total: Summary,
-    bar: _Bar,
-    let_interrupts_in: Callable[[], None],
-) -> Summary:
-    """Read ahead, tokenize and write in parallel, each one batch at a time; returns the new totals.
-
-    Interrupts take effect between batches, and before the file is complete.
-    """
-    with (
-        ThreadPoolExecutor(1, "gpu-lattice-read") as reader,
-        closing(_ahead(read_documents(path, options), reader)) as batches,
+def _checked_draw(alpha: float | None, nbest_size: int, num_samples: int, seed: int | None, verify: bool) -> Draw:
+    for name, value, is_given in (
+        ("num_samples", num_samples, num_samples != 1),
+        ("nbest_size", nbest_size, nbest_size >= 0),
+        ("seed", seed, seed is not None),
     ):
-        batch = next(batches, None)
-        with (
-            ParquetRows(target, _id_type(batch, options)) as rows,
-            ThreadPoolExecutor(1, "gpu-lattice-write") as writer,
-        ):
-            written: Future[None] | None = None
-            while batch is not None:
-                let_interrupts_in()
-                done = _tokenize(batch, total.documents, path, draw)
-                if written is not None:
-                    written.result()
-                written = writer.submit(rows.write, done.ids, done.samples, done.tokens)
-                total = _added(total, batch, done)
-                bar.advance(batch.position, total.tokens)
-                del batch, done  # tens of megabytes that the next batch needs
-                batch = next(batches, None)
-            if written is not None:
-                written.result()
-            let_interrupts_in()
-    bar.finish_file(path.stat().st_size)
-    return total
-
-
-def _id_type(first: Documents | None, options: ReaderOptions) -> pa.DataType:
-    if options.id_column is None:
-        return pa.int64()
-    return first.ids.type if first is not None and first.ids is not None else pa.string()
-
-
-def _added(total: Summary, batch: Documents, done: _Rows) -> Summary:
-    return replace(
-        total,
-        documents=total.documents + len(batch.texts),
-        num_bytes=total.num_bytes + (pc.sum(pc.binary_length(batch.texts)).as_py() or 0),
-        rows=total.rows + len(done.tokens),
-        tokens=total.tokens + len(done.tokens.values),
+        if alpha is None and is_given:
+            raise ValueError(f"{name} is {value}, but without alpha there is one best segmentation; give alpha too")
+    if alpha is not None:
+        alpha = checked_alpha(alpha)
+    return Draw(
+        alpha,
+        nbest_size,
+        checked_integer("num_samples", num_samples, 1, 2**31 - 1),
+        0 if seed is None else checked_integer("seed", seed, 0, 2**64 - 1),
+        verify,
     )
 
 
-def _ahead(batches: Iterator[Documents], pool: ThreadPoolExecutor) -> Generator[Documents, None, None]:
-    """The same batches; the next one is read while one is processed."""
-    coming = pool.submit(next, batches, None)
-    while (batch := coming.result()) is not None:
-        coming = pool.submit(next, batches, None)
-        yield batch
+def _output_folder(output: str | os.PathLike[str]) -> tuple[Storage, str]:
+    storage, folder = resolve(os.fspath(output))
+    status = storage.status(folder)
+    if status is not None and not status.is_folder:
+        raise ValueError(f"the output {output} is a file; name a folder")
+    return storage, folder
 
 
-def _tokenize(batch: Documents, first_row: int, path: Path, draw: _Draw) -> _Rows:
-    n = len(batch.texts)
-    row_numbers = pa.array(np.arange(first_row, first_row + n))
-    ids = row_numbers if batch.ids is None else batch.ids
-    doc_ids = row_numbers.to_numpy() if batch.ids is None else document_ids(ids, path)
-    try:
-        if draw.alpha is None:
-            out = draw.tokenizer.encode(batch.texts)
-        else:
-            out = draw.tokenizer.sample(
-                batch.texts,
-                alpha=draw.alpha,
-                nbest_size=draw.nbest_size,
-                num_samples=draw.num_samples,
-                seed=draw.seed,
-                doc_ids=doc_ids,
-            )
-    except ValueError as error:
-        raise ValueError(f"{path}, in the {n} documents from number {first_row} on: {error}") from error
-    if draw.verify:
-        _verify(batch, out, ids, path, draw)
-    repeated = np.repeat(np.arange(n), draw.num_samples)
-    samples = np.tile(np.arange(draw.num_samples, dtype=np.int32), n)
-    return _Rows(ids if draw.num_samples == 1 else ids.take(pa.array(repeated)), pa.array(samples), out.to_arrow())
+def _inputs(inputs: Any, root: str | os.PathLike[str] | None, output: str) -> list[InputFile]:
+    names = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    return expand_inputs(names, None if root is None else os.fspath(root), leave_out=output)
 
 
-def _verify(batch: Documents, out: TokenBatch, ids: pa.Array, path: Path, draw: _Draw) -> None:
-    row = draw.tokenizer.verify(batch.texts, out)
-    if row is not None:
-        i_doc, sample = divmod(row, draw.num_samples)
-        raise ValueError(
-            f"{path}: the tokens of document {ids[i_doc].as_py()!r}, sample {sample}, "
-            "do not spell its normalized text: a bug, please report it with the document and the model"
+def _epochs(folder: str, draw: Draw, epochs: int | None, epoch: int | None) -> list[tuple[str, int, int | None]]:
+    """(folder, seed, epoch) of each that is to be done."""
+    if epochs is None and epoch is None:
+        return [(folder, draw.seed, None)]
+    if draw.alpha is None:
+        raise ValueError("without alpha there is one best segmentation in every epoch; give alpha too")
+    if epochs is not None:
+        epochs = checked_integer("epochs", epochs, 1, 10**6)
+    chosen = range(epochs or 0) if epoch is None else [checked_integer("epoch", epoch, 0, (epochs or 10**6) - 1)]
+    below = f"{folder.rstrip('/')}/" if folder else ""
+    return [(f"{below}epoch-{number:03d}", epoch_seed(draw.seed, number), number) for number in chosen]
+
+
+def _settings(
+    tokenizer: Tokenizer,
+    reading: ReaderOptions,
+    draw: Draw,
+    seed: int | None,
+    epoch: int | None,
+    written: OutputOptions,
+    split_bytes: int,
+    on_error: str,
+) -> dict[str, Any]:
+    """All that decides the bytes of the outputs, as JSON has it."""
+    options = {
+        "alpha": draw.alpha,
+        "nbest_size": draw.nbest_size,
+        "num_samples": draw.num_samples,
+        "seed": None if draw.alpha is None else seed or 0,
+        "epoch": epoch,
+        "text_column": reading.text_column,
+        "id_column": reading.id_column,
+        "separator": None if reading.separator is None else reading.separator.decode(errors="backslashreplace"),
+        "input_format": reading.input_format,
+        "split_bytes": split_bytes,
+        "on_error": on_error,
+        **asdict(written),
+    }
+    model = {"sha256": tokenizer.digest, "kind": tokenizer.model.kind, "vocab_size": tokenizer.vocab_size}
+    versions = {"library": __version__, "draws": DRAWS, "arrow": pa.__version__}
+    return {"gpu_lattice": versions, "model": model, "options": options}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run's part of a job."""
+
+    job: Job
+    shards: list[Shard]
+    part: tuple[int, int]
+    resume: bool
+    overwrite: bool
+    progress: bool
+    engine: str
+    workers: int | None
+
+    def __call__(self) -> Summary:
+        dealt = deal([shard.size for shard in self.shards], self.part[1])
+        mine = [shard for shard, run in zip(self.shards, dealt, strict=True) if run == self.part[0]]
+        manifest = self.job.manifest
+        self._refuse_inputs_as_outputs()
+        self._missing(mine)
+        manifest.storage.make_folder(manifest.folder)
+        with self._locked(), put_off_interrupts() as let_interrupts_in:
+            if self.overwrite:
+                self._clear()
+            records = manifest.records() if self.resume else {}
+            missing = self._missing(mine)  # again, now that no other run can do any
+            self._remove_leftovers()
+            seconds, made = self._do(missing, let_interrupts_in)
+            done = {shard.number: made.get(shard.number) or records[shard.number] for shard in mine}
+            manifest.finish()
+        return self._summary(mine, made, done, seconds)
+
+    def _do(self, missing: list[Shard], let_interrupts_in: Any) -> tuple[float, dict[int, Record]]:
+        made: dict[int, Record] = {}
+        with Progress(sum(shard.size for shard in missing), self.progress) as bar:
+            records: Iterable[Record]
+            if self.engine == "ray":
+                from gpu_lattice.corpus.ray_engine import run_on_ray
+
+                start = time.perf_counter()
+                records = run_on_ray(self.job, missing, self.workers, bar, let_interrupts_in)
+            else:
+                _warm_up(self.job)
+                bar.restart()
+                start = time.perf_counter()
+                records = run_shards(self.job, missing, bar, let_interrupts_in)
+            for record in records:
+                made[record["shard"]] = record
+        return time.perf_counter() - start, made
+
+    def _missing(self, mine: list[Shard]) -> list[Shard]:
+        """The shards to do; ValueError if something is there that is neither to be kept nor to be replaced."""
+        manifest = self.job.manifest
+        if self.overwrite:
+            return mine
+        is_there = manifest.check()
+        done = manifest.records() if is_there else {}
+        missing = [shard for shard in mine if shard.number not in done]
+        if self.resume:
+            return missing
+        for shard in mine:
+            first = self._first_file(shard)
+            if shard.number in done or (not is_there and manifest.storage.status(manifest.path(first)) is not None):
+                raise ValueError(
+                    f"{manifest.storage.url(manifest.path(first))} exists; go on with what is missing (--resume), "
+                    "write to another folder, or replace what is there (--overwrite)"
+                )
+        return missing
+
+    def _first_file(self, shard: Shard) -> str:
+        output = self.job.output
+        number = "" if output.max_tokens_per_file is None else "-00000"
+        return f"{shard.stem}{number}{ENDINGS[output.format][-1]}"
+
+    def _refuse_inputs_as_outputs(self) -> None:
+        manifest = self.job.manifest
+        inputs = {identity(shard.file.storage, shard.file.path) for shard in self.shards}
+        for shard in self.shards:
+            path = manifest.path(self._first_file(shard))
+            if identity(manifest.storage, path) in inputs:
+                raise ValueError(f"the output {path} is an input as well; write to another folder")
+
+    def _clear(self) -> None:
+        manifest = self.job.manifest
+        if self.part[1] > 1:
+            raise ValueError("one of several runs cannot replace what all of them have done; remove the folder first")
+        manifest.clear()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Only this machine's folders have locks."""
+        manifest = self.job.manifest
+        with ExitStack() as stack:
+            if isinstance(manifest.storage, Local):
+                stack.enter_context(locked(Path(manifest.folder), self.part))
+            yield
+
+    def _remove_leftovers(self) -> None:
+        manifest = self.job.manifest
+        if isinstance(manifest.storage, Local):
+            folders = {PurePosixPath(shard.stem).parent.as_posix() for shard in self.shards}
+            for name in {".", RECORDS, *folders, *(f"{BAD_ROWS}/{folder}" for folder in folders)}:
+                remove_leftovers(Path(manifest.path(name)))
+
+    def _summary(self, mine: list[Shard], made: dict[int, Record], done: dict[int, Record], seconds: float) -> Summary:
+        def total(name: str) -> int:
+            return sum(record.get(name, 0) for record in made.values())
+
+        manifest = self.job.manifest
+        paths = [file["path"] for shard in mine for file in done[shard.number]["files"]]
+        return Summary(
+            documents=total("documents"),
+            num_bytes=total("text_bytes"),
+            rows=total("rows"),
+            tokens=total("tokens"),
+            bad_rows=total("bad_rows"),
+            dropped_tokens=total("dropped_tokens"),
+            resumed=len(done) - len(made),
+            seconds=seconds,
+            outputs=tuple(manifest.storage.url(manifest.path(path)) for path in paths),
+            num_samples=self.job.draw.num_samples,
+            settings=dict(manifest.settings),
         )
 
 
-def document_ids(ids: pa.Array, path: Path | str = "the id column") -> NDArray[np.int64]:
-    """The 64-bit doc ids of an id column: integers as they are (modulo 2^64), strings by BLAKE2b.
-
-    A string's doc id is the 8-byte BLAKE2b digest of its UTF-8, read little-endian. Raises ValueError for a null.
-
-    Example:
-        >>> document_ids(pa.array([7, -1])).tolist()
-        [7, -1]
-        >>> document_ids(pa.array(["a"])).tolist()
-        [3405396810240292928]
-    """
-    if ids.null_count:
-        row = ids.is_null().to_numpy(zero_copy_only=False).argmax()
-        raise ValueError(f"{path}: an id is null (row {row} of its batch); give every document an id")
-    if pa.types.is_integer(ids.type):
-        return np.asarray(ids.to_numpy()).astype(np.int64)
-    unique = ids.dictionary_encode()
-    names = unique.dictionary.cast(pa.large_binary()).to_pylist()
-    digests = b"".join(hashlib.blake2b(name, digest_size=8).digest() for name in names)
-    hashes = np.frombuffer(digests, "<i8").astype(np.int64)
-    return np.take(hashes, np.asarray(unique.indices))
+def _warm_up(job: Job) -> None:
+    """Compile the kernels, as the first call after an installation does, before the clock starts."""
+    with suppress(ValueError):  # A model that cannot spell "a" has still compiled them.
+        if job.draw.alpha is None:
+            job.tokenizer.encode(["a"])
+        else:
+            job.tokenizer.sample(["a"], alpha=job.draw.alpha, nbest_size=job.draw.nbest_size)
 
 
-class _Bar:
-    """Progress in bytes of the input files, with tokens per second."""
+def _total(summaries: Sequence[Summary]) -> Summary:
+    """The sums of all epochs, and the settings of the last."""
+    names = ("documents", "num_bytes", "rows", "tokens", "bad_rows", "dropped_tokens", "resumed", "seconds")
+    sums = {name: sum(getattr(one, name) for one in summaries) for name in names}
+    return replace(summaries[-1], **sums, outputs=tuple(path for one in summaries for path in one.outputs))
 
-    def __init__(self, total: int, show: bool) -> None:
-        from tqdm import tqdm
 
-        self._bar: Any = tqdm(total=total, unit="B", unit_scale=True, disable=not show, dynamic_ncols=True)
-        self._start = time.perf_counter()
-        self._finished = 0
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def show(self, what: str) -> None:
-        self._bar.set_postfix_str(what)
-
-    def restart(self) -> None:
-        """Start the clock."""
-        self._bar.reset()
-        self._bar.set_postfix_str("")
-        self._start = time.perf_counter()
-
-    def advance(self, position: int, tokens: int) -> None:
-        """position: bytes of the current file consumed so far; tokens: the total for all files so far."""
-        rate = tokens / max(1e-9, time.perf_counter() - self._start)
-        self._bar.set_postfix_str(f"{rate / 1e6:.2f} M tokens/s", refresh=False)
-        self._bar.update(self._finished + position - self._bar.n)
-
-    def finish_file(self, size: int) -> None:
-        self._finished += size
-        self._bar.update(self._finished - self._bar.n)
+def _write_report(name: str, manifest: Manifest, summary: Summary) -> None:
+    results = asdict(summary)
+    del results["settings"], results["num_samples"]
+    data = for_report(manifest, **results, megabytes_per_second=summary.megabytes_per_second)
+    storage, path = resolve(name)
+    with storage.whole_file(path) as file:
+        file.write(data)

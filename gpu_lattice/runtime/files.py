@@ -21,12 +21,13 @@ LOCK = ".gpu_lattice.lock"
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, is_durable: bool = True) -> Iterator[BinaryIO]:
     """A file to be written, which gets its name at a clean end of the block and is removed otherwise.
 
     Until then it is in the same folder under a temporary name that `remove_leftovers` recognizes, and is locked, which
     shows that its writer is alive. It is always created, so that it never follows a link; a link with the final name is
-    replaced, not followed. Raises OSError if it cannot be written.
+    replaced, not followed. is_durable: its content is on disk before it gets its name, so that a power failure leaves
+    none half-written. Raises OSError if it cannot be written.
 
     Example:
         >>> with whole_file(Path("numbers")) as file:
@@ -40,7 +41,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                     continue
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if is_durable:
+                    os.fsync(file.fileno())
                 if fcntl is None:  # such systems cannot rename open files
                     file.close()
                 os.replace(temporary, path)
@@ -57,18 +59,33 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock for the block; if another process holds it, a BlockingIOError names that process.
+def locked(folder: Path, part: tuple[int, int] = (0, 1)) -> Iterator[None]:
+    """Hold the lock of a folder, or of part I of N of the work in it, for the block.
 
-    The system releases the lock when a process ends in whatever way. If the system or the file system has no locks,
-    nothing is locked.
+    Other parts of the N may be held at the same time. If another process holds this part, or one of another N, a
+    BlockingIOError names that process. The system releases the lock when a process ends in whatever way. If the system
+    or the file system has no locks, nothing is locked.
     """
+    path = folder / lock_name(part)
     with ExitStack() as stack:
         if fcntl is not None:
             with put_off_interrupts():
-                stack.callback(os.close, _acquire(folder))
-                stack.callback((folder / LOCK).unlink, missing_ok=True)
+                stack.callback(os.close, _acquire(path))
+                stack.callback(path.unlink, missing_ok=True)
+                for other in folder.glob(".gpu_lattice*.lock"):
+                    if not other.name.endswith(LOCK if part[1] == 1 else f"-of-{part[1]}.lock"):
+                        descriptor = _acquire(other)
+                        other.unlink(missing_ok=True)  # its holder was killed
+                        os.close(descriptor)
         yield
+
+
+def lock_name(part: tuple[int, int]) -> str:
+    """Example:
+    >>> lock_name((0, 1)), lock_name((3, 8))
+    ('.gpu_lattice.lock', '.gpu_lattice-3-of-8.lock')
+    """
+    return LOCK if part[1] == 1 else f".gpu_lattice-{part[0]}-of-{part[1]}.lock"
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -97,9 +114,8 @@ def _is_ours(descriptor: int) -> bool:
     return os.fstat(descriptor).st_nlink > 0
 
 
-def _acquire(folder: Path) -> int:
-    """The descriptor of a folder's lock file, locked."""
-    path = folder / LOCK
+def _acquire(path: Path) -> int:
+    """The descriptor of a lock file, locked."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
@@ -108,7 +124,7 @@ def _acquire(folder: Path) -> int:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace") or "of unknown number"
             os.close(descriptor)
             raise BlockingIOError(
-                f"process {holder} is writing into {folder}; wait until it is done, or write to another folder"
+                f"process {holder} is writing into {path.parent}; wait until it is done, or write to another folder"
             ) from None
         except OSError:
             return descriptor

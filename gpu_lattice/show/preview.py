@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpu_lattice.corpus.documents import ReaderOptions
 from gpu_lattice.corpus.excerpt import excerpt
-from gpu_lattice.corpus.readers import ReaderOptions
 from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
 from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.show.picture import (
@@ -113,6 +113,7 @@ def preview(
     seed: int = 0,
     text_column: str = "text",
     separator: str | bytes | None = None,
+    input_format: str = "auto",
 ) -> Preview:
     """Measure alphas on at most max_bytes of the documents of files, folders or glob patterns (corpus.excerpt).
 
@@ -132,7 +133,7 @@ def preview(
     max_bytes = checked_integer("max_bytes", max_bytes, 1, 2**63 - 1)
     seed = checked_integer("seed", seed, 0, 2**64 - 1)
     separator = separator.encode() if isinstance(separator, str) else separator
-    options = ReaderOptions(text_column=text_column, separator=separator)
+    options = ReaderOptions(text_column=text_column, separator=separator, input_format=input_format)
     drawn = excerpt(inputs, options, max_bytes, seed)
     best = tokenizer.encode(drawn.texts, truncation=False)
     samples = [tokenizer.sample(drawn.texts, alpha=alpha, seed=seed, truncation=False) for alpha in alphas]

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import os
 from pathlib import Path
@@ -14,11 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import gpu_lattice.corpus.retokenize as retokenize_module
-from gpu_lattice.corpus import readers
-from gpu_lattice.corpus.readers import ReaderOptions, expand_inputs, read_documents, stem_of
-from gpu_lattice.corpus.retokenize import Summary, document_ids, retokenize
-from gpu_lattice.corpus.writers import ParquetRows
+import gpu_lattice.corpus.plan as plan_module
+from gpu_lattice.corpus import jsonl as jsonl_module
+from gpu_lattice.corpus.columnar_files import ColumnarFile, schema_of
+from gpu_lattice.corpus.documents import DOCUMENT_OVERHEAD, ReaderOptions
+from gpu_lattice.corpus.draws import document_ids, row_ids
+from gpu_lattice.corpus.inputs import expand_inputs, stem_of
+from gpu_lattice.corpus.manifest import MANIFEST, RECORDS
+from gpu_lattice.corpus.readers import read_documents
+from gpu_lattice.corpus.retokenize import Summary, retokenize
+from gpu_lattice.corpus.sequences import Rows
 from gpu_lattice.runtime import files
 from gpu_lattice.runtime.files import PREFIX, SUFFIX, locked
 from gpu_lattice.tokenizer import Tokenizer
@@ -64,7 +70,7 @@ def encoded(texts: list[str | None]) -> list[bytes | None]:
 
 @pytest.mark.parametrize("batch_bytes", [1, 40, 4000, 64 << 20])
 @pytest.mark.parametrize(
-    "name", ["a.parquet", "a.jsonl", "a.json.gz", "a.ndjson.zst", "a.txt", "a.txt.gz", "a.zst", "a"]
+    "name", ["a.parquet", "a.jsonl", "a.json.gz", "a.ndjson.zst", "a.txt", "a.txt.gz", "a.text.zst", "a.TXT"]
 )
 def test_every_format_gives_its_documents_in_order(tmp_path: Path, name: str, batch_bytes: int) -> None:
     texts: list[str | None] = [*TEXTS]
@@ -97,7 +103,7 @@ def test_batches_hold_no_more_text_than_asked_for_but_for_one_long_document(tmp_
     for batch in batches:
         num_bytes = sum(map(len, batch.texts.to_pylist()))
         assert num_bytes <= batch_bytes or len(batch.texts) == 1
-        assert len(batch.texts) * readers.DOCUMENT_OVERHEAD <= max(batch_bytes, readers.DOCUMENT_OVERHEAD)
+        assert len(batch.texts) * DOCUMENT_OVERHEAD <= max(batch_bytes, DOCUMENT_OVERHEAD)
     positions = [batch.position for batch in batches]
     assert positions == sorted(positions)
     assert positions[-1] == path.stat().st_size
@@ -331,8 +337,8 @@ def test_names_of_files_need_not_be_utf8(tmp_path: Path, single_bytes: Tokenizer
         text = b'{"text": "x"}\n' if suffix == b".jsonl" else b"x\n"
         path.write_bytes(gzip.compress(text) if suffix.endswith(b".gz") else text)
     summary = run(os.fsdecode(folder), Path(os.fsdecode(folder + b"/out\xff")), single_bytes)
-    assert summary.outputs[0].name == os.fsdecode(b"na\xefve.parquet")
-    with summary.outputs[0].open("rb") as file:
+    assert Path(summary.outputs[0]).name == os.fsdecode(b"na\xefve.parquet")
+    with open(summary.outputs[0], "rb") as file:
         assert spelled(pq.read_table(file)) == [b"x"]
 
 
@@ -343,24 +349,24 @@ def test_a_folder_that_another_run_writes_into_is_left_to_it(tmp_path: Path, sin
         run(tmp_path / "a.txt", tmp_path / "out", single_bytes)
     (tmp_path / "out" / f"{PREFIX}left{SUFFIX}").write_bytes(b"by a run that was killed")
     run(tmp_path / "a.txt", tmp_path / "out", single_bytes)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MANIFEST, "a.parquet"]
 
 
 def test_what_another_run_has_made_meanwhile_is_not_replaced(
     tmp_path: Path, single_bytes: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.txt").write_text("x\n")
-    real = retokenize_module.check_columns
+    real = plan_module.check_columns
 
     def meanwhile(*arguments: Any) -> None:
         real(*arguments)
-        monkeypatch.setattr(retokenize_module, "check_columns", real)
+        monkeypatch.setattr(plan_module, "check_columns", real)
         run(tmp_path / "a.txt", tmp_path / "out", single_bytes)
 
-    monkeypatch.setattr(retokenize_module, "check_columns", meanwhile)
+    monkeypatch.setattr(plan_module, "check_columns", meanwhile)
     with pytest.raises(ValueError, match=r"a\.parquet exists"):
         run(tmp_path / "a.txt", tmp_path / "out", single_bytes)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MANIFEST, "a.parquet"]
 
 
 def test_rows_are_id_sample_ids_and_their_number(tmp_path: Path, single_bytes: Tokenizer) -> None:
@@ -371,13 +377,13 @@ def test_rows_are_id_sample_ids_and_their_number(tmp_path: Path, single_bytes: T
     table = pq.read_table(tmp_path / "out" / "a.parquet")
     assert table.schema.names == ["id", "sample", "input_ids", "num_tokens"]
     assert table.schema.types == [pa.int64(), pa.int32(), pa.list_(pa.int32()), pa.int32()]
-    assert table["id"].to_pylist() == [2, 3, 4, 5]  # numbered across the inputs, in the order given
+    assert table["id"].to_pylist() == row_ids("a.parquet", np.arange(4)).tolist()
     assert table["sample"].to_pylist() == [0, 0, 0, 0]
     assert spelled(table) == encoded(texts)
     assert table["num_tokens"].to_pylist() == [2, 0, 0, 2]
     assert spelled(pq.read_table(tmp_path / "out" / "b.parquet")) == [b"x", b"y"]
     assert (summary.documents, summary.num_bytes, summary.rows, summary.tokens) == (6, 6, 6, 6)
-    assert summary.outputs == (tmp_path / "out" / "b.parquet", tmp_path / "out" / "a.parquet")
+    assert summary.outputs == tuple(str(tmp_path / "out" / name) for name in ("b.parquet", "a.parquet"))
     assert summary.bytes_per_token == 1
     assert "6 documents, 6 bytes, 6 tokens, 1.000 bytes/token" in str(summary)
     assert not list((tmp_path / "out").glob("*.tmp"))
@@ -399,15 +405,16 @@ def test_samples_do_not_depend_on_batches_or_format(tmp_path: Path, tokenizer: T
     texts = ["hello world " * (i % 7) for i in range(60)]
     (tmp_path / "a.jsonl").write_bytes(jsonl(texts))
     pq.write_table(pa.table({"text": texts}), tmp_path / "b.parquet", row_group_size=7)
-    expected = tokenizer.sample(texts, alpha=0.3, num_samples=3, seed=5).tolist()
     for name in ("a.jsonl", "b.parquet"):
+        ids = row_ids(name, np.arange(60))
+        expected = tokenizer.sample(texts, alpha=0.3, num_samples=3, seed=5, doc_ids=ids).tolist()
         out = tmp_path / f"{name}-out"
         summary = run(
             tmp_path / name, out, tokenizer, alpha=0.3, num_samples=3, seed=5, batch_bytes=batch_bytes, verify=True
         )
         table = pq.read_table(summary.outputs[0])
         assert table["input_ids"].to_pylist() == expected
-        assert table["id"].to_pylist() == [i for i in range(60) for _ in range(3)]
+        assert table["id"].to_pylist() == [i for i in ids.tolist() for _ in range(3)]
         assert table["sample"].to_pylist() == [0, 1, 2] * 60
         assert summary.rows == 180
         assert summary.bytes_per_token == pytest.approx(3 * summary.num_bytes / summary.tokens)
@@ -444,11 +451,10 @@ def test_inputs_are_expanded_sorted_and_hidden_files_left_out(tmp_path: Path) ->
     for name in ("b.txt", "a.jsonl.gz", "sub/c.parquet", "README.md", ".hidden.txt", "_SUCCESS", "odd[1].txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    names = [path.relative_to(tmp_path).as_posix() for path in expand_inputs([tmp_path])]
+    names = [file.relative for file in expand_inputs([tmp_path])]
     assert names == ["a.jsonl.gz", "b.txt", "odd[1].txt", "sub/c.parquet"]
-    names = [
-        path.name for path in expand_inputs([tmp_path / "odd[1].txt", f"{tmp_path}/[ab]*", tmp_path / "README.md"])
-    ]
+    listed = [tmp_path / "odd[1].txt", f"{tmp_path}/[ab]*", tmp_path / "README.md"]
+    names = [file.relative for file in expand_inputs(listed)]
     assert names == ["odd[1].txt", "a.jsonl.gz", "b.txt", "README.md"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"folder .*empty holds no .parquet"):
@@ -464,6 +470,8 @@ def test_inputs_are_expanded_sorted_and_hidden_files_left_out(tmp_path: Path) ->
     [
         ("a.txt", "a"),
         ("a.b.jsonl.zst", "a.b"),
+        ("a.JSONL.bz2", "a"),
+        ("a.csv.xz", "a"),
         ("a.parquet", "a"),
         ("a", "a"),
         ("a.gz", "a"),
@@ -472,7 +480,7 @@ def test_inputs_are_expanded_sorted_and_hidden_files_left_out(tmp_path: Path) ->
     ],
 )
 def test_outputs_are_named_by_the_stem(name: str, stem: str) -> None:
-    assert stem_of(Path("x.y") / name) == stem
+    assert stem_of(f"x.y/{name}") == f"x.y/{stem}"
 
 
 def test_outputs_that_collide_or_exist_are_refused_before_work_begins(tmp_path: Path, single_bytes: Tokenizer) -> None:
@@ -486,6 +494,7 @@ def test_outputs_that_collide_or_exist_are_refused_before_work_begins(tmp_path: 
     (tmp_path / "a.txt").write_text("x\n")
     run(tmp_path / "a.txt", tmp_path / "out", single_bytes, overwrite=True)
     assert pq.read_table(tmp_path / "out" / "a.parquet").num_rows == 1
+    pq.write_table(pa.table({"text": ["x"]}), tmp_path / "out" / "a.parquet")
     with pytest.raises(ValueError, match=r"a.parquet is an input as well"):
         run(tmp_path / "out" / "a.parquet", tmp_path / "out", single_bytes, overwrite=True)
     with pytest.raises(ValueError, match=r"a.txt is a file; name a folder"):
@@ -526,6 +535,9 @@ class Failing:
             raise self.error
         return self.tokenizer.encode(texts)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
     def verify(self, texts: Any, out: Any) -> int | None:
         return None if self.batches >= 0 else len(out) - 1
 
@@ -538,7 +550,8 @@ def test_an_interrupted_file_leaves_nothing_and_finished_ones_stay(
         (tmp_path / f"{name}.txt").write_text(f"{name}\n" * 10)
     with pytest.raises(type(error)):
         run(tmp_path, tmp_path / "out", Failing(single_bytes, 15, error), batch_bytes=1)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [RECORDS, MANIFEST, "a.parquet"]
+    assert [path.name for path in (tmp_path / "out" / RECORDS).iterdir()] == ["000000.json"]
     assert pq.read_table(tmp_path / "out" / "a.parquet").num_rows == 10
 
 
@@ -579,18 +592,34 @@ def test_a_full_disk_is_an_error_and_leaves_no_output(tmp_path: Path, single_byt
     assert not list((tmp_path / "out").glob("*"))
 
 
-def test_row_groups_are_bounded_by_tokens(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batches", [[10], [1] * 10, [3, 7]])
+@pytest.mark.parametrize("is_parquet", [True, False])
+def test_groups_are_bounded_by_tokens_however_rows_come(tmp_path: Path, batches: list[int], is_parquet: bool) -> None:
     rows = [[1] * n for n in (5, 0, 5, 3, 30, 1, 1, 8, 2)] + [None]
-    for kind in (pa.list_(pa.int32()), pa.large_list(pa.int32())):
-        with ParquetRows(tmp_path / "a.parquet", pa.int64(), tokens_per_group=10) as writer:
-            tokens = pa.array([[9], *rows], kind)[1:]
-            writer.write(pa.array(range(10)), pa.array([0] * 10, pa.int32()), tokens)
-        file = pq.ParquetFile(tmp_path / "a.parquet")
-        assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [3, 1, 1, 3, 2]
-        table = file.read()
-        assert table["input_ids"].to_pylist() == rows
-        assert table["num_tokens"].to_pylist() == [5, 0, 5, 3, 30, 1, 1, 8, 2, 0]
-        assert table.schema.field("input_ids").type == pa.list_(pa.int32())
+    lengths = [len(row or []) for row in rows]
+    offsets, valid = 1 + np.cumsum([0, *lengths]), np.array([row is not None for row in rows])
+    columns = {"id": pa.array(range(10)), "sample": pa.array([0] * 10, pa.int32())}
+    tokens = np.array([9] + [1] * sum(lengths), np.int32)
+    whole = Rows(columns, tokens, offsets, np.array(lengths, np.int32), valid)
+    with (tmp_path / "a").open("wb") as file:
+        schema = schema_of({"id": pa.int64(), "sample": pa.int32()}, "int32", {})
+        writer = ColumnarFile({"": file}, schema, is_parquet, tokens_per_group=10)
+        starts = np.cumsum([0, *batches]).tolist()
+        for start, stop in itertools.pairwise(starts):
+            writer.write(whole.slice(start, stop))
+        writer.close()
+    if is_parquet:
+        parquet = pq.ParquetFile(tmp_path / "a")
+        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+        table = parquet.read()
+    else:
+        arrow = pa.ipc.open_file(tmp_path / "a")
+        sizes = [arrow.get_batch(i).num_rows for i in range(arrow.num_record_batches)]
+        table = arrow.read_all()
+    assert sizes == [3, 1, 1, 3, 2]
+    assert table["input_ids"].to_pylist() == rows
+    assert table["num_tokens"].to_pylist() == lengths
+    assert table.schema.field("input_ids").type == pa.list_(pa.int32())
 
 
 @pytest.mark.parametrize(
@@ -604,8 +633,8 @@ def test_blank_lines_and_a_byte_order_mark_are_no_documents_of_jsonl(tmp_path: P
 
 
 def test_a_line_too_long_for_arrow_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "LONGEST_JSON_LINE", 1000)
-    monkeypatch.setattr(readers, "PART_BYTES", 100)
+    monkeypatch.setattr(jsonl_module, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(jsonl_module, "FIRST_BLOCK_BYTES", 100)
     path = tmp_path / "a.jsonl"
     path.write_bytes(jsonl(["short", "x" * 2000]))
     with pytest.raises(ValueError, match=r"a.jsonl: line 2 is longer"):

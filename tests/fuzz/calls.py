@@ -25,7 +25,8 @@ import numpy as np
 import pyarrow as pa
 
 from gpu_lattice import Lattice, PathBatch, RaggedLattice, TextBatch, TokenBatch, Tokenizer
-from gpu_lattice.corpus.retokenize import document_ids, retokenize
+from gpu_lattice.corpus.draws import document_ids
+from gpu_lattice.corpus.retokenize import retokenize
 from gpu_lattice.show.portrait import portrait
 from gpu_lattice.show.preview import preview
 from gpu_lattice.show.table import table

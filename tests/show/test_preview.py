@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from gpu_lattice import TokenBatch, Tokenizer
 from gpu_lattice.cli import main
 from gpu_lattice.corpus import excerpt as excerpt_module
+from gpu_lattice.corpus.documents import Documents, ReaderOptions
 from gpu_lattice.corpus.excerpt import PLACES, excerpt
-from gpu_lattice.corpus.readers import Documents, ReaderOptions, find_start, read_documents
+from gpu_lattice.corpus.readers import find_start, read_documents
 from gpu_lattice.show import preview as preview_module
 from gpu_lattice.show.preview import Preview, paint_preview, preview
 

@@ -1,0 +1,159 @@
+"""The manifest of an output folder: from what and how it was made, and which shards are there, complete.
+
+A shard is what one input file gives, or some row groups of a large one. While runs are at work, each shard that is
+complete has a record of its own in a folder beside the manifest, so that runs on several machines need no lock; the
+run that finds all of them moves them into the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from gpu_lattice.corpus.storage import Status, Storage
+
+MANIFEST = "_gpu_lattice.json"
+RECORDS = "_gpu_lattice"
+# What a record says of each shard: its number, the stem of its files, the files, and sums of their rows.
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Where a job writes, and what makes its output: settings and inputs as JSON has them.
+
+    num_shards  of the job as a whole, however it is dealt to runs
+    """
+
+    storage: Storage
+    folder: str
+    settings: Mapping[str, Any]
+    inputs: Sequence[Mapping[str, Any]]
+    num_shards: int
+
+    def path(self, relative: str) -> str:
+        return f"{self.folder.rstrip('/')}/{relative}" if self.folder else relative
+
+    def check(self) -> bool:
+        """Whether there is a manifest; ValueError, which names the difference, if it is another job's."""
+        found = self._read(MANIFEST)
+        if found is None:
+            return False
+        difference = _difference(found, json.loads(json.dumps(self._content([]))))
+        if difference:
+            raise ValueError(
+                f"{self.storage.url(self.folder)} holds the output of another job: {difference}; write to another "
+                "folder, or replace what it holds (--overwrite)"
+            )
+        return True
+
+    def records(self) -> dict[int, Record]:
+        """The complete shards by number; one whose files are not there as recorded does not count."""
+        found = self._read(MANIFEST) or {}
+        records = {record["shard"]: record for record in found.get("shards", [])}
+        for name in self._record_names():
+            if (record := self._read(f"{RECORDS}/{name}")) is not None:
+                records[record["shard"]] = record
+        sizes = {path: status.size for path, status in self._files().items()}
+        return {
+            number: record
+            for number, record in records.items()
+            if all(sizes.get(file["path"]) == file["bytes"] for file in record["files"])
+        }
+
+    def begin(self) -> None:
+        """Write the manifest, unless it is there; ValueError if another job has written one meanwhile."""
+        if not self.check():
+            self._write(MANIFEST, self._content([]))
+
+    def add(self, record: Record) -> None:
+        """Note that a shard is complete. If a power failure loses the note, the shard is done again."""
+        self.storage.make_folder(self.path(RECORDS))
+        with self.storage.whole_file(self.path(f"{RECORDS}/{record['shard']:06d}.json"), False) as file:
+            file.write(_encoded(record))
+
+    def finish(self) -> None:
+        """Move the records into the manifest, if all shards are complete."""
+        records = self.records()
+        if len(records) == self.num_shards:
+            self._write(MANIFEST, self._content([records[number] for number in sorted(records)]))
+            for name in self._record_names():
+                self.storage.remove(self.path(f"{RECORDS}/{name}"))
+            self.storage.remove_folder(self.path(RECORDS))
+
+    def clear(self) -> None:
+        """Remove the files that the manifest and the records list, and both of them."""
+        found = self._read(MANIFEST) or {}
+        names = [f"{RECORDS}/{name}" for name in self._record_names()]
+        listed = [*found.get("shards", []), *(self._read(name) or {} for name in names)]
+        outputs = [file["path"] for record in listed for file in record.get("files", [])]
+        for name in [MANIFEST, *names, *outputs]:
+            self.storage.remove(self.path(name))
+        self.storage.remove_folder(self.path(RECORDS))
+
+    def _content(self, shards: list[Record]) -> dict[str, Any]:
+        return {**self.settings, "inputs": list(self.inputs), "num_shards": self.num_shards, "shards": shards}
+
+    def _files(self, below: str = "") -> dict[str, Status]:
+        folder = self.path(below) if below else self.folder
+        return {} if self.storage.status(folder or ".") is None else self.storage.files_below(folder)
+
+    def _record_names(self) -> list[str]:
+        return sorted(name for name in self._files(RECORDS) if name.endswith(".json") and name[0] != ".")
+
+    def _read(self, name: str) -> Any:
+        """None if the file is not there, or is not whole."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            with self.storage.open(self.path(name)) as file:
+                data = file.read()
+            with suppress(ValueError):
+                return json.loads(data)
+        return None
+
+    def _write(self, name: str, content: Any) -> None:
+        self.storage.make_folder(self.folder)
+        with self.storage.whole_file(self.path(name)) as file:
+            file.write(_encoded(content))
+
+
+def for_report(manifest: Manifest, **results: Any) -> bytes:
+    """The settings and the results of a run, as JSON for people's own tools."""
+    return _encoded({**manifest.settings, **results})
+
+
+def _encoded(content: Any) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _difference(there: Any, here: Any) -> str:
+    """The first difference between two manifests, in words; "" if there is none."""
+    for name in here:
+        if name in ("inputs", "shards", "num_shards"):
+            continue
+        old, new = there.get(name), here[name]
+        if isinstance(new, dict) and isinstance(old, dict):
+            name, old, new = next(
+                ((key, old.get(key), new.get(key)) for key in {**new, **old} if old.get(key) != new.get(key)),
+                (name, None, None),
+            )
+        if old != new:
+            return f"{name} is {_shown(old)} there and {_shown(new)} here"
+    return _difference_of_inputs(there.get("inputs", []), here["inputs"])
+
+
+def _difference_of_inputs(there: list[Any], here: list[Any]) -> str:
+    old = {file["path"]: file for file in there}
+    new = {file["path"]: file for file in here}
+    for path in old.keys() ^ new.keys():
+        return f"the input {path} is {'not among those here' if path in old else 'new'}"
+    for path, file in new.items():
+        if file != old[path]:
+            return f"the input {path} has changed"
+    return "the inputs come in another order" if there != here else ""
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else f"{value!r:.80}"
