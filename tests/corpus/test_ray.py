@@ -37,7 +37,7 @@ def kill_one():
     killed.append(pid)
 
 def below(root):
-    """(number, command) of the processes that a process has started, or those have."""
+    # (number, command) of the processes that a process has started, or those have.
     stats = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/stat")}
     parent_of = {}
     for pid, path in stats.items():
