@@ -16,7 +16,7 @@ from gpu_lattice.corpus.bad_rows import ON_ERROR
 from gpu_lattice.corpus.documents import ReaderOptions
 from gpu_lattice.corpus.draws import checked_shard, deal
 from gpu_lattice.corpus.inputs import InputFile, expand_inputs, identity
-from gpu_lattice.corpus.manifest import RECORDS, Manifest, Record, for_report
+from gpu_lattice.corpus.manifest import MANIFEST, RECORDS, Manifest, Record, for_report
 from gpu_lattice.corpus.outputs import BAD_ROWS, ENDINGS, OutputOptions, resolved
 from gpu_lattice.corpus.pipeline import Draw, Job, Shard, run_shards
 from gpu_lattice.corpus.plan import plan
@@ -344,14 +344,17 @@ class _Run:
         is_there = manifest.check()
         done = manifest.records() if is_there else {}
         missing = [shard for shard in mine if shard.number not in done]
-        if self.resume:
-            return missing
         for shard in mine:
-            first = self._first_file(shard)
-            if shard.number in done or (not is_there and manifest.storage.status(manifest.path(first)) is not None):
+            first = manifest.path(self._first_file(shard))
+            if is_there and shard.number in done and not self.resume:
                 raise ValueError(
-                    f"{manifest.storage.url(manifest.path(first))} exists; go on with what is missing (--resume), "
-                    "write to another folder, or replace what is there (--overwrite)"
+                    f"{manifest.storage.url(first)} exists; go on with what is missing (--resume), write to another "
+                    "folder, or replace what is there (--overwrite)"
+                )
+            if not is_there and manifest.storage.status(first) is not None:
+                raise ValueError(
+                    f"{manifest.storage.url(first)} exists, and no {MANIFEST} says what it is; write to another "
+                    "folder, or replace it (--overwrite)"
                 )
         return missing
 

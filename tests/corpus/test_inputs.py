@@ -70,6 +70,14 @@ def test_jsonl_has_many_names(tmp_path: Path, name: str, compression: str) -> No
     assert texts_of(path) == [text.encode() for text in TEXTS]
 
 
+@pytest.mark.parametrize("compression", [".gz", ".bz2", ".xz", ".zst"])
+def test_compressed_files_may_be_joined(tmp_path: Path, compression: str) -> None:
+    parts = [b"a\nb", b"c\n"]
+    compress = (lambda data: zstd(data, tmp_path)) if compression == ".zst" else COMPRESS[compression]
+    (tmp_path / f"a.txt{compression}").write_bytes(b"".join(map(compress, parts)))
+    assert texts_of(tmp_path / f"a.txt{compression}") == [b"a", b"bc"]
+
+
 @pytest.mark.parametrize("compression", ["", ".gz", ".bz2", ".xz"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_csv_and_tsv(tmp_path: Path, compression: str, newline: str) -> None:

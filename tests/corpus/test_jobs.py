@@ -177,20 +177,21 @@ def test_the_manifest_says_how_and_from_what(tmp_path: Path, corpus: Path, token
     assert metadata == {name: manifest[name] for name in ("gpu_lattice", "model", "options")} | {"input": "a/x.txt"}
 
 
-@pytest.mark.parametrize("lost", ["b/train.parquet", RECORDS, MANIFEST])
+@pytest.mark.parametrize("lost", ["b/train.parquet", RECORDS])
 def test_resume_does_what_is_missing(tmp_path: Path, corpus: Path, tokenizer: Tokenizer, lost: str) -> None:
     run(corpus, tmp_path / "out", tokenizer)
     before = content(tmp_path / "out")
-    if lost == MANIFEST:
-        (tmp_path / "out" / MANIFEST).unlink()
-    elif lost != RECORDS:
+    if lost != RECORDS:
         (tmp_path / "out" / lost).write_bytes(b"half")
     with pytest.raises(ValueError, match=r"exists; go on with what is missing \(--resume\)"):
         run(corpus, tmp_path / "out", tokenizer)
     summary = run(corpus, tmp_path / "out", tokenizer, resume=True)
     assert content(tmp_path / "out") == before
-    assert summary.resumed == {RECORDS: 6, MANIFEST: 0}.get(lost, 5)
+    assert summary.resumed == (6 if lost == RECORDS else 5)
     assert len(summary.outputs) == 6
+    (tmp_path / "out" / MANIFEST).unlink()
+    with pytest.raises(ValueError, match=rf"exists, and no {MANIFEST} says what it is"):
+        run(corpus, tmp_path / "out", tokenizer, resume=True)
 
 
 @pytest.mark.parametrize(
