@@ -12,7 +12,7 @@ import numpy as np
 from gpu_lattice.backends import NoPathError, Rows, TrieTables
 from gpu_lattice.backends.tables import Tables
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs, place_around, place_runs, plan_rows
-from gpu_lattice.kernels.cpu.bulk.encode import encode_docs
+from gpu_lattice.kernels.cpu.bulk.encode import encode_parts
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
@@ -66,14 +66,17 @@ class CpuBackend:
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without ids."""
         texts = batch_of(batch)
+        part_offsets, part_doc = plan_parts(texts, self.tables.pieces, PART_BYTES)
 
         def work(start: int, stop: int) -> Any:
+            # A document's sums go from part to part, so it is not divided among threads.
+            first, last = np.searchsorted(part_doc, (start, stop))
             with self._best_memo() as memo:
-                return encode_docs(texts._replace(offsets=batch.offsets[start : stop + 1]), self.tables.best, memo)
+                return encode_parts(texts, part_offsets[first : last + 1], self.tables.best, memo)
 
         done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
-        return self._rows(done, np.arange(len(batch)), is_null, 1)
+        return self._rows(done, part_doc, is_null, 1)
 
     def sample(
         self,

@@ -22,23 +22,27 @@ from gpu_lattice.kernels.cpu.bulk.viterbi import find_best, follow, new_search, 
 
 
 @compiled
-def encode_docs(batch, model, memo):
-    """(ids int32, run_starts, run_lengths int64 [D, 1], bad): where in ids each document's are; bad is the end of a
-    segment that no path reaches, or -1.
+def encode_parts(batch, part_offsets, model, memo):
+    """The best path of every part of whole documents; the tool's sums go on from part to part.
+
+    part_offsets int64 [P + 1].
+    Returns (ids int32, run_starts, run_lengths int64 [P, 1]: where in ids each part's are, bad: the end of a segment
+    that no path reaches, or -1).
     """
-    offsets, chunk_offsets, values, pieces = batch.offsets, batch.chunk_offsets, batch.values, model.pieces
-    n_docs = len(offsets) - 1
-    longest = max(GROUP_BYTES, np.max(np.diff(offsets))) if n_docs else np.int64(0)
-    group, search = new_group(longest, n_docs), new_search(longest, model.scores)
-    run_starts, run_lengths = np.zeros((n_docs, 1), np.int64), np.zeros((n_docs, 1), np.int64)
-    ids = np.empty(max(16, (offsets[n_docs] - offsets[0]) // 2), np.int32)
+    chunk_offsets, values, pieces = batch.chunk_offsets, batch.values, model.pieces
+    n_parts = len(part_offsets) - 1
+    longest = max(GROUP_BYTES, np.max(np.diff(part_offsets))) if n_parts else np.int64(0)
+    group, search = new_group(longest, n_parts), new_search(longest, model.scores)
+    run_starts, run_lengths = np.zeros((n_parts, 1), np.int64), np.zeros((n_parts, 1), np.int64)
+    ids = np.empty(max(16, (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
-    i_chunk = np.searchsorted(chunk_offsets, offsets[0])
+    i_chunk = np.searchsorted(chunk_offsets, part_offsets[0], side="right") - 1
+    search.best[0] = 0
     low = 0
-    while low < n_docs:
-        high = group_end(offsets, low)
-        start, stop = offsets[low], offsets[high]
-        while i_chunk + 1 < len(chunk_offsets) and chunk_offsets[i_chunk + 1] <= start:
+    while low < n_parts:
+        high = group_end(part_offsets, low)
+        start, stop = part_offsets[low], part_offsets[high]
+        while chunk_offsets[i_chunk + 1] <= start:
             i_chunk += 1
         n_segments, n_todo, n_units = find_segments(batch, start, stop, i_chunk, pieces, memo, group)
         ids = grown(ids, n_ids, n_ids + stop - start)
@@ -49,7 +53,7 @@ def encode_docs(batch, model, memo):
         if bad >= 0:
             return ids, run_starts, run_lengths, bad
         n_ids = emit_group(batch, i_chunk, n_segments, n_to_read, pieces, group, ids, first, n_ids)
-        find_ends(group.segments, offsets, low, high, group.part_ends)
+        find_ends(group.segments, part_offsets, low, high, group.part_ends)
         count_ids(group.part_ends, group.ends, first, low, high, run_starts[:, 0], run_lengths[:, 0])
         low = high
     return filled(ids, n_ids), run_starts, run_lengths, np.int64(-1)
@@ -91,22 +95,23 @@ def _remember_listed(values, n_todo, model, memo, group, search):
 
 @compiled
 def _best_of_group(batch, i_chunk, n_segments, model, memo, group, search, arcs, n):
-    """Write the best path of every chunk to arcs[n:], with the end of every segment's.
+    """Write the best paths of the chunks to arcs[n:], with the end of every segment's.
 
+    search.best[0]: what the tool has summed up before the group, and then with it; a chunk may go on in the next group.
     Returns (the end of all, how many segments are to be read, the end of a segment without a path or -1).
     """
     segments, ends, to_read, pieces, best = group.segments, group.ends, group.to_read, model.pieces, search.best
     i = n_to_read = 0
-    best[0] = 0
     total = best[0]
+    i_chunk += batch.chunk_offsets[i_chunk] < segments[0]
     while True:
         i, i_chunk, n, n_to_read, total = _add_leading(
             batch.chunk_offsets, i, n_segments, i_chunk, model, memo, group, total, arcs, n, n_to_read
         )
+        best[0] = total
         if i == n_segments:
             return n, n_to_read, np.int64(-1)
         start, stop = segments[i], segments[i + 1]
-        best[0] = total
         viterbi(batch.values, start, stop, model, search)
         total = best[stop - start]
         if total == model.lowest:
