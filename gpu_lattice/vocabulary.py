@@ -11,6 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# The scores of a text's pieces, of which there may be 2^32, have a sum that a float64 holds.
+LARGEST_SCORE = 1e298
+
 
 class Kind(IntEnum):
     """Piece types, with the numbers of sentencepiece_model.proto."""

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from numba import njit
+from numba import config, njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 if TYPE_CHECKING:
@@ -80,6 +80,10 @@ class _Cache(FunctionCache):
         self._cache_file = _WholeFiles(
             self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp()
         )
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        # Numba's own key is the same for code that checks its indices and code that does not.
+        return *super()._index_key(sig, codegen), config.BOUNDSCHECK  # type: ignore[attr-defined]
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:

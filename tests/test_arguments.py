@@ -341,8 +341,10 @@ def test_padding_is_of_whole_numbers(name: str, value: Any) -> None:
         TokenBatch(np.array([1], np.int32), np.array([0, 1])).to_padded(**{"pad_id": 0, name: value})
 
 
-@pytest.mark.parametrize("score", [10**400, -(10**5000), float("inf"), float("nan"), np.float32("inf")], ids=range(5))
-def test_scores_that_no_float_holds_are_refused(score: Any) -> None:
+@pytest.mark.parametrize(
+    "score", [10**400, -(10**5000), float("inf"), float("nan"), np.float32("inf"), 1.7e308], ids=range(6)
+)
+def test_scores_whose_sums_no_float_holds_are_refused(score: Any) -> None:
     with pytest.raises(ValueError, match=r"the score of 'a' is .*; give a finite number"):
         Tokenizer.from_pieces({"a": score}, device="cpu")
 

@@ -74,6 +74,7 @@ class CpuBackend:
         part_offsets, part_doc = plan_parts(texts, self.tables.pieces, PART_BYTES)
 
         def work(start: int, stop: int) -> Any:
+            # A document's sums go from part to part, so it is not divided among threads.
             first, last = np.searchsorted(part_doc, [start, stop])
             with self._best_memo() as memo:
                 return encode_parts(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +24,7 @@ from gpu_lattice.normalizers.hf_tokenizers import (
 )
 from gpu_lattice.runtime.cache import cached
 from gpu_lattice.text_batch import decoded, to_ragged, to_strings
-from gpu_lattice.vocabulary import Kind, Vocabulary
+from gpu_lattice.vocabulary import LARGEST_SCORE, Kind, Vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +38,6 @@ UNK_PENALTY = 10.0
 BOS = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "[BOS]", "[CLS]")
 EOS = ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>", "[EOS]", "[SEP]")
 PAD = ("<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>")
-LARGEST_SCORE = sys.float_info.max
 # Every post-processor works on all ids that earlier ones put around a text.
 MOST_AROUND = 1024
 # Where the ids of the text itself go among those that a post-processor adds.
@@ -216,7 +214,7 @@ def _pieces(vocab: Any, name: str) -> tuple[list[str], NDArray[np.float64]]:
         "".join(pieces).encode()
     except (OverflowError, UnicodeEncodeError):
         raise _bad_entry(vocab, name) from None
-    if "" in pieces or not np.isfinite(scores).all():
+    if "" in pieces or not np.all(np.abs(scores) <= LARGEST_SCORE):
         raise _bad_entry(vocab, name)
     return pieces, scores
 
@@ -232,7 +230,10 @@ def _bad_entry(vocab: list[Any], name: str) -> ValueError:
         if not piece:
             return ValueError(f"{name}: piece {i} is empty, so no text can ever match it; remove or rename it")
         if not abs(score) <= LARGEST_SCORE:
-            return ValueError(f"{name}: the score of piece {i} ({piece!r:.60}) is {score!r:.60}; it must be finite")
+            return ValueError(
+                f"{name}: the score of piece {i} ({piece!r:.60}) is {score!r:.60}; it must be finite, and from "
+                f"-{LARGEST_SCORE:g} to {LARGEST_SCORE:g} so that sums of scores are, too"
+            )
         try:
             piece.encode()
         except UnicodeEncodeError:

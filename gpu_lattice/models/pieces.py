@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from gpu_lattice.normalizers import Normalizer
 from gpu_lattice.normalizers.identity import IdentityNormalizer
 from gpu_lattice.normalizers.sentencepiece import SentencePieceNormalizer
 from gpu_lattice.runtime.arguments import shown, to_float
-from gpu_lattice.vocabulary import Kind, Vocabulary
+from gpu_lattice.vocabulary import LARGEST_SCORE, Kind, Vocabulary
 
 UNKNOWN_PENALTY = 10.0
 
@@ -65,8 +64,10 @@ def _check_piece(piece: Any, score: Any, kind: type) -> None:
             ) from None
     if score is not None and not isinstance(score, int | float | np.integer | np.floating):
         raise TypeError(f"the score of {piece!r:.60} is {shown(score)}; give a number or None")
-    if score is not None and not math.isfinite(to_float(score)):
-        raise ValueError(f"the score of {piece!r:.60} is {shown(score)}; give a finite number")
+    if score is not None and not abs(to_float(score)) <= LARGEST_SCORE:
+        raise ValueError(
+            f"the score of {piece!r:.60} is {shown(score)}; give a finite number of at most {LARGEST_SCORE:g}"
+        )
 
 
 def _model(names: list[str], surfaces: list[bytes], scores: Any, unk_id: int | None, is_bytes: bool) -> Model:

@@ -441,9 +441,16 @@ def run(seconds: float, seed: int, most: int = sys.maxsize) -> tuple[int, list[s
     end, i_next, findings = time.monotonic() + seconds, 0, list[str]()
     while i_next < most and time.monotonic() < end:
         command = [sys.executable, "-m", "tests.fuzz.calls", str(seed), str(i_next)]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         begun, first = "making arguments", i_next
-        with subprocess.Popen(command, cwd=ROOT, text=True, **streams) as worker:  # type: ignore[call-overload]
+        # What a worker that is killed leaves behind goes with the folder.
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            subprocess.Popen(
+                command, cwd=ROOT, text=True, env=os.environ | {"TMPDIR": folder}, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            ) as worker,
+        ):  # fmt: skip
+            assert worker.stdout is not None
             for line in worker.stdout:
                 what, i_call, said = json.loads(line)
                 begun, i_next = (said, i_next) if what == "begin" else ("making arguments", i_call + 1)

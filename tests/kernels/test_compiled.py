@@ -80,6 +80,14 @@ def test_a_damaged_file_of_compiled_code_is_compiled_anew(
     assert run(tmp_path) == ["11", "1"]
 
 
+def test_code_that_checks_indices_is_kept_apart_from_code_that_does_not(tmp_path: Path, package: Path) -> None:
+    checked = "import numba; numba.config.BOUNDSCHECK = 1"
+    assert run(tmp_path) == ["11", "0"]
+    assert run(tmp_path, checked) == ["11", "0"]
+    assert run(tmp_path, checked) == ["11", "1"]
+    assert run(tmp_path) == ["11", "1"]
+
+
 def test_a_full_disk_keeps_nothing_from_being_called(tmp_path: Path, package: Path) -> None:
     limit = "import resource, warnings; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
     assert run(tmp_path, f"{limit}; warnings.simplefilter('ignore')") == ["11", "0"]

@@ -307,8 +307,8 @@ def test_files_that_cannot_be_are_named(file, message):
         load(file)
 
 
-@pytest.mark.parametrize("score", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
-def test_scores_must_be_finite(score):
+@pytest.mark.parametrize("score", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400, "1.7e308", "-1.7e308"])
+def test_scores_and_their_sums_must_be_finite(score):
     data = json.dumps(tokenizer_file()).replace("-2.25", score).encode()
     with pytest.raises(ValueError, match=r"t\.json.*(not a number|must be finite)"):
         read(data, "t.json")

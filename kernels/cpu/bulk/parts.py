@@ -1,7 +1,7 @@
 """Parts: ranges of one document that are worked on alone, so that a long document keeps every core busy.
 
-A document's parts depend on the document only. A part ends at a chunk's end or at a static cut where no unknown arc
-ends, so no run of unknown arcs crosses from one part to the next.
+A document's parts depend on the document only. A part ends at a chunk's end, or at a static cut where no unknown arc
+ends unless byte pieces always spell it: no run of unknown text that has to be read as one crosses from part to part.
 """
 
 import numpy as np
@@ -76,7 +76,9 @@ def _part_end(batch, p, pieces):
         find_cuts(values, p + 1, chunk_start, chunk_stop, pieces.pairs, pieces.keys, pieces.pages, pieces.characters,
                   pieces.joined, pieces.is_bytes, cuts, 1, places)  # fmt: skip
         p = cuts[1]
-        if _ends_known(values, chunk_start, p, pieces.slots, pieces.piece_at, pieces.unk_id, pieces.is_bytes):
+        if pieces.spells or _ends_known(
+            values, chunk_start, p, pieces.slots, pieces.piece_at, pieces.unk_id, pieces.is_bytes
+        ):
             return p
     return chunk_stop
 
