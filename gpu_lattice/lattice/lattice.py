@@ -572,7 +572,7 @@ class Lattice:
 
     @_on_device
     def log_prob(self, ids: Any, *, alpha: float | None = None, weights: Any = None) -> Any:
-        """The log of the probability that `sample` gives exactly these ids, float64 [rows]; alpha is 1 by default.
+        """The log of the probability that `sample` gives exactly these ids, float64 [rows]; alpha is 0.1 by default.
 
         ids: a TokenBatch or a list of lists; a row for each text, or K for each, doc-major, as num_samples=K gives.
         Ids that the tool puts around every row must be there. The value is the log of the summed weights of the paths
@@ -591,7 +591,7 @@ class Lattice:
             [0.5, 0.0]
         """
         rows = score.checked_rows(self._launcher, ids, self._arrays, self._reading, self._valid)
-        arc_weights = self._weights(alpha, weights)
+        arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
         mantissas, exponents = self._reading_sums(rows, arc_weights)
         log_z = sums.log_partition(self._launcher, self._segments, self._forward(arc_weights))[rows.docs]
         logs = sums.log_of(self._xp, mantissas) + exponents * sums.LN_2

@@ -202,7 +202,7 @@ def test_ids_around_rows_are_expected_and_taken_off(device: str) -> None:
 def test_ids_that_no_path_has_are_impossible(device: str) -> None:
     tokenizer = on(device, Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5, "c": 0.0}, device="cpu"))
     lattice = tokenizer.lattice(["ab"])
-    assert lattice.log_prob([[2]]).tolist() == pytest.approx(
+    assert lattice.log_prob([[2]], alpha=1.0).tolist() == pytest.approx(
         [math.log(math.exp(-2.5) / (math.exp(-2.5) + math.exp(-3)))]
     )
     rows = [[0, 1], [1, 0], [0], [], [0, 1, 1], [3], [-1], [-2], [4], [2**31], [-(2**40)], [2**70, 1], [0, 0, 1]]
@@ -329,3 +329,9 @@ def test_states_that_do_not_fit_are_a_memory_error() -> None:
     lattice = Tokenizer.from_pieces(["a"], device="cpu").lattice(["a"] * 100, memory_limit=20_000)
     with pytest.raises(MemoryError, match="reading 100 rows of ids takes"):
         lattice.is_path([[0]] * 100)
+
+
+def test_log_prob_is_that_of_sample_with_the_same_defaults() -> None:
+    lattice = Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5}, device="cpu").lattice(["abab", "ab"])
+    out = lattice.sample(seed=3, num_samples=2, return_log_prob=True)
+    assert lattice.log_prob(out).tolist() == pytest.approx(out.log_prob.tolist())
