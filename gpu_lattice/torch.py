@@ -4,11 +4,17 @@ A draw is a function of the text, the seed, the epoch and the document's number 
 batch. So the data sets here need no state beside the epoch, and workers and ranks need not talk to each other.
 
 Example:
-    >>> data = FreshSegmentations(texts, tokenizer, alpha=0.2, seed=1)  # doctest: +SKIP
-    >>> loader = DataLoader(data, batch_size=32, shuffle=True, num_workers=4, collate_fn=Padded(tokenizer))
+    >>> from torch.utils.data import DataLoader
+    >>> from gpu_lattice import Tokenizer
+    >>> tokenizer = Tokenizer.from_pieces(["a", "b", "ab"])
+    >>> data = FreshSegmentations(["ab", "b"], tokenizer, alpha=0, seed=1)
+    >>> loader = DataLoader(data, batch_size=2, collate_fn=Padded(pad_id=0))
     >>> for epoch in range(3):
     ...     data.set_epoch(epoch)
-    ...     for batch in loader: ...
+    ...     print([batch["input_ids"].tolist() for batch in loader])
+    [[[0, 1], [1, 0]]]
+    [[[2], [1]]]
+    [[[0, 1], [1, 0]]]
 """
 
 from __future__ import annotations
@@ -47,9 +53,9 @@ class FreshSegmentations(Dataset[Tensor]):
     it too.
 
     Example:
-        >>> data = FreshSegmentations(["a new dawn"], tokenizer, seed=1)  # doctest: +SKIP
-        >>> data[0]
-        tensor([ 32, 250, 1731])
+        >>> from gpu_lattice import Tokenizer
+        >>> FreshSegmentations(["aab"], Tokenizer.from_pieces(["a", "b"]), seed=1)[0]
+        tensor([0, 0, 1])
     """
 
     def __init__(
@@ -163,6 +169,7 @@ class Padded:
     pad_id: by default the tokenizer's, else its eos_id; masked out and -100 in the labels in any case.
 
     Example:
+        >>> import torch
         >>> Padded(pad_id=0)([torch.tensor([5, 6]), torch.tensor([7])])["attention_mask"].tolist()
         [[1, 1], [1, 0]]
     """

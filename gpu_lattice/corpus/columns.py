@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,7 @@ def arrow_parts(content: Content, size: int, options: ReaderOptions) -> Iterator
 
 
 def csv_parts(content: Content, options: ReaderOptions, bad: BadRows | None) -> Iterator[Documents]:
-    # The reader is ahead of its batches, so bad rows come before the good ones around them.
+    # In the order of the rows. Arrow's thread, which is ahead of its batches, appends to it.
     wrong: list[int] = []
     with _csv_reader(content, options, None if bad is None else (bad, wrong)) as reader:
         if reader is None:
@@ -108,20 +109,20 @@ def csv_parts(content: Content, options: ReaderOptions, bad: BadRows | None) -> 
         paths, row = _paths(reader.schema, options), 0
         for batch in reader:
             texts, ids = _taken(batch, paths)
-            rows = row + np.arange(len(texts) + len(wrong))
-            is_good = ~np.isin(rows, wrong)
+            ahead = wrong[bisect_left(wrong, row) :]
+            rows = row + np.arange(len(texts) + len(ahead))
+            is_good = ~np.isin(rows, ahead)
             # The good rows end where as many have been counted as there are in the batch.
             stop = int(np.searchsorted(np.cumsum(is_good), len(texts))) + 1 if len(texts) else 0
             rows, is_good = rows[:stop], is_good[:stop]
             row += stop
-            wrong[:] = [number for number in wrong if number >= row]
             if bad is not None and bad.replace:
                 at = np.cumsum(is_good) - 1
                 kept = pa.array(at, mask=~is_good)
                 yield Documents(texts.take(kept), None if ids is None else ids.take(kept), rows, content.file.tell())
             else:
                 yield Documents(texts, ids, rows[is_good], content.file.tell())
-        if bad is not None and bad.replace and (rest := [number for number in wrong if number >= row]):
+        if bad is not None and bad.replace and (rest := wrong[bisect_left(wrong, row) :]):
             nulls = pa.nulls(len(rest), pa.large_binary())
             yield Documents(nulls, _null_ids(reader.schema, paths, len(rest)), np.array(rest), content.file.tell())
 

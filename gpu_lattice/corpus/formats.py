@@ -161,7 +161,9 @@ def _kind(head: bytes, name: str, input_format: str, separator: bytes | None) ->
 def _binary_kind(head: bytes) -> Kind | None:
     if head.startswith(b"PAR1"):
         return "parquet"
-    return "arrow" if head.startswith((ARROW_FILE, ARROW_STREAM)) else None
+    # Behind a stream's mark is the length of its schema: bytes of text may begin with the same mark.
+    is_stream = head.startswith(ARROW_STREAM) and int.from_bytes(head[4:8], "little", signed=True) > 0
+    return "arrow" if is_stream or head.startswith(ARROW_FILE) else None
 
 
 def _text_kind(head: bytes, name: str, separator: bytes | None) -> Kind:

@@ -7,29 +7,19 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpu_lattice.corpus.bad_rows import BadRows, OnError
-from gpu_lattice.corpus.documents import Documents, ReaderOptions, Span
-from gpu_lattice.corpus.draws import document_ids, row_ids
-from gpu_lattice.corpus.inputs import InputFile
-from gpu_lattice.corpus.manifest import Manifest, Record
-from gpu_lattice.corpus.outputs import OutputOptions, ShardOutput
+from gpu_lattice.corpus.bad_rows import BadRows
+from gpu_lattice.corpus.job import Job, Piece, Shard
+from gpu_lattice.corpus.manifest import Record
+from gpu_lattice.corpus.outputs import ShardOutput
 from gpu_lattice.corpus.progress import Progress
 from gpu_lattice.corpus.readers import read_documents
+from gpu_lattice.corpus.segmenting import segmented
 from gpu_lattice.corpus.sequences import Rows
-from gpu_lattice.token_batch import TokenBatch, checked_tokens, on_host
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from gpu_lattice.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
@@ -39,53 +29,6 @@ QUEUE = 1
 MOST_PIECES = 512
 # How many threads complete files, and how many files may wait for them.
 ENDERS, MOST_ENDING = 8, 32
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What one input file gives, or some row groups of it.
-
-    stem    the path of its files below the output folder, without what their format appends
-    size    bytes of the input, as stored
-    """
-
-    number: int
-    file: InputFile
-    span: Span | None
-    stem: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Draw:
-    """How documents become tokens; alpha None: the best segmentation."""
-
-    alpha: float | None
-    nbest_size: int
-    num_samples: int
-    seed: int
-    verify: bool
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that a process needs to do shards."""
-
-    tokenizer: Tokenizer
-    manifest: Manifest
-    reading: ReaderOptions
-    draw: Draw
-    output: OutputOptions
-    on_error: OnError
-
-
-class Piece(NamedTuple):
-    """Documents of one shard, None after its last; bad: the shard's bad rows so far; consumed: bytes of its file."""
-
-    shard: Shard
-    documents: Documents | None
-    bad: BadRows
-    consumed: int
 
 
 def run_shards(
@@ -108,9 +51,9 @@ def run_shards(
         try:
             for group in groups:
                 let_interrupts_in()
-                rows = _segmented(job, group)
+                rows = segmented(job, group)
                 for piece, one in zip(group, rows, strict=True):
-                    progress.advance(piece.consumed, 0 if one is None else _num_documents(piece), _num_tokens(one))
+                    progress.advance(piece.consumed, piece.num_documents, _num_tokens(one))
                 written.append(writer.submit(writing.write, group, rows))
                 del group, rows  # tens of megabytes that the next batch needs
                 while len(written) > QUEUE or (written and written[0].done()):
@@ -129,10 +72,6 @@ def run_shards(
 def _drained(records: deque[Record]) -> Iterator[Record]:
     while records:
         yield records.popleft()
-
-
-def _num_documents(piece: Piece) -> int:
-    return 0 if piece.documents is None else len(piece.documents.texts)
 
 
 def _num_tokens(rows: Rows | None) -> int:
@@ -182,123 +121,6 @@ def _pieces(job: Job, shards: Sequence[Shard]) -> Iterator[Piece]:
 
 def _text_bytes(texts: pa.Array) -> int:
     return pc.sum(pc.binary_length(texts)).as_py() or 0
-
-
-def _segmented(job: Job, group: list[Piece]) -> list[Rows | None]:
-    """The rows of each piece; None for the mark of a shard's end."""
-    pieces = [piece for piece in group if piece.documents is not None]
-    if not pieces:
-        return [None] * len(group)
-    ids = [_doc_ids(job, piece) for piece in pieces]
-    try:
-        out = checked_tokens(_on_host(_draw(job, _joined_texts(pieces), np.concatenate(ids))))
-    except ValueError as error:
-        if len(pieces) > 1:
-            return [_segmented(job, [piece])[0] for piece in group]
-        return [None if piece.documents is None else _salvaged(job, piece, ids[0], error) for piece in group]
-    bounds = np.cumsum([0, *(_num_documents(piece) for piece in pieces)]) * job.draw.num_samples
-    parts = iter(_slice(out, start, stop) for start, stop in pairwise(bounds.tolist()))
-    return [None if piece.documents is None else _rows(job, piece, next(parts)) for piece in group]
-
-
-def _salvaged(job: Job, piece: Piece, ids: NDArray[np.int64], error: ValueError) -> Rows:
-    """The rows of a piece that has a document without a segmentation: an error, or one of its bad rows."""
-    documents = piece.documents
-    assert documents is not None
-    if job.on_error == "raise":
-        n, first = len(documents.texts), documents.rows[0]
-        raise ValueError(f"{piece.shard.file.url}, in the {n} documents from number {first} on: {error}") from error
-    is_bad = np.zeros(len(documents.texts), np.bool_)
-    for i_doc, reason in _unspellable(job, documents.texts, ids, 0, len(ids)):
-        is_bad[i_doc] = True
-        piece.bad.add(int(documents.rows[i_doc]), reason)
-    kept = np.arange(len(ids)) if piece.bad.replace else np.flatnonzero(~is_bad)
-    texts = documents.texts.take(pa.array(kept, mask=is_bad[kept]))
-    ids_column = None if documents.ids is None else documents.ids.take(pa.array(kept))
-    rest = Documents(texts, ids_column, documents.rows[kept], documents.position)
-    out = checked_tokens(_on_host(_draw(job, texts, ids[kept])))
-    return _rows(job, piece._replace(documents=rest), out)
-
-
-def _unspellable(job: Job, texts: pa.Array, ids: NDArray[np.int64], start: int, stop: int) -> Iterator[tuple[int, str]]:
-    """(document, why) of those that the tokenizer refuses, found by halves."""
-    try:
-        _draw(job, texts[start:stop], ids[start:stop])
-    except ValueError as error:
-        if stop - start == 1:
-            yield start, str(error)
-            return
-        middle = (start + stop) // 2
-        yield from _unspellable(job, texts, ids, start, middle)
-        yield from _unspellable(job, texts, ids, middle, stop)
-
-
-def _joined_texts(pieces: Sequence[Piece]) -> pa.Array:
-    texts = [piece.documents.texts for piece in pieces if piece.documents is not None]
-    if len({array.type for array in texts}) > 1:
-        texts = [array.cast(pa.large_binary()) for array in texts]
-    return pa.concat_arrays(texts) if len(texts) > 1 else texts[0]
-
-
-def _doc_ids(job: Job, piece: Piece) -> NDArray[np.int64]:
-    documents = piece.documents
-    assert documents is not None
-    if documents.ids is None:
-        return row_ids(piece.shard.file.relative, documents.rows)
-    if documents.ids.null_count and job.on_error == "raise":
-        row = documents.rows[documents.ids.is_null().to_numpy(zero_copy_only=False).argmax()]
-        raise ValueError(f"{piece.shard.file.url}: an id is null (row {row}); give every document an id")
-    if documents.ids.null_count:  # of replaced rows, whose texts are null: nothing is drawn for them
-        nothing = "" if pa.types.is_string(documents.ids.type) or pa.types.is_large_string(documents.ids.type) else 0
-        return document_ids(pc.fill_null(documents.ids, nothing), piece.shard.file.url)
-    return document_ids(documents.ids, piece.shard.file.url)
-
-
-def _draw(job: Job, texts: pa.Array, doc_ids: NDArray[np.int64]) -> TokenBatch:
-    draw = job.draw
-    if draw.alpha is None:
-        return job.tokenizer.encode(texts, truncation=False)
-    return job.tokenizer.sample(
-        texts,
-        alpha=draw.alpha,
-        nbest_size=draw.nbest_size,
-        num_samples=draw.num_samples,
-        seed=draw.seed,
-        doc_ids=doc_ids,
-        truncation=False,
-    )
-
-
-def _on_host(out: TokenBatch) -> TokenBatch:
-    return replace(out, ids=on_host(out.ids), offsets=on_host(out.offsets))
-
-
-def _slice(out: TokenBatch, start: int, stop: int) -> TokenBatch:
-    valid = None if out.valid is None else out.valid[start:stop]
-    return TokenBatch(out.ids, out.offsets[start : stop + 1], None, valid)
-
-
-def _rows(job: Job, piece: Piece, out: TokenBatch) -> Rows:
-    documents, num_samples = piece.documents, job.draw.num_samples
-    assert documents is not None
-    ids = pa.array(row_ids(piece.shard.file.relative, documents.rows)) if documents.ids is None else documents.ids
-    if job.draw.verify:
-        _verify(job, piece, documents, ids, out)
-    n = len(documents.texts)
-    samples = np.tile(np.arange(num_samples, dtype=np.int32), n)
-    ids = ids if num_samples == 1 else ids.take(pa.array(np.repeat(np.arange(n), num_samples)))
-    num_tokens = np.diff(out.offsets).astype(np.int32)
-    return Rows({"id": ids, "sample": pa.array(samples)}, out.ids, out.offsets, num_tokens, out.valid)
-
-
-def _verify(job: Job, piece: Piece, documents: Documents, ids: pa.Array, out: TokenBatch) -> None:
-    row = job.tokenizer.verify(documents.texts, out)
-    if row is not None:
-        i_doc, sample = divmod(row, job.draw.num_samples)
-        raise ValueError(
-            f"{piece.shard.file.url}: the tokens of document {ids[i_doc].as_py()!r}, sample {sample}, "
-            "do not spell its normalized text: a bug, please report it with the document and the model"
-        )
 
 
 class _Writing:

@@ -13,8 +13,8 @@ from gpu_lattice.corpus.columns import row_group_sizes
 from gpu_lattice.corpus.documents import ReaderOptions, Span
 from gpu_lattice.corpus.formats import opened
 from gpu_lattice.corpus.inputs import InputFile, stem_of
+from gpu_lattice.corpus.job import Shard
 from gpu_lattice.corpus.outputs import ENDINGS, OutputOptions
-from gpu_lattice.corpus.pipeline import Shard
 from gpu_lattice.corpus.readers import check_columns, errors_name
 
 # Files are looked into at the same time, since each look into a remote one takes a while.

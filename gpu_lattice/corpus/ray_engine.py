@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from gpu_lattice.corpus.draws import document_ids
-from gpu_lattice.corpus.pipeline import Job, Shard, run_shards
+from gpu_lattice.corpus.job import Job, Shard
+from gpu_lattice.corpus.pipeline import run_shards
 from gpu_lattice.corpus.progress import Progress
 
 if TYPE_CHECKING:

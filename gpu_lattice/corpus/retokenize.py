@@ -16,9 +16,10 @@ from gpu_lattice.corpus.bad_rows import ON_ERROR
 from gpu_lattice.corpus.documents import ReaderOptions
 from gpu_lattice.corpus.draws import checked_shard, deal
 from gpu_lattice.corpus.inputs import InputFile, expand_inputs, identity
+from gpu_lattice.corpus.job import Draw, Job, Shard
 from gpu_lattice.corpus.manifest import MANIFEST, RECORDS, Manifest, Record, for_report
 from gpu_lattice.corpus.outputs import BAD_ROWS, ENDINGS, OutputOptions, resolved
-from gpu_lattice.corpus.pipeline import Draw, Job, Shard, run_shards
+from gpu_lattice.corpus.pipeline import run_shards
 from gpu_lattice.corpus.plan import plan
 from gpu_lattice.corpus.progress import Progress
 from gpu_lattice.corpus.storage import Local, Storage, resolve

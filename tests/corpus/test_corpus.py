@@ -529,11 +529,11 @@ class Failing:
     def __init__(self, tokenizer: Tokenizer, batches: int, error: BaseException | None = None) -> None:
         self.tokenizer, self.batches, self.error = tokenizer, batches, error
 
-    def encode(self, texts: Any) -> Any:
+    def encode(self, texts: Any, **options: Any) -> Any:
         self.batches -= 1
         if self.batches < 0 and self.error is not None:
             raise self.error
-        return self.tokenizer.encode(texts)
+        return self.tokenizer.encode(texts, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.tokenizer, name)

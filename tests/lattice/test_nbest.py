@@ -486,9 +486,10 @@ def test_unknown_runs_of_hugging_face_models_read_as_they_do_when_encoded(tmp_pa
 def test_the_command_and_retokenize_sample_among_the_n_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = Tokenizer.default(device="cpu")
     texts = ["a new dawn", "hello world", "", "one more line"]
-    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
+    pq.write_table(pa.table({"text": texts, "id": range(4)}), tmp_path / "in.parquet")
     options: dict[str, Any] = {"alpha": 0.3, "num_samples": 2, "seed": 4}
-    retokenize(tmp_path / "in.parquet", tmp_path / "out", tokenizer=tokenizer, nbest_size=5, progress=False, **options)
+    columns: dict[str, Any] = {"tokenizer": tokenizer, "id_column": "id", "progress": False}
+    retokenize(tmp_path / "in.parquet", tmp_path / "out", nbest_size=5, **columns, **options)
     expected = tokenizer.sample(texts, nbest_size=5, **options).tolist()
     assert pq.read_table(tmp_path / "out" / "in.parquet")["input_ids"].to_pylist() == expected
     assert expected != tokenizer.sample(texts, **options).tolist()
