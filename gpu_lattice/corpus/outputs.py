@@ -236,6 +236,8 @@ class ShardOutput:
         """Complete the files, and give them their names."""
         assert self._file is not None
         self._file.close()
+        for file in self._digested.values():
+            file.flush()
         self._begin()
         for file in reversed(self._digested.values()):
             self._files.append({"path": file.name, "bytes": file.size, "sha256": file.digest.hexdigest()})
@@ -274,7 +276,7 @@ class _Digested:
         return self.size
 
     def flush(self) -> None:
-        pass
+        self._file.flush()
 
     def close(self) -> None:
         """The file is closed by whoever opened it."""

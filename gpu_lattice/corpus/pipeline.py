@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -131,6 +132,7 @@ class _Writing:
 
     def __init__(self, job: Job, records: deque[Record]) -> None:
         self._job, self._records = job, records
+        self._lock = threading.Lock()
         self._enders = ThreadPoolExecutor(ENDERS, "gpu-lattice-end")
         self._ending: deque[Future[Record]] = deque()
         self._output: ShardOutput | None = None
@@ -157,7 +159,6 @@ class _Writing:
                 self._output.write(one)
             elif piece.documents is None:
                 counts = {"documents": self._documents, "text_bytes": self._text_bytes}
-                self._begin()
                 self._ending.append(self._enders.submit(_finished, self._output, piece, counts))
                 self._output = None
                 self._collect(MOST_ENDING)
@@ -183,9 +184,11 @@ class _Writing:
         return ShardOutput(self._job.manifest, self._job.output, shard.stem, columns, described, self._begin)
 
     def _begin(self) -> None:
-        if not self._has_begun:
-            self._job.manifest.begin()
-            self._has_begun = True
+        """Called by the threads that complete files, when the first one's content has been written."""
+        with self._lock:
+            if not self._has_begun:
+                self._job.manifest.begin()
+                self._has_begun = True
 
     def _id_type(self, first: Rows | None) -> pa.DataType:
         if first is not None:
