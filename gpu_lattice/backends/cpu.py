@@ -11,6 +11,7 @@ import numpy as np
 
 from gpu_lattice.backends import NoPathError, Rows, TrieTables
 from gpu_lattice.backends.tables import Tables
+from gpu_lattice.kernels.compiled import readonly
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.bulk.encode import encode_docs
 from gpu_lattice.kernels.cpu.bulk.group import Batch
@@ -69,7 +70,7 @@ class CpuBackend:
 
         def work(start: int, stop: int) -> Any:
             with self._best_memo() as memo:
-                return encode_docs(texts._replace(offsets=batch.offsets[start : stop + 1]), self.tables.best, memo)
+                return encode_docs(texts._replace(offsets=texts.offsets[start : stop + 1]), self.tables.best, memo)
 
         done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
@@ -194,7 +195,7 @@ def _taken(memos: dict[int, T]) -> T | None:
 
 def batch_of(batch: NormalizedBatch) -> Batch:
     """The batch as kernels read it."""
-    return Batch(batch.values, batch.offsets, *batch.chunks)
+    return Batch(*[readonly(array) for array in (batch.values, batch.offsets, *batch.chunks)])
 
 
 def raise_if_no_path(positions: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.buffers import filled, grown
+from gpu_lattice.kernels.cpu.buffers import filled, grown, longest_of, range_at
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
 from gpu_lattice.kernels.cpu.bulk.group import new_group
 from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, NOWHERE, NUMBER, SINGLE, place_of
@@ -28,12 +28,12 @@ def encode_docs(batch, model, memo):
     """
     offsets, chunk_offsets, values, pieces = batch.offsets, batch.chunk_offsets, batch.values, model.pieces
     n_docs = len(offsets) - 1
-    longest = max(GROUP_BYTES, np.max(np.diff(offsets))) if n_docs else np.int64(0)
+    longest = max(GROUP_BYTES, longest_of(offsets)) if n_docs else np.int64(0)
     group, search = new_group(longest, n_docs), new_search(longest, model.scores)
     run_starts, run_lengths = np.zeros((n_docs, 1), np.int64), np.zeros((n_docs, 1), np.int64)
     ids = np.empty(max(16, (offsets[n_docs] - offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
-    i_chunk = np.searchsorted(chunk_offsets, offsets[0])
+    i_chunk = range_at(chunk_offsets, offsets[0])
     low = 0
     while low < n_docs:
         high = group_end(offsets, low)
