@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import warnings
 from contextlib import contextmanager
 from functools import cache, partial
@@ -11,11 +12,19 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from numba import config, njit
+from numba import config, njit, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.runtime.nrt import rtsys
+from numba.core.typed_passes import NativeLowering
+from numba.core.typing.templates import make_concrete_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
 
 KERNELS = Path(__file__).parent
 DIGEST_BYTES = 32
@@ -39,9 +48,12 @@ def compiled(function: Any = None, **options: Any) -> Any:
     """
     if function is None:
         return partial(compiled, **options)
-    dispatcher = njit(function, nogil=True, **options)
+    options |= {"nogil": True, "no_cfunc_wrapper": True}
+    dispatcher: Any = njit(function, **options)
     if dispatcher is function:  # with NUMBA_DISABLE_JIT
         return function
+    linked = _Linked(dispatcher)
+    dispatcher.get_call_template, dispatcher.get_overload = linked.get_call_template, linked.get_overload
     try:
         dispatcher._cache = _Cache(function)
     except RuntimeError:  # Numba finds no folder
@@ -49,6 +61,77 @@ def compiled(function: Any = None, **options: Any) -> Any:
         return dispatcher
     _discard_outdated(Path(dispatcher.stats.cache_path), Path(function.__code__.co_filename).parent)
     return dispatcher
+
+
+def readonly(array: NDArray[Any]) -> NDArray[Any]:
+    """A view that nothing is written to, whatever the array is: Numba compiles once for what may be written to, once
+    for what may not.
+    """
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+class _Linked:
+    """A function as compiled callers have it: a part of their code, with no machine code and no file of its own.
+
+    Numba by itself optimizes, translates, wraps for Python and keeps each function that another one calls, all of which
+    is done once more for the caller, and compiles it anew for every constant that it is called with.
+    """
+
+    def __init__(self, dispatcher: Any) -> None:
+        self._compiler = type(dispatcher._compiler)(
+            dispatcher.py_func, dispatcher.targetdescr, dispatcher.targetoptions, {}, _LinkedPipeline
+        )
+        self._results: dict[Any, Any] = {}
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """What `types.Dispatcher` asks a dispatcher for when a call of it is typed."""
+        signature, args = self._compiler.fold_argument_types(args, kws)
+        args = tuple(map(types.unliteral, args))
+        if args not in self._results:
+            _progress.advance()
+            self._results[args] = self._compiler.compile(args, None)
+        name = self._compiler.py_func.__name__
+        template = make_concrete_template(name, key=name, signatures=[self._results[args].signature])
+        return template, signature, args, {}
+
+    def get_overload(self, args: Any) -> Any:
+        return self._results[tuple(args)].entry_point
+
+
+class _LinkedPipeline(CompilerBase):
+    def define_pipelines(self) -> list[Any]:
+        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.passes = [
+            (_LinkedLowering if a_pass is NativeLowering else a_pass, reason) for a_pass, reason in passes.passes
+        ]
+        passes.finalize()
+        return [passes]
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LinkedLowering(NativeLowering):
+    _name = "linked_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = _LinkedLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.flags.no_compile = state.flags.no_cpython_wrapper = state.flags.no_cfunc_wrapper = True
+        super().run_pass(state)
+        key = object()
+        state.targetctx.insert_user_function(key, state.cr.fndesc, [state.library])
+        state.cr = state.cr._replace(cfunc=key)
+        return True
+
+
+class _LinkedLibrary(JITCodeLibrary):
+    """LLVM's code to be linked into that of callers, which is optimized as a whole."""
+
+    def _optimize_final_module(self) -> None: ...
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
 
 
 class _WholeFiles(IndexDataCacheFile):
@@ -85,11 +168,42 @@ class _Cache(FunctionCache):
         # Numba's own key is the same for code that checks its indices and code that does not.
         return *super()._index_key(sig, codegen), config.BOUNDSCHECK  # type: ignore[attr-defined]
 
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        # Unlike Numba's, without loading what only compiling needs, for half a second; but arrays need the runtime.
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            found = self._load_overload(sig, target_context)
+        if found is None:
+            _progress.advance()
+        return found
+
     def save_overload(self, sig: Any, data: Any) -> None:
+        _progress.clear()
         try:
             super().save_overload(sig, data)
         except OSError:
             _warn()
+
+
+class _Progress:
+    """A line on a terminal while functions are compiled, for which a first call takes a minute."""
+
+    def __init__(self) -> None:
+        self._n_functions = 0
+
+    def advance(self) -> None:
+        self._n_functions += 1
+        self._show(f"gpu_lattice compiles its kernels, once per installation: {self._n_functions} functions")
+
+    def clear(self) -> None:
+        self._show("")
+
+    def _show(self, line: str) -> None:
+        if sys.stderr is not None and sys.stderr.isatty():
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+
+_progress = _Progress()
 
 
 def _content_digest(content: bytes) -> bytes:

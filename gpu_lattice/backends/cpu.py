@@ -11,6 +11,7 @@ import numpy as np
 
 from gpu_lattice.backends import NoPathError, Rows, TrieTables
 from gpu_lattice.backends.tables import Tables
+from gpu_lattice.kernels.compiled import readonly
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.bulk.encode import encode_parts
 from gpu_lattice.kernels.cpu.bulk.group import Batch
@@ -204,7 +205,7 @@ def _taken(memos: dict[int, T]) -> T | None:
 
 def batch_of(batch: NormalizedBatch) -> Batch:
     """The batch as kernels read it."""
-    return Batch(batch.values, batch.offsets, *batch.chunks)
+    return Batch(*[readonly(array) for array in (batch.values, batch.offsets, *batch.chunks)])
 
 
 def raise_if_no_path(positions: Sequence[int]) -> None:

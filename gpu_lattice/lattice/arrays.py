@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 # The public id of an unknown arc if the model has no unknown id.
 NO_ID = -2
+
+
+_readings: WeakKeyDictionary[Backend, Reading] = WeakKeyDictionary()
 
 
 class LatticeArrays(NamedTuple):
@@ -73,8 +77,14 @@ class Reading(NamedTuple):
     after: tuple[int, ...] = ()
 
 
-def reading_of(launcher: Launcher, model: Model) -> Reading:
-    """How paths read as ids of this model."""
+def reading_of(backend: Backend, model: Model) -> Reading:
+    """How paths read as ids of the backend's model; kept for its later lattices."""
+    if backend not in _readings:
+        _readings[backend] = _make_reading(backend.launcher, model)
+    return _readings[backend]
+
+
+def _make_reading(launcher: Launcher, model: Model) -> Reading:
     vocabulary = model.vocabulary
     ids = np.flatnonzero(vocabulary.in_lattice)
     ids = ids[sorted(range(len(ids)), key=lambda i: vocabulary.surfaces[ids[i]])].astype(np.int32)
@@ -109,7 +119,7 @@ def documents(xp: Any, arrays: LatticeArrays) -> Ranges:
 
 
 def _ranges(xp: Any, arrays: LatticeArrays, starts: Any, stops: Any) -> Ranges:
-    docs = xp.searchsorted(arrays.doc_positions, starts, side="right") - 1
+    docs = row_of(xp, arrays.doc_positions)[starts]
     return Ranges(starts, stops, docs, xp.searchsorted(starts, arrays.doc_positions))
 
 
@@ -124,7 +134,7 @@ def places(xp: Any, arrays: LatticeArrays, shape: tuple[int, int, int]) -> Any:
     """int64 [A]: where each arc is in a flat tensor of this shape, [B, L + 1, K]."""
     _, n_positions, n_arcs = shape
     position = row_of(xp, arrays.arc_offsets)
-    doc = xp.searchsorted(arrays.doc_positions, position, side="right") - 1
+    doc = row_of(xp, arrays.doc_positions)[position]
     row = doc * n_positions + position - arrays.doc_positions[doc]
     return row * n_arcs + xp.arange(len(position)) - arrays.arc_offsets[position]
 

@@ -135,7 +135,7 @@ class Lattice:
             arrays = find_arcs(
                 backend, batch.values[low:high], batch.offsets - low, chunk_offsets - low, chunk_ids, fits
             )
-            reading = reading_of(launcher, model)
+            reading = reading_of(backend, model)
         return cls(launcher, arrays, reading, model.vocabulary, len(model.vocabulary), valid, memory_limit)
 
     @classmethod

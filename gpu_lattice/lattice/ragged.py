@@ -26,7 +26,18 @@ def row_of(xp: Any, offsets: Any) -> Any:
         >>> row_of(np, np.array([0, 2, 2, 3])).tolist()
         [0, 0, 2]
     """
-    return xp.searchsorted(offsets, xp.arange(int(offsets[-1])), side="right") - 1
+    return counts_up_to(xp, offsets, int(offsets[-1])) - 1
+
+
+def counts_up_to(xp: Any, values: Any, n: int) -> Any:
+    """How many of the values, integers >= 0 and at least one, are at most i, for each i < n: int64 [n].
+
+    Example:
+        >>> import numpy as np
+        >>> counts_up_to(np, np.array([1, 1, 3]), 5).tolist()
+        [0, 2, 2, 3, 3]
+    """
+    return xp.cumsum(xp.bincount(values, minlength=n)[:n])
 
 
 def rows_to_values(xp: Any, offsets: Any, rows: Any) -> tuple[Any, Any]:

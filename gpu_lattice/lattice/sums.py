@@ -8,7 +8,7 @@ import numpy as np
 
 from gpu_lattice.kernels.fixed import fixed_log
 from gpu_lattice.lattice.arrays import LatticeArrays, Ranges
-from gpu_lattice.lattice.ragged import row_of
+from gpu_lattice.lattice.ragged import counts_up_to, row_of
 from gpu_lattice.token_batch import on_host
 
 if TYPE_CHECKING:
@@ -59,16 +59,16 @@ def document_logs(
 ) -> Any:
     """float64 [P]: logs of scores from the start (or end) of the document, not of the range."""
     xp = launcher.xp
-    before, after, _ = running(launcher, ranges.offsets, scores.of_ranges)
-    position = xp.arange(len(arrays.marks))
-    logs = _logs(xp, scores.mantissas, scores.exponents)
+    n_positions = len(arrays.marks)
     if not len(ranges.starts):
-        return xp.zeros(len(position))
+        return xp.zeros(n_positions)
+    before, after, _ = running(launcher, ranges.offsets, scores.of_ranges)
+    logs = _logs(xp, scores.mantissas, scores.exponents)
     if from_end:
-        edge, i_range = arrays.doc_positions[1:] - 1, xp.searchsorted(ranges.starts, position, side="right") - 1
+        edge, i_range = arrays.doc_positions[1:] - 1, counts_up_to(xp, ranges.starts, n_positions) - 1
         outer = after[xp.maximum(i_range, 0)]
     else:
-        edge, i_range = arrays.doc_positions[:-1], xp.searchsorted(ranges.stops, position, side="left")
+        edge, i_range = arrays.doc_positions[:-1], counts_up_to(xp, ranges.stops + 1, n_positions)
         outer = before[xp.minimum(i_range, len(ranges.stops) - 1)]
     logs = logs + outer
     logs[edge] = 0.0

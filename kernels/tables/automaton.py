@@ -13,6 +13,7 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.buffers import longest_of
 from gpu_lattice.kernels.cpu.bulk.walk import BASE_SHIFT, FAIL_SHIFT, NO_LABEL
 from gpu_lattice.kernels.cpu.machine import ONE
 from gpu_lattice.kernels.cpu.utf8 import bytes_of_character
@@ -78,7 +79,7 @@ def _link(values, offsets, slots):
     """(order: the trie's slots by depth, depths, fails: by slot, that of the longest proper suffix that is a node)."""
     n_slots = len(slots) // 2
     depths, fails = np.full(n_slots, -1, np.int32), np.zeros(n_slots, np.int32)
-    longest = np.max(np.diff(offsets)) if len(offsets) > 1 else 0
+    longest = longest_of(offsets)
     starts = np.zeros(longest + 2, np.int64)
     depths[0], starts[1] = 0, 1
     for i_piece in range(len(offsets) - 1):
@@ -88,7 +89,8 @@ def _link(values, offsets, slots):
             if depths[node] < 0:
                 depths[node] = p + 1 - offsets[i_piece]
                 starts[depths[node] + 1] += 1
-    starts = np.cumsum(starts)
+    for depth in range(longest + 1):
+        starts[depth + 1] += starts[depth]
     order = np.empty(starts[longest + 1], np.int32)
     for slot in range(n_slots):
         if depths[slot] >= 0:

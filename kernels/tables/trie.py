@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.compiled import compiled, readonly
 from gpu_lattice.kernels.cpu.machine import trailing_zeros
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def build_trie(
     """
     capacity = len(values) + 1024
     while True:
-        slots, piece = _place(values, offsets, ids.astype(np.int32), capacity, distinct_bases)
+        slots, piece = _place(readonly(values), offsets, ids.astype(np.int32), capacity, distinct_bases)
         if len(slots):
             return Trie(slots, piece)
         capacity *= 2

@@ -1,5 +1,6 @@
 """Compiled code that is kept on disk is that of the code as it is now."""
 
+import io
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,48 @@ def test_a_full_disk_keeps_nothing_from_being_called(tmp_path: Path, package: Pa
     assert run(tmp_path, f"{limit}; warnings.simplefilter('ignore')") == ["11", "0"]
     assert run(tmp_path) == ["11", "0"]
     assert run(tmp_path) == ["11", "1"]
+
+
+def test_what_is_called_is_compiled_within_its_caller_alone(tmp_path: Path, package: Path) -> None:
+    assert run(tmp_path) == ["11", "0"]
+    assert [path.name.partition("-")[0] for path in package.glob("__pycache__/*.nbi")] == ["caller.caller"]
+    script = "from gpu_lattice.callee import callee; print(callee())"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "10"
+    assert len(list(package.glob("__pycache__/*.nbi"))) == 2
+
+
+def test_a_function_is_compiled_once_for_all_constants_that_it_is_called_with() -> None:
+    @compiled
+    def add(x: Any, y: Any) -> Any:
+        return x + y
+
+    @compiled
+    def use(x: Any) -> Any:
+        total = 0
+        for i in range(3):
+            total = add(add(total, 1), add(x, 2) * i)
+        return total
+
+    assert use(5) == 3 + 7 + 14
+    assert len(add.get_call_template.__self__._results) == 1
+
+
+def test_compiling_is_seen_on_a_terminal_while_it_lasts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def triple(x: Any) -> Any:
+        return 3 * x
+
+    for stream, shows in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert compiled(error_model="numpy")(triple)(1.5 if shows else 2) == (4.5 if shows else 6)
+        assert ("compiles its kernels, once per installation: " in stream.getvalue()) == shows
+        assert stream.getvalue().endswith("\r\x1b[K" if shows else "")
 
 
 def test_where_nothing_can_be_kept_a_function_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

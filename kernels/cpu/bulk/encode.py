@@ -11,7 +11,7 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.buffers import filled, grown
+from gpu_lattice.kernels.cpu.buffers import filled, grown, longest_of, range_at
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
 from gpu_lattice.kernels.cpu.bulk.group import new_group
 from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, NOWHERE, NUMBER, SINGLE, base_of, place_of
@@ -35,12 +35,12 @@ def encode_parts(batch, part_offsets, model, arcs, memo):
     that no path reaches, or -1).
     """
     n_parts = len(part_offsets) - 1
-    longest = max(GROUP_BYTES, np.max(np.diff(part_offsets))) if n_parts else np.int64(0)
+    longest = max(GROUP_BYTES, longest_of(part_offsets)) if n_parts else np.int64(0)
     group, search = new_group(longest, n_parts), new_search(longest, model.scores)
     run_starts, run_lengths = np.zeros((n_parts, 1), np.int64), np.zeros((n_parts, 1), np.int64)
     ids = np.empty(max(16, (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
-    i_chunk = np.searchsorted(batch.chunk_offsets, part_offsets[0], side="right") - 1
+    i_chunk = range_at(batch.chunk_offsets, part_offsets[0])
     search.best[0] = 0
     low = 0
     while low < n_parts:

@@ -7,6 +7,7 @@ ends unless byte pieces always spell it: no run of unknown text that has to be r
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.buffers import range_at
 from gpu_lattice.kernels.cpu.bulk.arcs import child
 from gpu_lattice.kernels.cpu.bulk.cuts import find_cuts
 from gpu_lattice.kernels.cpu.utf8 import symbol_length
@@ -62,7 +63,7 @@ def plan_parts(batch, pieces, part_bytes):
 def _part_end(batch, p, pieces):
     """The first end of a part at or after p."""
     values, chunk_offsets = batch.values, batch.chunk_offsets
-    i_chunk = np.searchsorted(chunk_offsets, p, side="right") - 1
+    i_chunk = range_at(chunk_offsets, p)
     chunk_start, chunk_stop = chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1]
     if p == chunk_start:
         return p

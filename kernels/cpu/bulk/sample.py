@@ -8,7 +8,7 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.buffers import filled, grown
+from gpu_lattice.kernels.cpu.buffers import filled, grown, longest_of, range_at
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
 from gpu_lattice.kernels.cpu.bulk.forward import forward, forward_scaled
 from gpu_lattice.kernels.cpu.bulk.group import MARGIN, new_draws, new_group
@@ -54,7 +54,7 @@ def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, mod
     segment without a path, or -1).
     """
     n_parts = len(part_docs)
-    longest = max(GROUP_BYTES, np.max(np.diff(part_offsets))) if n_parts else np.int64(0)
+    longest = max(GROUP_BYTES, longest_of(part_offsets)) if n_parts else np.int64(0)
     run_starts = np.zeros((n_parts, num_samples), np.int64)
     run_lengths = np.zeros((n_parts, num_samples), np.int64)
     log_weights = np.zeros((n_parts, num_samples), np.float64)
@@ -64,7 +64,7 @@ def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, mod
     # Room for most texts: each growth would copy what there is. Pages that are never written take no memory.
     ids = np.empty(max(16, num_samples * (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
-    i_chunk = np.searchsorted(batch.chunk_offsets, part_offsets[0], side="right") - 1
+    i_chunk = range_at(batch.chunk_offsets, part_offsets[0])
     low = 0
     while low < n_parts:
         high = group_end(part_offsets, low)
