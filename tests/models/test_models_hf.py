@@ -250,8 +250,6 @@ def test_settings_that_have_no_effect_are_shown():
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        (with_model(type="BPE"), "holds a BPE model"),
-        ({"model": {"vocab": {"a": 0}, "merges": []}}, "holds a BPE model"),
         ({"model": {"vocab": {"a": 0}, "max_input_chars_per_word": 9}}, "holds a WordPiece model"),
         ({"model": {"vocab": {"a": 0}}}, "holds a WordLevel model"),
         ({"model": None}, "its model is None"),
