@@ -27,6 +27,8 @@ def _each_byte(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("gpu_lattice.each_byte", _each_byte)
+# Python's names for what Decoder.errors says.
+ERRORS = {"replace": "gpu_lattice.each_byte", "maximal": "replace", "ignore": "ignore"}
 
 
 class Detokenizer:
@@ -35,7 +37,7 @@ class Detokenizer:
     def __init__(self, model: Model) -> None:
         vocabulary = model.vocabulary
         self._decoder = model.decoder
-        self._errors = "ignore" if model.decoder.errors == "ignore" else "gpu_lattice.each_byte"
+        self._errors = ERRORS[model.decoder.errors]
         self._names = vocabulary.names
         self._is_control = vocabulary.kinds == Kind.CONTROL
         self._surfaces = list(vocabulary.surfaces)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -95,7 +96,7 @@ class Tokenizer:
         threads: int | None = None,
         memory_limit: int | None = None,
     ) -> Tokenizer:
-        """Load a SentencePiece unigram .model, a Hugging Face tokenizer.json (Unigram) or a BytePiece .model.
+        """Load a SentencePiece .model, Hugging Face tokenizer.json (unigram or BPE), tekken.json or BytePiece .model.
 
         path: the file, or a folder with one: tokenizer.json, spiece.model, sentencepiece.bpe.model, tokenizer.model,
         the first of these that it holds. The format is detected from the content. Raises OSError if the file cannot be
@@ -155,6 +156,35 @@ class Tokenizer:
         kept: Any = dict(pieces) if isinstance(pieces, Mapping) else list(pieces)
         tokenizer = cls(from_pieces(kept, unk_piece), device=device, threads=threads, memory_limit=memory_limit)
         tokenizer._source = (_rebuild_from_pieces, (kept, unk_piece, device, threads, memory_limit))
+        return tokenizer
+
+    @classmethod
+    def from_tiktoken(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        encoding: str | None = None,
+        pattern: str | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+        memory_limit: int | None = None,
+    ) -> Tokenizer:
+        """Load a .tiktoken file, which holds pieces and their ranks, but not how text is divided before.
+
+        encoding: the name of one of tiktoken's ("cl100k_base", "o200k_base" ..); pattern: a regular expression instead.
+        `encode` gives the ids of encode_ordinary: special tokens in a text are text. Needs the package tokenizers.
+        Raises OSError if the file cannot be read, ValueError if it is damaged or the encoding is unknown.
+        """
+        return cls._from_ranks(Path(path).read_bytes(), str(path), encoding, pattern, device, threads, memory_limit)
+
+    @classmethod
+    def _from_ranks(cls, data: bytes, name: str, encoding: str | None, pattern: str | None, *rest: Any) -> Tokenizer:
+        from gpu_lattice.models.tiktoken import read_ranks
+
+        device, threads, memory_limit = rest
+        model = read_ranks(data, name, encoding, pattern)
+        tokenizer = cls(model, device=device, threads=threads, memory_limit=memory_limit)
+        tokenizer._source = (_rebuild_from_ranks, (data, name, encoding, pattern, *rest))
         return tokenizer
 
     @classmethod
@@ -333,7 +363,7 @@ class Tokenizer:
         max_length: int | None = None,
         truncation: Literal["right", "left", False] | None = None,
     ) -> TokenBatch:
-        """Best segmentation, with exactly the ids that the model's own tool gives.
+        """Best segmentation (of a BPE model the canonical one), with exactly the ids that the model's own tool gives.
 
         texts               a str, a sequence of str or bytes (list, tuple, generator, NumPy, pandas, Polars), an Arrow
                             string or binary array (sliced or chunked too), a TextBatch
@@ -379,7 +409,8 @@ class Tokenizer:
     ) -> TokenBatch:
         """Perfect samples: each path with probability proportional to exp(alpha * the sum of its scores).
 
-        alpha        0 is uniform over all segmentations, 1 the unigram posterior; large values approach `encode`
+        alpha        0 is uniform over all segmentations, 1 the unigram posterior; large values approach `encode`. The
+                     pieces of a BPE model have no scores, so that every alpha is uniform; the first one above 0 warns
         nbest_size   below 0: the full lattice; above 1: only the nbest_size best paths (Kudo's l-best sampling, far
                      slower, see Lattice.sample_nbest); 0 and 1: no sampling, the result of `encode`
         num_samples  K samples of each text; row i_doc * K + k
@@ -408,6 +439,8 @@ class Tokenizer:
         key = epoch_seed(seed, checked_integer("epoch", epoch, 0, 2**64 - 1))
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
+        if self._model.merges is not None and alpha != 0:
+            _warn_of_alpha()
         batch = TextBatch.from_texts(texts)
         ids = checked_doc_ids(doc_ids, len(batch))
 
@@ -569,12 +602,34 @@ class Tokenizer:
         an id that the model does not have, TypeError unless they are ids.
         """
         skip = checked_flag("skip_special_tokens", skip_special_tokens)
-        if isinstance(rows, TokenBatch):
-            return self._detokenizer(checked_tokens(rows).tolist(), skip)
-        given = as_list("rows", rows)
-        if all(isinstance(i, int | np.integer) for i in given):
-            return self._detokenizer([given], skip)[0]
-        return self._detokenizer(id_rows("rows", given), skip)
+        given, is_one = _rows_of(rows)
+        texts = self._detokenizer(given, skip)
+        return texts[0] if is_one else texts
+
+    def canonical(self, rows: Any) -> TokenBatch:
+        """What `encode` gives for the texts of these ids; rows: as for `decode`, and a single row is a batch of one.
+
+        Example:
+            >>> tok = Tokenizer.from_pieces({"ab": -1.0, "a": -2.0, "b": -2.5})
+            >>> tok.canonical([[1, 2], [0]]).tolist()
+            [[0], [0]]
+        """
+        return self.encode(self._detokenizer(_rows_of(rows)[0]), truncation=False)
+
+    def is_canonical(self, rows: Any) -> NDArray[np.bool_]:
+        """Whether each row is what `encode` gives for its text: bool [number of rows]; null rows are.
+
+        rows: as for `decode`, and a single row is a batch of one. Control ids are no text, so a row with others than
+        those that the model's tool puts around it is not canonical, and neither is one that splits a character.
+
+        Example:
+            >>> tok = Tokenizer.from_pieces({"ab": -1.0, "a": -2.0, "b": -2.5})
+            >>> tok.is_canonical([[1, 2], [0]]).tolist()
+            [False, True]
+        """
+        given, _ = _rows_of(rows)
+        wanted = self.encode(self._detokenizer(given), truncation=False).tolist()
+        return np.array([row is None or list(row) == best for row, best in zip(given, wanted, strict=True)], np.bool_)
 
     def verify(self, texts: Texts, out: TokenBatch) -> int | None:
         """The first row of `out` that does not spell the normalized text it should come from; None if all do.
@@ -691,6 +746,27 @@ class Tokenizer:
         )
 
 
+def _rows_of(rows: Any) -> tuple[Sequence[Sequence[int] | None], bool]:
+    """Rows of ids, and whether one was given by itself."""
+    if isinstance(rows, TokenBatch):
+        return checked_tokens(rows).tolist(), False
+    given = as_list("rows", rows)
+    if all(isinstance(i, int | np.integer) for i in given):
+        return [given], True
+    return id_rows("rows", given), False
+
+
+@cache
+def _warn_of_alpha() -> None:
+    """Warn once in a process."""
+    warnings.warn(
+        "the pieces of a BPE model have no scores, so alpha changes nothing: all segmentations are equally probable; "
+        "give alpha=0 to say that this is wanted",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
 def _rebuild(model: Model, device: str, threads: int | None, memory_limit: int | None) -> Tokenizer:
     return Tokenizer(model, device=device, threads=threads, memory_limit=memory_limit)
 
@@ -705,6 +781,10 @@ def _rebuild_from_pieces(
     pieces: Any, unk_piece: Any, device: str, threads: int | None, memory_limit: int | None
 ) -> Tokenizer:
     return Tokenizer.from_pieces(pieces, unk_piece=unk_piece, device=device, threads=threads, memory_limit=memory_limit)
+
+
+def _rebuild_from_ranks(*source: Any) -> Tokenizer:
+    return Tokenizer._from_ranks(*source)
 
 
 def _backend(model: Model, device: str, threads: int | None, memory_limit: int | None) -> Backend:

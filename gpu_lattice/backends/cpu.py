@@ -14,6 +14,7 @@ from gpu_lattice.backends.tables import Tables
 from gpu_lattice.kernels.compiled import readonly
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.bulk.encode import encode_parts
+from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeMemo, encode_merges, new_merge_memo
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
@@ -47,6 +48,7 @@ class CpuBackend:
         self.tables = tables or Tables(model)
         # By the thread that used one last; the dict operations used here are atomic.
         self._best_memos: dict[int, Memo] = {}
+        self._merge_memos: dict[int, MergeMemo] = {}
         self._sample_memos: dict[int, tuple[float, Memo]] = {}
         pieces = self.tables.pieces
         self.trie_tables = TrieTables(pieces.slots, pieces.piece_at, model.vocabulary.has_unknown_arcs, pieces.is_bytes)
@@ -72,6 +74,8 @@ class CpuBackend:
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without ids."""
         texts = batch_of(batch)
+        if self.tables.merges is not None:
+            return self._encode_merges(batch, texts, is_null)
         part_offsets, part_doc = plan_parts(texts, self.tables.pieces, PART_BYTES)
 
         def work(start: int, stop: int) -> Any:
@@ -85,6 +89,15 @@ class CpuBackend:
         done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
         return self._rows(done, part_doc, is_null, 1)
+
+    def _encode_merges(self, batch: NormalizedBatch, texts: Batch, is_null: NDArray[np.bool_]) -> Rows:
+        def work(start: int, stop: int) -> Any:
+            with self._merge_memo() as memo:
+                return encode_merges(texts, start, stop, self.tables.merges, memo)
+
+        done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
+        raise_if_no_path([r[-1] for r in done])
+        return self._rows(done, np.arange(len(batch)), is_null, 1)
 
     def sample(
         self,
@@ -134,6 +147,7 @@ class CpuBackend:
     def forget(self) -> None:
         """Drop the memos of earlier texts, which only save time."""
         self._best_memos.clear()
+        self._merge_memos.clear()
         self._sample_memos.clear()
 
     @contextmanager
@@ -144,6 +158,15 @@ class CpuBackend:
             yield memo
         finally:
             self._best_memos[get_ident()] = memo
+
+    @contextmanager
+    def _merge_memo(self) -> Iterator[MergeMemo]:
+        """A memo of what merges make, for exclusive use."""
+        memo = _taken(self._merge_memos) or new_merge_memo()
+        try:
+            yield memo
+        finally:
+            self._merge_memos[get_ident()] = memo
 
     @contextmanager
     def _sample_memo(self, alpha: float) -> Iterator[Memo]:

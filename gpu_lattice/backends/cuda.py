@@ -151,6 +151,8 @@ class CudaBackend:
 
     def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without ids."""
+        if self._model.merges is not None:
+            raise ValueError("a BPE model does not encode on a GPU yet; make the tokenizer with device='cpu' for that")
         try:
             return self._run(batch, is_null, 1, self._find_best)
         except NoPathError as error:

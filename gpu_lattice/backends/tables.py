@@ -10,9 +10,11 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.bulk.cuts import enter_ids
+from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeModel
 from gpu_lattice.kernels.cpu.bulk.group import Arcs, BestModel, Pieces, SampleModel
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
 from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
+from gpu_lattice.kernels.tables.merges import build_merge_table
 from gpu_lattice.kernels.tables.trie import Trie, build_trie
 from gpu_lattice.runtime.cache import cached
 from gpu_lattice.text_batch import to_ragged
@@ -45,6 +47,7 @@ class Tables:
         ids = np.flatnonzero(vocabulary.in_lattice)
         surfaces, offsets = to_ragged(list(compress(vocabulary.surfaces, vocabulary.in_lattice)))
         self.vocabulary = vocabulary
+        self._merges = model.merges
         self.before = np.array(model.prefix_ids, np.int32)
         self.after = np.array(model.suffix_ids, np.int32)
         self.cuts = _cached(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
@@ -52,6 +55,24 @@ class Tables:
         self.pieces = self._build_pieces()
         self.best = self._build_best_model()
         self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
+
+    @cached_property
+    def merges(self) -> MergeModel | None:
+        """What best segmentations are made by in a BPE vocabulary; None in any other."""
+        merges, pieces = self._merges, self.pieces
+        if merges is None:
+            return None
+        return MergeModel(
+            table=build_merge_table(merges.pairs, merges.symbols, merges.symbol_ids),
+            slots=pieces.slots,
+            piece_at=pieces.piece_at,
+            byte_ids=merges.byte_ids,
+            unk_id=merges.unk_id,
+            fuse_unk=merges.fuse_unk,
+            whole_pieces=merges.whole_pieces,
+            is_bytes=pieces.is_bytes,
+            by_words=not pieces.is_bytes and merges.begin_words(self.vocabulary.names),
+        )
 
     @cached_property
     def _automaton(self) -> Automaton:

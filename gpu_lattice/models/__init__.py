@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from gpu_lattice.normalizers import Normalizer
     from gpu_lattice.vocabulary import Vocabulary
@@ -21,7 +25,8 @@ class Decoder:
                  with such a piece; with "leading", one "▁" at the start of every piece that comes before anything
                  is written
     unknown      what an unknown id reads as
-    errors       what bytes outside UTF-8 become: one U+FFFD for each of them ("replace"), or nothing ("ignore")
+    errors       what bytes outside UTF-8 become: one U+FFFD for each of them ("replace"), or for the longest part of a
+                 character ("maximal"), or nothing ("ignore")
     denormalizer rules applied to the text in the end
     chain        if given, it alone makes the text of a row, from the names of its ids except CONTROL ones
     """
@@ -29,20 +34,49 @@ class Decoder:
     metaspace: bool
     strip: Literal["prefix", "leading"] | None
     unknown: str
-    errors: Literal["replace", "ignore"]
+    errors: Literal["replace", "maximal", "ignore"]
     denormalizer: Normalizer | None = None
     chain: Callable[[Sequence[str]], str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Merges:
+    """What BPE's canonical segmentation is made by: of all pairs of neighbours that may merge, the one of least rank,
+    the leftmost of several, becomes one; and so on until none may.
+
+    pairs        int32 [M, 4]: left id, right id, rank, the id that they become; of two rows for a pair the last counts
+    symbols      int32 [S], code points (or bytes), and symbol_ids int32 [S], what each is at first
+    byte_ids     int32 [256], what other symbols are at first, if none of their bytes is -1
+    unk_id       what the rest is; DROPPED: nothing; MISSING: an error
+    fuse_unk     a run of the unknown becomes one
+    whole_pieces a chunk that is a piece is not divided
+    """
+
+    pairs: NDArray[np.int32]
+    symbols: NDArray[np.int32]
+    symbol_ids: NDArray[np.int32]
+    byte_ids: NDArray[np.int32]
+    unk_id: int
+    fuse_unk: bool
+    whole_pieces: bool
+
+    def begin_words(self, names: Sequence[str]) -> bool:
+        """Whether no merge crosses the start of a word: "▁" is a symbol, and made only at the front of pieces."""
+        made = "\0".join([names[i] for i in sorted(set(self.pairs[:, 3].tolist()))])
+        is_symbol = ord("▁") in self.symbols.tolist()
+        return is_symbol and not self.whole_pieces and re.search("[^▁\0]▁", made) is None
 
 
 @dataclass(frozen=True)
 class Model:
     """What a reader returns.
 
-    kind         "sentencepiece", "huggingface", "bytepiece" or "pieces"
+    kind         "sentencepiece", "huggingface", "tiktoken", "bytepiece" or "pieces"
     prefix_ids, suffix_ids   ids that the tool itself puts around every row (post-processor templates)
     bos_id, eos_id, pad_id   begin of a text, end of a text, padding; None where the model has none
     max_length, truncation_side   how the tool cuts rows: to so many ids in all, at this side; None: not
     padding_side   where the tool puts padding
+    merges       if given, best segmentations are made by merges, and scores say nothing about them
     """
 
     kind: str
@@ -57,3 +91,4 @@ class Model:
     max_length: int | None = None
     truncation_side: Literal["right", "left"] = "right"
     padding_side: Literal["right", "left"] = "right"
+    merges: Merges | None = None

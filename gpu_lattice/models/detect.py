@@ -46,13 +46,18 @@ def read_model(data: bytes, name: str) -> Model:
 
     name: the file's name in errors. Raises ValueError for a file of unknown format, and whatever its reader raises.
     """
-    for known in ("bytepiece", "hf_tokenizers", "sentencepiece") if _JSON_OR_ZIP.match(data) else ("sentencepiece",):
+    readers = ("bytepiece", "tiktoken", "hf_tokenizers", "sentencepiece")
+    for known in readers if _JSON_OR_ZIP.match(data) else readers[-1:]:
         reader = import_module(f"gpu_lattice.models.{known}")
         if reader.looks_like(data):
             model: Model = reader.read(data, name)
             return model
+    from gpu_lattice.models.tiktoken import is_rank_file
+
+    if is_rank_file(data):
+        raise ValueError(f"{name} is a tiktoken file, which does not say how text is divided; use from_tiktoken")
     what = "is empty" if not data else f"begins with {data[:8]!r}"
     raise ValueError(
-        f"{name} {what}; give a SentencePiece unigram .model, a Hugging Face tokenizer.json (Unigram) or a "
-        "BytePiece .model"
+        f"{name} {what}; give a SentencePiece .model (unigram, BPE), a Hugging Face tokenizer.json (Unigram, BPE), a "
+        "tekken.json or a BytePiece .model"
     )

@@ -1,4 +1,4 @@
-"""Hugging Face tokenizer.json files with a Unigram model, as tokenizers 0.23.3 understands them."""
+"""Hugging Face tokenizer.json files with a Unigram or BPE model, as tokenizers 0.23.3 understands them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.models import Decoder, Model
+from gpu_lattice.models import Decoder, Merges, Model
+from gpu_lattice.models import hf_bpe as bpe
 from gpu_lattice.models.json_text import load_json, serde_float, serde_int
+from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.hf_tokenizers import (
     AddedToken,
     check_growth,
     hf_normalizer,
+    is_byte_level,
     member,
     metaspace_scheme,
     tool_errors,
@@ -82,19 +85,34 @@ def _read(data: bytes, name: str) -> Model:
     parts = cached(TokenizerJson, [data], lambda: _parts(data, name))
     file, scores = load_json(parts.rest.tobytes().decode()), parts.scores
     surfaces = to_strings(parts.values, parts.offsets)
-    unigram, pieces = file["model"], decoded(surfaces)
-    id_of = dict(zip(pieces, range(len(pieces)), strict=True))
-    added = _added_tokens(file.get("added_tokens", []), id_of, len(pieces), name)
-    normalizer = hf_normalizer(file.get("normalizer"), file.get("pre_tokenizer"), added, name)
+    model, pieces = file["model"], decoded(surfaces)
+    is_bpe = model["type"] == "BPE"
+    # An id that no piece has is named "".
+    id_of = {piece: i for i, piece in enumerate(pieces) if piece}
+    added = _added_tokens(file.get("added_tokens", []), id_of, pieces, name)
+    components = file.get("normalizer"), file.get("pre_tokenizer")
+    normalizer = hf_normalizer(*components, added, name, is_bpe)
     names = _names(pieces, added, normalizer.normalize_str)
+    vocabulary: Vocabulary
+    merges: Merges | None = None
+    if is_bpe:
+        unk_id = bpe.unknown_id(model, id_of)
+        kinds = _kinds(names, added, unk_id, bool(model.get("byte_fallback")))
+        kinds[[i for i, piece in enumerate(names) if not piece]] = Kind.CONTROL
+        is_bytes = is_byte_level(*components, name)
+        vocabulary, merges = bpe.bpe_vocabulary(model, parts.merges, id_of, names, kinds, added, is_bytes, name)
+    else:
+        unk_id = model.get("unk_id")
+        vocabulary = _vocabulary(model, surfaces, scores, id_of, added, names, name)
     prefix_ids, suffix_ids = _around(file.get("post_processor"), len(names), name)
     return Model(
         kind="huggingface",
-        vocabulary=_vocabulary(unigram, surfaces, scores, id_of, added, names, name),
+        vocabulary=vocabulary,
         normalizer=normalizer,
-        decoder=_decoder(file.get("decoder"), unigram, names, name),
+        decoder=_decoder(file.get("decoder"), unk_id, names, name),
         prefix_ids=prefix_ids,
         suffix_ids=suffix_ids,
+        merges=merges,
         **_special_ids(added) | _lengths(file, len(names), name),
     )
 
@@ -129,25 +147,35 @@ def _side(component: Component, where: str) -> str:
 
 
 class TokenizerJson(NamedTuple):
-    """What a file holds: pieces values[offsets[i]:offsets[i + 1]] in UTF-8, their scores, and the rest as JSON."""
+    """What a file holds: pieces values[offsets[i]:offsets[i + 1]] in UTF-8, their scores, and the rest as JSON.
+
+    merges int32 [M, 4]: as in Merges.pairs; scores are 0 if there are some
+    """
 
     values: NDArray[np.uint8]
     offsets: NDArray[np.int64]
     scores: NDArray[np.float64]
+    merges: NDArray[np.int32]
     rest: NDArray[np.uint8]
 
 
 def _parts(data: bytes, name: str) -> TokenizerJson:
     file = _parse(data, name)
-    unigram = _unigram(file, name)
-    pieces, scores = _pieces(unigram.pop("vocab", None), name)
-    values, offsets = to_ragged([piece.encode() for piece in pieces])
+    model = _model(file, name)
+    merges = np.zeros((0, 4), np.int32)
+    if model["type"] == "BPE":
+        bpe.check(model, name)
+        pieces = bpe.pieces_of(vocab := model.pop("vocab", None), name)
+        scores, merges = np.zeros(len(pieces)), bpe.merges_of(model.pop("merges", None), vocab, name)
+    else:
+        pieces, scores = _pieces(model.pop("vocab", None), name)
     try:
+        values, offsets = to_ragged([piece.encode() for piece in pieces])
         rest = json.dumps(file, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         around = str(error.object)[max(0, error.start - 40) : error.end + 20]
         raise ValueError(f"{name} holds half of a surrogate pair, in {around!r}; get the file again") from None
-    return TokenizerJson(values, offsets, scores, np.frombuffer(rest, np.uint8))
+    return TokenizerJson(values, offsets, scores, merges, np.frombuffer(rest, np.uint8))
 
 
 def _parse(data: bytes, name: str) -> Component:
@@ -177,17 +205,17 @@ def _not_a_number(constant: str) -> float:
     raise ValueError(f"it holds {constant}, which is not a number in JSON")
 
 
-def _unigram(file: Component, name: str) -> Component:
+def _model(file: Component, name: str) -> Component:
     model = file["model"]
     if not isinstance(model, dict):
         raise ValueError(f"{name}: its model is {model!r:.60}, not an object; get the file again")
     kind = model.get("type")
     if kind is None:
-        kind = _kind_of_untyped(model)
-    if kind != "Unigram":
+        kind = model["type"] = _kind_of_untyped(model)
+    if kind not in ("Unigram", "BPE"):
         raise ValueError(
-            f"{name} holds a {kind} model; only Unigram models are lattices of scored pieces, so give the "
-            "tokenizer.json of one (T5, XLM-RoBERTa, ALBERT, mBART ..)"
+            f"{name} holds a {kind} model; only Unigram and BPE models are supported, so give the "
+            "tokenizer.json of one (T5, XLM-RoBERTa, Llama, Qwen ..)"
         )
     return model
 
@@ -247,14 +275,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _added_tokens(entries: Any, id_of: dict[str, int], num_pieces: int, name: str) -> list[AddedToken]:
+def _added_tokens(entries: Any, id_of: dict[str, int], pieces: list[str], name: str) -> list[AddedToken]:
     """The added tokens by id, as in the tool: of two with the same content the last one's properties count.
 
-    id_of: the ids of the pieces.
+    id_of: the ids of the pieces. A new token's id is the number of pieces, and so on.
     """
     if not isinstance(entries, list):
         raise ValueError(f"{name}: added_tokens is {entries!r:.60}, not a list; get the file again")
     new_ids: dict[str, int] = {}
+    num_pieces = len(pieces) - pieces.count("")
     tokens: dict[int, AddedToken] = {}
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
     for i, entry in enumerate(entries):
@@ -269,16 +298,23 @@ def _added_tokens(entries: Any, id_of: dict[str, int], num_pieces: int, name: st
         token_id = id_of.get(content)
         if token_id is None:
             token_id = new_ids.setdefault(content, num_pieces + len(new_ids))
+            if token_id < len(pieces) and pieces[token_id]:
+                raise ValueError(
+                    f"{name}: the added token {content!r:.60} gets the next id, {token_id}, as in tokenizers, but "
+                    f"{pieces[token_id]!r:.60} has it; give the pieces ids without gaps, or add the token to the vocab"
+                )
         tokens[token_id] = AddedToken(content, token_id, **{flag: entry[flag] for flag in flags})
     return [tokens[i] for i in sorted(tokens)]
 
 
 def _names(pieces: list[str], added: Sequence[AddedToken], normalize_str: Any) -> list[str]:
     """What the tool prints for every id; for a token that is matched in normalized text, its normalized content."""
-    names = pieces + [token.content for token in added if token.id >= len(pieces)]
+    names = pieces + [""] * (1 + max([token.id for token in added], default=-1) - len(pieces))
     for token in added:
         if token.normalized:
             names[token.id] = normalize_str(token.content)
+        elif token.id >= len(pieces) or not pieces[token.id]:
+            names[token.id] = token.content
     return names
 
 
@@ -412,13 +448,12 @@ def _members(component: Any, members: str, where: str) -> list[Component]:
     return [flat for part in parts for flat in _members(part, members, where)]
 
 
-def _decoder(component: Component | None, unigram: Component, names: list[str], name: str) -> Decoder:
+def _decoder(component: Component | None, unk_id: int | None, names: list[str], name: str) -> Decoder:
     where = f"{name}: the decoder"
     parts = _members(component, "decoders", where)
     check_growth(parts, where)
     steps = tuple(step for part in parts if (step := _decoder_step(part, where)) is not None)
     strips = any(step.kind == "Strip" or (step.kind == "Metaspace" and step.count) for step in steps)
-    unk_id = unigram.get("unk_id")
     return Decoder(
         metaspace=any(step.kind in ("Metaspace", "Replace") for step in steps),
         strip="prefix" if strips else None,
@@ -492,7 +527,7 @@ def _decoder_step(component: Component, where: str) -> DecoderStep | None:
     if kind == "Metaspace":
         prefix, _ = metaspace_scheme(component, where)
         return DecoderStep(kind, component["replacement"], " ", count=prefix != "never")
-    if kind in ("ByteFallback", "Fuse"):
+    if kind in ("ByteFallback", "ByteLevel", "Fuse"):
         return DecoderStep(kind)
     if kind == "Replace":
         found, content = member(component, "pattern", dict, where), member(component, "content", str, where)
@@ -552,8 +587,16 @@ def _decode_bytes(step: DecoderStep, tokens: list[str]) -> list[str]:
     return decoded[:-1]
 
 
+def _decode_byte_level(step: DecoderStep, tokens: list[str]) -> list[str]:
+    """The bytes that the tokens' characters stand for, as text; a token in which one stands for none is as it is."""
+    spelled = [bytes_of(token) for token in tokens]
+    parts = [token.encode() if part is None else part for token, part in zip(tokens, spelled, strict=True)]
+    return [b"".join(parts).decode(errors="replace")]
+
+
 _DECODERS = {
     "ByteFallback": _decode_bytes,
+    "ByteLevel": _decode_byte_level,
     "Fuse": _decode_fuse,
     "Metaspace": _decode_metaspace,
     "Replace": _decode_replace,

@@ -1,17 +1,20 @@
-"""SentencePiece unigram models: the `.model` file, a serialized ModelProto."""
+"""SentencePiece unigram and BPE models: the `.model` file, a serialized ModelProto."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.models import Decoder, Model
+from gpu_lattice.models import Decoder, Merges, Model
+from gpu_lattice.models.rank_pairs import rank_pairs
+from gpu_lattice.normalizers import Normalizer
 from gpu_lattice.normalizers.charsmap import parse_charsmap
 from gpu_lattice.normalizers.sentencepiece import SentencePieceNormalizer
+from gpu_lattice.normalizers.symbols import SymbolCutter
 from gpu_lattice.text_batch import decoded
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
@@ -31,8 +34,8 @@ NORMALIZER_FIELDS = {1: BYTES, 2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT}
 # Fields of the trainer's spec that name special pieces, with their defaults: begin and end of a text, padding.
 SPECIALS = {46: b"<s>", 47: b"</s>", 48: b"<pad>"}
 
-UNIGRAM = 1
-OTHER_MODEL_TYPES = {2: "BPE", 3: "word", 4: "character"}
+UNIGRAM, BPE = 1, 2
+OTHER_MODEL_TYPES = {3: "word", 4: "character"}
 ORDINARY_KINDS = (Kind.NORMAL, Kind.USER_DEFINED, Kind.UNUSED)
 LAST_KIND = max(Kind)
 # The tag bytes of plain pieces: a field's number and wire type, below 128 like most lengths.
@@ -78,11 +81,12 @@ def looks_like(data: bytes) -> bool:
 
 
 def read(data: bytes, name: str) -> Model:
-    """Read a unigram model as SentencePiece 0.2.3 does.
+    """Read a unigram or BPE model as SentencePiece 0.2.3 does.
 
     data: the file's content; name: its name in errors.
-    Raises ValueError for bytes that are not a ModelProto, for BPE, word and character models, and for
-    whatever SentencePiece refuses to load. Source: google/sentencepiece 0.2.3, sentencepiece_model.proto.
+    Raises ValueError for bytes that are not a ModelProto, for word and character models, for BPE models with unused
+    pieces, and for whatever SentencePiece refuses to load. Source: google/sentencepiece 0.2.3,
+    sentencepiece_model.proto, bpe_model.cc.
 
     Example:
         >>> model = read(Path("spiece.model").read_bytes(), "spiece.model")
@@ -92,12 +96,21 @@ def read(data: bytes, name: str) -> Model:
     try:
         proto = _parse(data)
         vocabulary = _vocabulary(proto)
+        merges = None
+        if proto.trainer.get(3, UNIGRAM) == BPE:
+            merges, vocabulary = _merges(proto, vocabulary, data), _without_scores(vocabulary)
         unknown = _text(proto.trainer.get(44, UNKNOWN_SURFACE), "unk_surface")
         rule_name = _text(proto.normalizer.get(1, b""), "the normalizer's name")
     except _ModelError as error:
-        raise ValueError(f"{name}: {error}; give a SentencePiece unigram model, or get this file again") from None
-    symbols = [proto.pieces[i] for i in np.flatnonzero(vocabulary.kinds == Kind.USER_DEFINED).tolist()]
-    normalizer = _normalizer(proto.normalizer, symbols, bool(proto.trainer.get(24, 0)), rule_name, name)
+        raise ValueError(
+            f"{name}: {error}; give a SentencePiece unigram or BPE model, or get this file again"
+        ) from None
+    symbols = {proto.pieces[i]: i for i in np.flatnonzero(vocabulary.kinds == Kind.USER_DEFINED).tolist()}
+    normalizer: Normalizer = _normalizer(
+        proto.normalizer, list(symbols), bool(proto.trainer.get(24, 0)), rule_name, name
+    )
+    if merges is not None and symbols:
+        normalizer = SymbolCutter(normalizer, symbols)
     denormalizer = None
     if proto.denormalizer.get(2):
         denormalizer = _normalizer(proto.denormalizer, [], False, "denormalizer", name)
@@ -105,7 +118,9 @@ def read(data: bytes, name: str) -> Model:
         metaspace=True, strip=_strip(proto.normalizer), unknown=unknown, errors="replace", denormalizer=denormalizer
     )
     bos_id, eos_id, pad_id = (_control_id(proto.trainer.get(i, name), vocabulary) for i, name in SPECIALS.items())
-    return Model("sentencepiece", vocabulary, normalizer, decoder, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id)
+    return Model(
+        "sentencepiece", vocabulary, normalizer, decoder, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id, merges=merges
+    )
 
 
 def _control_id(piece: bytes, vocabulary: Vocabulary) -> int | None:
@@ -260,9 +275,9 @@ def _normalizer(
 
 def _vocabulary(proto: _Proto) -> Vocabulary:
     model_type = proto.trainer.get(3, UNIGRAM)
-    if model_type != UNIGRAM:
+    if model_type not in (UNIGRAM, BPE):
         known_as = OTHER_MODEL_TYPES.get(model_type, f"type-{model_type}")
-        raise _ModelError(f"it is a {known_as} model, and gpu_lattice reads unigram models")
+        raise _ModelError(f"it is a {known_as} model, and gpu_lattice reads unigram and BPE models")
     byte_fallback = bool(proto.trainer.get(35, 0))
     kinds = _checked_kinds(proto, byte_fallback)
     names = _names(proto.pieces)
@@ -295,6 +310,37 @@ def _vocabulary(proto: _Proto) -> Vocabulary:
         unknown_runs="merge",
         id_of=id_of,
     )
+
+
+def _merges(proto: _Proto, vocabulary: Vocabulary, data: bytes) -> Merges:
+    """Two neighbours merge if they are a piece together, the one of greatest score first."""
+    kinds, names = vocabulary.kinds, vocabulary.names
+    unused = [i for i in np.flatnonzero(kinds == Kind.UNUSED).tolist() if names[i] != "\0"]
+    if unused:
+        raise _ModelError(f"it is a BPE model whose piece {unused[0]}, {names[unused[0]]!r:.60}, is unused")
+    # User-defined pieces are cut out before, and merge with nothing.
+    id_of = {names[i]: i for i in np.flatnonzero(kinds == Kind.NORMAL).tolist()}
+    symbols = [name for name in id_of if len(name) == 1]
+    strange = set("".join(id_of)).difference(symbols, (names[i] for i in np.flatnonzero(kinds == Kind.USER_DEFINED)))
+    if strange:
+        piece = next(name for name in id_of if strange & set(name))
+        raise _ModelError(f"it is a BPE model whose piece {piece!r:.60} holds a character that is no piece")
+    ranks = np.unique(-proto.scores, return_inverse=True)[1]
+    return Merges(
+        pairs=rank_pairs(id_of, ranks, data),
+        symbols=np.array([ord(name) for name in symbols], np.int32),
+        symbol_ids=np.array([id_of[name] for name in symbols], np.int32),
+        byte_ids=np.full(256, -1, np.int32) if vocabulary.byte_ids is None else vocabulary.byte_ids,
+        unk_id=-1 if vocabulary.unk_id is None else vocabulary.unk_id,
+        fuse_unk=True,
+        whole_pieces=False,
+    )
+
+
+def _without_scores(vocabulary: Vocabulary) -> Vocabulary:
+    """The scores of a BPE model are ranks."""
+    scores = np.zeros(len(vocabulary))
+    return replace(vocabulary, scores=scores, best_scores=scores, unk_score=0.0, best_unk_score=0.0)
 
 
 def _checked_kinds(proto: _Proto, byte_fallback: bool) -> NDArray[np.uint8]:

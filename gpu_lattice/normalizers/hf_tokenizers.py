@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu_lattice.normalizers import NormalizedBatch
+from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.charsmap import CharsMap, longest_replacement, parse_charsmap
 from gpu_lattice.normalizers.hf_text import (
     ALWAYS,
@@ -45,6 +46,7 @@ from gpu_lattice.normalizers.hf_text import (
     strip,
     whole_documents,
 )
+from gpu_lattice.normalizers.pre_tokens import GPT2, PATTERNS, Pattern, character_classes, divide
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 from gpu_lattice.text_batch import TextBatch, to_ragged
 
@@ -94,6 +96,8 @@ TOOL_BATCH = 1024
 # Each part may output a text many times as long as its input. Published files have about five parts.
 MOST_PARTS = 10
 MOST_GROWTH = 1 << 18
+# Of U+0300.
+FIRST_BYTE_COMPOSED = 0xCC
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,12 @@ def hf_normalizer(
     pre_tokenizer: Component | None,
     added_tokens: Sequence[AddedToken],
     name: str,
+    to_bytes: bool = False,
 ) -> CompiledNormalizer | ToolNormalizer:
     """The rule object for parts of a tokenizer.json.
 
-    name: the file's name in errors.
+    name: the file's name in errors; to_bytes: whether the pre-tokens of a byte-level recipe are the bytes that its
+    characters stand for.
     Raises ValueError for a component that is unknown or broken, and for an added token that is empty after
     normalization; ImportError if tokenizers is needed and not installed.
     """
@@ -134,14 +140,15 @@ def hf_normalizer(
     shown = _Shown(name, _types(steps), _types(cutters), len(added_tokens))
     rules: CompiledNormalizer | ToolNormalizer
     try:
-        rules = CompiledNormalizer(_compile(steps, charsmaps, cutters, added_tokens, name), shown)
+        rules = CompiledNormalizer(_compile(steps, charsmaps, cutters, added_tokens, name, to_bytes), shown)
     except NotCompiledError as reason:
         for cutter in cutters:
             if cutter.get("type") == "FixedLength" and cutter.get("length") == 0:
                 raise ValueError(
                     f"{name}: the pre-tokenizer FixedLength has length = 0; give it a positive length"
                 ) from None
-        rules = ToolNormalizer(normalizer, pre_tokenizer, added_tokens, shown, str(reason))
+        to_bytes = to_bytes and is_byte_level(normalizer, pre_tokenizer, name)
+        rules = ToolNormalizer(normalizer, pre_tokenizer, added_tokens, shown, str(reason), to_bytes)
     for token in added_tokens:
         # The tool finds such a token between any two bytes, and panics if they belong to one character.
         if token.normalized and not rules.normalize_str(token.content):
@@ -150,6 +157,16 @@ def hf_normalizer(
                 '"normalized": false, or take it out of added_tokens'
             )
     return rules
+
+
+def is_byte_level(normalizer: Component | None, pre_tokenizer: Component | None, name: str) -> bool:
+    """Whether text becomes GPT-2's characters for bytes. Raises ValueError for a recipe that does so twice."""
+    parts = _flat(normalizer, "normalizers", NORMALIZERS, f"{name}: the normalizer")
+    parts += _flat(pre_tokenizer, "pretokenizers", PRE_TOKENIZERS, f"{name}: the pre-tokenizer")
+    times = [part.get("type") for part in parts].count("ByteLevel")
+    if times > 1:
+        raise ValueError(f"{name}: ByteLevel is among the normalizer and pre-tokenizer {times} times; keep one of them")
+    return times == 1
 
 
 @dataclass(frozen=True)
@@ -173,6 +190,7 @@ class Rules:
     """Compiled rules. Tokens `raw` are matched in the text, tokens `cooked` in normalized text; None if there are none.
 
     token_ids  int32, the ids of the added tokens, in the order in which the tries and the cutter number them
+    pattern    what the cutter leaves is divided by; None if by nothing
     """
 
     raw: TokenTrie | None
@@ -180,6 +198,7 @@ class Rules:
     cooked: TokenTrie | None
     cutter: Cutter
     token_ids: NDArray[np.int32]
+    pattern: Pattern | None = None
 
     def pre_tokenize(self, values: NDArray[np.uint8], parts: Parts) -> tuple[Any, ...]:
         """Documents of valid UTF-8, as (values, offsets, chunk ends, hits [.., 2]: (chunk, number of a token))."""
@@ -188,8 +207,10 @@ class Rules:
         values, parts = self.normalize(values, parts)
         if self.cooked is not None:
             parts = find_tokens(self.cooked, values, parts)
-        result: tuple[Any, ...] = cut(self.cutter, values, parts)
-        return result
+        values, offsets, ends, hits = cut(self.cutter, values, parts)
+        if self.pattern is not None:
+            ends, hits = divide(self.pattern, character_classes(), values, ends, hits)
+        return values, offsets, ends, hits
 
     def normalize(self, values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
         for step in self.steps:
@@ -239,11 +260,14 @@ class CompiledNormalizer:
         return self._rules.normalize_text(text.encode()).decode()
 
     def __repr__(self) -> str:
-        return self._shown.text("compiled")
+        by_tool = ", but NFC is by the package tokenizers" if _compose_step in self._rules.steps else ""
+        return self._shown.text("compiled" + by_tool)
 
 
 class ToolNormalizer:
     """Texts to pre-tokens by the package tokenizers, for recipes that are not compiled."""
+
+    _to_bytes = False
 
     def __init__(
         self,
@@ -252,9 +276,11 @@ class ToolNormalizer:
         added_tokens: Sequence[AddedToken],
         shown: _Shown,
         reason: str,
+        to_bytes: bool,
     ) -> None:
         self._shown = shown
         self._reason = reason
+        self._to_bytes = to_bytes
         self._tool = _tool_tokenizer(normalizer, pre_tokenizer, added_tokens, shown.name, reason)
         self._contents = {self._tool.token_to_id(token.content): token for token in added_tokens}
 
@@ -274,7 +300,8 @@ class ToolNormalizer:
                     if token is not None:
                         hits.append((len(chunks), token.id))
                         text = token.content
-                    chunks.append(text.encode())
+                    spelled = bytes_of(text) if self._to_bytes and token is None else None
+                    chunks.append(text.encode() if spelled is None else spelled)
                 chunks_before.append(len(chunks))
         chunk_offsets = np.cumsum([0, *map(len, chunks)], dtype=np.int64)
         return NormalizedBatch(
@@ -388,10 +415,14 @@ def _compile(
     cutters: list[Component],
     added_tokens: Sequence[AddedToken],
     name: str,
+    to_bytes: bool,
 ) -> Rules:
     """Rules for the components. Raises NotCompiledError if there are none, ValueError if a part is broken."""
     if any(token.single_word for token in added_tokens):
         raise NotCompiledError("an added token is single_word")
+    pattern = _pattern_of(cutters) if to_bytes else None
+    if pattern is not None or _never_splits(steps, cutters):
+        cutters = []
     cutter = _compile_cutter(cutters, added_tokens, name)
     if cutter.prefix == FIRST:
         _check_first(steps, cutter, added_tokens)
@@ -402,9 +433,44 @@ def _compile(
         None,
         cutter,
         np.array([token.id for token in added_tokens], np.int32),
+        pattern,
     )
     patterns = [rules.normalize_text(token.content.encode()) if token.normalized else b"" for token in added_tokens]
     return dataclasses.replace(rules, cooked=_token_trie(patterns, added_tokens))
+
+
+def _pattern_of(cutters: list[Component]) -> Pattern | None:
+    """The compiled pattern of a byte-level recipe, None for any other."""
+    *splits, last = cutters or [{}]
+    if last.get("type") != "ByteLevel" or last.get("add_prefix_space") is not False or len(splits) > 1:
+        return None
+    has_regex = last.get("use_regex", True)
+    if not splits:
+        return PATTERNS[GPT2] if has_regex is True else None
+    split, pattern = splits[0], splits[0].get("pattern")
+    # Matches cover all text, so it does not matter what becomes of the rest.
+    is_plain = (split.get("behavior"), split.get("invert")) in (("Isolated", False), ("Removed", True))
+    if has_regex is not False or split.get("type") != "Split" or not is_plain or not isinstance(pattern, dict):
+        return None
+    regex = pattern.get("Regex")
+    return PATTERNS.get(regex) if isinstance(regex, str) else None
+
+
+def _never_splits(steps: list[Component], cutters: list[Component]) -> bool:
+    """Whether the only pre-tokenizer is to split at a character that the last normalizer replaces by others."""
+    if [cutter.get("type") for cutter in cutters] != ["Split"] or not steps or steps[-1].get("type") != "Replace":
+        return False
+    found, content = steps[-1].get("pattern"), steps[-1].get("content")
+    character = found.get("String") if isinstance(found, dict) else None
+    return (
+        isinstance(character, str)
+        and len(character) == 1
+        and isinstance(content, str)
+        and character not in content
+        and cutters[0].get("pattern") == {"String": character}
+        and cutters[0].get("behavior") == "MergedWithPrevious"
+        and cutters[0].get("invert") is False
+    )
 
 
 def _check_first(steps: list[Component], cutter: Cutter, added_tokens: Sequence[AddedToken]) -> None:
@@ -476,6 +542,8 @@ def _compile_steps(steps: list[Component], charsmaps: list[CharsMap | None], nam
             compiled.append(partial(_strip_step, flags))
         elif kind == "Prepend":
             compiled.append(partial(prepend, _bytes_array(member(step, "prepend", str, where).encode())))
+        elif kind == "NFC":
+            compiled.append(_compose_step)
         elif kind == "Replace":
             pattern = member(step, "pattern", dict, where)
             content = _bytes_array(member(step, "content", str, where).encode())
@@ -496,6 +564,30 @@ def _is_collapse(step: Component) -> bool:
 
 def _strip_step(flags: int, values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
     return values, strip(flags, values, parts)
+
+
+def _compose_step(values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
+    """NFC, by the package tokenizers; no character below U+0300 is changed unless one from there on follows."""
+    if not len(values) or values.max() < FIRST_BYTE_COMPOSED:
+        return values, parts
+    compose = _nfc().normalize_str
+    texts = [values[start:stop].tobytes() for start, stop in zip(parts.starts, parts.stops, strict=True)]
+    composed = [
+        text if token >= 0 or text.isascii() else compose(text.decode()).encode()
+        for text, token in zip(texts, parts.tokens.tolist(), strict=True)
+    ]
+    bounds = np.cumsum([0, *map(len, composed)], dtype=np.int64)
+    return _bytes_array(b"".join(composed)), parts._replace(starts=bounds[:-1].copy(), stops=bounds[1:].copy())
+
+
+def _nfc() -> Any:
+    try:
+        from tokenizers.normalizers import NFC
+    except ImportError:
+        raise ImportError(
+            "NFC is applied by the package tokenizers; install it with: pip install 'gpu-lattice[hf]'"
+        ) from None
+    return NFC()
 
 
 def _collapse_step(

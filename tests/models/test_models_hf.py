@@ -244,8 +244,6 @@ def test_without_the_package_a_decoder_that_needs_it_names_the_extra(monkeypatch
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        (with_model(type="BPE"), "holds a BPE model"),
-        ({"model": {"vocab": {"a": 0}, "merges": []}}, "holds a BPE model"),
         ({"model": {"vocab": {"a": 0}, "max_input_chars_per_word": 9}}, "holds a WordPiece model"),
         ({"model": {"vocab": {"a": 0}}}, "holds a WordLevel model"),
         ({"model": None}, "its model is None"),

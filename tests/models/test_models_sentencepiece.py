@@ -196,7 +196,6 @@ def test_what_sentencepiece_refuses_is_refused_with_the_reason(case):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (model_bytes(UNK, A, trainer={MODEL_TYPE: 2}), "it is a BPE model, and gpu_lattice reads unigram models"),
         (model_bytes(UNK, A, trainer={MODEL_TYPE: 3}), "it is a word model"),
         (model_bytes(UNK, A, trainer={MODEL_TYPE: 4}), "it is a character model"),
         (model_bytes(UNK, A, trainer={MODEL_TYPE: 9}), "it is a type-9 model"),

@@ -1,0 +1,170 @@
+"""Byte-level BPE of tiktoken: lines of base64(token bytes) and rank, and tekken.json, which holds the same and more."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpu_lattice.models import Decoder, Merges, Model
+from gpu_lattice.models.json_text import load_json
+from gpu_lattice.models.rank_pairs import rank_pairs
+from gpu_lattice.normalizers.hf_tokenizers import hf_normalizer
+from gpu_lattice.text_batch import decoded
+from gpu_lattice.vocabulary import Kind, Vocabulary
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
+    r"\s+(?!\S)|\s+"
+)
+O200K = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+END = "<|endoftext|>"
+FILL_IN = {"<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260}
+# Patterns and special tokens of tiktoken's encodings.
+ENCODINGS: dict[str, tuple[str, dict[str, int]]] = {
+    "gpt2": (GPT2, {END: 50256}),
+    "r50k_base": (GPT2, {END: 50256}),
+    "p50k_base": (GPT2, {END: 50256}),
+    "cl100k_base": (CL100K, {END: 100257, **FILL_IN, "<|endofprompt|>": 100276}),
+    "o200k_base": (O200K, {END: 199999, "<|endofprompt|>": 200018}),
+}
+
+LARGEST_ID = (1 << 24) - 1
+SPECIALS_OF_TEKKEN = (
+    "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
+    "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
+)  # fmt: skip
+
+_FIRST_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")
+_TEKKEN = re.compile(rb'\s*\{\s*"(config|vocab|special_tokens)"\s*:\s*[\[{]')
+_POSSESSIVE = re.compile(r"\{\d+(,\d*)?\}\+")
+
+
+def looks_like(data: bytes) -> bool:
+    """Whether data begins like a tekken.json."""
+    return _TEKKEN.match(data[:4096]) is not None and b'"token_bytes"' in data[: 1 << 16]
+
+
+def is_rank_file(data: bytes) -> bool:
+    """Whether data begins like a tiktoken file, which does not say how text is divided."""
+    return _FIRST_LINE.match(data[:4096]) is not None
+
+
+def read(data: bytes, name: str) -> Model:
+    """Read a tekken.json as mistral-common does; the ids are those of encode(text, bos=False, eos=False).
+
+    Raises ValueError for a file that is damaged, ImportError without the package tokenizers, which runs its pattern.
+    """
+    try:
+        file = load_json(data.decode())
+        config, entries = file["config"], file["vocab"]
+        pattern, size, n_special = (
+            config[key] for key in ("pattern", "default_vocab_size", "default_num_special_tokens")
+        )
+        ranked = {entry["rank"]: binascii.a2b_base64(entry["token_bytes"]) for entry in entries}
+        specials = {token["rank"]: token["token_str"] for token in file.get("special_tokens") or []}
+        used = [ranked[rank] for rank in range(min(size - n_special, len(entries)))]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{name} is not a whole tekken.json ({error!r:.80}); get the file again") from None
+    specials = specials or dict(enumerate(SPECIALS_OF_TEKKEN))
+    special_ids = {specials.get(i, f"<SPECIAL_{i}>"): i for i in range(n_special)}
+    id_of = {token: n_special + rank for rank, token in enumerate(used)}
+    return _model(id_of, special_ids, pattern, data, name)
+
+
+def read_ranks(data: bytes, name: str, encoding: str | None, pattern: str | None) -> Model:
+    """Read a tiktoken file. encoding: the name of one of ENCODINGS; pattern: a regular expression instead.
+
+    The ids are those of tiktoken 0.14.0's encode_ordinary: special tokens are text.
+    Raises ValueError for a file that is damaged, ImportError without the package tokenizers, which runs the pattern.
+    """
+    if (encoding is None) == (pattern is None):
+        raise ValueError("give either encoding, the name of one of tiktoken's, or pattern, a regular expression")
+    specials: dict[str, int] = {}
+    if encoding is not None:
+        if encoding not in ENCODINGS:
+            raise ValueError(f"encoding is {encoding!r:.60}; known are {', '.join(ENCODINGS)}; give pattern for others")
+        pattern, specials = ENCODINGS[encoding]
+    elif not isinstance(pattern, str):
+        raise TypeError(f"pattern is {pattern!r:.60}; give a regular expression as a str")
+    id_of: dict[bytes, int] = {}
+    for i, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            token, rank = line.split()
+            id_of[binascii.a2b_base64(token, strict_mode=True)] = int(rank)
+        except ValueError:
+            raise ValueError(f"{name}: line {i} is {line!r:.60}, not base64 and a rank; get the file again") from None
+    return _model(id_of, specials, str(pattern), data, name)
+
+
+def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data: bytes, name: str) -> Model:
+    if _POSSESSIVE.search(pattern):
+        raise ValueError(
+            f"{name}: the pattern repeats without backtracking ({_POSSESSIVE.search(pattern)[0]!r}), which the package "  # type: ignore[index]
+            "tokenizers reads otherwise; give the same pattern without the +"
+        )
+    ids = [*id_of.values(), *specials.values()]
+    missing = next((byte for byte in range(256) if bytes([byte]) not in id_of), None)
+    if missing is not None:
+        raise ValueError(f"{name}: the byte 0x{missing:02X} has no token, so it is no tiktoken vocabulary")
+    if b"" in id_of or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) > LARGEST_ID:
+        raise ValueError(f"{name}: a token is empty, or its rank is taken or above {LARGEST_ID}; get the file again")
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
+    bytes_alone = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, bytes_alone]}
+    return Model(
+        kind="tiktoken",
+        vocabulary=_vocabulary(id_of, specials, max(ids) + 1),
+        normalizer=hf_normalizer(None, pre_tokenizer, [], name, to_bytes=True),
+        decoder=Decoder(metaspace=False, strip=None, unknown="", errors="maximal"),
+        merges=Merges(
+            pairs=rank_pairs(id_of, range(max(ids) + 1), data),
+            symbols=np.arange(256, dtype=np.int32),
+            symbol_ids=np.array([id_of[bytes([byte])] for byte in range(256)], np.int32),
+            byte_ids=np.full(256, -1, np.int32),
+            unk_id=-1,
+            fuse_unk=False,
+            whole_pieces=True,
+        ),
+    )
+
+
+def _vocabulary(id_of: dict[bytes, int], specials: dict[str, int], size: int) -> Vocabulary:
+    surfaces, names = [b""] * size, [""] * size
+    kinds = np.full(size, Kind.CONTROL, np.uint8)
+    for (token, i), text in zip(id_of.items(), decoded(list(id_of), "backslashreplace"), strict=True):
+        surfaces[i], names[i], kinds[i] = token, text, Kind.NORMAL
+    for text, i in specials.items():
+        names[i] = text
+    # If a token of broken UTF-8 and one of plain text print alike, the name means the plain text.
+    by_name = {names[i]: i for i in range(size) if names[i]}
+    by_name |= {names[i]: i for token, i in id_of.items() if names[i].encode() == token} | specials
+    scores: NDArray[np.float64] = np.zeros(size)
+    return Vocabulary(
+        names=names,
+        surfaces=surfaces,
+        kinds=kinds,
+        in_lattice=kinds == Kind.NORMAL,
+        scores=scores,
+        best_scores=scores,
+        symbols="bytes",
+        unk_id=None,
+        unk_score=0.0,
+        best_unk_score=0.0,
+        byte_ids=None,
+        unknown_runs="merge",
+        id_of=by_name,
+    )

@@ -1,0 +1,208 @@
+"""Models without stated merges: tiktoken files, tekken.json and SentencePiece BPE, against their own tools."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import lzma
+import pickle
+import random
+
+import pytest
+import sentencepiece
+from bpe_files import trained
+from conftest import DATA
+from hf_files import texts
+from hypothesis import given, settings
+from sentencepiece_files import MODEL_TYPE, UNK, UNUSED, A, model_bytes, piece
+
+from gpu_lattice import Tokenizer
+from gpu_lattice.models.detect import read_model
+from gpu_lattice.models.hf_tokenizers import read as read_json
+from gpu_lattice.models.tiktoken import CL100K, ENCODINGS, read, read_ranks
+
+tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is absent: pip install 'gpu_lattice[test]'")
+
+LINES = [line for name in ("en", "ja", "zh", "odd") for line in (DATA / f"{name}.txt").read_text("utf-8").split("\n")][
+    ::5
+]
+ODD = [
+    "",
+    "  two  spaces\n\n \t\r\n",
+    "I'M don't 'LL 12345",
+    "<|endoftext|>x",
+    "👩\u200d🚀 e\u0301",
+    "a" * 300,
+    "the<x><x>then a e",
+]
+BPE = {MODEL_TYPE: 2}
+
+
+def ranks() -> dict[bytes, int]:
+    """Tokens in the order in which a trainer made them."""
+    vocabulary = read_json(json.dumps(trained("gpt2")).encode(), "gpt2.json").vocabulary
+    tokens = [token for token, is_arc in zip(vocabulary.surfaces, vocabulary.in_lattice, strict=True) if is_arc]
+    return {token: rank for rank, token in enumerate(tokens)}
+
+
+def tiktoken_file() -> bytes:
+    return b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks().items())
+
+
+def tekken_file(**parts) -> bytes:
+    vocab = [
+        {"rank": i, "token_bytes": base64.b64encode(token).decode(), "token_str": None} for token, i in ranks().items()
+    ]
+    config = {
+        "pattern": CL100K,
+        "num_vocab_tokens": len(vocab),
+        "default_vocab_size": 420,
+        "default_num_special_tokens": 20,
+    }
+    return json.dumps({"config": config, "vocab": vocab} | parts).encode()
+
+
+def trained_bpe(**options) -> bytes:
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(LINES),
+        model_writer=written,
+        model_type="bpe",
+        vocab_size=700,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **options,
+    )
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["gpt2", "cl100k_base", "o200k_base"])
+def test_a_tiktoken_file_encodes_as_by_tiktoken(encoding, tmp_path):
+    (tmp_path / "x.tiktoken").write_bytes(tiktoken_file())
+    tokenizer = Tokenizer.from_tiktoken(tmp_path / "x.tiktoken", encoding=encoding, device="cpu", threads=1)
+    pattern, specials = ENCODINGS[encoding]
+    tool = tiktoken.Encoding("x", pat_str=pattern, mergeable_ranks=ranks(), special_tokens=specials)
+    wanted = tool.encode_ordinary_batch([*LINES, *ODD])
+    assert tokenizer.encode([*LINES, *ODD]).tolist() == wanted
+    assert tokenizer.decode(wanted) == tool.decode_batch(wanted)
+    assert tokenizer.vocab_size == tool.n_vocab
+    cut = [row[:-1] for row in wanted]
+    assert tokenizer.decode(cut) == tool.decode_batch(cut)
+    again = pickle.loads(pickle.dumps(tokenizer))
+    assert again.encode(ODD).tolist() == tokenizer.encode(ODD).tolist()
+    out = tokenizer.sample(ODD, alpha=0, num_samples=2, seed=0)
+    assert tokenizer.verify(ODD, out) is None
+    assert tokenizer.decode(out) == [text for text in ODD for _ in range(2)]
+
+
+def test_a_megabyte_of_one_pre_token_is_encoded_as_by_tiktoken():
+    model = read_ranks(tiktoken_file(), "x", None, CL100K)
+    tool = tiktoken.Encoding("x", pat_str=CL100K, mergeable_ranks=ranks(), special_tokens={})
+    text = "".join(random.Random(22).choices("etaoinshrd", k=100_000))
+    assert Tokenizer(model, device="cpu").encode(text).tolist() == [tool.encode_ordinary(text)]
+    rows = Tokenizer(model, device="cpu").encode(10 * text)
+    assert Tokenizer(model, device="cpu").decode(rows) == [10 * text]
+
+
+def test_a_tekken_file_is_told_by_content_and_encodes_as_tiktoken_with_its_special_ids_before():
+    model = read_model(tekken_file(), "tekken.json")
+    used = {token: rank for token, rank in ranks().items() if rank < 400}
+    tool = tiktoken.Encoding("x", pat_str=CL100K, mergeable_ranks=used, special_tokens={})
+    wanted = [[20 + i for i in row] for row in tool.encode_ordinary_batch([*LINES, *ODD])]
+    tokenizer = Tokenizer(model, device="cpu")
+    assert tokenizer.encode([*LINES, *ODD]).tolist() == wanted
+    assert tokenizer.decode(wanted) == [*LINES, *ODD]
+    assert [tokenizer.id_to_piece(i) for i in (0, 3, 19)] == ["<unk>", "[INST]", "[TOOL_CONTENT]"]
+    assert tokenizer.vocab_size == 420
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"byte_fallback": True, "character_coverage": 0.98},
+        {"character_coverage": 0.98},
+        {"normalization_rule_name": "identity", "add_dummy_prefix": False, "remove_extra_whitespaces": False},
+        {"split_by_whitespace": False, "treat_whitespace_as_suffix": True},
+        {"user_defined_symbols": ["the", "<x>", "th", " a", "e"], "byte_fallback": True},
+    ],
+)
+def test_sentencepiece_bpe_encodes_as_by_sentencepiece(options):
+    data = trained_bpe(**options)
+    tool = sentencepiece.SentencePieceProcessor(model_proto=data)
+    tokenizer = Tokenizer(read_model(data, "m.model"), device="cpu", threads=1)
+    docs = [*LINES, *ODD]
+    assert tokenizer.encode(docs).tolist() == tool.encode(docs)
+    assert tokenizer.decode(tool.encode(docs)) == tool.decode(tool.encode(docs))
+    assert not tokenizer.model.vocabulary.scores.any()
+
+    @settings(max_examples=50)
+    @given(texts)
+    def check(text):
+        assert tokenizer.encode([text]).tolist() == [tool.encode(text)]
+
+    check()
+
+
+def test_pieces_of_equal_score_merge_from_the_left():
+    data = model_bytes(UNK, A, piece("b", -2.0), piece("ab", -5.0), piece("ba", -5.0), piece("▁", -9.0), trainer=BPE)
+    tool = sentencepiece.SentencePieceProcessor(model_proto=data)
+    for text in ("aba", "baba", "bab abab"):
+        assert Tokenizer(read_model(data, "m"), device="cpu").encode(text).tolist() == [tool.encode(text)]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (model_bytes(UNK, A, piece("b", 0.0, UNUSED), trainer=BPE), "piece 2, 'b', is unused"),
+        (model_bytes(UNK, A, piece("ab"), trainer=BPE), "piece 'ab' holds a character that is no piece"),
+        (tekken_file(vocab=[{"rank": 0, "token_bytes": "YQ=="}]), "the byte 0x00 has no token"),
+        (tekken_file(config={}), "is not a whole tekken.json"),
+        (tiktoken_file(), "is a tiktoken file, .* use from_tiktoken"),
+    ],
+)
+def test_files_that_are_not_covered_are_refused_by_name(data, message):
+    with pytest.raises(ValueError, match=message):
+        read_model(data, "m")
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (b"", ("cl100k_base", None), "the byte 0x00 has no token"),
+        (tiktoken_file() + b"IQ==\n", ("cl100k_base", None), "line 601 is b'IQ==', not base64 and a rank"),
+        (tiktoken_file() + b"IXh4eHg= 3\n", ("cl100k_base", None), "its rank is taken"),
+        (tiktoken_file(), ("cl99k", None), "encoding is 'cl99k'; known are gpt2"),
+        (tiktoken_file(), (None, None), "give either encoding"),
+        (tiktoken_file(), ("gpt2", "a"), "give either encoding"),
+        (tiktoken_file(), (None, r"\p{N}{1,3}+"), "repeats without backtracking"),
+        (tiktoken_file(), (None, "("), "tokenizers cannot load"),
+    ],
+)
+def test_tiktoken_files_that_cannot_be_read_are_refused(data, options, message):
+    with pytest.raises(ValueError, match=message):
+        read_ranks(data, "x.tiktoken", *options)
+
+
+def test_published_files_encode_as_by_their_tools(shared_data):
+    folder = shared_data / "bpe"
+    ranked = lzma.decompress((folder / "cl100k_base.tiktoken.xz").read_bytes())
+    pattern, specials = ENCODINGS["cl100k_base"]
+    tokens = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in ranked.splitlines())}
+    cl100k = tiktoken.Encoding("x", pat_str=pattern, mergeable_ranks=tokens, special_tokens=specials)
+    tekken = lzma.decompress((folder / "tekken_240718.json.xz").read_bytes())
+    file = json.loads(tekken)
+    used = {base64.b64decode(entry["token_bytes"]): entry["rank"] for entry in file["vocab"] if entry["rank"] < 130_072}
+    mistral = tiktoken.Encoding("x", pat_str=file["config"]["pattern"], mergeable_ranks=used, special_tokens={})
+    tools = [
+        (read_ranks(ranked, "cl100k", "cl100k_base", None), cl100k.encode_ordinary_batch),
+        (read(tekken, "tekken"), lambda docs: [[1000 + i for i in row] for row in mistral.encode_ordinary_batch(docs)]),
+    ]
+    for name in ("mistral_v1", "mistral_v3"):
+        data = (folder / f"{name}.model").read_bytes()
+        tools.append((read_model(data, name), sentencepiece.SentencePieceProcessor(model_proto=data).encode))
+    for model, encode in tools:
+        tokenizer = Tokenizer(model, device="cpu")
+        for name in ("chinese_msr", "code_python", "wikitext2_valid"):
+            docs = (shared_data / "text" / f"{name}.txt").read_text("utf-8").splitlines(keepends=True)[::10]
+            assert tokenizer.encode(docs).tolist() == encode(docs)

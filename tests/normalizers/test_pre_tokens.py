@@ -1,0 +1,114 @@
+"""Compiled pre-tokenizer patterns against those of the package tokenizers."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+from conftest import DATA
+from hf_files import chunks, texts
+from hypothesis import given, settings
+from tokenizers import Regex, normalizers, pre_tokenizers
+
+from gpu_lattice.normalizers.hf_tokenizers import CompiledNormalizer, ToolNormalizer, hf_normalizer
+from gpu_lattice.normalizers.pre_tokens import (
+    GPT2,
+    LETTER,
+    LOWER,
+    NEWLINE,
+    NUMBER,
+    PATTERNS,
+    SPACE,
+    UPPER,
+    character_classes,
+)
+from gpu_lattice.text_batch import TextBatch
+
+SAMPLE = "aAsSlLtvVrRmDdeE\u01c5\u02b0\u0301中ſ1٣½ \u00a0\t\n\r'/!😀\x00\u2028"
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+NAMES = ["gpt2", "tiktoken's gpt2", "cl100k", "qwen", "o200k", "tekken"]
+ENDS = [
+    "'s'S'T'll'LL'lL're'RE'vE'm'D't",
+    "don't DON'T I'ſ x'ſ a'll b'LLx",
+    "a" * 50 + "'" * 50,
+    "HELLOworld HelloWORLDs aBcD",
+]
+
+
+def recipe(pattern: str, behavior: str = "Isolated", invert: bool = False) -> dict:
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert}
+    return {"type": "Sequence", "pretokenizers": [split, BYTES]}
+
+
+def rules(pre_tokenizer: dict, to_bytes: bool = True):
+    return hf_normalizer(None, pre_tokenizer, [], "t.json", to_bytes=to_bytes)
+
+
+def pre_tokens(normalizer, docs: list[str]) -> list[list[str]]:
+    return [[text for text, _ in doc] for doc in chunks(normalizer(TextBatch.from_texts(docs)))]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=NAMES)
+def test_pre_tokens_are_the_tools(pattern):
+    normalizer, tool = rules(recipe(pattern)), pre_tokenizers.Split(Regex(pattern), "isolated")
+    assert isinstance(normalizer, CompiledNormalizer)
+    draw = random.Random(22)
+    docs = [
+        *map("".join, itertools.product("aAs中\u0301\u02b01 \n'!/", repeat=4)),
+        *("".join(draw.choices(SAMPLE, k=draw.randrange(3, 24))) for _ in range(5000)),
+        *((DATA / f"{name}.txt").read_text("utf-8") for name in ("en", "ja", "zh", "odd")),
+        *ENDS,
+    ]
+    assert pre_tokens(normalizer, docs) == [[text for text, _ in tool.pre_tokenize_str(doc)] for doc in docs]
+
+    @settings(max_examples=100)
+    @given(texts)
+    def check(text):
+        assert pre_tokens(normalizer, [text]) == [[part for part, _ in tool.pre_tokenize_str(text)]]
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("bit", "members"),
+    [
+        (UPPER, r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}"),
+        (LOWER, r"\p{Ll}\p{Lm}\p{Lo}\p{M}"),
+        (LETTER, r"\p{L}"),
+        (NUMBER, r"\p{N}"),
+        (SPACE, r"\s"),
+        (NEWLINE, r"\r\n"),
+    ],
+)
+def test_the_classes_of_all_code_points_are_the_tools(bit, members):
+    every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+    found = normalizers.Replace(Regex(f"[^{members}]+"), "").normalize_str(every)
+    assert list(map(ord, found)) == np.flatnonzero(character_classes() & bit).tolist()
+
+
+def test_every_character_after_an_apostrophe_is_matched_as_by_the_tool():
+    pattern = list(PATTERNS)[2]
+    tool, normalizer = pre_tokenizers.Split(Regex(pattern), "isolated"), rules(recipe(pattern))
+    codes = [*range(0x3000), *range(0xFB00, 0xFB10)]
+    docs = [f"'{chr(a)}x'r{chr(a)}'{chr(a)}l'{chr(a)}e" for a in codes]
+    assert pre_tokens(normalizer, docs) == [[part for part, _ in tool.pre_tokenize_str(doc)] for doc in docs]
+
+
+def test_recipes_that_mean_the_same_are_compiled_and_others_are_not():
+    cl100k = list(PATTERNS)[2]
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    assert isinstance(rules(byte_level), CompiledNormalizer)
+    assert isinstance(rules(recipe(cl100k, "Removed", True)), CompiledNormalizer)
+    assert pre_tokens(rules(byte_level), ["I'm a  b"]) == pre_tokens(rules(recipe(GPT2)), ["I'm a  b"])
+    for other in (
+        recipe(cl100k, "Removed", False),
+        recipe(cl100k, "MergedWithNext"),
+        recipe(cl100k + "|x"),
+        byte_level | {"add_prefix_space": True},
+        {"type": "Sequence", "pretokenizers": [byte_level, {"type": "Digits", "individual_digits": True}]},
+    ):
+        assert isinstance(rules(other), ToolNormalizer)
+        assert "not compiled, run by the package tokenizers" in repr(rules(other))
+    assert isinstance(rules(recipe(cl100k), to_bytes=False), ToolNormalizer)
