@@ -30,7 +30,8 @@ ENCODINGS: dict[str, tuple[str, dict[str, int]]] = {
     "o200k_base": (O200K, {END: 199999, "<|endofprompt|>": 200018}),
 }
 
-LARGEST_ID = (1 << 24) - 1
+# Ids without a token, and special ids of a tekken.json.
+MOST_GAPS = 1 << 16
 SPECIALS_OF_TEKKEN = (
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
     "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
@@ -65,6 +66,8 @@ def read(data: bytes, name: str) -> Model:
         )
         ranked = {entry["rank"]: binascii.a2b_base64(entry["token_bytes"]) for entry in entries}
         specials = {token["rank"]: token["token_str"] for token in file.get("special_tokens") or []}
+        if not all(isinstance(text, str) for text in (pattern, *specials.values())) or not 0 <= n_special <= MOST_GAPS:
+            raise ValueError(f"{n_special!r:.40} special tokens, the pattern {pattern!r:.40}")
         used = [ranked[rank] for rank in range(min(size - n_special, len(entries)))]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{name} is not a whole tekken.json ({error!r:.80}); get the file again") from None
@@ -124,8 +127,8 @@ def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data
     missing = next((byte for byte in range(256) if bytes([byte]) not in id_of), None)
     if missing is not None:
         raise ValueError(f"{name}: the byte 0x{missing:02X} has no token, so it is no tiktoken vocabulary")
-    if b"" in id_of or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) > LARGEST_ID:
-        raise ValueError(f"{name}: a token is empty, or its rank is taken or above {LARGEST_ID}; get the file again")
+    if b"" in id_of or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) >= len(ids) + MOST_GAPS:
+        raise ValueError(f"{name}: a token is empty, or its rank is taken or far above all others; get the file again")
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
     bytes_alone = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, bytes_alone]}
