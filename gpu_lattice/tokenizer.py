@@ -161,7 +161,7 @@ class Tokenizer:
     @classmethod
     def from_tiktoken(
         cls,
-        path: str | os.PathLike[str],
+        source: Any,
         *,
         encoding: str | None = None,
         pattern: str | None = None,
@@ -169,22 +169,32 @@ class Tokenizer:
         threads: int | None = None,
         memory_limit: int | None = None,
     ) -> Tokenizer:
-        """Load a .tiktoken file, which holds pieces and their ranks, but not how text is divided before.
+        """A tiktoken.Encoding, or a .tiktoken file, which holds pieces and their ranks, but not how text is divided.
 
-        encoding: the name of one of tiktoken's ("cl100k_base", "o200k_base" ..); pattern: a regular expression instead.
-        `encode` gives the ids of encode_ordinary: special tokens in a text are text. Needs the package tokenizers.
+        source: a path, or a tiktoken.Encoding alone. encoding: the name of one of tiktoken's ("cl100k_base",
+        "o200k_base" ..); pattern: a regular expression instead. `encode` gives the ids of encode_ordinary: special
+        tokens in a text are text. A pattern that none of these encodings has needs the package tokenizers.
         Raises OSError if the file cannot be read, ValueError if it is damaged or the encoding is unknown.
         """
-        return cls._from_ranks(Path(path).read_bytes(), str(path), encoding, pattern, device, threads, memory_limit)
+        from gpu_lattice.models.tiktoken import parts_of
+
+        specials = None
+        if hasattr(source, "encode_ordinary"):
+            if encoding is not None or pattern is not None:
+                raise ValueError("source is a tiktoken.Encoding, which has a pattern; leave encoding and pattern out")
+            data, pattern, specials = parts_of(source)
+        else:
+            data = Path(source).read_bytes()
+        return cls._from_ranks(data, str(source), encoding, pattern, specials, device, threads, memory_limit)
 
     @classmethod
-    def _from_ranks(cls, data: bytes, name: str, encoding: str | None, pattern: str | None, *rest: Any) -> Tokenizer:
+    def _from_ranks(cls, *source: Any) -> Tokenizer:
+        """source: the arguments of read_ranks, then device, threads and memory_limit."""
         from gpu_lattice.models.tiktoken import read_ranks
 
-        device, threads, memory_limit = rest
-        model = read_ranks(data, name, encoding, pattern)
-        tokenizer = cls(model, device=device, threads=threads, memory_limit=memory_limit)
-        tokenizer._source = (_rebuild_from_ranks, (data, name, encoding, pattern, *rest))
+        *what, device, threads, memory_limit = source
+        tokenizer = cls(read_ranks(*what), device=device, threads=threads, memory_limit=memory_limit)
+        tokenizer._source = (_rebuild_from_ranks, source)
         return tokenizer
 
     @classmethod

@@ -14,7 +14,6 @@ from gpu_lattice.backends.tables import Tables
 from gpu_lattice.kernels.compiled import readonly
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.bulk.encode import encode_parts
-from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeMemo, encode_merges, new_merge_memo
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.backends.cpu_launcher import CpuLauncher
+    from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeMemo
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
 
@@ -91,6 +91,8 @@ class CpuBackend:
         return self._rows(done, part_doc, is_null, 1)
 
     def _encode_merges(self, batch: NormalizedBatch, texts: Batch, is_null: NDArray[np.bool_]) -> Rows:
+        from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges
+
         def work(start: int, stop: int) -> Any:
             with self._merge_memo() as memo:
                 return encode_merges(texts, start, stop, self.tables.merges, memo)
@@ -162,6 +164,8 @@ class CpuBackend:
     @contextmanager
     def _merge_memo(self) -> Iterator[MergeMemo]:
         """A memo of what merges make, for exclusive use."""
+        from gpu_lattice.kernels.cpu.bulk.encode_merges import new_merge_memo
+
         memo = _taken(self._merge_memos) or new_merge_memo()
         try:
             yield memo

@@ -10,11 +10,9 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.bulk.cuts import enter_ids
-from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeModel
 from gpu_lattice.kernels.cpu.bulk.group import Arcs, BestModel, Pieces, SampleModel
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
 from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
-from gpu_lattice.kernels.tables.merges import build_merge_table
 from gpu_lattice.kernels.tables.trie import Trie, build_trie
 from gpu_lattice.runtime.cache import cached
 from gpu_lattice.text_batch import to_ragged
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeModel
     from gpu_lattice.models import Model
 
 K = TypeVar("K", bound=NamedTuple)
@@ -62,6 +61,9 @@ class Tables:
         merges, pieces = self._merges, self.pieces
         if merges is None:
             return None
+        from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeModel
+        from gpu_lattice.kernels.tables.merges import build_merge_table
+
         return MergeModel(
             table=build_merge_table(merges.pairs, merges.symbols, merges.symbol_ids),
             slots=pieces.slots,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Component = dict[str, Any]
 
-LARGEST_ID = (1 << 24) - 1
+# Ids that no piece has take memory too; published files have a few hundred.
+MOST_GAPS = 1 << 16
 # tokenizers drops a symbol that is unknown if there is no unk_token, and fails if that is in no vocabulary.
 DROPPED, MISSING = -1, -2
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -28,9 +29,12 @@ def pieces_of(vocab: Any, name: str) -> list[str]:
     """The pieces by id, "" for an id that no piece has. Raises ValueError unless they can be those of a BPE model."""
     if not isinstance(vocab, dict) or not vocab:
         raise ValueError(f"{name}: its vocab is {vocab!r:.60}, not an object of piece: id; get the file again")
+    limit = len(vocab) + MOST_GAPS
     for piece, i in vocab.items():
-        if type(i) is not int or not 0 <= i <= LARGEST_ID:
-            raise ValueError(f"{name}: the id of {piece!r:.60} is {i!r:.60}; ids are 0 to {LARGEST_ID}")
+        if type(i) is not int or not 0 <= i < limit:
+            raise ValueError(
+                f"{name}: the id of {piece!r:.60} is {i!r:.60}; those of {len(vocab)} pieces must be below {limit}"
+            )
     if "" in vocab:
         raise ValueError(f"{name}: piece {vocab['']} is empty, so no text can ever match it; remove or rename it")
     pieces = [""] * (max(vocab.values()) + 1)

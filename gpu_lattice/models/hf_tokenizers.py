@@ -87,8 +87,8 @@ def _read(data: bytes, name: str) -> Model:
     surfaces = to_strings(parts.values, parts.offsets)
     model, pieces = file["model"], decoded(surfaces)
     is_bpe = model["type"] == "BPE"
-    # An id that no piece has is named "".
-    id_of = {piece: i for i, piece in enumerate(pieces) if piece}
+    id_of = dict(zip(pieces, range(len(pieces)), strict=True))
+    id_of.pop("", None)  # the name of an id that no piece has
     added = _added_tokens(file.get("added_tokens", []), id_of, pieces, name)
     components = file.get("normalizer"), file.get("pre_tokenizer")
     normalizer = hf_normalizer(*components, added, name, is_bpe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,34 +12,26 @@ from gpu_lattice.models import Decoder, Merges, Model
 from gpu_lattice.models.json_text import load_json
 from gpu_lattice.models.rank_pairs import rank_pairs
 from gpu_lattice.normalizers.hf_tokenizers import hf_normalizer
+from gpu_lattice.normalizers.pre_tokens import O200K, PATTERNS, TIKTOKEN_CL100K, TIKTOKEN_GPT2
 from gpu_lattice.text_batch import decoded
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-CL100K = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
-    r"\s+(?!\S)|\s+"
-)
-O200K = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 END = "<|endoftext|>"
 FILL_IN = {"<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260}
 # Patterns and special tokens of tiktoken's encodings.
 ENCODINGS: dict[str, tuple[str, dict[str, int]]] = {
-    "gpt2": (GPT2, {END: 50256}),
-    "r50k_base": (GPT2, {END: 50256}),
-    "p50k_base": (GPT2, {END: 50256}),
-    "cl100k_base": (CL100K, {END: 100257, **FILL_IN, "<|endofprompt|>": 100276}),
+    "gpt2": (TIKTOKEN_GPT2, {END: 50256}),
+    "r50k_base": (TIKTOKEN_GPT2, {END: 50256}),
+    "p50k_base": (TIKTOKEN_GPT2, {END: 50256}),
+    "cl100k_base": (TIKTOKEN_CL100K, {END: 100257, **FILL_IN, "<|endofprompt|>": 100276}),
     "o200k_base": (O200K, {END: 199999, "<|endofprompt|>": 200018}),
 }
 
-LARGEST_ID = (1 << 24) - 1
+# Ids without a token, and special ids of a tekken.json.
+MOST_GAPS = 1 << 16
 SPECIALS_OF_TEKKEN = (
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
     "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
@@ -74,6 +66,8 @@ def read(data: bytes, name: str) -> Model:
         )
         ranked = {entry["rank"]: binascii.a2b_base64(entry["token_bytes"]) for entry in entries}
         specials = {token["rank"]: token["token_str"] for token in file.get("special_tokens") or []}
+        if not all(isinstance(text, str) for text in (pattern, *specials.values())) or not 0 <= n_special <= MOST_GAPS:
+            raise ValueError(f"{n_special!r:.40} special tokens, the pattern {pattern!r:.40}")
         used = [ranked[rank] for rank in range(min(size - n_special, len(entries)))]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{name} is not a whole tekken.json ({error!r:.80}); get the file again") from None
@@ -83,15 +77,27 @@ def read(data: bytes, name: str) -> Model:
     return _model(id_of, special_ids, pattern, data, name)
 
 
-def read_ranks(data: bytes, name: str, encoding: str | None, pattern: str | None) -> Model:
-    """Read a tiktoken file. encoding: the name of one of ENCODINGS; pattern: a regular expression instead.
+def parts_of(encoding: Any) -> tuple[bytes, str, dict[str, int]]:
+    """(a tiktoken file, the pattern, the special tokens) of a tiktoken.Encoding."""
+    try:
+        ranks, pattern, specials = encoding._mergeable_ranks, encoding._pat_str, encoding._special_tokens
+    except AttributeError:
+        raise TypeError(f"source is {encoding!r:.60}; give a path or a tiktoken.Encoding") from None
+    lines = [binascii.b2a_base64(token, newline=False) + b" %d\n" % rank for token, rank in ranks.items()]
+    return b"".join(lines), pattern, dict(specials)
+
+
+def read_ranks(
+    data: bytes, name: str, encoding: str | None, pattern: str | None, specials: dict[str, int] | None = None
+) -> Model:
+    """Read a tiktoken file. encoding: the name of one of ENCODINGS; pattern: a regular expression instead, which may
+    come with special tokens.
 
     The ids are those of tiktoken 0.14.0's encode_ordinary: special tokens are text.
     Raises ValueError for a file that is damaged, ImportError without the package tokenizers, which runs the pattern.
     """
     if (encoding is None) == (pattern is None):
         raise ValueError("give either encoding, the name of one of tiktoken's, or pattern, a regular expression")
-    specials: dict[str, int] = {}
     if encoding is not None:
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding is {encoding!r:.60}; known are {', '.join(ENCODINGS)}; give pattern for others")
@@ -107,21 +113,22 @@ def read_ranks(data: bytes, name: str, encoding: str | None, pattern: str | None
             id_of[binascii.a2b_base64(token, strict_mode=True)] = int(rank)
         except ValueError:
             raise ValueError(f"{name}: line {i} is {line!r:.60}, not base64 and a rank; get the file again") from None
-    return _model(id_of, specials, str(pattern), data, name)
+    return _model(id_of, specials or {}, str(pattern), data, name)
 
 
 def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data: bytes, name: str) -> Model:
-    if _POSSESSIVE.search(pattern):
+    possessive = None if pattern in PATTERNS else _POSSESSIVE.search(pattern)
+    if possessive is not None:
         raise ValueError(
-            f"{name}: the pattern repeats without backtracking ({_POSSESSIVE.search(pattern)[0]!r}), which the package "  # type: ignore[index]
-            "tokenizers reads otherwise; give the same pattern without the +"
+            f"{name}: the pattern repeats without backtracking ({possessive[0]!r}), which the package tokenizers reads "
+            "otherwise; give the same pattern without the +"
         )
     ids = [*id_of.values(), *specials.values()]
     missing = next((byte for byte in range(256) if bytes([byte]) not in id_of), None)
     if missing is not None:
         raise ValueError(f"{name}: the byte 0x{missing:02X} has no token, so it is no tiktoken vocabulary")
-    if b"" in id_of or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) > LARGEST_ID:
-        raise ValueError(f"{name}: a token is empty, or its rank is taken or above {LARGEST_ID}; get the file again")
+    if b"" in id_of or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) >= len(ids) + MOST_GAPS:
+        raise ValueError(f"{name}: a token is empty, or its rank is taken or far above all others; get the file again")
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
     bytes_alone = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, bytes_alone]}

@@ -46,12 +46,13 @@ from gpu_lattice.normalizers.hf_text import (
     strip,
     whole_documents,
 )
-from gpu_lattice.normalizers.pre_tokens import GPT2, PATTERNS, Pattern, character_classes, divide
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 from gpu_lattice.text_batch import TextBatch, to_ragged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gpu_lattice.normalizers.pre_tokens import Pattern
 
     Step = Callable[[NDArray[np.uint8], Parts], tuple[NDArray[np.uint8], Parts]]
 
@@ -209,6 +210,8 @@ class Rules:
             parts = find_tokens(self.cooked, values, parts)
         values, offsets, ends, hits = cut(self.cutter, values, parts)
         if self.pattern is not None:
+            from gpu_lattice.normalizers.pre_tokens import character_classes, divide
+
             ends, hits = divide(self.pattern, character_classes(), values, ends, hits)
         return values, offsets, ends, hits
 
@@ -441,6 +444,8 @@ def _compile(
 
 def _pattern_of(cutters: list[Component]) -> Pattern | None:
     """The compiled pattern of a byte-level recipe, None for any other."""
+    from gpu_lattice.normalizers.pre_tokens import GPT2, PATTERNS
+
     *splits, last = cutters or [{}]
     if last.get("type") != "ByteLevel" or last.get("add_prefix_space") is not False or len(splits) > 1:
         return None

@@ -40,6 +40,7 @@ class Pattern(NamedTuple):
     most_digits   in a pre-token
     newlines      line ends after punctuation, and after white space, are in the same pre-token
     slashes       after punctuation, slashes are too
+    whole_end     white space that ends a text is one pre-token, whatever line ends it holds
     """
 
     contractions: int
@@ -48,6 +49,7 @@ class Pattern(NamedTuple):
     most_digits: int
     newlines: bool
     slashes: bool
+    whole_end: bool = False
 
 
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -57,17 +59,20 @@ _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]
 _CASED = rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+%s|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*%s|"
 _CASED_REST = _REST.replace(r"[\r\n]*", r"[\r\n/]*")
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+TIKTOKEN_GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+TIKTOKEN_CL100K = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|"
+    r"\s+(?!\S)|\s"
+)
+O200K = _CASED % (_FOLDED + "?", _FOLDED + "?") + r"\p{N}{1,3}|" + _CASED_REST
 
 PATTERNS = {
     GPT2: Pattern(FIRST, False, True, ANY_NUMBER, False, False),
-    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": Pattern(
-        FIRST, False, True, ANY_NUMBER, False, False
-    ),
+    TIKTOKEN_GPT2: Pattern(FIRST, False, True, ANY_NUMBER, False, False),
     _CL100K: Pattern(FIRST_FOLDED, False, False, 3, True, False),
+    TIKTOKEN_CL100K: Pattern(FIRST_FOLDED, False, False, 3, True, False, whole_end=True),
     _CL100K.replace("{1,3}", ""): Pattern(FIRST_FOLDED, False, False, 1, True, False),
-    _CASED % (_FOLDED + "?", _FOLDED + "?") + r"\p{N}{1,3}|" + _CASED_REST: Pattern(
-        AFTER_FOLDED, True, False, 3, True, True
-    ),
+    O200K: Pattern(AFTER_FOLDED, True, False, 3, True, True),
     _CASED % ("", "") + r"\p{N}|" + _CASED_REST: Pattern(NEVER, True, False, 1, True, True),
 }
 
@@ -86,6 +91,7 @@ def divide(pattern, classes, values, ends, hits):  # type: ignore[no-untyped-def
     """Divide chunks into pre-tokens: (their ends, hits), as `cut` (hf_text.py) returns them, except the chunks hit."""
     contractions, cased, by_space = pattern.contractions, pattern.cased, pattern.by_space
     most_digits, newlines, slashes = pattern.most_digits, pattern.newlines, pattern.slashes
+    whole_end = pattern.whole_end
     out = np.empty(16 + len(values) // 4, np.int64)
     out_hits = hits.copy()
     n = i_hit = p = np.int64(0)
@@ -99,14 +105,14 @@ def divide(pattern, classes, values, ends, hits):  # type: ignore[no-untyped-def
             out[n] = p
             n += 1
         while p < stop:
-            p = _end(classes, values, p, stop, contractions, cased, by_space, most_digits, newlines, slashes)
+            p = _end(classes, values, p, stop, contractions, cased, by_space, most_digits, newlines, slashes, whole_end)
             out[n] = p
             n += 1
     return out[:n].copy(), out_hits
 
 
 @compiled
-def _end(classes, values, p, stop, contractions, cased, by_space, most_digits, newlines, slashes):  # type: ignore[no-untyped-def]
+def _end(classes, values, p, stop, contractions, cased, by_space, most_digits, newlines, slashes, whole_end):  # type: ignore[no-untyped-def]
     """The end of the match that begins at p."""
     first, q = _class_at(classes, values, p)
     if values[p] == APOSTROPHE and (contractions == FIRST or contractions == FIRST_FOLDED):
@@ -143,7 +149,7 @@ def _end(classes, values, p, stop, contractions, cased, by_space, most_digits, n
         while newlines and end < stop and (values[end] in (0x0A, 0x0D) or (slashes and values[end] == SLASH)):
             end += 1
         return end
-    return _space_end(classes, values, p, stop, newlines)
+    return _space_end(classes, values, p, stop, newlines, whole_end)
 
 
 @compiled
@@ -218,7 +224,7 @@ def _lower_end(classes, values, p, stop):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _space_end(classes, values, p, stop, newlines):  # type: ignore[no-untyped-def]
+def _space_end(classes, values, p, stop, newlines, whole_end):  # type: ignore[no-untyped-def]
     """The end of white space at p: after its last line end; else before its last character, if others follow."""
     start = before = p
     after_newline = np.int64(-1)
@@ -229,6 +235,6 @@ def _space_end(classes, values, p, stop, newlines):  # type: ignore[no-untyped-d
         if newlines and kind & NEWLINE:
             after_newline = following
         before, p = p, following
-    if after_newline >= 0:
+    if after_newline >= 0 and not (whole_end and p == stop):
         return after_newline
     return p if p == stop or before == start else before

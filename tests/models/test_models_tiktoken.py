@@ -11,7 +11,7 @@ import random
 
 import pytest
 import sentencepiece
-from bpe_files import trained
+from bpe_files import CL100K, trained
 from conftest import DATA
 from hf_files import texts
 from hypothesis import given, settings
@@ -20,13 +20,12 @@ from sentencepiece_files import MODEL_TYPE, UNK, UNUSED, A, model_bytes, piece
 from gpu_lattice import Tokenizer
 from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.hf_tokenizers import read as read_json
-from gpu_lattice.models.tiktoken import CL100K, ENCODINGS, read, read_ranks
+from gpu_lattice.models.tiktoken import ENCODINGS, read, read_ranks
 
 tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is absent: pip install 'gpu_lattice[test]'")
 
-LINES = [line for name in ("en", "ja", "zh", "odd") for line in (DATA / f"{name}.txt").read_text("utf-8").split("\n")][
-    ::5
-]
+TEXTS = [(DATA / f"{name}.txt").read_text("utf-8") for name in ("en", "ja", "zh", "odd")]
+LINES = [line for text in TEXTS for line in text.split("\n")][::5]
 ODD = [
     "",
     "  two  spaces\n\n \t\r\n",
@@ -35,6 +34,8 @@ ODD = [
     "👩\u200d🚀 e\u0301",
     "a" * 300,
     "the<x><x>then a e",
+    "x \n  ",
+    "a\n\n\t ",
 ]
 BPE = {MODEL_TYPE: 2}
 
@@ -89,6 +90,9 @@ def test_a_tiktoken_file_encodes_as_by_tiktoken(encoding, tmp_path):
     assert tokenizer.vocab_size == tool.n_vocab
     cut = [row[:-1] for row in wanted]
     assert tokenizer.decode(cut) == tool.decode_batch(cut)
+    assert Tokenizer.from_tiktoken(tool, device="cpu").encode([*LINES, *ODD]).tolist() == wanted
+    with pytest.raises(ValueError, match="leave encoding and pattern out"):
+        Tokenizer.from_tiktoken(tool, encoding=encoding)
     again = pickle.loads(pickle.dumps(tokenizer))
     assert again.encode(ODD).tolist() == tokenizer.encode(ODD).tolist()
     out = tokenizer.sample(ODD, alpha=0, num_samples=2, seed=0)
@@ -157,6 +161,7 @@ def test_pieces_of_equal_score_merge_from_the_left():
         (model_bytes(UNK, A, piece("b", 0.0, UNUSED), trainer=BPE), "piece 2, 'b', is unused"),
         (model_bytes(UNK, A, piece("ab"), trainer=BPE), "piece 'ab' holds a character that is no piece"),
         (tekken_file(vocab=[{"rank": 0, "token_bytes": "YQ=="}]), "the byte 0x00 has no token"),
+        (tekken_file(special_tokens=[{"rank": 0, "token_str": 5}]), "is not a whole tekken.json"),
         (tekken_file(config={}), "is not a whole tekken.json"),
         (tiktoken_file(), "is a tiktoken file, .* use from_tiktoken"),
     ],
@@ -172,6 +177,7 @@ def test_files_that_are_not_covered_are_refused_by_name(data, message):
         (b"", ("cl100k_base", None), "the byte 0x00 has no token"),
         (tiktoken_file() + b"IQ==\n", ("cl100k_base", None), "line 601 is b'IQ==', not base64 and a rank"),
         (tiktoken_file() + b"IXh4eHg= 3\n", ("cl100k_base", None), "its rank is taken"),
+        (tiktoken_file() + b"IXh4eHg= 99999999\n", ("cl100k_base", None), "far above all others"),
         (tiktoken_file(), ("cl99k", None), "encoding is 'cl99k'; known are gpt2"),
         (tiktoken_file(), (None, None), "give either encoding"),
         (tiktoken_file(), ("gpt2", "a"), "give either encoding"),
