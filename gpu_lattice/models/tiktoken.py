@@ -127,7 +127,7 @@ def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data
     missing = next((byte for byte in range(256) if bytes([byte]) not in id_of), None)
     if missing is not None:
         raise ValueError(f"{name}: the byte 0x{missing:02X} has no token, so it is no tiktoken vocabulary")
-    if b"" in id_of or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) >= len(ids) + MOST_GAPS:
+    if b"" in id_of or len(set(ids)) < len(ids) or min(ids) < 0 or max(id_of.values()) >= len(ids) + MOST_GAPS:
         raise ValueError(f"{name}: a token is empty, or its rank is taken or far above all others; get the file again")
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
     bytes_alone = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}

@@ -111,7 +111,7 @@ def divide(pattern, classes, values, ends, hits):  # type: ignore[no-untyped-def
     return out[:n].copy(), out_hits
 
 
-@compiled
+@compiled(forceinline=True)
 def _end(classes, values, p, stop, contractions, cased, by_space, most_digits, newlines, slashes, whole_end):  # type: ignore[no-untyped-def]
     """The end of the match that begins at p."""
     first, q = _class_at(classes, values, p)
@@ -152,7 +152,7 @@ def _end(classes, values, p, stop, contractions, cased, by_space, most_digits, n
     return _space_end(classes, values, p, stop, newlines, whole_end)
 
 
-@compiled
+@compiled(forceinline=True)
 def _class_at(classes, values, p):  # type: ignore[no-untyped-def]
     """The class of the character at p, and where the next one begins."""
     if values[p] < 0x80:
@@ -161,7 +161,7 @@ def _class_at(classes, values, p):  # type: ignore[no-untyped-def]
     return classes[character], p + length
 
 
-@compiled
+@compiled(forceinline=True)
 def _run_end(classes, values, p, stop, bits):  # type: ignore[no-untyped-def]
     """The end of the characters from p on that have one of these bits."""
     while p < stop:
@@ -172,7 +172,7 @@ def _run_end(classes, values, p, stop, bits):  # type: ignore[no-untyped-def]
     return p
 
 
-@compiled
+@compiled(forceinline=True)
 def _contraction_end(values, p, stop, folded):  # type: ignore[no-untyped-def]
     """The end of 's, 't, 're, 've, 'm, 'll or 'd at p, or p."""
     if p + 1 >= stop or values[p] != APOSTROPHE:
@@ -192,7 +192,7 @@ def _contraction_end(values, p, stop, folded):  # type: ignore[no-untyped-def]
     return p
 
 
-@compiled
+@compiled(forceinline=True)
 def _cased_end(classes, values, p, q, stop, may_precede):  # type: ignore[no-untyped-def]
     """The end of a word at p, upper case and then lower case, with a character before it or without; or p."""
     if may_precede:
@@ -209,7 +209,7 @@ def _cased_end(classes, values, p, q, stop, may_precede):  # type: ignore[no-unt
     return _run_end(classes, values, p, stop, UPPER)
 
 
-@compiled
+@compiled(forceinline=True)
 def _lower_end(classes, values, p, stop):  # type: ignore[no-untyped-def]
     """The end of any upper case and at least one of lower case at p, or p. Some characters are both."""
     start = last = p
@@ -223,7 +223,7 @@ def _lower_end(classes, values, p, stop):  # type: ignore[no-untyped-def]
     return end if end > p else max(last, start)
 
 
-@compiled
+@compiled(forceinline=True)
 def _space_end(classes, values, p, stop, newlines, whole_end):  # type: ignore[no-untyped-def]
     """The end of white space at p: after its last line end; else before its last character, if others follow."""
     start = before = p
