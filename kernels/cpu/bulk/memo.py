@@ -31,7 +31,7 @@ from gpu_lattice.kernels.cpu.machine import GOLDEN, load_word, prefetch
 LASTING_BYTES = 64
 
 # At most 26 MB for each thread, as far as it is used; 30,000 segments of a large BytePiece model fit.
-SLOTS = 1 << 17
+SLOTS = 1 << 18
 LASTING_WORDS = 5 << 19
 TRANSIENT_WORDS = 1 << 18
 # After these, room for one short record that nobody keeps.
