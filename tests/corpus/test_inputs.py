@@ -166,7 +166,7 @@ TAR = b"name".ljust(257, b"\0") + b"ustar\x0000" + bytes(300)
     [
         ("a.jsonl", b"PK\x03\x04rest", "a zip archive"),
         ("a.txt", TAR, "a tar archive"),
-        ("a.tar.gz", gzip.compress(TAR), "a tar archive"),
+        ("a.tar.gz", gzip.compress(TAR, mtime=0), "a tar archive"),
         ("a.txt", b"ORC rest", "an ORC file"),
         ("a.txt", b"Obj\x01avro", "an Avro file"),
         ("a.txt", "\ufeffabc".encode("utf-16-le"), "UTF-16"),
@@ -302,7 +302,7 @@ def test_urls_are_read_listed_and_written(tmp_path: Path, single_bytes: Tokenize
     assert (again.documents, again.resumed) == (0, 4)
 
 
-@pytest.mark.parametrize("data", [lines(TEXTS), gzip.compress(lines(TEXTS)), bz2.compress(lines(TEXTS))])
+@pytest.mark.parametrize("data", [lines(TEXTS), gzip.compress(lines(TEXTS), mtime=0), bz2.compress(lines(TEXTS))])
 def test_stdin_is_a_file(tmp_path: Path, single_bytes: Tokenizer, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     retokenize("-", tmp_path / "out", tokenizer=single_bytes, progress=False, batch_bytes=10)
