@@ -209,18 +209,15 @@ class Frame(NamedTuple):
         xp.cumsum(kept + n_around * is_row, out=offsets[1:])
         ids = xp.empty(int(offsets[-1]), np.int32)
         firsts = offsets[:-1] + len(before)
-        within = xp.arange(int(kept.sum())) - xp.repeat(xp.cumsum(kept) - kept, _counts(kept))
-        ids[xp.repeat(firsts, _counts(kept)) + within] = batch.ids[xp.repeat(starts, _counts(kept)) + within]
+        # Of every id that stays, its row and its place in it. CuPy's `repeat` takes a list.
+        rows = xp.repeat(xp.arange(len(batch)), kept if xp is np else kept.tolist())
+        within = xp.arange(len(rows)) - (xp.cumsum(kept) - kept)[rows]
+        ids[firsts[rows] + within] = batch.ids[starts[rows] + within]
         for i, i_id in enumerate(before):
             ids[offsets[:-1][is_row] + i] = i_id
         for i, i_id in enumerate(after):
             ids[(firsts + kept)[is_row] + i] = i_id
         return replace(batch, ids=ids, offsets=offsets)
-
-
-def _counts(counts: Any) -> Any:
-    """Counts as `repeat` takes them: CuPy's takes a list."""
-    return counts if isinstance(counts, np.ndarray) else counts.tolist()
 
 
 def checked_tokens(batch: Any) -> TokenBatch:

@@ -395,7 +395,7 @@ class Tokenizer:
         """
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         batch = TextBatch.from_texts(texts)
-        return self._told(self._run(batch, 1, lambda part, is_null, _: self._backend.encode(part, is_null)), frame)
+        return self._told(self._best(batch), frame)
 
     @told_the_right_name
     def sample(
@@ -463,8 +463,7 @@ class Tokenizer:
         elif nbest_size >= 0:
             from gpu_lattice.lattice.nbest import repeated
 
-            best = self._run(batch, 1, lambda part, is_null, _: self._backend.encode(part, is_null))
-            out = repeated(self._backend.launcher, best, num_samples, return_log_prob)
+            out = repeated(self._backend.launcher, self._best(batch), num_samples, return_log_prob)
         else:
             out = self._run(batch, num_samples, work)
         return self._told(replace(out, seed=seed), frame)
@@ -727,6 +726,9 @@ class Tokenizer:
                     "split it"
                 )
         return normalized
+
+    def _best(self, batch: TextBatch) -> TokenBatch:
+        return self._run(batch, 1, lambda part, is_null, _: self._backend.encode(part, is_null))
 
     def _run(
         self, batch: TextBatch, num_samples: int, work: Callable[[NormalizedBatch, NDArray[np.bool_], slice], Rows]

@@ -16,6 +16,7 @@ import tokenizers
 from tokenizers import Regex, normalizers
 
 from gpu_lattice.normalizers import pre_tokens
+from gpu_lattice.normalizers.code_points import BLOCK_SIZE
 
 SOURCES = {"tokenizers": "0.23.3", "tiktoken": "0.14.0"}
 TARGET = Path(__file__).resolve().parents[1] / "gpu_lattice" / "data" / "categories.npz"
@@ -40,7 +41,7 @@ def main() -> None:
     classes = classes_by(members_in_tokenizers)
     if np.any(classes != classes_by(members_in_tiktoken)):
         raise SystemExit("the tools' classes differ, so each needs a table of its own")
-    blocks, index = np.unique(classes.reshape(-1, pre_tokens.BLOCK_SIZE), axis=0, return_inverse=True)
+    blocks, index = np.unique(classes.reshape(-1, BLOCK_SIZE), axis=0, return_inverse=True)
     np.savez_compressed(TARGET, index=index.astype(np.uint8), blocks=blocks, source=np.array(str(SOURCES)))
     print(f"{TARGET}: {len(blocks)} blocks, {TARGET.stat().st_size} bytes")
 

@@ -16,6 +16,7 @@ import numpy as np
 import regex
 
 from gpu_lattice.normalizers import graphemes
+from gpu_lattice.normalizers.code_points import BLOCK_SIZE
 
 SOURCE = "Unicode 17.0"
 RELEASE = "2025.11.3"
@@ -60,7 +61,7 @@ def main() -> None:
     if not np.all(np.isin(classes[joins_consonants], [graphemes.EXTEND, graphemes.ZWJ])):
         raise SystemExit("a character of InCB=Extend is neither Extend nor ZWJ")
 
-    blocks, index = np.unique(classes.reshape(-1, graphemes.BLOCK_SIZE), axis=0, return_inverse=True)
+    blocks, index = np.unique(classes.reshape(-1, BLOCK_SIZE), axis=0, return_inverse=True)
     np.savez_compressed(TARGET, index=index.astype(np.uint8), blocks=blocks, source=np.array(SOURCE))
     print(f"{TARGET}: {len(blocks)} blocks, {TARGET.stat().st_size} bytes")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.utf8 import code_point
+from gpu_lattice.normalizers.code_points import class_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,16 +19,10 @@ L, REGIONAL, PREPEND, CONTROL, CR, LF = range(5, 11)
 V, T, EXTEND, ZWJ, SPACING_MARK, LINKER, EXTEND_OUTSIDE_CONJUNCTS = range(11, 18)
 LAST_ALONE, LAST_FIRST = PICTOGRAPHIC, LF
 
-BLOCK_SIZE = 128
 
-
-@lru_cache(maxsize=1)
 def grapheme_classes() -> NDArray[np.uint8]:
     """uint8 [0x110000], the class of every code point, from the table that tools/make_grapheme_table.py wrote."""
-    path = resources.files("gpu_lattice") / "data" / "graphemes.npz"
-    with path.open("rb") as file, np.load(file) as arrays:
-        classes: NDArray[np.uint8] = arrays["blocks"][arrays["index"]].reshape(-1)
-    return classes
+    return class_table("graphemes.npz")
 
 
 @compiled

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpu_lattice.kernels.compiled import readonly
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.charsmap import CharsMap, longest_replacement, parse_charsmap
@@ -218,12 +219,12 @@ class Rules:
     def normalize(self, values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
         for step in self.steps:
             values, parts = step(values, parts)
-            values = _read_only(values)
+            values = readonly(values)
         return values, parts
 
     def normalize_text(self, text: bytes) -> bytes:
         """Valid UTF-8 by the steps alone."""
-        values = _read_only(np.frombuffer(text, np.uint8))
+        values = readonly(np.frombuffer(text, np.uint8))
         values, parts = self.normalize(values, whole_documents(np.array([0, len(values)])))
         return values[parts.starts[0] : parts.stops[0]].tobytes()
 
@@ -357,23 +358,16 @@ def _join_ends(parts: list[NDArray[np.int64]], starts: NDArray[np.int64]) -> NDA
     return offsets
 
 
-def _read_only(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same bytes, always in the array type that the functions are compiled for."""
-    values = values.view()
-    values.flags.writeable = False
-    return values
-
-
 def _with_valid_text(texts: TextBatch, threads: int) -> TextBatch:
     """Texts as UTF-8: a byte that is not part of a character becomes U+FFFD, as in SentencePiece."""
-    values, ranges = _read_only(texts.values), byte_ranges(texts.offsets)
+    values, ranges = readonly(texts.values), byte_ranges(texts.offsets)
     texts = TextBatch(values, texts.offsets, texts.valid)
     if all(map_ranges(lambda start, stop: are_valid(values, texts.offsets, start, stop), ranges, threads)):
         return texts
     parts = map_ranges(lambda start, stop: repair(values, texts.offsets, start, stop), ranges, threads)
     starts = np.cumsum([0, *(len(part) for part, _ in parts)])
     offsets = _join_ends([offsets[1:] for _, offsets in parts], starts)
-    return TextBatch(_read_only(np.concatenate([part for part, _ in parts])), offsets, texts.valid)
+    return TextBatch(readonly(np.concatenate([part for part, _ in parts])), offsets, texts.valid)
 
 
 def _flat(component: Component | None, members: str, known: frozenset[str], where: str) -> list[Component]:

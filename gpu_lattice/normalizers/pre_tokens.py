@@ -6,8 +6,6 @@ pre-tokens, whatever becomes of the text between matches.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,6 +13,7 @@ import numpy as np
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.utf8 import code_point
+from gpu_lattice.normalizers.code_points import class_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 UPPER, LOWER, LETTER, NUMBER, SPACE, NEWLINE = 1, 2, 4, 8, 16, 32
 NOT_OTHER = LETTER | NUMBER | SPACE
 NOT_BEFORE_LETTERS = LETTER | NUMBER | NEWLINE
-BLOCK_SIZE = 128
 
 # Where 's, 't, 're, 've, 'm, 'll, 'd are matched; folded: whatever their case.
 NEVER, FIRST, FIRST_FOLDED, AFTER_FOLDED = range(4)
@@ -77,13 +75,9 @@ PATTERNS = {
 }
 
 
-@lru_cache(maxsize=1)
 def character_classes() -> NDArray[np.uint8]:
     """uint8 [0x110000], the bits of every code point, from the table that tools/make_category_table.py wrote."""
-    path = resources.files("gpu_lattice") / "data" / "categories.npz"
-    with path.open("rb") as file, np.load(file) as arrays:
-        classes: NDArray[np.uint8] = arrays["blocks"][arrays["index"]].reshape(-1)
-    return classes
+    return class_table("categories.npz")
 
 
 @compiled

@@ -9,9 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.buffers import filled, grown
+from gpu_lattice.kernels.cpu.buffers import filled, grown, range_at
 from gpu_lattice.kernels.cpu.bulk.arcs import find_piece
-from gpu_lattice.kernels.cpu.machine import GOLDEN, load_word
+from gpu_lattice.kernels.cpu.bulk.memo import fold
+from gpu_lattice.kernels.cpu.bulk.segments import WORD_START
+from gpu_lattice.kernels.cpu.machine import load_word
 from gpu_lattice.kernels.cpu.utf8 import code_point
 from gpu_lattice.kernels.tables.merges import LOW_HALF, NO_ID, NONE, merge_of
 
@@ -23,7 +25,6 @@ SLOTS = 1 << 18
 WORDS = 1 << 20
 # A record's header, its text, and an id for each byte of it.
 MOST_RECORD_WORDS = 1 + LONGEST_REMEMBERED // 8 + LONGEST_REMEMBERED // 2
-MARK = np.uint64(0x8196E2)
 MARK_BYTES = 3
 
 
@@ -96,7 +97,7 @@ def encode_merges(batch, first, last, model, memo):
     ids = np.empty(max(16, (offsets[last] - offsets[first]) // 2), np.int32)
     work = _new_work(np.int64(LONGEST_REMEMBERED))
     n = np.int64(0)
-    i_chunk = np.searchsorted(chunk_offsets, offsets[first], side="right") - 1
+    i_chunk = range_at(chunk_offsets, offsets[first])
     for i_doc in range(first, last):
         p, stop = offsets[i_doc], offsets[i_doc + 1]
         ids = grown(ids, n, n + stop - p)
@@ -134,8 +135,8 @@ def _word_end(values, p, stop):
     q = p + 1
     while q < stop:
         if (
-            load_word(values, q, min(q + MARK_BYTES, stop)) == MARK
-            and load_word(values, max(p, q - MARK_BYTES), q) != MARK
+            load_word(values, q, min(q + MARK_BYTES, stop)) == WORD_START
+            and load_word(values, max(p, q - MARK_BYTES), q) != WORD_START
         ):
             return q
         q += 1
@@ -146,8 +147,7 @@ def _word_end(values, p, stop):
 def _hash_of(values, start, stop):
     hashed = np.uint64(stop - start)
     for p in range(start, stop, 8):
-        hashed = (hashed ^ load_word(values, p, stop)) * GOLDEN
-        hashed ^= hashed >> np.uint64(29)
+        hashed = fold(hashed, load_word(values, p, stop))
     return np.int64(hashed)
 
 
