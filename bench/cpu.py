@@ -17,10 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 import gpu_lattice as gl
-from bench.machine import describe
 from bench.peers import PEERS, converted, model_path, own_tool
 from bench.texts import lines as read_lines
 from bench.texts import num_bytes, shipped
+from gpu_lattice.benchmark.machine import describe
 from gpu_lattice.runtime.threads import default_threads
 
 LEAST_SECONDS = 0.3

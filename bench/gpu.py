@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 import gpu_lattice as gl
 from bench.clock import Clock
-from bench.machine import describe
 from gpu_lattice.backends.cuda import STRETCH, CudaBackend
 from gpu_lattice.backends.cuda_device import CudaDevice, device_count
+from gpu_lattice.benchmark.machine import describe
 from gpu_lattice.cli import parse_size
 from gpu_lattice.corpus.retokenize import retokenize
 from gpu_lattice.normalizers import NormalizedBatch

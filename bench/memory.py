@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.machine import describe, peak_memory
+from gpu_lattice.benchmark.machine import describe, peak_memory
 
 # The copy is numbered, so that no two documents are the same.
 GENERATE_ROWS = 20_000

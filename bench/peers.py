@@ -1,17 +1,17 @@
-"""The tools that models come with, as functions of documents."""
+"""The tools that models come with, by the names of the benchmarks' cases."""
 
 from __future__ import annotations
 
 import importlib.resources
-import os
-import tempfile
-import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import gpu_lattice as gl
+from gpu_lattice.benchmark.peers import Peer, of_tokenizers, peer_of
 from gpu_lattice.models.sentencepiece import _parse
 from gpu_lattice.vocabulary import Kind
 
@@ -24,11 +24,10 @@ def own_tool(model: str | None, alpha: float) -> Calls:
 
     Nothing if the tool is not installed.
     """
-    if model is None or model.endswith(".model"):
-        return _sentencepiece(str(model_path(model)), alpha)
-    if model.endswith(".json"):
-        return converted(model, alpha)
-    return _bytepiece(model, alpha)
+    path = str(model_path(model))
+    of = gl.Tokenizer.from_file(path, device="cpu", threads=1).model
+    peer = peer_of(of.kind, path, alpha, of.merges is not None)
+    return {} if peer is None else _calls(peer)
 
 
 def model_path(model: str | None) -> Path:
@@ -36,18 +35,18 @@ def model_path(model: str | None) -> Path:
 
 
 def converted(model: str, alpha: float) -> Calls:
-    """tokenizers with a tokenizer.json, or with a SentencePiece model as Hugging Face converts it.
+    """tokenizers with a SentencePiece unigram model as Hugging Face converts it.
 
     The ids are the model's, but where a text spells a control piece.
     """
-    import tokenizers
+    return _calls(of_tokenizers(_convert(Path(model)), _convert(Path(model)), alpha))
 
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    best, sampler = (
-        tokenizers.Tokenizer.from_file(model) if model.endswith(".json") else _convert(Path(model)) for _ in range(2)
-    )
-    sampler.model.alpha = alpha
-    return {"tokenizers sample": sampler.encode_batch_fast, "tokenizers encode": best.encode_batch_fast}
+
+def _calls(peer: Peer) -> Calls:
+    return {
+        f"{peer.package} sample": partial(peer.sample, threads=1),
+        f"{peer.package} encode": partial(peer.encode, threads=1),
+    }
 
 
 def _convert(path: Path) -> Any:
@@ -64,31 +63,3 @@ def _convert(path: Path) -> Any:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     return tokenizer
-
-
-def _sentencepiece(model: str, alpha: float) -> Calls:
-    import sentencepiece
-
-    peer = sentencepiece.SentencePieceProcessor(model_file=model)
-    options = {"enable_sampling": True, "nbest_size": -1, "alpha": alpha}
-    return {
-        "sentencepiece sample": lambda documents: peer.encode(documents, num_threads=1, **options),
-        "sentencepiece encode": lambda documents: peer.encode(documents, num_threads=1),
-        "sentencepiece encode to numpy": lambda documents: peer.encode_as_numpy(documents, num_threads=1),
-    }
-
-
-def _bytepiece(model: str, alpha: float) -> Calls:
-    try:
-        import bytepiece
-    except ImportError:
-        return {}
-    path = model
-    if zipfile.is_zipfile(model):
-        with zipfile.ZipFile(model) as archive:
-            path = archive.extract(archive.namelist()[0], tempfile.mkdtemp())
-    peer = bytepiece.Tokenizer(path)
-    return {
-        "bytepiece sample": lambda documents: [peer.encode(document, alpha=alpha) for document in documents],
-        "bytepiece encode": lambda documents: [peer.encode(document) for document in documents],
-    }

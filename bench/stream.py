@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.machine import describe, peak_memory
 from bench.texts import chunks, num_bytes, shipped
 from bench.worker import Worker, answer
+from gpu_lattice.benchmark.machine import describe, peak_memory
 
 VERBS = ("sample", "encode")
 SIDES = ("ours", "peer")

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from gpu_lattice import __version__
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_retokenize(commands)
     _add_show(commands)
     _add_preview(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -232,6 +234,30 @@ def _add_preview(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     parser.add_argument("-o", "--output", metavar="FILE", help="also write plots (.svg, .png, .html)")
+
+
+def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="measure a model on files, beside its own tool",
+        description="Measure how fast a model samples and encodes files, beside the tool that it was made for if that "
+        "is installed, in alternating rounds in which each text comes once; and check that the ids are the tool's.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_bench)
+    parser.add_argument("model", metavar="MODEL", help="a model's file, or `default` for the one in the package")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a file, a folder, or a glob pattern")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: auto")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads, beside 1; default: all")
+    parser.add_argument("--alpha", type=float, default=0.2, metavar="A", help="default: 0.2")
+    parser.add_argument("--rounds", type=int, default=8, metavar="N", help="default: 8")
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
+    _add_text_format(parser)
+    parser.add_argument(
+        "--max-bytes", type=parse_size, default="8MB", metavar="SIZE", help="how much text to measure on; default: 8MB"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--plot", metavar="FILE", help="paint them (.svg, .png)")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -388,6 +414,33 @@ def _preview(options: argparse.Namespace) -> None:
     print(seen)
     if options.output is not None:
         paint_preview(seen, options.output)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from gpu_lattice.benchmark.compare import compare
+    from gpu_lattice.benchmark.plot import plot
+    from gpu_lattice.runtime.files import write_whole
+    from gpu_lattice.show.picture import checked_path
+
+    if options.plot is not None:
+        checked_path(options.plot)
+    seen = compare(
+        None if options.model == "default" else options.model,
+        options.inputs,
+        alpha=options.alpha,
+        rounds=options.rounds,
+        max_bytes=options.max_bytes,
+        device=options.device,
+        threads=options.threads,
+        text_column=options.text_column,
+        separator=options.separator,
+        input_format=options.input_format,
+    )
+    print(seen)
+    if options.json is not None:
+        write_whole(Path(options.json), seen.to_json().encode())
+    if options.plot is not None:
+        plot(seen, options.plot)
 
 
 def _stdin_lines() -> Iterator[list[bytes]]:

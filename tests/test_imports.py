@@ -19,6 +19,7 @@ lattice
 tokenizer decoding
 corpus torch
 show
+benchmark
 __init__
 cli __main__
 """
