@@ -19,9 +19,9 @@ def plot(seen: Comparison, path: str | os.PathLike[str]) -> None:
 
 
 def _figure(seen: Comparison) -> Any:
-    figure = load_matplotlib().figure.Figure(figsize=(9, 4.2), facecolor="white")
+    figure = load_matplotlib().figure.Figure(figsize=(10, 4.2), facecolor="white")
     figure.suptitle(seen.measured_on, fontsize=8, color=FAINT)
-    grid = {"left": 0.2, "right": 0.97, "bottom": 0.13, "top": 0.86, "wspace": 0.25, "width_ratios": (2, 1)}
+    grid = {"left": 0.27, "right": 0.97, "bottom": 0.13, "top": 0.86, "wspace": 0.25, "width_ratios": (2, 1)}
     bars, curve = figure.subplots(1, 2, gridspec_kw=grid)
     rows = sorted(seen.rows, key=lambda row: (-VERBS.index(row.way.verb), row.mb_per_s))
     names = [f"{row.way.verb}: {row.way.tool}, {_where(row.way)}" for row in rows]
@@ -34,7 +34,10 @@ def _figure(seen: Comparison) -> Any:
     for device in dict.fromkeys(point.device for point in seen.curve):
         points = [point for point in seen.curve if point.device == device]
         curve.plot([one.documents for one in points], [one.mb_per_s for one in points], "o-", ms=4, label=device)
+    sizes = sorted({point.documents for point in seen.curve})
     curve.set_xscale("log")
+    curve.set_xticks(sizes, map(str, sizes), minor=False)
+    curve.set_xticks([], minor=True)
     curve.set_ylim(0)
     curve.set_title("sample, MB/s by documents in a call", fontsize=9, color=INK, loc="left")
     curve.legend(frameon=False, fontsize=7)
