@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import html
 import os
+import textwrap
 from collections import Counter
-from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gpu_lattice.runtime.files import write_whole
+from gpu_lattice.show.lattice_layout import COLUMN, LABEL_SIZE, Layout, layout, lines, text_size, width_of
 from gpu_lattice.show.picture import (
     BEST_LINE,
     FAINT,
@@ -17,7 +17,6 @@ from gpu_lattice.show.picture import (
     OTHER_LINE,
     Fonts,
     checked_path,
-    columns_of,
     html_table,
     load_matplotlib,
     page,
@@ -31,20 +30,20 @@ from gpu_lattice.show.portrait import Arc, Portrait, portrait
 if TYPE_CHECKING:
     from gpu_lattice.tokenizer import Tokenizer
 
-LONGEST_PICTURE = 200
+LONGEST_PICTURE = 400
 ASCII = "".join(map(chr, range(32, 127)))
-# In points, 72 to an inch; a column is the width of a character in DejaVu Sans Mono.
-COLUMN = 0.602
-TEXT_SIZE, LABEL_SIZE, NUMBER_SIZE, BYTE_SIZE = 14.0, 9.0, 6.0, 7.0
-HEAD, FIRST_LANE, LANE, ROW = 56.0, 15.0, 25.0, 21.0
-MARGIN, LEFT, LEAST_CELL, LEAST_WIDTH = 14.0, 58.0, 20.0, 430.0
+# In points, 72 to an inch.
+NUMBER_SIZE, BYTE_SIZE = 6.0, 7.0
+FIRST_LANE, LANE, ROW = 15.0, 25.0, 21.0
+MARGIN, LEFT, LEAST_WIDTH, MOST_WIDTH = 14.0, 58.0, 280.0, 860.0
+HEAD_GAP, LINE_GAP = 5.0, 16.0
 BOX, BEST_BOX = "#e6edf5", "#fbdcc8"
 
 
 def paint_lattice(
     tokenizer: Tokenizer, text: Any, path: str | os.PathLike[str], *, alpha: float = 0.1, top: int = 5
 ) -> Portrait:
-    """Write a picture of the lattice of a text of up to 200 bytes: .svg, .png, or .html with the tables.
+    """Write a picture of the lattice of a text of up to 400 bytes: .svg, .png, or .html with the tables.
 
     The width of an arc shows its posterior, the number below its text; the best segmentation is highlighted, and the
     `top` best are rows below the text. Needs matplotlib. Raises ValueError for a longer text or another suffix.
@@ -62,9 +61,9 @@ def paint_lattice(
     return seen
 
 
-def _render(seen: Portrait, suffix: str) -> bytes:
+def _render(seen: Portrait, suffix: str, has_head: bool = True) -> bytes:
     # Escapes and hexadecimal digits are ASCII.
-    return render(suffix, visible(seen.text) + ASCII, lambda fonts: lattice_figure(seen, fonts))
+    return render(suffix, visible(seen.text) + ASCII, lambda fonts: lattice_figure(seen, fonts, has_head))
 
 
 def _page(seen: Portrait) -> bytes:
@@ -84,134 +83,70 @@ def _page(seen: Portrait) -> bytes:
         html_table(["from byte", "to byte", "id", "posterior", "arc"], arcs),
     ]
     summary = f"{seen.sizes}; {seen.measures}; {' '.join(seen.listed)}"
-    return page(visible(seen.text), summary, _render(seen, ".svg"), tables)
+    return page(visible(seen.text), summary, _render(seen, ".svg", has_head=False), tables)
 
 
-class Cell(NamedTuple):
-    """Some bytes of the text line, and what is written for them."""
-
-    start: int
-    end: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where things are, in points from the start of the text.
-
-    x           of every position where a character or an arc begins or ends
-    lanes       of each arc: how high its curve is, from 0
-    labels      of each arc
-    characters  the text line
-    bytes       the line below: the parts of characters that arcs split
-    """
-
-    x: dict[int, float]
-    lanes: list[int]
-    labels: list[str]
-    characters: list[Cell]
-    bytes: list[Cell]
-
-    @property
-    def width(self) -> float:
-        return max(self.x.values())
-
-
-def layout(seen: Portrait, missing: frozenset[str] = frozenset()) -> Layout:
-    """Cells as wide as their text, so that labels fit their arcs and the arcs of a lane lie side by side."""
-    ends = _character_ends(seen.text)
-    bounds = sorted({0, *ends, *(arc.start for arc in seen.arcs), *(arc.end for arc in seen.arcs)})
-    x, at = {0: 0.0}, 0.0
-    for start, end in pairwise(bounds):
-        at += max(LEAST_CELL, width_of(_label(seen.text[start:end], missing), LABEL_SIZE) + 4)
-        x[end] = at
-    characters = [Cell(start, end, visible(seen.text[start:end], missing)) for start, end in pairwise([0, *ends])]
-    for start, end, text in characters:
-        lacking = width_of(text, _text_size(text)) + 4 - (x[end] - x[start])
-        if lacking > 0:
-            x = {bound: place + lacking * (bound >= end) for bound, place in x.items()}
-    whole = set(pairwise([0, *ends]))
-    parts = [Cell(a, b, seen.text[a:b].hex().upper()) for a, b in pairwise(bounds) if (a, b) not in whole]
-    labels = [_label(seen.text[arc.start : arc.end], missing) for arc in seen.arcs]
-    return Layout(x, _lanes(seen.arcs), labels, characters, parts)
-
-
-def _lanes(arcs: list[Arc]) -> list[int]:
-    """The lane of each arc: above the arcs within it, without overlaps in a lane."""
-    lanes = [0] * len(arcs)
-    done: list[tuple[int, int, int]] = []
-    for i_arc in sorted(range(len(arcs)), key=lambda i: arcs[i].end - arcs[i].start):
-        start, end = arcs[i_arc].start, arcs[i_arc].end
-        lane = max((below + 1 for a, b, below in done if start <= a and b <= end), default=0)
-        taken = {other for a, b, other in done if a < end and start < b}
-        while lane in taken:
-            lane += 1
-        lanes[i_arc] = lane
-        done.append((start, end, lane))
-    return lanes
-
-
-def _character_ends(text: bytes) -> list[int]:
-    """Where each character ends; a byte that is not part of one counts as one."""
-    characters = text.decode("utf-8", "surrogateescape")
-    return list(accumulate(len(character.encode("utf-8", "surrogateescape")) for character in characters))
-
-
-def _label(text: bytes, missing: frozenset[str]) -> str:
-    """Visible characters; bytes without a complete character in hexadecimal."""
-    characters = text.decode("utf-8", "surrogateescape")
-    has_character = any(not "\udc80" <= character <= "\udcff" for character in characters)
-    return visible(text, missing) if has_character else text.hex().upper()
-
-
-def _text_size(text: str) -> float:
-    """Escapes are written smaller than the characters that they stand for."""
-    return TEXT_SIZE if columns_of(text) <= 2 else LABEL_SIZE
-
-
-def width_of(text: str, size: float) -> float:
-    """The most points that text takes in a monospaced font of this size."""
-    return columns_of(text) * COLUMN * size
-
-
-def lattice_figure(seen: Portrait, fonts: Fonts) -> Any:
-    """The matplotlib figure: sizes, arcs above the text, and the best segmentations below it."""
+def lattice_figure(seen: Portrait, fonts: Fonts, has_head: bool = True) -> Any:
+    """The matplotlib figure: sizes, and for each line arcs above the text and the best segmentations below it."""
     matplotlib = load_matplotlib()
-    placed = layout(seen, fonts.missing)
-    above = FIRST_LANE + max(placed.lanes, default=0) * LANE + LABEL_SIZE + 7
-    below = 32.0 if placed.bytes else 22.0
-    width = max(LEFT + placed.width + 2 * MARGIN, LEAST_WIDTH)
-    height = HEAD + above + below + ROW * len(seen.segmentations) + 2 * MARGIN
+    parts = lines(seen, MOST_WIDTH, fonts.missing)
+    placed = [layout(part, fonts.missing) for part in parts]
+    width = max(LEFT + max(one.width for one in placed) + 2 * MARGIN, LEAST_WIDTH)
+    head = _head(seen, width - 2 * MARGIN) if has_head else []
+    heights = [_above(one) + _below(one) + ROW * len(seen.segmentations) for one in placed]
+    height = sum(size + HEAD_GAP for _, size, _ in head) + sum(heights) + LINE_GAP * (len(parts) - 1) + 2 * MARGIN
     figure = matplotlib.figure.Figure(figsize=(width / 72, height / 72), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     axes.set_axis_off()
-    painter = _Painter(matplotlib, axes, seen, placed, fonts.families)
-    base = height - MARGIN - HEAD - above
-    painter.head(height - MARGIN)
-    painter.arcs(base)
-    painter.text(base)
-    painter.segmentations(base - below - ROW / 2)
+    top = height - MARGIN
+    for text, size, style in head:
+        top -= size + HEAD_GAP
+        _write_head(axes, top, text, size, style)
+    for part, one, used in zip(parts, placed, heights, strict=True):
+        painter = _Painter(matplotlib, axes, part, one, fonts.families)
+        base = top - _above(one)
+        painter.arcs(base)
+        painter.text(base)
+        painter.segmentations(base - _below(one) - ROW / 2)
+        top -= used + LINE_GAP
     return figure
 
 
+def _above(placed: Layout) -> float:
+    return FIRST_LANE + max(placed.lanes, default=0) * LANE + LABEL_SIZE + 7
+
+
+def _below(placed: Layout) -> float:
+    return 32.0 if placed.bytes else 22.0
+
+
+def _head(seen: Portrait, width: float) -> list[tuple[str, float, dict[str, Any]]]:
+    """Lines of at most this width: text, size, style; a style with "line" is a sample of such a line and its name."""
+    head: list[tuple[str, float, dict[str, Any]]] = []
+    for text, size, style in (seen.sizes, 11.0, {"weight": "bold"}), (seen.measures, 8.0, {"color": FAINT}):
+        head += [(line, size, style) for line in textwrap.wrap(text, int(width / (COLUMN * size)))]
+    head += [("best segmentation", 8.0, {"line": BEST_LINE}), ("other arcs", 8.0, {"line": OTHER_LINE})]
+    note = "dashed: unknown; " if any(arc.is_unknown for arc in seen.arcs) else ""
+    note += "width and number: posterior in %"
+    return head + [(line, 8.0, {"color": FAINT}) for line in textwrap.wrap(note, int(width / (COLUMN * 8)))]
+
+
+def _write_head(axes: Any, y: float, text: str, size: float, style: dict[str, Any]) -> None:
+    colour, x = style.get("line"), MARGIN
+    if colour is not None:
+        axes.plot([x, x + 18], [y + 0.36 * size] * 2, color=colour, lw=3, solid_capstyle="round")
+        x, style = x + 24, {}
+    axes.text(x, y, text, **{"fontsize": size, "va": "baseline", "ha": "left", "color": INK, "zorder": 4} | style)
+
+
 class _Painter:
-    """Paints the parts of the picture, each from its y; y grows upwards."""
+    """Paints the parts of a line of the picture, each from its y; y grows upwards."""
 
     def __init__(self, matplotlib: Any, axes: Any, seen: Portrait, placed: Layout, families: list[str]) -> None:
         self._axes, self._seen, self._placed, self._families = axes, seen, placed, families
         self._patches, self._path = matplotlib.patches, matplotlib.path.Path
         self._x = {bound: LEFT + MARGIN + x for bound, x in placed.x.items()}
         self._feet = _feet(seen.arcs, self._x)
-
-    def head(self, top: float) -> None:
-        self._write(MARGIN, top - 8, self._seen.sizes, 11, ha="left", weight="bold")
-        self._write(MARGIN, top - 24, self._seen.measures, 8, ha="left", color=FAINT)
-        y = top - 38
-        for x, line, name in (MARGIN, BEST_LINE, "best segmentation"), (MARGIN + 120, OTHER_LINE, "other arcs"):
-            self._axes.plot([x, x + 18], [y, y], color=line, lw=3, solid_capstyle="round")
-            self._write(x + 24, y, name, 8, ha="left")
-        note = "dashed: unknown; " if any(arc.is_unknown for arc in self._seen.arcs) else ""
-        self._write(MARGIN + 205, y, f"{note}width and number: posterior in %", 8, ha="left", color=FAINT)
 
     def arcs(self, base: float) -> None:
         """Faint ones first, the best on top."""
@@ -254,7 +189,7 @@ class _Painter:
 
     def text(self, base: float) -> None:
         for start, end, text in self._placed.characters:
-            self._write(self._middle(start, end), base - 13, text, _text_size(text), family=self._families)
+            self._write(self._middle(start, end), base - 13, text, text_size(text), family=self._families)
         for start, end, text in self._placed.bytes:
             self._write(self._middle(start, end), base - 25, text, BYTE_SIZE, family=self._families, color=FAINT)
 

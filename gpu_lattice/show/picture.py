@@ -8,11 +8,12 @@ import html
 import io
 import math
 import os
-import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from wcwidth import wcswidth
 
 PICTURE_SUFFIXES = (".svg", ".png", ".html")
 DOTS_PER_INCH = 160
@@ -161,19 +162,13 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequ
 
 
 def columns_of(text: str) -> int:
-    """How many columns of a terminal (or half ems) text takes: two for each wide character, none for combining marks.
+    """How many columns of a terminal (or half ems) printable text takes, as terminals count them.
 
     Example:
         >>> columns_of("ab"), columns_of("漢字"), columns_of("e\\u0301")
         (2, 4, 1)
     """
-    return sum(_columns(character) for character in text)
-
-
-def _columns(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return max(0, wcswidth(text))
 
 
 def visible(text: bytes, missing: frozenset[str] = frozenset()) -> str:

@@ -43,7 +43,8 @@ class Segmentation:
 class Portrait:
     """All that is shown of the lattice of one text.
 
-    text                 the normalized bytes
+    num_bytes            of the text as it was given
+    text                 the normalized bytes, which arcs are of
     names                the pieces by id, as the model's tool prints them
     arcs                 all arcs by start, shortest first
     segmentations        the best ones, without repeated lists of ids
@@ -51,6 +52,7 @@ class Portrait:
     log_num_paths, num_paths        how many segmentations there are; None if that number is too long to print
     """
 
+    num_bytes: int
     text: bytes
     names: Sequence[str]
     arcs: list[Arc]
@@ -69,12 +71,13 @@ class Portrait:
     @property
     def sizes(self) -> str:
         """The size of the lattice, in words."""
-        return f"{_plural(len(self.text), 'byte')}, {_plural(len(self.arcs), 'arc')}, {self.count}"
+        normalized = f" ({len(self.text):,} normalized)" if len(self.text) != self.num_bytes else ""
+        return f"{_plural(self.num_bytes, 'byte')}{normalized}, {_plural(len(self.arcs), 'arc')}, {self.count}"
 
     @property
     def measures(self) -> str:
         """The distribution for alpha, in words."""
-        per_byte = self.entropy / max(1, len(self.text))
+        per_byte = self.entropy / max(1, self.num_bytes)
         log_z, entropy = f"log Z {self.log_partition:.4f}", f"entropy {self.entropy:.4f} nats ({per_byte:.4f} per byte)"
         return f"alpha {self.alpha:g}: {log_z}, {entropy}"
 
@@ -128,6 +131,7 @@ def portrait(tokenizer: Tokenizer, text: Any, *, alpha: float = 0.1, top: int = 
     ]
     log_num_paths = float(on_host(lattice.num_paths(log=True))[0])
     return Portrait(
+        num_bytes=len(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text),
         text=normalized[0],
         names=tokenizer.model.vocabulary.names,
         arcs=arcs,

@@ -1,10 +1,14 @@
 """The lattice of a text, shown: exact probabilities, a path for every segmentation, pictures whose labels are free."""
 
+import html
 import importlib
 import itertools
 import math
 import os
 import random
+import re
+import shutil
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -30,14 +34,8 @@ from strategies import Case, cases
 from gpu_lattice import Tokenizer
 from gpu_lattice.cli import main
 from gpu_lattice.show import picture
-from gpu_lattice.show.lattice_figure import (
-    LABEL_SIZE,
-    LONGEST_PICTURE,
-    lattice_figure,
-    layout,
-    paint_lattice,
-    width_of,
-)
+from gpu_lattice.show.lattice_figure import LONGEST_PICTURE, lattice_figure, paint_lattice
+from gpu_lattice.show.lattice_layout import LABEL_SIZE, layout, lines, width_of
 from gpu_lattice.show.picture import Fonts, columns_of, fonts_for, render, visible
 from gpu_lattice.show.portrait import Portrait, portrait
 from gpu_lattice.show.table import table
@@ -193,6 +191,50 @@ def test_arcs_of_a_lane_lie_beside_each_other_above_those_within(name: str, miss
     assert list(placed.x.values()) == sorted(placed.x.values())
 
 
+@pytest.mark.parametrize("width", [1.0, 150.0, 400.0])
+@pytest.mark.parametrize("name", TEXTS)
+def test_long_texts_are_wrapped_where_no_arc_is_cut(name: str, width: float) -> None:
+    seen = seen_of(name)
+    parts = lines(seen, width)
+    assert b"".join(part.text for part in parts) == seen.text
+    starts = [0, *itertools.accumulate(len(part.text) for part in parts)]
+    arcs = [
+        (arc.start + start, arc.end + start, arc.id)
+        for part, start in zip(parts, starts[:-1], strict=True)
+        for arc in part.arcs
+    ]
+    assert arcs == [(arc.start, arc.end, arc.id) for arc in seen.arcs]
+    for i, one in enumerate(seen.segmentations):
+        ids = [part.arcs[i_arc].id for part in parts for i_arc in part.segmentations[i].arcs]
+        assert ids == [seen.arcs[i_arc].id for i_arc in one.arcs]
+    for part in parts:
+        inner = [*itertools.accumulate(len(character.encode()) for character in part.text.decode())][:-1]
+        free = [at for at in inner if all(not arc.start < at < arc.end for arc in part.arcs)]
+        assert layout(part).width <= width or not free
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_a_browser_shows_the_page_as_wide_as_its_text(tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium is installed")
+    tokenizer = Tokenizer.default(device="cpu")
+    page, shot = tmp_path / "page.html", tmp_path / "page.png"
+    seen = paint_lattice(tokenizer, "hello 天气", page)
+    browser = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    dump = [*browser, "--dump-dom", page.as_uri()]
+    shown = subprocess.run(dump, capture_output=True, text=True, timeout=120, check=True)
+    text = html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", "\n", shown.stdout, flags=re.DOTALL))
+    words = {line.strip() for line in text.split("\n")}
+    assert {visible(seen.text), *seen.pieces(seen.segmentations[0])} <= words
+    assert text.count(seen.sizes) == 1
+    take = [*browser, "--window-size=900,700", f"--screenshot={shot}", page.as_uri()]
+    subprocess.run(take, capture_output=True, timeout=120, check=True)
+    pixels = importlib.import_module("matplotlib.image").imread(shot)
+    assert pixels.shape[:2] == (700, 900)
+    assert 0.5 < (pixels[..., :3].min(axis=2) > 0.95).mean() < 0.99  # mostly white, and something on it
+
+
 @pytest.mark.usefixtures("matplotlib")
 @pytest.mark.parametrize("name", TEXTS)
 def test_no_writing_of_the_picture_covers_another(name: str) -> None:
@@ -229,7 +271,8 @@ def test_an_svg_says_everything_in_the_viewers_fonts(name: str, tmp_path: Path) 
     data = (tmp_path / "lattice.svg").read_bytes()
     texts = list(ElementTree.fromstring(data).iter("{http://www.w3.org/2000/svg}text"))
     words = [element.text for element in texts]
-    assert {seen.sizes, seen.measures, *layout(seen).labels} <= set(words)
+    assert {*layout(seen).labels} <= set(words)
+    assert f"{seen.sizes} {seen.measures} best segmentation" in " ".join(word or "" for word in words)
     characters = [visible(character.encode()) for character in seen.text.decode()]
     large = [element.text for element in texts if "font-size: 14px" in element.get("style", "")]
     assert large == [character for character in characters if columns_of(character) <= 2]
@@ -333,7 +376,7 @@ def test_show_writes_a_picture_instead_of_printing(capsys: pytest.CaptureFixture
     [
         (["a", "-o", "a.pdf"], "'a.pdf' is not the name of a picture; end it in .svg, .png, .html"),
         (["a", "-o", "absent/a.svg"], "absent: No such file or directory"),
-        (["a" * 300, "-o", "a.svg"], "a picture has room for 200"),
+        (["a" * 500, "-o", "a.svg"], "a picture has room for 400"),
         (["a", "--top", "0"], "top is 0; give an integer from 1"),
         (["a", "--alpha", "-1"], "alpha is -1"),
         (["a", "--alpha", "1e9"], "the largest alpha for this model"),
@@ -366,4 +409,6 @@ def test_without_matplotlib_the_extra_is_named(
 
 
 def test_columns_are_those_of_a_terminal() -> None:
-    assert [columns_of(text) for text in ("", "abc", "漢字", "ｱ", "e\u0301", "😀")] == [0, 3, 4, 1, 1, 2]
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    texts = ("", "abc", "漢字", "ｱ", "e\u0301", "😀", family, "ก็")
+    assert [columns_of(text) for text in texts] == [0, 3, 4, 1, 1, 2, 2, 1]
