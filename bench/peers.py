@@ -39,7 +39,7 @@ def converted(model: str, alpha: float) -> Calls:
 
     The ids are the model's, but where a text spells a control piece.
     """
-    return _calls(of_tokenizers(_convert(Path(model)), _convert(Path(model)), alpha))
+    return _calls(of_tokenizers(convert(Path(model)), convert(Path(model)), alpha))
 
 
 def _calls(peer: Peer) -> Calls:
@@ -49,7 +49,7 @@ def _calls(peer: Peer) -> Calls:
     }
 
 
-def _convert(path: Path) -> Any:
+def convert(path: Path) -> Any:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     proto = _parse(path.read_bytes())

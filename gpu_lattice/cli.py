@@ -111,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_preview(commands)
     _add_bench(commands)
+    _add_warm(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -258,6 +260,29 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     parser.add_argument("--json", metavar="FILE", help="write the results as JSON")
     parser.add_argument("--plot", metavar="FILE", help="paint them (.svg, .png)")
+
+
+def _add_warm(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "warm",
+        help="compile what a model needs",
+        description="Compile the kernels that encode, sample and retokenize need for a model, so that the first call "
+        "after an installation does not have to: in an image, for instance, or before many processes start.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_warm)
+    _add_model(parser)
+
+
+def _add_doctor(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="describe this machine, and check its GPUs",
+        description="Print machine, versions and folders, and compare a small batch of every operation on each CUDA "
+        "device with the CPU. Exits with 2 if a device gives anything else.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_doctor)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -441,6 +466,30 @@ def _bench(options: argparse.Namespace) -> None:
         write_whole(Path(options.json), seen.to_json().encode())
     if options.plot is not None:
         plot(seen, options.plot)
+
+
+def _warm(options: argparse.Namespace) -> None:
+    from time import perf_counter
+
+    start = perf_counter()
+    tokenizer = _load(options)
+    texts = ["A new dawn.", "a" * 100]
+    tokenizer.encode(texts)
+    for num_samples in 1, 2:
+        rows = tokenizer.sample(texts, alpha=0.2, num_samples=num_samples, seed=0, return_log_prob=num_samples > 1)
+        tokenizer.decode(rows)
+    print(f"{tokenizer!r} is ready, after {perf_counter() - start:.1f} s")
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from gpu_lattice.benchmark.doctor import examine
+
+    is_sound = True
+    for line, is_well in examine():
+        print(line, flush=True)
+        is_sound &= is_well
+    if not is_sound:
+        raise ValueError("a device gives other results than the CPU: device='auto' takes the CPU in its place")
 
 
 def _stdin_lines() -> Iterator[list[bytes]]:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gpu_lattice.backends import Backend, Rows
+    from gpu_lattice.backends import Backend, Device, Rows
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.normalizers import NormalizedBatch
 
@@ -816,9 +816,40 @@ def _backend(model: Model, device: str, threads: int | None, memory_limit: int |
     found = devices.CudaDevice(int(cuda[1] or 0)) if cuda else devices.find_device()
     if found is None:
         return CpuBackend(model, threads)
+    fault = check_device(found)
+    if fault and cuda:
+        raise ValueError(f"device={device!r}: {fault}; give device='cpu', and report what `gpu-lattice doctor` prints")
+    if fault:
+        warnings.warn(
+            f"device='auto' takes the CPU: {fault}; report what `gpu-lattice doctor` prints, or give device='cpu'",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return CpuBackend(model, threads)
     from gpu_lattice.backends.cuda import CudaBackend
 
     return CudaBackend(model, found, memory_limit)
+
+
+def check_device(device: Device, again: bool = False) -> str:
+    """What a CUDA device does otherwise than the CPU for a small batch, in words; "" for nothing: then it is trusted.
+
+    Results are remembered in the cache's folder for the device, driver and libraries, until the package changes; errors
+    of the device are not. again: look anew.
+    """
+    from gpu_lattice.backends.cuda import CudaBackend
+    from gpu_lattice.device_check import fault_of
+
+    def pairs() -> Iterator[tuple[Tokenizer, Tokenizer]]:
+        pieces = {bytes([byte]): -3.0 for byte in range(256)} | {b"\xe3\x81": -2.0, b"be": -1.0, b", or": -4.5}
+        for cpu in Tokenizer.default(device="cpu", threads=1), Tokenizer.from_pieces(pieces, device="cpu", threads=1):
+            yield cpu, cpu.on(CudaBackend(cpu.model, device, None))
+
+    try:
+        operation = fault_of(device.identity, pairs, again)
+    except Exception as error:  # CuPy and the driver raise all kinds of them
+        return f"it cannot run the kernels: {error}"
+    return f"its results for a small batch are not the CPU's (first: {operation})" if operation else ""
 
 
 def _is_null(batch: TextBatch) -> NDArray[np.bool_]:

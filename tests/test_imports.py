@@ -16,7 +16,7 @@ normalizers
 vocabulary weights models
 backends
 lattice
-tokenizer decoding
+tokenizer decoding device_check
 corpus torch
 show
 benchmark

@@ -113,10 +113,12 @@ class Launcher(Protocol):
 class Device(Protocol):
     """A device with memory that runs kernels. A context, in which it is the current device.
 
-    warps: how many blocks of warp_threads threads work at once
+    identity  what its results may depend on: the device, its driver, the libraries
+    warps     how many blocks of warp_threads threads work at once
     """
 
     name: str
+    identity: str
     warp_threads: int
     warps: int
 

@@ -81,6 +81,10 @@ class CudaDevice:
         self.xp = cupy
         self.name = f"cuda:{ordinal}"
         self._device = cupy.cuda.Device(ordinal)
+        runtime = cupy.cuda.runtime
+        device = runtime.getDeviceProperties(ordinal)["name"].decode()
+        versions = runtime.driverGetVersion(), runtime.runtimeGetVersion(), cupy.__version__
+        self.identity = "{}, driver {}, runtime {}, CuPy {}".format(device, *versions)
         self.warps = WARPS_PER_MULTIPROCESSOR * int(self._device.attributes["MultiProcessorCount"])
 
     def free_bytes(self) -> int:

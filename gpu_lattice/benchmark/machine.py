@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gpu_lattice.backends.cuda_device import device_count
+from gpu_lattice.backends import cuda_device
 from gpu_lattice.runtime.threads import default_threads
 from gpu_lattice.runtime.version import __version__
 
@@ -34,7 +34,7 @@ def describe() -> dict[str, Any]:
         "memory_gb": round(_memory() / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "gpus": [_gpu(ordinal) for ordinal in range(device_count())],
+        "gpus": [_gpu(ordinal) for ordinal in range(cuda_device.device_count())],
         "versions": {"gpu_lattice": __version__, **{name: found for name in PACKAGES if (found := version_of(name))}},
     }
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    Inputs = Iterable[bytes | bool | NDArray[Any]]
+
 T = TypeVar("T", bound=NamedTuple)
 
 # Less is processed about as fast as a file is read.
@@ -34,30 +36,48 @@ DIGEST_BYTES = 32
 _content_digest = partial(blake2b, digest_size=DIGEST_BYTES)
 
 
-def cached(kind: type[T], inputs: Iterable[bytes | bool | NDArray[Any]], make: Callable[[], T]) -> T:
+def cached(kind: type[T], inputs: Inputs, make: Callable[[], T], least_bytes: int | None = None) -> T:
     """make(), or what it returned to an earlier process for the same inputs.
 
     kind: the named tuple of arrays and NumPy scalars that make() returns; inputs: all that it depends on. For less than
-    LEAST_BYTES of them no file is read or written. Errors of make() are raised, and nothing is cached.
+    least_bytes of them (LEAST_BYTES) no file is read or written. Errors of make() are raised, and nothing is cached.
     The folder is $GPU_LATTICE_CACHE ("off" or empty: none), else gpu_lattice in $XDG_CACHE_HOME, else in ~/.cache. When
     it exceeds MOST_BYTES, the least recently used files are removed.
     """
-    arrays = [np.frombuffer(one, np.uint8) if isinstance(one, bytes) else np.ascontiguousarray(one) for one in inputs]
-    folder = _folder() if sum(array.nbytes for array in arrays) >= LEAST_BYTES else None
-    if folder is None:
+    arrays = _arrays(inputs)
+    least_bytes = LEAST_BYTES if least_bytes is None else least_bytes
+    where = folder() if sum(array.nbytes for array in arrays) >= least_bytes else None
+    if where is None:
         return make()
-    path = folder / f"{kind.__name__}-{_digest(arrays)}.npz"
+    path = _path(where, kind, arrays)
     result = _read(kind, path)
     if result is None:
         result = make()
         # If nothing can be written, the next process makes it again.
         with suppress(OSError):
             _write(result, path)
-            _make_room(folder)
+            _make_room(where)
     return result
 
 
-def _folder() -> Path | None:
+def forget(kind: type[NamedTuple], inputs: Inputs) -> None:
+    """Remove the result for these inputs, if there is one."""
+    where = folder()
+    if where is not None:
+        with suppress(OSError):
+            _path(where, kind, _arrays(inputs)).unlink(missing_ok=True)
+
+
+def _arrays(inputs: Inputs) -> list[NDArray[Any]]:
+    return [np.frombuffer(one, np.uint8) if isinstance(one, bytes) else np.ascontiguousarray(one) for one in inputs]
+
+
+def _path(folder: Path, kind: type[NamedTuple], arrays: list[NDArray[Any]]) -> Path:
+    return folder / f"{kind.__name__}-{_digest(arrays)}.npz"
+
+
+def folder() -> Path | None:
+    """Where results are kept; None: nowhere."""
     chosen = os.environ.get("GPU_LATTICE_CACHE")
     if chosen is not None:
         return None if chosen in ("", "off") else Path(chosen)

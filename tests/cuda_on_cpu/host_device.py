@@ -81,6 +81,7 @@ class HostDevice:
 
     xp = np
     name = "cuda:host"
+    identity = "the host build"
     warp_threads = 1
     warps = 3
 

@@ -200,7 +200,7 @@ cache.LEAST_BYTES = 0
 of = np.arange(10)
 for _ in range(40):
     assert cache.cached(Squares, [of], lambda: squares(of)).values.tolist() == squares(of).values.tolist()
-    for path in cache._folder().glob("*.npz"):
+    for path in cache.folder().glob("*.npz"):
         path.unlink(missing_ok=True)
 assert cache.cached(Squares, [of], lambda: squares(of)).values.tolist() == squares(of).values.tolist()
 """
@@ -267,12 +267,12 @@ def test_the_folder_is_where_caches_are(monkeypatch: Any, tmp_path: Path) -> Non
     monkeypatch.delenv("GPU_LATTICE_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert cache._folder() == tmp_path / ".cache" / "gpu_lattice"
+    assert cache.folder() == tmp_path / ".cache" / "gpu_lattice"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
-    assert cache._folder() == tmp_path / "elsewhere" / "gpu_lattice"
+    assert cache.folder() == tmp_path / "elsewhere" / "gpu_lattice"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert cache._folder() is None
+    assert cache.folder() is None
 
 
 def test_above_the_limit_the_least_recently_used_goes(folder: Path, make: Maker, monkeypatch: Any) -> None:

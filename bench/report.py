@@ -1,0 +1,241 @@
+"""Every table and figure of measurements in README.md and docs/, from bench/results and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
+# What a run of `retokenize` keeps of the rate of sampling in memory, for reading, compressing and writing.
+SHARE_LEFT = 0.7
+
+NAMES = {
+    "mix32k.model": "SentencePiece 32k",
+    "ja8k.model": "SentencePiece 8k",
+    "zh8k_bytefb.model": "SentencePiece 8k, byte fallback",
+    "en8k.tokenizer.json": "Hugging Face 8k",
+    "bytepiece.plus.40k.zip": "BytePiece 40k",
+    "default.model": "the shipped model, 8k",
+}
+STREAMS = {
+    "english": "English",
+    "python": "Python source",
+    "html": "HTML",
+    "logs": "logs",
+    "digits": "random numbers",
+    "newwords": "words that do not exist",
+    "japanese": "Japanese",
+    "chinese": "Chinese",
+    "shipped": "the shipped corpus",
+}
+BLOCK = re.compile(r"(<!-- report: (\w+) -->\n)(.*?)(<!-- end of report -->)", re.DOTALL)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if anything would change")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    changed = 0
+    for path in pages():
+        old = path.read_text("utf-8")
+        new = filled(old)
+        if new == old:
+            continue
+        changed += 1
+        if arguments.check:
+            lines = difflib.unified_diff(old.split("\n"), new.split("\n"), str(path), "bench report", lineterm="", n=0)
+            print("\n".join(lines), file=sys.stderr)
+        else:
+            path.write_text(new, "utf-8")
+            print(path.relative_to(ROOT))
+    if not arguments.check:
+        _lattice_figure(ROOT / "docs" / "lattice.svg")
+        _exactness_figure(ROOT / "docs" / "exactness.svg")
+    return min(changed, 1) if arguments.check else 0
+
+
+def pages() -> list[Path]:
+    """The files that hold reports."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def filled(text: str) -> str:
+    """The text with what stands between the marks of each report made anew; KeyError for an unknown report."""
+    return BLOCK.sub(lambda block: block[1] + TABLES[block[2]]() + "\n" + block[4], text)
+
+
+def read(name: str) -> dict[str, Any]:
+    """A result file."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    return found
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _where(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    return f"{machine['processor']}, {machine['cpus']} CPUs, {machine['date']}"
+
+
+def _stream() -> str:
+    """Text that comes once, for each model and stream."""
+    rows = []
+    results = [read(path.stem) for path in sorted(RESULTS.glob("stream_*.json"), key=_stream_order)]
+    for result in results:
+        tool = _tool(result)
+        for name, stream in result["streams"].items():
+            rates, ratios = stream["median_mb_per_s"], stream["ratios"]
+            cells = [f"{rates['ours sample']:.1f}", _times(ratios, "sample")]
+            cells += [f"{rates['ours encode']:.1f}", _times(ratios, "encode")]
+            rows.append([NAMES.get(result["model"], result["model"]), STREAMS.get(name, name), tool, *cells])
+    head = [
+        "model",
+        "text that comes once",
+        "its tool",
+        "sample, MB/s",
+        "times the tool",
+        "encode, MB/s",
+        "times the tool",
+    ]
+    note = (
+        f"One thread, processor time, alpha {results[0]['alpha']:g}, chunks of 256 KB in turns ({_where(results[0])})."
+    )
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def _stream_order(path: Path) -> tuple[bool, str]:
+    return path.stem != "stream_mix32k", path.stem
+
+
+def _tool(result: dict[str, Any]) -> str:
+    package = "tokenizers" if result["model"].endswith("tokenizer.json") else "sentencepiece"
+    return f"{package} {result['machine']['versions'][package]}"
+
+
+def _times(ratios: dict[str, float], verb: str) -> str:
+    return f"{ratios[verb]:.1f}" if verb in ratios else "-"
+
+
+def _headline() -> str:
+    """English that comes once, in a sentence."""
+    result = read("stream_mix32k")
+    english = result["streams"]["english"]
+    rates, ratios = english["median_mb_per_s"], english["ratios"]
+    return (
+        f"On English that comes once, a thread samples {rates['ours sample']:.0f} MB/s, {ratios['sample']:.0f} times "
+        f"{_tool(result)}'s sampler, and encodes {rates['ours encode']:.0f} MB/s, {ratios['encode']:.1f} times its "
+        f"encoder ({_where(result)})."
+    )
+
+
+def _again() -> str:
+    """The same text again and again, for each model."""
+    rows = []
+    names = ("english", "japanese", "chinese", "tokenizer_json", "bytepiece")
+    results = [read(f"cpu_{name}") for name in names]
+    for result in results:
+        rates = result["median_mb_per_s"]
+        tool = next(name.split(" ")[0] for name in reversed(rates) if not name.startswith(("sample", "encode", "norm")))
+        version = result["machine"]["versions"].get(tool, "")
+        sampled, encoded = rates[f"{tool} sample"], rates[f"{tool} encode"]
+        cells = [f"{rates['sample']:.0f}", f"{sampled:.1f}", f"{rates['encode']:.0f}", f"{encoded:.1f}"]
+        rows.append([NAMES.get(result["model"], result["model"]), result["text"], f"{tool} {version}", *cells])
+    head = ["model", "text", "its tool", "sample, MB/s", "the tool", "encode, MB/s", "the tool"]
+    commit = results[0]["machine"]["commit"]
+    note = f"One thread, alpha {results[0]['alpha']:g} ({_where(results[0])}, commit {commit})."
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def _sizing() -> str:
+    """How long corpora take, computed from the rates of a thread."""
+    rows = []
+    for name, model, text in (("stream_mix32k", "english", "English"), ("stream_tokenizer_json", "english", "English")):
+        result = read(name)
+        rate = result["streams"][model]["median_mb_per_s"]["ours sample"]
+        for terabytes in (1, 10):
+            seconds = [terabytes * 1e6 / rate / SHARE_LEFT / cores for cores in (64, 1024)]
+            what = f"{terabytes} TB of {text}, {NAMES[result['model']]}"
+            rows.append([what, f"{rate:.0f} MB/s", *map(_duration, seconds)])
+    return table(["corpus", "rate of a core", "64 cores", "1,024 cores"], rows)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in ("hours", 3600), ("minutes", 60):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _exactness() -> str:
+    """Distances at the most draws that all took, by word and tool."""
+    result = read("exactness")
+    words = result["short"]
+    tools = [name for name in next(iter(words.values())) if name not in ("segmentations", "expected")]
+    n = min(len(found[name]) for found in words.values() for name in tools) - 1
+    rows = [["a perfect sampler's mean", *(f"{found['expected'][n]:.4f}" for found in words.values())]]
+    rows += [[name, *(f"{found[name][n]:.4f}" for found in words.values())] for name in tools]
+    head = ["", *(f"{word} ({found['segmentations']} segmentations)" for word, found in words.items())]
+    return f"{table(head, rows)}\n\nTotal variation distance of {10 ** (n + 2):,} draws at alpha {result['alpha']:g}."
+
+
+def _long_exactness() -> str:
+    """How often a word of two equally probable segmentations is whole, after so many characters."""
+    long = read("exactness")["long"]
+    lengths = [10 ** (3 + i) for i in range(len(long["shares"]["gpu_lattice"]))]
+    rows = [[name, *(f"{share:.4f}" for share in shares)] for name, shares in long["shares"].items()]
+    error = 0.5 / (long["marks"] * long["draws"]) ** 0.5
+    note = f"0.5 is right; the standard error is {error:.4f}."
+    return f"{table(['after characters', *(f'{n:,}' for n in lengths)], rows)}\n\n{note}"
+
+
+def _lattice_figure(path: Path) -> None:
+    from gpu_lattice import Tokenizer
+    from gpu_lattice.show.lattice_figure import paint_lattice
+
+    paint_lattice(Tokenizer.default(device="cpu"), "a new dawn", path, alpha=0.2, top=4)
+
+
+def _exactness_figure(path: Path) -> None:
+    """Distance against the number of draws, for each word."""
+    from gpu_lattice.show.picture import load_matplotlib, render
+
+    result = read("exactness")
+
+    def paint(_: Any) -> Any:
+        figure = load_matplotlib().figure.Figure(figsize=(10, 3.6), facecolor="white", layout="constrained")
+        for axes, (word, found) in zip(
+            figure.subplots(1, len(result["short"]), sharey=True), result["short"].items(), strict=True
+        ):
+            for name, distances in found.items():
+                if name == "segmentations":
+                    continue
+                style = {"ls": ":", "color": "black"} if name == "expected" else {"marker": "o", "ms": 3}
+                label = "a perfect sampler's mean" if name == "expected" else name
+                axes.plot([10 ** (2 + i) for i in range(len(distances))], distances, label=label, **style)
+            axes.set(xscale="log", yscale="log", xlabel="draws", title=f"{word}, alpha {result['alpha']:g}")
+        axes.legend(fontsize=7, frameon=False)
+        figure.axes[0].set_ylabel("total variation distance")
+        return figure
+
+    path.write_bytes(render(path.suffix, "", paint))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "again": _again,
+    "exactness": _exactness,
+    "headline": _headline,
+    "long_exactness": _long_exactness,
+    "sizing": _sizing,
+    "stream": _stream,
+}
