@@ -16,6 +16,7 @@ Not here: normalization, finding chunks, decoding, speed.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 UNKNOWN = -1
@@ -86,6 +87,11 @@ class Rules:
     symbols: str
     unk_weight: float | None
 
+    @cached_property
+    def longest(self) -> int:
+        """Bytes of the longest piece."""
+        return max(map(len, self.pieces), default=0)
+
     def symbol_length(self, text: bytes, e: int) -> int:
         """Bytes of the symbol that ends at e."""
         if self.symbols == "bytes":
@@ -104,7 +110,7 @@ class Rules:
             return []
         arcs = [
             (length, self.pieces[text[e - length : e]])
-            for length in range(1, e - start + 1)
+            for length in range(1, min(e - start, self.longest) + 1)
             if text[e - length : e] in self.pieces
         ]
         symbol = self.symbol_length(text, e)

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(
 )
 BYTES = 20_000_000
 UNKNOWN = "characters that no piece has"
+JOINED = "letters without a cut between them"
 # Bytes of memory for each byte of text, besides the text and its ids.
 MOST = 12
 MEASURE = """
@@ -39,6 +40,11 @@ print((resident("VmHWM:") - before - ids.nbytes) / size)
     ("model", "text"),
     [
         ("default", UNKNOWN),
+        ("default", JOINED),
+        ("en_symbols.model", UNKNOWN),
+        ("en_split.tokenizer.json", UNKNOWN),
+        ("en_split.tokenizer.json", JOINED),
+        ("bytepiece.json", JOINED),
         ("default", "en.txt"),
         ("default", "ja.txt"),
         ("en_symbols.model", "en.txt"),
@@ -49,9 +55,9 @@ print((resident("VmHWM:") - before - ids.nbytes) / size)
 )
 def test_a_long_document_takes_at_most_twelve_bytes_a_byte(tmp_path: Path, model: str, text: str, call: str) -> None:
     name, path = model if model == "default" else DATA / model, DATA / text
-    if text == UNKNOWN:
-        path = tmp_path / "unknown.txt"
-        path.write_text("".join(map(chr, range(0xE000, 0xF900))))
+    if text in (UNKNOWN, JOINED):
+        path = tmp_path / "made.txt"
+        path.write_text("".join(map(chr, range(0xE000, 0xF900))) if text == UNKNOWN else "a" * 4000)
     command = [sys.executable, "-c", MEASURE, name, call, path, BYTES]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
     assert float(done.stdout) < MOST

@@ -76,7 +76,7 @@ class CpuBackend:
         texts = batch_of(batch)
         if self.tables.merges is not None:
             return self._encode_merges(batch, texts, is_null)
-        part_offsets, part_doc = plan_parts(texts, self.tables.pieces, PART_BYTES)
+        part_offsets, part_doc, _ = plan_parts(texts, self.tables.pieces, PART_BYTES)
 
         def work(start: int, stop: int) -> Any:
             # A document's sums go from part to part, so it is not divided among threads.
@@ -113,16 +113,17 @@ class CpuBackend:
     ) -> Rows:
         """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed."""
         model, texts = self.tables.sample_model(alpha), batch_of(batch)
-        part_offsets, part_doc = plan_parts(texts, self.tables.pieces, PART_BYTES)
+        part_offsets, part_doc, firsts = plan_parts(texts, self.tables.pieces, PART_BYTES)
 
         def work(start: int, stop: int) -> Any:
+            first, last = firsts[start], firsts[stop]
             with self._sample_memo(alpha) as memo:
                 return sample_parts(
-                    texts, part_offsets[start : stop + 1], part_doc[start:stop], doc_ids, np.uint64(seed), num_samples,
+                    texts, part_offsets[first : last + 1], part_doc[first:last], doc_ids, np.uint64(seed), num_samples,
                     model, memo, return_log_prob,
                 )  # fmt: skip
 
-        done = map_ranges(work, byte_ranges(part_offsets), self.threads)
+        done = map_ranges(work, byte_ranges(part_offsets[firsts]), self.threads)
         raise_if_no_path([r[-1] for r in done])
         rows = self._rows(done, part_doc, is_null, num_samples)
         if not return_log_prob:

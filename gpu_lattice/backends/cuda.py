@@ -380,7 +380,8 @@ class CudaBackend:
         }
         self._threads("viterbi", stretches, **text, **sums)
         subtracted = stream.empty("subtracted", n, number)
-        self._warps("viterbi_long", **text, **sums, longest=best.longest, subtracted=subtracted, **self._arcs(stream))
+        longest = best.pieces.longest
+        self._warps("viterbi_long", **text, **sums, longest=longest, subtracted=subtracted, **self._arcs(stream))
         self._threads("follow", stretches, **text, length_of=self._length_of, back=back, path=job.path)
 
     def _find_samples(
@@ -421,7 +422,7 @@ class CudaBackend:
         """The same parts, hence the same sums, as on the CPU."""
         stream = job.stream
         texts = batch_of(batch)._replace(offsets=batch.offsets[job.start : job.start + job.n_docs + 1])
-        part_offsets, job.part_doc = plan_parts(texts, self._tables.pieces, PART_BYTES)
+        part_offsets, job.part_doc, _ = plan_parts(texts, self._tables.pieces, PART_BYTES)
         n_parts = len(job.part_doc)
         job.parts = {
             "part_logs": stream.empty("part_logs", (n_parts, num_samples), np.float64),
@@ -468,7 +469,7 @@ class CudaBackend:
         self._threads(
             "judge_runs", len(counts), **paths,
             run_sums=job.run_sums, byte_ids=self._byte_ids, some_missing=self._some_bytes > self._spells,
-            look_up=tables.pieces.look_up, longest=tables.best.longest, nodes=self._best_nodes(),
+            look_up=tables.pieces.look_up, longest=tables.pieces.longest, nodes=self._best_nodes(),
             piece_at=self._piece_at, runs=job.runs,
         )  # fmt: skip
 

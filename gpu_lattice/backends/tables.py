@@ -104,6 +104,7 @@ class Tables:
             slots=trie.slots,
             piece_at=trie.piece,
             lengths=lengths,
+            longest=max(MOST_SYMBOL_BYTES, int(lengths.max(initial=0))),
             unk_id=unk_id,
             byte_ids=byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
@@ -172,7 +173,6 @@ class Tables:
             unk_score=dtype(vocabulary.best_unk_score) if vocabulary.has_unknown_arcs else lowest,
             lowest=lowest,
             reset=1e5 if dtype is np.float32 else np.inf,
-            longest=max(MOST_SYMBOL_BYTES, int(self.pieces.lengths.max(initial=0))),
             # The unit in the last place, and a margin for the leads, which are float64 sums themselves.
             rounding=float(np.finfo(dtype).eps) * 1.01 + 2.0**-49,
             extreme=float(np.abs(used).max(initial=0.0)),

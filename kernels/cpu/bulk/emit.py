@@ -13,14 +13,17 @@ from gpu_lattice.kernels.cpu.utf8 import symbol_length_from
 
 
 @compiled
-def emit_group(batch, i_chunk, n_segments, n_to_read, pieces, group, ids, first, n_ids):
-    """Make ids of the arcs ids[first:n_ids] of a group of segments, the first of which lies in i_chunk; the end of ids.
+def emit_group(batch, i_chunk, n_segments, n_to_read, run, pieces, group, ids, first, n_ids):
+    """Make ids of the arcs ids[first:n_ids] of a group of segments, the first of which lies in i_chunk.
 
-    ends[i]: where the arcs of segment i end; made where its ids end. A run of unknown arcs ends with its chunk, and
-    counts to the last segment in which it is.
+    run: where the run of unknown arcs begins that comes into the group, or -1. ids has room for one more for each of
+    its bytes.
+    ends[i]: where the arcs of segment i end; made where its ids end. A run ends with its chunk, and counts to the last
+    segment of the group in which it is.
+    Returns (the end of ids, where the run begins that goes on after the group or -1).
     """
-    if n_to_read == 0:
-        return n_ids
+    if n_to_read == 0 and run < 0:
+        return n_ids, run
     values, chunk_offsets = batch.values, batch.chunk_offsets
     segments, ends, to_read = group.segments, group.ends, group.to_read
     slots, piece_at, lengths, is_bytes = pieces.slots, pieces.piece_at, pieces.lengths, pieces.is_bytes
@@ -28,13 +31,14 @@ def emit_group(batch, i_chunk, n_segments, n_to_read, pieces, group, ids, first,
     arcs = ids[first:n_ids].copy()
     n_ids = first
     i = k = np.int64(0)
-    run = np.int64(-1)
     for i_read in range(n_to_read + 1):
         following = to_read[i_read] if i_read < n_to_read else n_segments
         p = segments[i]
         if run >= 0 and (i < following or p >= chunk_offsets[i_chunk + 1]):
             n_ids = _emit_run(values, run, p, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids)
-            ends[i - 1], run = n_ids, -1
+            run = np.int64(-1)
+            if i > 0:
+                ends[i - 1] = n_ids
         if i < following:
             shift = n_ids - k - first
             n_known = ends[following - 1] - first - k
@@ -60,13 +64,13 @@ def emit_group(batch, i_chunk, n_segments, n_to_read, pieces, group, ids, first,
             else:
                 if run >= 0:
                     n_ids = _emit_run(values, run, p, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids)
-                    run = -1
+                    run = np.int64(-1)
                 p += lengths[arc]
             ids[n_ids] = arc
             n_ids += 1
         ends[i] = n_ids
         i += 1
-    return n_ids
+    return n_ids, run
 
 
 @compiled

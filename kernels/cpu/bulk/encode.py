@@ -14,11 +14,30 @@ from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.buffers import filled, grown, longest_of, range_at
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
 from gpu_lattice.kernels.cpu.bulk.group import new_group
-from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, NOWHERE, NUMBER, SINGLE, base_of, place_of
+from gpu_lattice.kernels.cpu.bulk.layout import (
+    BODY,
+    DIRECT,
+    KIND,
+    LONGEST_RECORDED,
+    NOWHERE,
+    NUMBER,
+    SINGLE,
+    base_of,
+    place_of,
+)
 from gpu_lattice.kernels.cpu.bulk.memo import has_record, keep, look_up, reserve
-from gpu_lattice.kernels.cpu.bulk.parts import AT_ONCE, GROUP_BYTES, group_end
+from gpu_lattice.kernels.cpu.bulk.parts import AT_ONCE, block_bytes, group_end, scratch_bytes
 from gpu_lattice.kernels.cpu.bulk.segments import find_ends, find_segments, keep_divided
-from gpu_lattice.kernels.cpu.bulk.viterbi import find_best, follow, new_search, viterbi, write_best
+from gpu_lattice.kernels.cpu.bulk.viterbi import (
+    find_best,
+    follow,
+    follow_blocks,
+    new_search,
+    room_for_kept,
+    viterbi,
+    viterbi_blocks,
+    write_best,
+)
 from gpu_lattice.kernels.cpu.bulk.walk import find_lists
 from gpu_lattice.kernels.cpu.machine import prefetch
 
@@ -35,13 +54,16 @@ def encode_parts(batch, part_offsets, model, arcs, memo):
     that no path reaches, or -1).
     """
     n_parts = len(part_offsets) - 1
-    longest = max(GROUP_BYTES, longest_of(part_offsets)) if n_parts else np.int64(0)
-    group, search = new_group(longest, n_parts), new_search(longest, model.scores)
+    longest = model.pieces.longest
+    n_scratch = scratch_bytes(part_offsets, longest)
+    group = new_group(n_scratch, n_parts)
+    search = new_search(n_scratch, model.scores, room_for_kept(longest_of(part_offsets), longest))
     run_starts, run_lengths = np.zeros((n_parts, 1), np.int64), np.zeros((n_parts, 1), np.int64)
     ids = np.empty(max(16, (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
     n_ids = np.int64(0)
     i_chunk = range_at(batch.chunk_offsets, part_offsets[0])
     search.best[0] = 0
+    run = np.int64(-1)
     low = 0
     while low < n_parts:
         high = group_end(part_offsets, low)
@@ -49,7 +71,7 @@ def encode_parts(batch, part_offsets, model, arcs, memo):
         while batch.chunk_offsets[i_chunk + 1] <= start:
             i_chunk += 1
         n_segments, n_todo, n_units = find_segments(batch, start, stop, i_chunk, model.pieces, memo, group)
-        ids = grown(ids, n_ids, n_ids + stop - start)
+        ids = grown(ids, n_ids, n_ids + stop - (start if run < 0 else run))
         first = n_ids
         _remember_listed(batch.values, n_todo, model, arcs, memo, group, search)
         keep_divided(batch.values, n_units, memo, group)
@@ -57,7 +79,7 @@ def encode_parts(batch, part_offsets, model, arcs, memo):
                                                n_ids)  # fmt: skip
         if bad >= 0:
             return ids, run_starts, run_lengths, bad
-        n_ids = emit_group(batch, i_chunk, n_segments, n_to_read, model.pieces, group, ids, first, n_ids)
+        n_ids, run = emit_group(batch, i_chunk, n_segments, n_to_read, run, model.pieces, group, ids, first, n_ids)
         find_ends(group.segments, part_offsets, low, high, group.part_ends)
         count_ids(group.part_ends, group.ends, first, low, high, run_starts[:, 0], run_lengths[:, 0])
         low = high
@@ -68,6 +90,8 @@ def encode_parts(batch, part_offsets, model, arcs, memo):
 def _remember_listed(values, n_todo, model, arcs, memo, group, search):
     """Find the best paths of the segments listed; their places are NOWHERE for want of room, or of a path."""
     segments, places, todo, hashes, words = group.segments, group.places, group.todo, group.hashes, group.words
+    if n_todo > 0 and segments[todo[n_todo - 1] + 1] - segments[todo[n_todo - 1]] > LONGEST_RECORDED:
+        n_todo -= 1
     for first in range(0, n_todo, AT_ONCE):
         last = min(first + AT_ONCE, n_todo)
         if first > 0:
@@ -133,12 +157,19 @@ def _best_of_group(batch, i_chunk, n_segments, model, lists, memo, group, search
         if i == n_segments:
             return n, n_to_read, np.int64(-1)
         start, stop = segments[i], segments[i + 1]
-        find_lists(batch.values, segments, np.array([i]), 1, lists, search.found)
-        viterbi(batch.values, start, stop, start - segments[0] - 1, model, lists, search)
-        total = best[stop - start]
+        is_long = stop - start > block_bytes(pieces.longest)
+        if is_long:
+            total = viterbi_blocks(batch.values, start, stop, model, lists, search)
+        else:
+            find_lists(batch.values, segments, np.array([i]), 1, lists, search.found)
+            viterbi(batch.values, start, stop, start - segments[0] - 1, model, lists, search)
+            total = best[stop - start]
         if total == model.lowest:
             return n, n_to_read, stop
-        n = follow(batch.values, start, stop, search.back, pieces.spells, pieces.byte_ids, arcs, n)
+        if is_long:
+            n = follow_blocks(batch.values, start, stop, model, lists, search, arcs, n)
+        else:
+            n = follow(batch.values, start, stop, search.back, pieces.spells, pieces.byte_ids, arcs, n)
         ends[i], to_read[n_to_read] = n, i
         n_to_read += 1
         i += 1

@@ -2,7 +2,8 @@
 
 `forward` reads the lists of arcs that the automaton has found (walk.py), uses float64 as it is, and gives up where a
 score would leave the range in which that is exact. `forward_scaled` does any segment, by the trie of reversed pieces,
-with exponents beside the mantissas.
+with exponents beside the mantissas. `forward_blocks` does one that is longer than a block: of its scores it leaves
+those from which `forward_block` works out any block once more.
 
 What is exact: within the bounds below no product leaves float64's normal range. It is a term or, in the trace, a
 target. A target that is not 0 is, as a share of the score where it is, at least as large as at the last position where
@@ -15,6 +16,7 @@ import numpy as np
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.arcs import find_arcs
+from gpu_lattice.kernels.cpu.bulk.parts import block_bytes
 from gpu_lattice.kernels.cpu.machine import ONE, TWO
 from gpu_lattice.kernels.cpu.scaled import add, scaled
 from gpu_lattice.kernels.cpu.utf8 import is_boundary, symbol_length
@@ -67,14 +69,14 @@ def forward(values, start, stop, found, origin, count_bits, arc_weights, arc_wor
 
 
 @compiled
-def forward_scaled(values, start, stop, model, z, z_exponent, base):
-    """Write Z[start] to z[base] and z_exponent[base], the rest after it."""
+def forward_scaled(values, start, first, last, stop, model, z, z_exponent, shift):
+    """Write the scores of the positions first..last of the segment start..stop to z[shift + first], ...; those of the
+    positions before, as far as arcs reach, are there.
+    """
     pieces, weights, unk_weights = model.pieces, model.weights, model.unk_weights
     slots, piece_at, is_bytes = pieces.slots, pieces.piece_at, pieces.is_bytes
-    arcs, starts = np.empty(stop - start, np.int32), np.empty(stop - start, np.int64)
-    z[base], z_exponent[base] = scaled(1.0, np.int64(0))
-    shift = base - start
-    for e in range(start + 1, stop + 1):
+    arcs, starts = np.empty(pieces.longest + 1, np.int32), np.empty(pieces.longest + 1, np.int64)
+    for e in range(first, last + 1):
         total, exponent = 0.0, np.int64(0)
         for k in range(find_arcs(values, start, e, stop, slots, piece_at, is_bytes, arcs, starts)):
             at = shift + starts[k]
@@ -82,3 +84,47 @@ def forward_scaled(values, start, stop, model, z, z_exponent, base):
             term, term_exponent = scaled(z[at] * weight, z_exponent[at])
             total, exponent = add(total, exponent, term, term_exponent)
         z[shift + e], z_exponent[shift + e] = total, exponent
+
+
+@compiled
+def room_for_blocks(length, longest):
+    """How many scores `forward_blocks` writes for a segment."""
+    block = block_bytes(longest)
+    return 1 + longest + block + ((length - 1) // block + 1) * longest
+
+
+@compiled
+def forward_blocks(values, start, stop, model, z, z_exponent, base):
+    """Scores of a segment of more than a block, from base on: that of stop, then a block's, then what is kept of each:
+    those of as many positions before its first as an arc may be long.
+    """
+    longest = model.pieces.longest
+    block = block_bytes(longest)
+    n_blocks, kept = (stop - start - 1) // block + 1, base + 1 + longest + block
+    for k in range(longest):
+        z[kept + k], z_exponent[kept + k] = scaled(np.float64(k == longest - 1), np.int64(0))
+    for i_block in range(n_blocks):
+        shift = forward_block(values, start, stop, i_block, model, z, z_exponent, base)
+        end = shift + min(start + (i_block + 1) * block, stop)
+        z[base], z_exponent[base] = z[end], z_exponent[end]
+        kept += longest
+        if i_block + 1 < n_blocks:
+            _copy_scores(z, z_exponent, end - longest + 1, kept, longest)
+
+
+@compiled
+def forward_block(values, start, stop, i_block, model, z, z_exponent, base):
+    """Scores of one block from what is kept of it; returns what leads from a position to its score."""
+    longest = model.pieces.longest
+    block = block_bytes(longest)
+    begin = start + i_block * block
+    shift = base + longest - begin
+    _copy_scores(z, z_exponent, base + 1 + longest + block + i_block * longest, base + 1, longest)
+    forward_scaled(values, start, begin + 1, min(begin + block, stop), stop, model, z, z_exponent, shift)
+    return shift
+
+
+@compiled
+def _copy_scores(z, z_exponent, first, to, n):
+    for k in range(n):
+        z[to + k], z_exponent[to + k] = z[first + k], z_exponent[first + k]

@@ -32,7 +32,7 @@ class Pieces(NamedTuple):
     """What samples and best paths alike read of a vocabulary of V ids.
 
     slots int32 [2 N], piece_at int32 [N]: a trie of reversed pieces (kernels/tables/trie.py); lengths int32 [V]: bytes
-    of every piece
+    of every piece; longest: bytes of the longest arc
     unk_id: the unknown id or -1; byte_ids int32 [256]: -1 where missing; look_up: whether a run of unknown arcs may be
     a piece; spells: unknown arcs are always spelled in byte pieces
     is_bytes: positions are bytes, not characters; by_words: no piece holds a "▁" but at its beginning
@@ -42,6 +42,7 @@ class Pieces(NamedTuple):
     slots: np.ndarray
     piece_at: np.ndarray
     lengths: np.ndarray
+    longest: int
     unk_id: int
     byte_ids: np.ndarray
     look_up: bool
@@ -96,8 +97,7 @@ class BestModel(NamedTuple):
     """A vocabulary whose best paths are looked for; scores have the dtype of the tool's sums.
 
     scores [V] with byte pieces as in SampleModel, unk_score
-    lowest: the score of what no path reaches; reset: the sum at which the tool begins anew; longest: bytes of the
-    longest arc
+    lowest: the score of what no path reaches; reset: the sum at which the tool begins anew
     rounding, extreme: n sums of terms up to `extreme`, from a start up to B, err by at most half of
     n (B + n extreme) rounding
     """
@@ -107,7 +107,6 @@ class BestModel(NamedTuple):
     unk_score: np.floating
     lowest: np.floating
     reset: float
-    longest: int
     rounding: float
     extreme: float
 
@@ -155,7 +154,8 @@ class Draws(NamedTuple):
     positions, doc_ids  int64, uint64, where in its document each ends, and the document's id
     numbers            uint64, the bits of the number that is due there
     found, paths       int32, lists of arcs by position; paths that were traced ahead (lists.py)
-    z, z_exponent      float64, int64, scores of segments that need exponents, one after another
+    z, z_exponent      float64, int64, scores of segments that need exponents, one after another, then those of one that
+                       is worked on block by block (forward.py)
     """
 
     drawn: np.ndarray
@@ -170,9 +170,10 @@ class Draws(NamedTuple):
 
 
 @compiled
-def new_draws(n):
-    """Scratch for groups of up to n bytes."""
+def new_draws(n, n_of_blocks=0):
+    """Scratch for groups of up to n bytes, and n_of_blocks scores."""
     rows = np.empty((3, n + 1), np.int64)
     numbers = np.empty((2, n), np.uint64)
     return Draws(rows[0], rows[1], rows[2], numbers[0], numbers[1], np.empty(n, np.int32),
-                 np.empty(n + MARGIN, np.int32), np.empty(2 * n + 1), np.empty(2 * n + 1, np.int64))  # fmt: skip
+                 np.empty(n + MARGIN, np.int32), np.empty(2 * n + 1 + n_of_blocks),
+                 np.empty(2 * n + 1 + n_of_blocks, np.int64))  # fmt: skip

@@ -10,7 +10,7 @@ from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.buffers import filled, grown, longest_of, range_at
 from gpu_lattice.kernels.cpu.bulk.emit import count_ids, emit_group
-from gpu_lattice.kernels.cpu.bulk.forward import forward, forward_scaled
+from gpu_lattice.kernels.cpu.bulk.forward import forward, forward_blocks, forward_scaled, room_for_blocks
 from gpu_lattice.kernels.cpu.bulk.group import MARGIN, new_draws, new_group
 from gpu_lattice.kernels.cpu.bulk.layout import (
     BODY,
@@ -25,7 +25,7 @@ from gpu_lattice.kernels.cpu.bulk.layout import (
 )
 from gpu_lattice.kernels.cpu.bulk.lists import room_for_lists, trace_lists, write_lists
 from gpu_lattice.kernels.cpu.bulk.memo import SPARE, has_record, keep, look_up, reserve
-from gpu_lattice.kernels.cpu.bulk.parts import AT_ONCE, GROUP_BYTES, group_end
+from gpu_lattice.kernels.cpu.bulk.parts import AT_ONCE, block_bytes, group_end, scratch_bytes
 from gpu_lattice.kernels.cpu.bulk.segments import find_ends, find_segments, keep_divided
 from gpu_lattice.kernels.cpu.bulk.table import (
     MOST_PATHS,
@@ -54,12 +54,14 @@ def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, mod
     segment without a path, or -1).
     """
     n_parts = len(part_docs)
-    longest = max(GROUP_BYTES, longest_of(part_offsets)) if n_parts else np.int64(0)
+    n_scratch = scratch_bytes(part_offsets, model.pieces.longest)
     run_starts = np.zeros((n_parts, num_samples), np.int64)
     run_lengths = np.zeros((n_parts, num_samples), np.int64)
     log_weights = np.zeros((n_parts, num_samples), np.float64)
     part_z, part_z_exponent = np.full(n_parts, 0.5), np.ones(n_parts, np.int64)
-    group, draws = new_group(longest, n_parts), new_draws(longest)
+    group = new_group(n_scratch, n_parts)
+    draws = new_draws(n_scratch, room_for_blocks(longest_of(part_offsets), model.pieces.longest))
+    runs = np.full(num_samples, -1, np.int64)
     values, pieces = batch.values, model.pieces
     # Room for most texts: each growth would copy what there is. Pages that are never written take no memory.
     ids = np.empty(max(16, num_samples * (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
@@ -81,13 +83,15 @@ def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, mod
         _find_positions(n_drawn, part_docs, low, high, doc_ids, batch.offsets, group, draws)
         for i_sample in range(num_samples):
             numbers_at(seed, draws.positions, i_sample, draws.doc_ids, n_drawn[0], draws.numbers)
-            ids = grown(ids, n_ids, n_ids + stop - start + MARGIN)
+            run = runs[i_sample]
+            ids = grown(ids, n_ids, n_ids + stop - (start if run < 0 else run) + MARGIN)
             first = n_ids
             n_ids, n_to_read = trace_group(values, n_segments, n_drawn, seed, i_sample, model, memo, group, draws, ids,
                                            n_ids)  # fmt: skip
             if weighed:
                 _weigh_paths(ids, first, low, high, model, group, log_weights[:, i_sample])
-            n_ids = emit_group(batch, i_chunk, n_segments, n_to_read, pieces, group, ids, first, n_ids)
+            n_ids, runs[i_sample] = emit_group(batch, i_chunk, n_segments, n_to_read, run, pieces, group, ids, first,
+                                               n_ids)  # fmt: skip
             count_ids(group.part_ends, group.ends, first, low, high, run_starts[:, i_sample],
                       run_lengths[:, i_sample])  # fmt: skip
         if weighed:
@@ -100,13 +104,18 @@ def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, mod
 def forward_listed(values, n_todo, model, memo, group, draws):
     """Forward scores of the first n_todo segments that are listed; returns the end of one that no path reaches, or -1.
 
-    places[i] becomes the segment's place in the memo, or SCALED - base where its scores are in draws.z from base on.
+    places[i] becomes the segment's place in the memo, or SCALED - base where its scores are in draws.z from base on:
+    block by block for the last segment of the group if it is longer than a block.
     """
     segments, places, todo, hashes, words = group.segments, group.places, group.todo, group.hashes, group.words
-    z = draws.z
+    z, z_exponent = draws.z, draws.z_exponent
     scaled_top = np.int64(0)
-    for first in range(0, n_todo, AT_ONCE):
-        last = min(first + AT_ONCE, n_todo)
+    n_long = np.int64(0)
+    if n_todo > 0:
+        i = todo[n_todo - 1]
+        n_long = np.int64(segments[i + 1] - segments[i] > block_bytes(model.pieces.longest))
+    for first in range(0, n_todo - n_long, AT_ONCE):
+        last = min(first + AT_ONCE, n_todo - n_long)
         if first > 0:
             # Many have come before in this group.
             last = look_up(values, segments, todo, first, last, first, hashes, words, memo.slots, memo.near, memo.arena,
@@ -120,12 +129,19 @@ def forward_listed(values, n_todo, model, memo, group, draws):
             if k < last:
                 i = todo[k]
                 start, stop = segments[i], segments[i + 1]
-                forward_scaled(values, start, stop, model, z, draws.z_exponent, scaled_top)
+                z[scaled_top], z_exponent[scaled_top] = scaled(1.0, np.int64(0))
+                forward_scaled(values, start, start + 1, stop, stop, model, z, z_exponent, scaled_top - start)
                 if z[scaled_top + stop - start] == 0.0:
                     return stop
                 places[i] = SCALED - scaled_top
                 scaled_top += stop - start + 1
                 k += 1
+    if n_long > 0:
+        i = todo[n_todo - 1]
+        forward_blocks(values, segments[i], segments[i + 1], model, z, z_exponent, scaled_top)
+        if z[scaled_top] == 0.0:
+            return segments[i + 1]
+        places[i] = SCALED - scaled_top
     return np.int64(-1)
 
 
@@ -286,19 +302,20 @@ def _weigh_paths(arcs, k, low, high, model, group, totals):
 def _partitions(low, high, model, sums, group, draws, part_z, part_z_exponent):
     """Multiply the segments' partitions, from the first to the last, into (mantissa, exponent) of their parts."""
     segments, places, z, z_exponent = group.segments, group.places, draws.z, draws.z_exponent
-    weights, power = model.weights, model.power
+    weights, power, block = model.weights, model.power, block_bytes(model.pieces.longest)
     i = 0
     for i_part in range(low, high):
         while i < group.part_ends[i_part - low]:
             place, total, exponent = places[i], 1.0, part_z_exponent[i_part]
+            length = segments[i + 1] - segments[i]
             if place > TOKEN_ARC or place <= SCALED:
-                exponent -= power * (segments[i + 1] - segments[i])
+                exponent -= power * length
             if place >= DIRECT:
                 total = weights[place - DIRECT]
             elif place >= 0:
                 total = sums[base_of(place) + NUMBER]
             elif place <= SCALED:
-                end = SCALED - place + segments[i + 1] - segments[i]
+                end = SCALED - place + (length if length <= block else np.int64(0))
                 total = z[end]
                 exponent += z_exponent[end]
             part_z[i_part], part_z_exponent[i_part] = scaled(part_z[i_part] * total, exponent)

@@ -13,9 +13,12 @@ import numpy as np
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.arcs import find_arcs
+from gpu_lattice.kernels.cpu.bulk.forward import forward_block
 from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, LISTED, base_of
 from gpu_lattice.kernels.cpu.bulk.memo import LINE
+from gpu_lattice.kernels.cpu.bulk.parts import block_bytes
 from gpu_lattice.kernels.cpu.bulk.table import ARC_BITS, TABLE_BITS
+from gpu_lattice.kernels.cpu.bulk.viterbi import move_down
 from gpu_lattice.kernels.cpu.machine import N_ITEMS, ONE, at_most, copy_items, prefetch, trailing_zeros
 from gpu_lattice.kernels.cpu.philox import DRAW_BITS, DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled, subtract
@@ -92,17 +95,24 @@ def trace_plain(i, k_drawn, k_stop, memo, group, draws, arcs, n, n_to_read):
 
 @compiled
 def trace_scaled(values, start, stop, base, k_drawn, seed, i_sample, model, draws, arcs, n):
-    """Trace one segment, drawn[k_drawn], through the scores of `forward_scaled`; returns the new number of arcs."""
+    """Trace one segment, drawn[k_drawn], through its scores with exponents; returns the new number of arcs."""
     pieces, weights, unk_weights = model.pieces, model.weights, model.unk_weights
     slots, piece_at, is_bytes, byte_ids = pieces.slots, pieces.piece_at, pieces.is_bytes, pieces.byte_ids
     z, z_exponent, doc_id = draws.z, draws.z_exponent, draws.doc_ids[k_drawn]
     doc_start = stop - draws.positions[k_drawn]
-    into, starts = np.empty(stop - start, np.int32), np.empty(stop - start, np.int64)
-    shift = base - start
+    into, starts = np.empty(pieces.longest + 1, np.int32), np.empty(pieces.longest + 1, np.int64)
+    shift, begin, block = base - start, start, block_bytes(pieces.longest)
+    i_block = np.int64(0)
+    if stop - start > block:
+        begin, i_block = stop, (stop - start - 1) // block + 1
     e = stop
     top = at = n + stop - start
     i_number, target, target_exponent = np.int64(-1), 0.0, np.int64(0)
     while e > start:
+        if e <= begin:
+            i_block -= 1
+            begin = start + i_block * block
+            shift = forward_block(values, start, stop, i_block, model, z, z_exponent, base)
         if (stop - e) // DRAW_BYTES > i_number:
             i_number = (stop - e) // DRAW_BYTES
             u = to_uniform(uniform_bits(seed, e - doc_start, i_sample, doc_id))
@@ -131,8 +141,4 @@ def trace_scaled(values, start, stop, base, k_drawn, seed, i_sample, model, draw
             at -= 1
             arcs[at] = arc
         e = arc_start
-    while at < top:
-        arcs[n] = arcs[at]
-        n += 1
-        at += 1
-    return n
+    return move_down(arcs, at, top, n)

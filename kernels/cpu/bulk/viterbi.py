@@ -16,6 +16,8 @@ from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.forward import LENGTH_SHIFT
 from gpu_lattice.kernels.cpu.bulk.layout import BODY, KIND, NUMBER
+from gpu_lattice.kernels.cpu.bulk.parts import block_bytes
+from gpu_lattice.kernels.cpu.bulk.walk import find_lists
 from gpu_lattice.kernels.cpu.machine import ONE, TWO
 from gpu_lattice.kernels.cpu.utf8 import is_boundary, symbol_length
 
@@ -28,10 +30,12 @@ class Search(NamedTuple):
     """Scratch of a search through a segment of up to n bytes.
 
     found             int32, lists of arcs by position in the group
-    By position in the segment:
+    By position in the segment, or in a block of it with as many positions before it as an arc may be long:
     best, subtracted  best scores, and what a reset takes from them, in the tool's dtype
     exact, gaps       float64, best scores, and their lead over the next best
     back              uint64, back-pointers: length << 32 | piece of the arc by which the best path arrives
+
+    kept              of the tool's dtype, best and subtracted of the positions before each block, block by block
     """
 
     found: np.ndarray
@@ -40,13 +44,15 @@ class Search(NamedTuple):
     exact: np.ndarray
     gaps: np.ndarray
     back: np.ndarray
+    kept: np.ndarray
 
 
 @compiled
-def new_search(n, scores):
+def new_search(n, scores, n_kept):
     """scores: of the tool's dtype."""
     sums, exact = np.empty((2, n + 1), scores.dtype), np.empty((2, n + 1))
-    return Search(np.empty(n, np.int32), sums[0], sums[1], exact[0], exact[1], np.empty(n + 1, np.uint64))
+    return Search(np.empty(n, np.int32), sums[0], sums[1], exact[0], exact[1], np.empty(n + 1, np.uint64),
+                  np.empty(n_kept, scores.dtype))  # fmt: skip
 
 
 @compiled(forceinline=True)
@@ -58,30 +64,39 @@ def unknown_arc(values, e, stop, is_bytes):
 
 @compiled
 def viterbi(values, start, stop, lists, model, arcs, search):
-    """Write best scores and back-pointers of start..stop, from index 0 on; `lowest` where no path ends.
+    """Write best scores and back-pointers of the segment start..stop, from index 0 on; `lowest` where no path ends.
 
     search.found[lists + e]: the list of arcs into the segment's position e. search.best[0]: what the caller has summed
     up to start, within the bounds of the reset.
     """
+    search.subtracted[0] = 0
+    _add_best(values, start, 0, stop - start, stop, lists, -model.pieces.longest, model, arcs, search)
+
+
+@compiled
+def _add_best(values, origin, first, last, stop, lists, last_reset, model, arcs, search):
+    """Write best scores and back-pointers of the positions after origin + first up to origin + last, from index
+    first + 1 on. last_reset: the last index, from -longest on, at which a reset was.
+    """
     scores, unk_score, lowest, is_bytes = model.scores, model.unk_score, model.lowest, model.pieces.is_bytes
+    longest = model.pieces.longest
     words, count_bits = arcs.words, arcs.count_bits
     found, best, subtracted, back = search.found, search.best, search.subtracted, search.back
     count_mask = (ONE << count_bits) - ONE
-    subtracted[0] = 0
-    zero = subtracted[0]
-    last_reset = -model.longest
-    for e in range(1, stop - start + 1):
+    subtracted[first + 1] = 0
+    zero = subtracted[first + 1]
+    for e in range(first + 1, last + 1):
         subtracted[e] = zero
         listed = np.uint64(found[lists + e])
-        first, n = listed >> count_bits, listed & count_mask
-        unknown = unknown_arc(values, start + e, stop, is_bytes) if n == ZERO else ZERO
-        if e - last_reset < model.longest:
-            top, arc = _pull_across_resets(e, first, n, unknown, words, scores, unk_score, lowest, search)
+        i_arc, n = listed >> count_bits, listed & count_mask
+        unknown = unknown_arc(values, origin + e, stop, is_bytes) if n == ZERO else ZERO
+        if e - last_reset < longest:
+            top, arc = _pull_across_resets(e, i_arc, n, unknown, words, scores, unk_score, lowest, search)
         else:
             top, arc = lowest, NO_PIECE
             # A list of none stands for an unknown arc.
             for k in range(n + np.uint64(unknown != ZERO)):
-                word = np.uint64(words[TWO * (first + k) + ONE]) if n > ZERO else unknown
+                word = np.uint64(words[TWO * (i_arc + k) + ONE]) if n > ZERO else unknown
                 piece = np.int32(word & NO_PIECE)
                 candidate = best[e - np.int64(word >> LENGTH_SHIFT)] + (
                     unk_score if piece == UNKNOWN else scores[piece]
@@ -89,7 +104,7 @@ def viterbi(values, start, stop, lists, model, arcs, search):
                 if candidate >= top and candidate > lowest:
                     top, arc = candidate, word
         back[e] = arc
-        if abs(top) > model.reset and start + e < stop and top > lowest:
+        if abs(top) > model.reset and origin + e < stop and top > lowest:
             subtracted[e] = top
             top = zero
             last_reset = e
@@ -120,15 +135,84 @@ def _pull_across_resets(e, first, n, unknown, words, scores, unk_score, lowest, 
 
 
 @compiled
+def room_for_kept(length, longest):
+    """How many of `Search.kept` a segment takes that is worked on block by block."""
+    return 2 * longest * ((length - 1) // block_bytes(longest) + 1)
+
+
+@compiled
+def viterbi_blocks(values, start, stop, model, arcs, search):
+    """The best score of a segment of more than a block, `lowest` if no path ends there; search.kept is filled.
+
+    search.best[0]: as for `viterbi`.
+    """
+    best, subtracted, kept, longest = search.best, search.subtracted, search.kept, model.pieces.longest
+    block = block_bytes(longest)
+    for k in range(2 * longest):
+        kept[k] = best[0] if k == longest - 1 else 0
+    at = np.int64(0)
+    for i_block in range((stop - start - 1) // block + 1):
+        at = _viterbi_block(values, start, stop, i_block, model, arcs, search)
+        i_kept = 2 * longest * (i_block + 1)
+        if i_kept < len(kept):
+            for k in range(longest):
+                kept[i_kept + k] = best[at - longest + 1 + k]
+                kept[i_kept + longest + k] = subtracted[at - longest + 1 + k]
+    return best[at]
+
+
+@compiled
+def _viterbi_block(values, start, stop, i_block, model, arcs, search):
+    """Best scores and back-pointers of one block from what is kept of it, of the position before it at index
+    longest - 1; returns the index of the last.
+    """
+    best, subtracted, kept, longest = search.best, search.subtracted, search.kept, model.pieces.longest
+    begin = start + i_block * block_bytes(longest)
+    end = min(begin + block_bytes(longest), stop)
+    i_kept, last_reset = 2 * longest * i_block, -longest
+    for k in range(longest):
+        best[k], subtracted[k] = kept[i_kept + k], kept[i_kept + longest + k]
+        # What a reset subtracts is not 0.
+        last_reset = last_reset if subtracted[k] == 0 else k
+    # An automaton that has read as much as an arc may be long knows all arcs into what follows.
+    low, origin = max(start, begin - longest), begin - longest + 1
+    find_lists(values, np.array([low, end]), np.zeros(1, np.int64), 1, arcs, search.found)
+    _add_best(values, origin, longest - 1, end - origin, stop, origin - 1 - low, last_reset, model, arcs, search)
+    return end - origin
+
+
+@compiled
+def follow_blocks(values, start, stop, model, arcs, search, out, i):
+    """As `follow`, after `viterbi_blocks`."""
+    pieces = model.pieces
+    block = block_bytes(pieces.longest)
+    e, k = stop, i + stop - start
+    for i_block in range((stop - start - 1) // block, -1, -1):
+        _viterbi_block(values, start, stop, i_block, model, arcs, search)
+        begin = start + i_block * block
+        e, k = _follow_back(values, e, begin, begin - pieces.longest + 1, search.back, pieces.spells, pieces.byte_ids,
+                            out, k)  # fmt: skip
+    return move_down(out, k, i + stop - start, i)
+
+
+@compiled
 def follow(values, start, stop, back, spells, byte_ids, arcs, i):
     """Write the best path, in the order of the text, from arcs[i] on; returns the index after it.
 
     Where byte pieces always spell an unknown arc, they are written in its place.
     """
-    e = stop
-    top = k = i + stop - start
-    while e > start:
-        word = back[e - start]
+    _, k = _follow_back(values, stop, start, start, back, spells, byte_ids, arcs, i + stop - start)
+    return move_down(arcs, k, i + stop - start, i)
+
+
+@compiled
+def _follow_back(values, e, begin, origin, back, spells, byte_ids, arcs, k):
+    """Write the best path into e, as far as to begin, before arcs[k]; returns where it comes from, and its first arc.
+
+    back[i]: of the position origin + i.
+    """
+    while e > begin:
+        word = back[e - origin]
         piece, length = np.int32(word & NO_PIECE), np.int64(word >> LENGTH_SHIFT)
         if piece == UNKNOWN and spells:
             for p in range(e - 1, e - length - 1, -1):
@@ -138,11 +222,16 @@ def follow(values, start, stop, back, spells, byte_ids, arcs, i):
             k -= 1
             arcs[k] = piece
         e -= length
-    while k < top:
-        arcs[i] = arcs[k]
-        i += 1
-        k += 1
-    return i
+    return e, k
+
+
+@compiled
+def move_down(arcs, first, last, to):
+    """Move arcs[first:last] to arcs[to:], to <= first; returns their end."""
+    for k in range(first, last):
+        arcs[to] = arcs[k]
+        to += 1
+    return to
 
 
 @compiled
