@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu_lattice.kernels.compiled import readonly
+from gpu_lattice.kernels.cpu.machine import ONES
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.charsmap import CharsMap, longest_replacement, parse_charsmap
 from gpu_lattice.normalizers.hf_text import (
     ALWAYS,
     FIRST,
+    MOST_FIRSTS,
     NEVER,
     STRIP_LEFT,
     STRIP_RIGHT,
@@ -675,8 +677,10 @@ def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTri
     root = np.full(256, -1, np.int32)
     root[labels[:num_roots]] = np.arange(num_roots)
     numbers = np.array([number[pattern] for pattern in ordered])
+    firsts = np.unique(labels[:num_roots]).astype(np.uint64) * ONES
     return TokenTrie(
         root,
+        firsts if len(firsts) <= MOST_FIRSTS else firsts[:0],
         num_roots + np.cumsum(np.append(0, np.bincount(parents, minlength=len(keys))), dtype=np.int32),
         labels,
         np.where(depths + 1 == lengths[makers], numbers[makers], -1).astype(np.int32),
