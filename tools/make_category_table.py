@@ -15,18 +15,19 @@ import tiktoken
 import tokenizers
 from tokenizers import Regex, normalizers
 
-from gpu_lattice.normalizers import pre_tokens
+from gpu_lattice.normalizers import pre_token_states as states
 from gpu_lattice.normalizers.code_points import BLOCK_SIZE
 
 SOURCES = {"tokenizers": "0.23.3", "tiktoken": "0.14.0"}
 TARGET = Path(__file__).resolve().parents[1] / "gpu_lattice" / "data" / "categories.npz"
 CLASSES = [
-    (pre_tokens.UPPER, r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}"),
-    (pre_tokens.LOWER, r"\p{Ll}\p{Lm}\p{Lo}\p{M}"),
-    (pre_tokens.LETTER, r"\p{L}"),
-    (pre_tokens.NUMBER, r"\p{N}"),
-    (pre_tokens.SPACE, r"\s"),
-    (pre_tokens.NEWLINE, r"\r\n"),
+    (states.UPPER, r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}"),
+    (states.LOWER, r"\p{Ll}\p{Lm}\p{Lo}\p{M}"),
+    (states.LETTER, r"\p{L}"),
+    (states.NUMBER, r"\p{N}"),
+    (states.SPACE, r"\s"),
+    (states.NEWLINE, r"\r\n"),
+    (states.SYMBOL, r"\p{P}\p{S}"),
 ]
 EVERY = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
 

@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NOT_DIRECT = 255
+# Bytes that are checked before it is asked whether some are bad.
+BLOCK = 1 << 12
 HAS_KEY = 32
 LONGEST_CLUSTER = 5
 SPACE = 0x20
 STRIP_LEFT, STRIP_RIGHT = 1, 2
+# Of added tokens, for which eight bytes at a time are looked through.
+MOST_FIRSTS = 4
 NEVER, FIRST, ALWAYS = range(3)
 SPACES = np.uint64(SPACE) * ONES
 
@@ -63,6 +67,7 @@ class TokenTrie(NamedTuple):
     """The patterns of added tokens; the children of node i are the nodes first[i]..first[i + 1].
 
     root      int32 [256], the node of a first byte, -1 for none
+    firsts    uint64, each first byte eight times; none if they are more than MOST_FIRSTS
     first     int32 [num_nodes + 1]
     labels    uint8 [num_nodes], the byte that leads to a node
     tokens    int32 [num_nodes], the token whose pattern ends at a node, -1 for none
@@ -70,6 +75,7 @@ class TokenTrie(NamedTuple):
     """
 
     root: NDArray[np.int32]
+    firsts: NDArray[np.uint64]
     first: NDArray[np.int32]
     labels: NDArray[np.uint8]
     tokens: NDArray[np.int32]
@@ -125,32 +131,44 @@ def _mark_keys(charsmap, classes):  # type: ignore[no-untyped-def]
 
 @compiled
 def are_valid(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
-    """Whether documents i_start..i_stop are UTF-8."""
+    """Whether documents i_start..i_stop are UTF-8: all of them together are, and each begins where a character does."""
+    start, stop = offsets[i_start], offsets[i_stop]
     for i_doc in range(i_start, i_stop):
-        i, stop = offsets[i_doc], offsets[i_doc + 1]
-        while i < stop:
-            i = _skip_ascii(values, i, stop)
-            block_stop = min(i + 64, stop)
-            while i < block_stop:
-                length = character_length(values, i, stop)
-                if length == 0:
-                    return False
-                i += length
-    return True
+        i = offsets[i_doc]
+        if i < stop and values[i] & 0xC0 == 0x80:
+            return False
+    i = start
+    while i < min(start + 3, stop):
+        length = character_length(values, i, stop)
+        if length == 0:
+            return False
+        i += length
+    if not _are_joined(values[start:stop]):
+        return False
+    last = stop - 1
+    while last > start and values[last] & 0xC0 == 0x80:
+        last -= 1
+    return start == stop or character_length(values, last, stop) == stop - last
 
 
 @compiled
-def _skip_ascii(values, i, stop):  # type: ignore[no-untyped-def]
-    """The first of i, i + 64, i + 128 .. from which fewer than 64 bytes of ASCII follow."""
-    while i + 64 <= stop:
-        block = values[i : i + 64]
-        joined = np.uint8(0)
-        for k in range(64):
-            joined |= block[k]
-        if joined & 0x80:
-            break
-        i += 64
-    return i
+def _are_joined(text):  # type: ignore[no-untyped-def]
+    """Whether all bytes but the first three are what those before them ask for. Without branches, for vectors."""
+    for i in range(0, len(text) - 3, BLOCK):
+        size = min(BLOCK, len(text) - 3 - i)
+        first, second, third, fourth = text[i:], text[i + 1 :], text[i + 2 :], text[i + 3 :]
+        # A number would be of eight bytes, and so would all that is joined to it.
+        bad = False
+        for k in range(size):
+            before, byte = third[k], fourth[k]
+            is_due = (first[k] >= 0xF0) | (second[k] >= 0xE0) | (before >= 0xC0)
+            bad |= is_due != (byte & 0xC0 == 0x80)
+            bad |= (byte == 0xC0) | (byte == 0xC1) | (byte > 0xF4)
+            bad |= ((before == 0xE0) & (byte < 0xA0)) | ((before == 0xED) & (byte > 0x9F))
+            bad |= ((before == 0xF0) & (byte < 0x90)) | ((before == 0xF4) & (byte > 0x8F))
+        if bad:
+            return False
+    return True
 
 
 @compiled
@@ -187,6 +205,7 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
     As in the tool, the white space that a token takes is searched for the next one too.
     """
     old_starts, old_stops, old_tokens, old_docs = parts.starts, parts.stops, parts.tokens, parts.docs
+    root, firsts = trie.root, trie.firsts
     room = len(old_starts) + 16
     starts, stops, tokens = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
     docs = np.zeros_like(old_docs)
@@ -196,10 +215,10 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
             start, stop = old_starts[i_part], old_stops[i_part]
             i = done = start
             while old_tokens[i_part] < 0 and i < stop:
-                i = _skip_to_pattern(trie.root, values, i, stop)
+                i = _skip_to_pattern(root, firsts, values, i, stop)
                 if i == stop:
                     break
-                token, end = _longest_token(trie, trie.root[values[i]], values, i, stop)
+                token, end = _longest_token(trie, root[values[i]], values, i, stop)
                 if token < 0:
                     i += 1
                     continue
@@ -234,12 +253,17 @@ def _with_room_for_two(starts, stops, tokens, size):  # type: ignore[no-untyped-
 
 
 @compiled
-def _skip_to_pattern(root, values, i, stop):  # type: ignore[no-untyped-def]
-    text = values[i:stop]
-    for k in range(len(text)):
-        if root[text[k]] >= 0:
-            return i + k
-    return stop
+def _skip_to_pattern(root, firsts, values, i, stop):  # type: ignore[no-untyped-def]
+    while LITTLE_ENDIAN and len(firsts) > 0 and i + 8 <= stop:
+        word, found = load_eight(values, i), np.uint64(0)
+        for k in range(len(firsts)):
+            found |= bytes_equal(word, firsts[k])
+        if found != np.uint64(0):
+            break
+        i += 8
+    while i < stop and root[values[i]] < 0:
+        i += 1
+    return i
 
 
 @compiled

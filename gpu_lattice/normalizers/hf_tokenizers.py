@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu_lattice.kernels.compiled import readonly
+from gpu_lattice.kernels.cpu.machine import ONES
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.charsmap import CharsMap, longest_replacement, parse_charsmap
 from gpu_lattice.normalizers.hf_text import (
     ALWAYS,
     FIRST,
+    MOST_FIRSTS,
     NEVER,
     STRIP_LEFT,
     STRIP_RIGHT,
@@ -53,7 +55,7 @@ from gpu_lattice.text_batch import TextBatch, to_ragged
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gpu_lattice.normalizers.pre_tokens import Pattern
+    from gpu_lattice.normalizers.pre_token_states import Pattern
 
     Step = Callable[[NDArray[np.uint8], Parts], tuple[NDArray[np.uint8], Parts]]
 
@@ -209,11 +211,14 @@ class Rules:
         values, parts = self.normalize(values, parts)
         if self.cooked is not None:
             parts = find_tokens(self.cooked, values, parts)
-        values, offsets, ends, hits = cut(self.cutter, values, parts)
-        if self.pattern is not None:
-            from gpu_lattice.normalizers.pre_tokens import character_classes, divide
+        if self.pattern is None:
+            found: tuple[Any, ...] = cut(self.cutter, values, parts)
+            return found
+        from gpu_lattice.normalizers.pre_token_states import actions_of, character_classes
+        from gpu_lattice.normalizers.pre_tokens import divide
 
-            ends, hits = divide(self.pattern, character_classes(), values, ends, hits)
+        values, offsets, ends, hits = _as_they_are(values, parts) or cut(self.cutter, values, parts)
+        ends, hits = divide(actions_of(self.pattern), character_classes()[0], values, ends, hits)
         return values, offsets, ends, hits
 
     def normalize(self, values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
@@ -227,6 +232,15 @@ class Rules:
         values = readonly(np.frombuffer(text, np.uint8))
         values, parts = self.normalize(values, whole_documents(np.array([0, len(values)])))
         return values[parts.starts[0] : parts.stops[0]].tobytes()
+
+
+def _as_they_are(values: NDArray[np.uint8], parts: Parts) -> tuple[Any, ...] | None:
+    """What `cut` returns where it changes nothing, without a copy of the text; None if parts are tokens, or apart."""
+    starts, stops = parts.starts, parts.stops
+    if not len(starts) or parts.tokens.max() >= 0 or not np.array_equal(starts[1:], stops[:-1]):
+        return None
+    bounds = np.append(starts, stops[-1:]) - starts[0]
+    return values[starts[0] : stops[-1]], bounds[parts.docs], bounds[1:], np.empty((0, 2), np.int64)
 
 
 class CompiledNormalizer:
@@ -438,21 +452,30 @@ def _compile(
 
 def _pattern_of(cutters: list[Component]) -> Pattern | None:
     """The compiled pattern of a byte-level recipe, None for any other."""
-    from gpu_lattice.normalizers.pre_tokens import GPT2, PATTERNS
+    from gpu_lattice.normalizers.pre_tokens import GPT2, PATTERNS, SEQUENCES
 
     *splits, last = cutters or [{}]
-    if last.get("type") != "ByteLevel" or last.get("add_prefix_space") is not False or len(splits) > 1:
+    if last.get("type") != "ByteLevel" or last.get("add_prefix_space") is not False:
         return None
     has_regex = last.get("use_regex", True)
     if not splits:
         return PATTERNS[GPT2] if has_regex is True else None
-    split, pattern = splits[0], splits[0].get("pattern")
-    # Matches cover all text, so it does not matter what becomes of the rest.
-    is_plain = (split.get("behavior"), split.get("invert")) in (("Isolated", False), ("Removed", True))
-    if has_regex is not False or split.get("type") != "Split" or not is_plain or not isinstance(pattern, dict):
+    # Matches of a single pattern cover all text, so it does not matter what becomes of the rest.
+    plain = [("Isolated", False), ("Removed", True)][: 1 + (len(splits) == 1)]
+    regexes = tuple(_regex_of(split, plain) for split in splits)
+    if has_regex is not False or None in regexes:
+        return None
+    return PATTERNS.get(regexes[0]) if len(regexes) == 1 else SEQUENCES.get(regexes)
+
+
+def _regex_of(split: Component, plain: list[tuple[str, bool]]) -> str | None:
+    """The pattern of a Split with one of these behaviors (and inversions), None for others."""
+    is_plain = (split.get("behavior"), split.get("invert")) in plain
+    pattern = split.get("pattern")
+    if split.get("type") != "Split" or not is_plain or not isinstance(pattern, dict):
         return None
     regex = pattern.get("Regex")
-    return PATTERNS.get(regex) if isinstance(regex, str) else None
+    return regex if isinstance(regex, str) else None
 
 
 def _never_splits(steps: list[Component], cutters: list[Component]) -> bool:
@@ -654,8 +677,10 @@ def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTri
     root = np.full(256, -1, np.int32)
     root[labels[:num_roots]] = np.arange(num_roots)
     numbers = np.array([number[pattern] for pattern in ordered])
+    firsts = np.unique(labels[:num_roots]).astype(np.uint64) * ONES
     return TokenTrie(
         root,
+        firsts if len(firsts) <= MOST_FIRSTS else firsts[:0],
         num_roots + np.cumsum(np.append(0, np.bincount(parents, minlength=len(keys))), dtype=np.int32),
         labels,
         np.where(depths + 1 == lengths[makers], numbers[makers], -1).astype(np.int32),

@@ -14,22 +14,14 @@ from hypothesis import given, settings
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 from gpu_lattice.normalizers.hf_tokenizers import CompiledNormalizer, ToolNormalizer, hf_normalizer
-from gpu_lattice.normalizers.pre_tokens import (
-    GPT2,
-    LETTER,
-    LOWER,
-    NEWLINE,
-    NUMBER,
-    PATTERNS,
-    SPACE,
-    UPPER,
-    character_classes,
-)
+from gpu_lattice.normalizers.code_points import class_table
+from gpu_lattice.normalizers.pre_token_states import LETTER, LOWER, NEWLINE, NUMBER, SPACE, SYMBOL, UPPER
+from gpu_lattice.normalizers.pre_tokens import DEEPSEEK, GPT2, PATTERNS
 from gpu_lattice.text_batch import TextBatch
 
 SAMPLE = "aAsSlLtvVrRmDdeE\u01c5\u02b0\u0301中ſ1٣½ \u00a0\t\n\r'/!😀\x00\u2028"
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-NAMES = ["gpt2", "tiktoken's gpt2", "cl100k", "tiktoken's cl100k", "qwen", "o200k", "tekken"]
+NAMES = ["gpt2", "tiktoken's gpt2", "cl100k", "tiktoken's cl100k", "qwen", "o200k", "tekken", "deepseek"]
 ENDS = [
     "'s'S'T'll'LL'lL're'RE'vE'm'D't",
     "don't DON'T I'ſ x'ſ a'll b'LLx",
@@ -38,21 +30,23 @@ ENDS = [
 ]
 
 
-def recipe(pattern: str, behavior: str = "Isolated", invert: bool = False) -> dict:
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert}
-    return {"type": "Sequence", "pretokenizers": [split, BYTES]}
+def recipe(*patterns: str, behavior: str = "Isolated", invert: bool = False) -> dict:
+    splits = [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert} for pattern in patterns
+    ]
+    return {"type": "Sequence", "pretokenizers": [*splits, BYTES]}
 
 
 def rules(pre_tokenizer: dict, to_bytes: bool = True):
     return hf_normalizer(None, pre_tokenizer, [], "t.json", to_bytes=to_bytes)
 
 
-def splitter(pattern: str) -> Callable[[str], list[str]]:
+def splitter(*patterns: str) -> Callable[[str], list[str]]:
     """The tool's, or the package regex where it would read ++ and {1,3}+ otherwise."""
-    if "++" in pattern:
+    if "++" in patterns[0]:
         regex = pytest.importorskip("regex", reason="regex is absent: pip install 'gpu_lattice[test]'")
-        return regex.compile(pattern.replace("$", r"\Z")).findall
-    tool = pre_tokenizers.Split(Regex(pattern), "isolated")
+        return regex.compile(patterns[0].replace("$", r"\Z")).findall
+    tool = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns])
     return lambda text: [part for part, _ in tool.pre_tokenize_str(text)]
 
 
@@ -60,20 +54,20 @@ def pre_tokens(normalizer, docs: list[str]) -> list[list[str]]:
     return [[text for text, _ in doc] for doc in chunks(normalizer(TextBatch.from_texts(docs)))]
 
 
-@pytest.mark.parametrize("pattern", PATTERNS, ids=NAMES)
-def test_pre_tokens_are_the_tools(pattern):
-    normalizer, split = rules(recipe(pattern)), splitter(pattern)
+@pytest.mark.parametrize("patterns", [*((pattern,) for pattern in PATTERNS), DEEPSEEK], ids=NAMES)
+def test_pre_tokens_are_the_tools(patterns):
+    normalizer, split = rules(recipe(*patterns)), splitter(*patterns)
     assert isinstance(normalizer, CompiledNormalizer)
     draw = random.Random(22)
     docs = [
-        *map("".join, itertools.product("aAs中\u0301\u02b01 \n'!/", repeat=4)),
+        *map("".join, itertools.product("aAs中\u0301\u02b01 \n'!/ー·\x00", repeat=4)),
         *("".join(draw.choices(SAMPLE, k=draw.randrange(3, 24))) for _ in range(5000)),
         *((DATA / f"{name}.txt").read_text("utf-8") for name in ("en", "ja", "zh", "odd")),
         *ENDS,
     ]
     assert pre_tokens(normalizer, docs) == list(map(split, docs))
 
-    if "++" in pattern:  # the package regex has other classes of characters
+    if "++" in patterns[0]:  # the package regex has other classes of characters
         return
 
     @settings(max_examples=100)
@@ -93,12 +87,13 @@ def test_pre_tokens_are_the_tools(pattern):
         (NUMBER, r"\p{N}"),
         (SPACE, r"\s"),
         (NEWLINE, r"\r\n"),
+        (SYMBOL, r"\p{P}\p{S}"),
     ],
 )
 def test_the_classes_of_all_code_points_are_the_tools(bit, members):
     every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
     found = normalizers.Replace(Regex(f"[^{members}]+"), "").normalize_str(every)
-    assert list(map(ord, found)) == np.flatnonzero(character_classes() & bit).tolist()
+    assert list(map(ord, found)) == np.flatnonzero(class_table("categories.npz") & bit).tolist()
 
 
 def test_every_character_after_an_apostrophe_is_matched_as_by_the_tool():
@@ -113,12 +108,14 @@ def test_recipes_that_mean_the_same_are_compiled_and_others_are_not():
     cl100k = list(PATTERNS)[2]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     assert isinstance(rules(byte_level), CompiledNormalizer)
-    assert isinstance(rules(recipe(cl100k, "Removed", True)), CompiledNormalizer)
+    assert isinstance(rules(recipe(cl100k, behavior="Removed", invert=True)), CompiledNormalizer)
     assert pre_tokens(rules(byte_level), ["I'm a  b"]) == pre_tokens(rules(recipe(GPT2)), ["I'm a  b"])
     for other in (
-        recipe(cl100k, "Removed", False),
-        recipe(cl100k, "MergedWithNext"),
+        recipe(cl100k, behavior="Removed"),
+        recipe(cl100k, behavior="MergedWithNext"),
         recipe(cl100k + "|x"),
+        recipe(*DEEPSEEK, behavior="Removed", invert=True),
+        recipe(*DEEPSEEK[1:]),
         byte_level | {"add_prefix_space": True},
         {"type": "Sequence", "pretokenizers": [byte_level, {"type": "Digits", "individual_digits": True}]},
     ):
