@@ -87,6 +87,11 @@ class TextBatch:
     def num_bytes(self) -> int:
         return int(self.offsets[-1] - self.offsets[0])
 
+    @property
+    def is_null(self) -> NDArray[np.bool_]:
+        """bool [num_docs], True for a null document."""
+        return np.zeros(len(self), np.bool_) if self.valid is None else ~self.valid
+
     def slice(self, start: int, stop: int) -> TextBatch:
         """Documents start..stop, sharing the bytes."""
         valid = None if self.valid is None else self.valid[start:stop]

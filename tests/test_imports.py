@@ -16,7 +16,7 @@ normalizers
 vocabulary weights models
 backends
 lattice
-tokenizer decoding
+tokenizer decoding spans
 corpus torch
 show
 __init__

@@ -315,8 +315,8 @@ class CompiledNormalizer:
         return self._rules.normalize_text(text.encode()).decode()
 
     def __repr__(self) -> str:
-        by_tool = ", but NFC is by the package tokenizers" if any(step.run is _compose_step for step in self._rules.steps) else ""
-        return self._shown.text("compiled" + by_tool)
+        has_nfc = any(step.run is _compose_step for step in self._rules.steps)
+        return self._shown.text("compiled" + (", but NFC is by the package tokenizers" if has_nfc else ""))
 
 
 class ToolNormalizer:
