@@ -389,12 +389,14 @@ def _around(post_processor: Component | None, num_ids: int, name: str) -> tuple[
 
 
 def _trims(post_processor: Component | None, where: str) -> tuple[bool, ...]:
-    """Of every post-processor that cuts spaces off offsets, whether text began with a space of its own."""
-    kinds = ("ByteLevel", "RobertaProcessing")
-    parts = [part for part in _members(post_processor, "processors", where) if part.get("type") in kinds]
-    return tuple(
-        bool(part.get("add_prefix_space", True)) for part in parts if part.get("trim_offsets", True) is not False
-    )
+    """Of every post-processor that cuts spaces off offsets, whether text began with a space of its own.
+
+    A RobertaProcessing that does not say both is taken for a BertProcessing by the tool.
+    """
+    parts = _members(post_processor, "processors", where)
+    parts = [part for part in parts if part.get("type") in ("ByteLevel", "RobertaProcessing")]
+    flags = [(part.get("trim_offsets"), part.get("add_prefix_space")) for part in parts]
+    return tuple(begins for trims, begins in flags if trims is True and isinstance(begins, bool))
 
 
 def _process(processor: Component, encodings: list[list[int | None]], where: str) -> list[list[int | None]]:
