@@ -11,6 +11,8 @@ import numpy as np
 from gpu_lattice.kernels.cpu.bulk.parts import filled_documents
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from gpu_lattice.text_batch import TextBatch
@@ -74,3 +76,8 @@ class Normalizer(Protocol):
     def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
         """The same, slower, and where its bytes come from."""
         ...
+
+
+def joined_arrays(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """One array of all; the only one as it is."""
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])

@@ -64,8 +64,8 @@ def repaired_from(values, offsets):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def precompiled_sources(precompiled, values, parts, sources, size):  # type: ignore[no-untyped-def]
-    """The sources of the `size` bytes that `apply_precompiled` writes.
+def precompiled_sources(precompiled, values, parts, sources, new_values, new_parts):  # type: ignore[no-untyped-def]
+    """The sources of the bytes that `apply_precompiled` writes.
 
     The tool notes for each character that it writes whether one is read for it, and how many more; what is removed
     counts to the character written before. Removed at the start of a text, it counts to none, and all that follows is
@@ -73,11 +73,15 @@ def precompiled_sources(precompiled, values, parts, sources, size):  # type: ign
     """
     charsmap, direct, classes = precompiled.charsmap, precompiled.direct, precompiled.classes
     replacements = charsmap.replacements
-    out = np.empty(size, np.int64)
+    out = np.empty(len(new_values), np.int64)
     q = np.int64(0)
     for i_part in range(len(parts.starts)):
         i, stop = parts.starts[i_part], parts.stops[i_part]
         if parts.tokens[i_part] >= 0:
+            continue
+        if _is_same(values, i, stop, new_values, new_parts.starts[i_part], new_parts.stops[i_part]):
+            out[q : q + stop - i] = sources[i:stop]
+            q += stop - i
             continue
         # The last character written: where it begins in `out`, and how many characters are read for it, less one.
         begin, reads, cursor = q, np.int64(0), i
@@ -117,6 +121,22 @@ def precompiled_sources(precompiled, values, parts, sources, size):  # type: ign
     return out
 
 
+@compiled
+def _is_same(values, start, stop, new_values, new_start, new_stop):  # type: ignore[no-untyped-def]
+    """Whether both texts are equal, by blocks."""
+    old, new = values[start:stop], new_values[new_start:new_stop]
+    if len(old) != len(new):
+        return False
+    for i in range(0, len(old), 64):
+        n_other = 0
+        one, other = old[i : i + 64], new[i : i + 64]
+        for k in range(len(one)):
+            n_other += one[k] != other[k]
+        if n_other > 0:
+            return False
+    return True
+
+
 @compiled(forceinline=True)
 def _settle(values, sources, cursor, stop, out, begin, q, reads):  # type: ignore[no-untyped-def]
     """Enter the source of the character out[begin:q], for which reads + 1 are read; returns where the next one is."""
@@ -140,9 +160,9 @@ def _count_characters(values, i, stop):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def collapse_sources(content, values, parts, sources, size):  # type: ignore[no-untyped-def]
-    """The sources of the `size` bytes that `collapse_spaces` writes: for a run, its last space."""
-    out = np.empty(size, np.int64)
+def collapse_sources(content, values, parts, sources, new_values, new_parts):  # type: ignore[no-untyped-def]
+    """The sources of the bytes that `collapse_spaces` writes: for a run, its last space."""
+    out = np.empty(len(new_values), np.int64)
     q = 0
     for i_part in range(len(parts.starts)):
         i, stop = parts.starts[i_part], parts.stops[i_part]
@@ -161,9 +181,9 @@ def collapse_sources(content, values, parts, sources, size):  # type: ignore[no-
 
 
 @compiled
-def replace_sources(pattern, content, values, parts, sources, size):  # type: ignore[no-untyped-def]
-    """The sources of the `size` bytes that `replace` writes: for a match, its last character."""
-    out = np.empty(size, np.int64)
+def replace_sources(pattern, content, values, parts, sources, new_values, new_parts):  # type: ignore[no-untyped-def]
+    """The sources of the bytes that `replace` writes: for a match, its last character."""
+    out = np.empty(len(new_values), np.int64)
     q = 0
     for i_part in range(len(parts.starts)):
         i, stop = parts.starts[i_part], parts.stops[i_part]
@@ -180,9 +200,9 @@ def replace_sources(pattern, content, values, parts, sources, size):  # type: ig
 
 
 @compiled
-def prepend_sources(content, values, parts, sources, size):  # type: ignore[no-untyped-def]
-    """The sources of the `size` bytes that `prepend` writes."""
-    out = np.empty(size, np.int64)
+def prepend_sources(content, values, parts, sources, new_values, new_parts):  # type: ignore[no-untyped-def]
+    """The sources of the bytes that `prepend` writes."""
+    out = np.empty(len(new_values), np.int64)
     q = 0
     for i_part in range(len(parts.starts)):
         start, stop = parts.starts[i_part], parts.stops[i_part]
@@ -202,7 +222,7 @@ def cut_spans(cutter, values, parts, sources, original, docs, extents, size):  #
 
     original: the texts that sources are positions in; extents int64 [parts, 2]: where in them added tokens are.
     """
-    mark, collapse, prefix = cutter.metaspace, cutter.collapse, cutter.prefix
+    mark, collapse, prefix, mark_bytes = cutter.metaspace, cutter.collapse, cutter.prefix, cutter.metaspace.size
     starts, stops = np.empty(size, np.int64), np.empty(size, np.int64)
     q = np.int64(0)
     for i_doc in range(len(docs) - 1):
@@ -214,29 +234,29 @@ def cut_spans(cutter, values, parts, sources, original, docs, extents, size):  #
                 starts[q:end], stops[q:end] = extents[i_part, 0] - base, extents[i_part, 1] - base
                 q = end
                 continue
-            has_prefix = mark.size > 0 and (prefix == ALWAYS or (prefix == FIRST and parts.begins[i_part]))
+            has_prefix = mark_bytes > 0 and (prefix == ALWAYS or (prefix == FIRST and parts.begins[i_part]))
             while i < part_stop:
                 stop = part_stop
                 if cutter.at_whitespace:
                     i = strip_left(values, i, part_stop)
                     stop = word_end(values, i, part_stop)
                 if has_prefix and i < stop and values[i] != SPACE and not stands_at(mark, values, i, stop):
-                    q = _put_span(original, sources[i], base, mark.size, starts, stops, q)
+                    for _ in range(mark_bytes):
+                        starts[q] = sources[i] - base
+                        stops[q] = starts[q] + bytes_of_character(original[sources[i]])
+                        q += 1
                 while i < stop:
-                    is_space = mark.size > 0 and values[i] == SPACE
-                    if not (is_space and collapse and i + 1 < stop and values[i + 1] == SPACE):
-                        q = _put_span(original, sources[i], base, mark.size if is_space else 1, starts, stops, q)
+                    source, is_space = sources[i], mark_bytes > 0 and values[i] == SPACE
+                    begin, end = source - base, source - base + bytes_of_character(original[source])
+                    if not is_space:
+                        starts[q], stops[q] = begin, end
+                        q += 1
+                    elif not (collapse and i + 1 < stop and values[i + 1] == SPACE):
+                        for _ in range(mark_bytes):
+                            starts[q], stops[q] = begin, end
+                            q += 1
                     i += 1
     return starts, stops
-
-
-@compiled(forceinline=True)
-def _put_span(original, source, base, num_bytes, starts, stops, q):  # type: ignore[no-untyped-def]
-    start, stop = source - base, source - base + bytes_of_character(original[source])
-    for _ in range(num_bytes):
-        starts[q], stops[q] = start, stop
-        q += 1
-    return q
 
 
 def extents_of(

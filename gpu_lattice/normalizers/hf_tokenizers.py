@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gpu_lattice.kernels.compiled import readonly
-from gpu_lattice.normalizers import Alignment, NormalizedBatch
+from gpu_lattice.normalizers import Alignment, NormalizedBatch, joined_arrays
 from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.charsmap import CharsMap, longest_replacement, parse_charsmap
 from gpu_lattice.normalizers.hf_alignment import (
@@ -220,50 +220,49 @@ class Rules:
     token_ids: NDArray[np.int32]
     pattern: Pattern | None = None
 
-    def pre_tokenize(self, values: NDArray[np.uint8], parts: Parts) -> tuple[Any, ...]:
-        """Documents of valid UTF-8, as (values, offsets, chunk ends, hits [.., 2]: (chunk, number of a token))."""
-        if self.raw is not None:
-            parts = find_tokens(self.raw, values, parts)
-        values, parts = self.normalize(values, parts)
-        if self.cooked is not None:
-            parts = find_tokens(self.cooked, values, parts)
-        values, offsets, ends, hits = cut(self.cutter, values, parts)
-        if self.pattern is not None:
-            from gpu_lattice.normalizers.pre_tokens import character_classes, divide
+    def pre_tokenize(
+        self, original: NDArray[np.uint8], docs: NDArray[np.int64], is_aligned: bool = False
+    ) -> tuple[Any, ...]:
+        """Documents of valid UTF-8, as (values, offsets, chunk ends, hits [.., 2]: (chunk, number of a token)).
 
-            ends, hits = divide(self.pattern, character_classes(), values, ends, hits)
-        return values, offsets, ends, hits
-
-    def align(self, original: NDArray[np.uint8], docs: NDArray[np.int64], size: int) -> tuple[Any, Any]:
-        """(starts, stops) of the `size` bytes that `pre_tokenize` makes of documents of valid UTF-8."""
-        values, parts, sources = original, whole_documents(docs), own_sources(original)
+        docs: where they are in `original`; from 0 on if is_aligned, and then (starts, stops) of all values follow.
+        """
+        values, parts = original, whole_documents(docs)
+        sources = own_sources(original) if is_aligned else None
         if self.raw is not None:
             parts = find_tokens(self.raw, values, parts)
         is_raw = parts.tokens >= 0
         raw = np.stack([parts.starts[is_raw], parts.stops[is_raw]], 1)
         # As after a step, none of the bytes is theirs.
         parts.stops[is_raw] = parts.starts[is_raw]
-        for step in self.steps:
-            new_values, new_parts = step.run(values, parts)
-            if step.sources is not None and new_values is not values:
-                sources = step.sources(values, parts, sources, new_values, new_parts)
-            values, parts = readonly(new_values), new_parts
+        values, parts, sources = self._normalize(values, parts, sources)
         if self.cooked is not None:
             parts = find_tokens(self.cooked, values, parts)
-        extents = extents_of(parts, raw, sources, original)
-        starts, stops = cut_spans(self.cutter, values, parts, sources, original, docs, extents, size)
-        return starts, stops
+        cut_values, offsets, ends, hits = cut(self.cutter, values, parts)
+        spans = ()
+        if sources is not None:
+            extents = extents_of(parts, raw, sources, original)
+            spans = cut_spans(self.cutter, values, parts, sources, original, docs, extents, len(cut_values))
+        if self.pattern is not None:
+            from gpu_lattice.normalizers.pre_tokens import character_classes, divide
 
-    def normalize(self, values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
+            ends, hits = divide(self.pattern, character_classes(), cut_values, ends, hits)
+        return cut_values, offsets, ends, hits, *spans
+
+    def _normalize(
+        self, values: NDArray[np.uint8], parts: Parts, sources: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.uint8], Parts, NDArray[np.int64] | None]:
         for step in self.steps:
-            values, parts = step.run(values, parts)
-            values = readonly(values)
-        return values, parts
+            new_values, new_parts = step.run(values, parts)
+            if sources is not None and step.sources is not None and new_values is not values:
+                sources = step.sources(values, parts, sources, new_values, new_parts)
+            values, parts = readonly(new_values), new_parts
+        return values, parts, sources
 
     def normalize_text(self, text: bytes) -> bytes:
         """Valid UTF-8 by the steps alone."""
         values = readonly(np.frombuffer(text, np.uint8))
-        values, parts = self.normalize(values, whole_documents(np.array([0, len(values)])))
+        values, parts, _ = self._normalize(values, whole_documents(np.array([0, len(values)])))
         return values[parts.starts[0] : parts.stops[0]].tobytes()
 
 
@@ -283,32 +282,39 @@ class CompiledNormalizer:
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Pre-tokenize a batch on `threads` threads; a null document comes out empty."""
         texts = _with_valid_text(texts, threads)
-        if not len(texts):
-            return NormalizedBatch(np.zeros(0, np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64))
 
         def work(start: int, stop: int) -> tuple[Any, ...]:
-            return self._rules.pre_tokenize(texts.values, whole_documents(texts.offsets[start : stop + 1]))
+            return self._rules.pre_tokenize(texts.values, texts.offsets[start : stop + 1])
 
+        return self._batch(self._by_ranges(work, texts, threads))
+
+    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
+        """The same, slower, and where its bytes come from."""
+        valid = _with_valid_text(texts, threads)
+
+        def work(start: int, stop: int) -> tuple[Any, ...]:
+            docs = valid.offsets[start : stop + 1]
+            return self._rules.pre_tokenize(valid.values[docs[0] : docs[-1]], docs - docs[0], is_aligned=True)
+
+        done = self._by_ranges(work, valid, threads)
+        batch = self._batch([part[:4] for part in done])
+        starts, stops = (joined_arrays([part[k] for part in done]) for k in (4, 5))
+        return batch, _in_original(Alignment(starts, stops), texts, valid, batch)
+
+    def _by_ranges(
+        self, work: Callable[[int, int], tuple[Any, ...]], texts: TextBatch, threads: int
+    ) -> list[tuple[Any, ...]]:
         # The output of a single thread needs no joining.
-        ranges = byte_ranges(texts.offsets) if threads > 1 else [(0, len(texts))]
-        values, offsets, chunk_offsets, hits = _join(map_ranges(work, ranges, threads))
+        return map_ranges(work, byte_ranges(texts.offsets) if threads > 1 else [(0, len(texts))], threads)
+
+    def _batch(self, done: list[tuple[Any, ...]]) -> NormalizedBatch:
+        if not done:
+            return NormalizedBatch(np.zeros(0, np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64))
+        values, offsets, chunk_offsets, hits = _join(done)
         hits[:, 1] = self._rules.token_ids[hits[:, 1]]
         return NormalizedBatch(
             values, offsets, chunk_offsets, _chunk_ids(len(chunk_offsets) - 1, hits) if len(hits) else None
         )
-
-    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
-        """The same, slower, and where its bytes come from."""
-        batch, valid = self(texts, threads), _with_valid_text(texts, threads)
-
-        def work(start: int, stop: int) -> tuple[Any, Any]:
-            first, last = valid.offsets[start], valid.offsets[stop]
-            docs, size = valid.offsets[start : stop + 1] - first, batch.offsets[stop] - batch.offsets[start]
-            return self._rules.align(valid.values[first:last], docs, int(size))
-
-        done = map_ranges(work, byte_ranges(valid.offsets), threads)
-        starts, stops = (np.concatenate([np.empty(0, np.int64), *[part[k] for part in done]]) for k in (0, 1))
-        return batch, _in_original(Alignment(starts, stops), texts, valid, batch)
 
     def normalize_str(self, text: str) -> str:
         """Text by the normalizer alone, without added tokens and pre-tokenizer."""
@@ -655,7 +661,7 @@ def _step(run: Callable[..., Any], sources: Callable[..., Any], *rule: Any) -> S
     """A step by compiled functions whose first arguments are the rule."""
     return Step(
         partial(run, *rule),
-        lambda values, parts, old, new_values, _: sources(*rule, values, parts, old, len(new_values)),
+        lambda values, parts, old, new_values, new_parts: sources(*rule, values, parts, old, new_values, new_parts),
     )
 
 

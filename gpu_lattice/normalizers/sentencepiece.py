@@ -19,7 +19,7 @@ from gpu_lattice.kernels.cpu.machine import (
     trailing_zeros,
 )
 from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
-from gpu_lattice.normalizers import Alignment, NormalizedBatch
+from gpu_lattice.normalizers import Alignment, NormalizedBatch, joined_arrays
 from gpu_lattice.normalizers.characters import (
     BEGINS,
     FOLLOWS,
@@ -129,7 +129,7 @@ class SentencePieceNormalizer:
     def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
         """The same, slower, and where its bytes come from."""
         done = self._by_ranges(align_range, texts, threads)
-        starts, stops = (np.concatenate([np.empty(0, np.int64), *[part[k] for part in done]]) for k in (2, 3))
+        starts, stops = (joined_arrays([part[k] for part in done]) for k in (2, 3))
         return _join([part[:2] for part in done], threads), Alignment(starts, stops)
 
     def _by_ranges(self, work: Callable[..., Any], texts: TextBatch, threads: int) -> list[Any]:
@@ -194,9 +194,14 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
     size = np.int64(0)
     for i_doc in range(i_start, i_stop):
         begin, stop, first = offsets[i_doc], offsets[i_doc + 1], size
-        out = grown(out, size, size + _room(stop - begin))
-        starts, stops = grown(starts, size, out.size), grown(stops, size, out.size)
-        i = _after_blanks(rules, values, begin, stop) if remove_extra else begin
+        if out.size - size < _room(stop - begin):
+            out = grown(out, size, size + _room(stop - begin))
+            starts, stops = grown(starts, size, out.size), grown(stops, size, out.size)
+        i = begin
+        while remove_extra and i < stop and direct[values[i]] == SPACE:
+            i += 1
+        if remove_extra and i < stop and (direct[values[i]] == NOT_DIRECT or kinds[values[i]] & BEGINS):
+            i = _after_blanks(rules, values, i, stop)
         if rules.dummy_prefix and i < stop:
             store_eight(out, size, space)
             starts[size] = starts[size + 1] = starts[size + 2] = i - begin
@@ -206,6 +211,15 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
             unit, before = i, size
             byte = np.int64(values[i])
             if byte < 0x80:
+                becomes = np.int64(direct[byte])
+                if becomes == SPACE:
+                    if not after_space:
+                        store_eight(out, size, space)
+                        starts[size] = starts[size + 1] = starts[size + 2] = i - begin
+                        size += space_bytes
+                    after_space = remove_extra
+                    i += 1
+                    continue
                 if by_words and i + 8 <= values.size:
                     word = load_eight(values, i)
                     n = min(_plain_bytes(word, plain_stops), stop - i)
@@ -220,15 +234,6 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
                         i += n
                         continue
                 follower = np.int64(values[i + 1]) if i + 1 < stop else np.int64(0)
-                becomes = np.int64(direct[byte])
-                if becomes == SPACE:
-                    if not after_space:
-                        store_eight(out, size, space)
-                        starts[size] = starts[size + 1] = starts[size + 2] = i - begin
-                        size += space_bytes
-                    after_space = remove_extra
-                    i += 1
-                    continue
                 if becomes != NOT_DIRECT and (follower < 0x80 or kinds[byte] & BEGINS == 0):
                     out[size] = becomes
                     starts[size] = i - begin

@@ -144,13 +144,25 @@ def _unknown_length(batch, p, stop, ids, k, high, spelling, habits):
     if not habits.fuses:
         return symbol_length_from(text, p, habits.is_bytes)
     # Text may spell the unknown id's name; it is taken for one symbol if what follows allows that.
-    has_name = spelling.offsets[unk_id + 1] > spelling.offsets[unk_id]
+    surfaces, piece_offsets, byte_of = spelling.surfaces, spelling.offsets, spelling.byte_of
+    has_name = piece_offsets[unk_id + 1] > piece_offsets[unk_id]
+    name_first = np.int64(surfaces[piece_offsets[unk_id]]) if has_name else np.int64(-1)
+    first = byte = np.int64(-1)
+    if k + 1 < high and ids[k + 1] != unk_id:
+        first, byte = (
+            np.int64(surfaces[min(piece_offsets[ids[k + 1]], len(surfaces) - 1)]),
+            np.int64(byte_of[ids[k + 1]]),
+        )
     for by_name in range(np.int64(has_name), -1, -1):
         e = p
         while e < stop:
-            n_name = length_at(text, e, unk_id, spelling) if by_name else np.int64(0)
+            n_name = np.int64(-1)
+            if by_name and text[e] == name_first:
+                n_name = length_at(text, e, unk_id, spelling)
             e += n_name if n_name > 0 else symbol_length_from(text, e, habits.is_bytes)
-            if by_name and e < stop and length_at(text, e, unk_id, spelling) > 0:
+            if e < stop and text[e] != first and text[e] != byte:
+                continue
+            if by_name and e < stop and text[e] == name_first and length_at(text, e, unk_id, spelling) > 0:
                 continue
             q, j = e, k + 1
             while q < stop and j < high and ids[j] != unk_id:
