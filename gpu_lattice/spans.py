@@ -15,6 +15,8 @@ from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 from gpu_lattice.token_batch import TokenBatch, on_host
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from gpu_lattice.kernels.cpu.bulk.verify import Spelling
@@ -59,18 +61,30 @@ def spans_of(
     return spans
 
 
-def unknown_surfaces(
-    model: Model, spelling: Spelling, texts: TextBatch, out: TokenBatch, threads: int
+class UnknownSurfaces:
+    """The normalized text that each unknown id of each row stands for, found when first asked for."""
+
+    def __init__(self, model: Model, texts: TextBatch, out: TokenBatch, spelling: Callable[[], Spelling]) -> None:
+        self._asked = model, texts, out, spelling
+        self._found: list[list[str]] | None = None
+
+    def __call__(self) -> list[list[str]]:
+        if self._found is None:
+            self._found = _unknown_surfaces(*self._asked)
+        return self._found
+
+
+def _unknown_surfaces(
+    model: Model, texts: TextBatch, out: TokenBatch, spelling: Callable[[], Spelling]
 ) -> list[list[str]]:
-    """The normalized text that each unknown id of each row stands for."""
     ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
     spans = np.zeros((len(ids), 2), np.int64)
-    normalized = model.normalizer(texts, threads)
+    normalized = model.normalizer(texts)
     places = np.arange(len(normalized.values) + 1)
     find_spans(
         batch_of(normalized), readonly(places[:-1]), readonly(places[1:]), readonly(normalized.values),
         readonly(normalized.offsets), ids, offsets, len(out) // max(1, len(texts)), len(model.prefix_ids),
-        len(model.suffix_ids), texts.is_null, spelling, habits_of(replace(model, trims=())), False, spans,
+        len(model.suffix_ids), texts.is_null, spelling(), habits_of(replace(model, trims=())), False, spans,
     )  # fmt: skip
     surfaces: list[list[str]] = [[] for _ in range(len(out))]
     at = np.flatnonzero(ids == model.vocabulary.unk_id)

@@ -6,7 +6,6 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache, cached_property
 from hashlib import sha256
 from importlib import resources
@@ -38,7 +37,7 @@ from gpu_lattice.runtime.arguments import (
 from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.runtime.seeds import epoch_seed
 from gpu_lattice.runtime.threads import default_threads, map_ranges
-from gpu_lattice.spans import Unit, checked_unit, spans_of, unknown_surfaces
+from gpu_lattice.spans import Unit, UnknownSurfaces, checked_unit, spans_of
 from gpu_lattice.text_batch import TextBatch, Texts, to_ragged
 from gpu_lattice.token_batch import Frame, Source, TokenBatch, Unknown, checked_side, checked_tokens, joined
 from gpu_lattice.vocabulary import Kind
@@ -474,7 +473,7 @@ class Tokenizer:
             out = repeated(self._backend.launcher, self._best(batch), num_samples, return_log_prob)
         else:
             out = self._run(batch, num_samples, work)
-        return self._told(replace(out, seed=seed), frame, batch, unit)
+        return self._told(out, frame, batch, unit, seed)
 
     def _frame(
         self, add_special_tokens: Any, add_bos: Any, add_eos: Any, prefix_ids: Any, suffix_ids: Any, max_length: Any,
@@ -509,14 +508,17 @@ class Tokenizer:
             raise ValueError(f"this model has no {name}; give the id in prefix_ids or suffix_ids")
         return i
 
-    def _told(self, out: TokenBatch, frame: Frame | None, texts: TextBatch, unit: Unit | None) -> TokenBatch:
+    def _told(
+        self, out: TokenBatch, frame: Frame | None, texts: TextBatch, unit: Unit | None, seed: int | None = None
+    ) -> TokenBatch:
         """The batch in its frame, with what it needs to name and pad its ids, and where they are in their texts."""
         spans = None
         if unit is not None:
             spans = spans_of(self._model, self._spelling, texts, out, unit, self._threads)
             with self._backend.launcher:
                 spans = self._backend.launcher.upload(spans)
-        out = replace(out, source=self._source_of(out, frame, texts), spans=spans)
+        source = self._source_of(out, frame, texts)
+        out = TokenBatch(out.ids, out.offsets, out.log_prob, out.valid, seed, spans, source)
         if frame is None:
             return out
         with self._backend.launcher:
@@ -526,7 +528,7 @@ class Tokenizer:
         model, unknown = self._model, None
         if self.unk_id is not None and (model.merges is None or model.kind == "sentencepiece"):
             frame = frame or Frame(model.prefix_ids, model.suffix_ids, None, "right")
-            surfaces = cache(lambda: unknown_surfaces(model, self._spelling, texts, out, self._threads))
+            surfaces = UnknownSurfaces(model, texts, out, lambda: self._spelling)
             unknown = Unknown(self.unk_id, surfaces, range(len(out)), len(frame.before), len(frame.after), frame.side)
         return Source(model.vocabulary.names, self.pad_id, model.padding_side, unknown)
 

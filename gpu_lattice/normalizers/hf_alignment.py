@@ -86,9 +86,14 @@ def precompiled_sources(precompiled, values, parts, sources, new_values, new_par
         # The last character written: where it begins in `out`, and how many characters are read for it, less one.
         begin, reads, cursor = q, np.int64(0), i
         while i < stop:
-            byte = values[i]
-            if direct[byte] != NOT_DIRECT and (i + 1 == stop or values[i + 1] < 0x80):
+            if direct[values[i]] != NOT_DIRECT and (i + 1 == stop or values[i + 1] < 0x80):
                 cursor = _settle(values, sources, cursor, stop, out, begin, q, reads)
+                # All but the last one of a run, as what follows it may count to it.
+                while cursor == i and i + 2 < stop and direct[values[i + 1]] != NOT_DIRECT and values[i + 2] < 0x80:
+                    out[q] = sources[i]
+                    q += 1
+                    i += 1
+                    cursor = i
                 begin, reads = q, np.int64(0)
                 q += 1
                 i += 1

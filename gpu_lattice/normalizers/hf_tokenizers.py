@@ -658,11 +658,8 @@ def _compile_steps(steps: list[Component], charsmaps: list[CharsMap | None], nam
 
 
 def _step(run: Callable[..., Any], sources: Callable[..., Any], *rule: Any) -> Step:
-    """A step by compiled functions whose first arguments are the rule."""
-    return Step(
-        partial(run, *rule),
-        lambda values, parts, old, new_values, new_parts: sources(*rule, values, parts, old, new_values, new_parts),
-    )
+    """A step by functions whose first arguments are the rule."""
+    return Step(partial(run, *rule), partial(sources, *rule))
 
 
 def _is_collapse(step: Component) -> bool:
