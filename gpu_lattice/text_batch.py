@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -24,6 +24,7 @@ Texts: TypeAlias = "str | bytes | Iterable[str | bytes | None] | pa.Array | pa.C
 ARROW_PROTOCOLS = ("__arrow_array__", "__arrow_c_array__", "__arrow_c_stream__", "__array__")
 # None of its suffixes is a prefix of it, so it is found only where it was put, and in strings that contain it.
 BETWEEN = b"\0\1"
+FEW = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,9 @@ class TextBatch:
             is_same = batch.values is texts.values and batch.offsets is texts.offsets and batch.valid is texts.valid
             return texts if is_same else batch
         if isinstance(texts, str | bytes):
-            return _one(texts)
+            return _few([texts])
+        if isinstance(texts, list | tuple) and 0 < len(texts) <= FEW and set(map(type, texts)) <= {str, bytes}:
+            return _few(texts)
         import pyarrow as pa
 
         if isinstance(texts, pa.ChunkedArray):
@@ -86,6 +89,11 @@ class TextBatch:
     @property
     def num_bytes(self) -> int:
         return int(self.offsets[-1] - self.offsets[0])
+
+    @property
+    def is_null(self) -> NDArray[np.bool_]:
+        """bool [num_docs], True for a null document."""
+        return np.zeros(len(self), np.bool_) if self.valid is None else ~self.valid
 
     def slice(self, start: int, stop: int) -> TextBatch:
         """Documents start..stop, sharing the bytes."""
@@ -149,14 +157,15 @@ def decoded(strings: Sequence[bytes], errors: str = "strict") -> list[str]:
     return texts if len(texts) == len(strings) else [string.decode(errors=errors) for string in strings]
 
 
-def _one(text: str | bytes) -> TextBatch:
-    """One document, without a detour over Arrow, which would take as long as all else for a short one."""
+def _few(texts: Sequence[str | bytes]) -> TextBatch:
+    """A few documents, without a detour over Arrow, which would take as long as all else for short ones."""
     try:
-        data = text.encode() if isinstance(text, str) else text
+        parts = [text.encode() if isinstance(text, str) else text for text in texts]
     except UnicodeEncodeError:
-        _raise_for_surrogate([text])
+        _raise_for_surrogate(texts)
         raise
-    return TextBatch(np.frombuffer(data, np.uint8), read_only(np.array([0, len(data)]), np.int64))
+    offsets = np.array([0, *accumulate(map(len, parts))])
+    return TextBatch(np.frombuffer(b"".join(parts), np.uint8), read_only(offsets, np.int64))
 
 
 def _sequence_to_arrow(texts: Any) -> pa.Array:

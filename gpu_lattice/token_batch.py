@@ -18,7 +18,7 @@ from gpu_lattice.runtime.arguments import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class TokenBatch:
     log_prob  float64 [num_rows] if requested: log of the probability with which the row's path was drawn
     valid     bool [num_rows] if some document was null, else None
     seed      what `sample` drew with, so that seed=None can be repeated; None for `encode`
+    spans     int64 [num_tokens, 2] if requested: start and stop of each id in its text, in bytes or characters
     source    what names ids and says how to pad: the tokenizer's; it is left out of pickles
 
     Example:
@@ -50,6 +51,7 @@ class TokenBatch:
     log_prob: NDArray[np.float64] | None = None
     valid: NDArray[np.bool_] | None = None
     seed: int | None = None
+    spans: NDArray[np.int64] | None = None
     source: Source | None = None
 
     def __len__(self) -> int:
@@ -69,6 +71,9 @@ class TokenBatch:
         number %= len(self)
         return self.ids[int(self.offsets[number]) : int(self.offsets[number + 1])]
 
+    def __iter__(self) -> Iterator[NDArray[np.int32]]:
+        return (self[i] for i in range(len(self)))
+
     def __eq__(self, other: object) -> bool:
         """Whether both have the same rows."""
         return isinstance(other, TokenBatch) and self.tolist() == other.tolist()
@@ -76,13 +81,13 @@ class TokenBatch:
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TokenBatch, (self.ids, self.offsets, self.log_prob, self.valid, self.seed)
+        return TokenBatch, (self.ids, self.offsets, self.log_prob, self.valid, self.seed, self.spans)
 
     def _rows(self, rows: slice) -> TokenBatch:
         start, stop, step = rows.indices(len(self))
         if step != 1:
             chosen = [self[i : i + 1] for i in range(start, stop, step)]
-            return joined(chosen) if chosen else self[:0]
+            return replace(joined(chosen), source=self._source_of(rows)) if chosen else self[:0]
         stop = max(start, stop)
         low, high = int(self.offsets[start]), int(self.offsets[stop])
         return replace(
@@ -91,7 +96,15 @@ class TokenBatch:
             offsets=self.offsets[start : stop + 1] - low,
             log_prob=None if self.log_prob is None else self.log_prob[start:stop],
             valid=None if self.valid is None else self.valid[start:stop],
+            spans=None if self.spans is None else self.spans[low:high],
+            source=self._source_of(rows),
         )
+
+    def _source_of(self, rows: slice) -> Source | None:
+        if self.source is None or self.source.unknown is None:
+            return self.source
+        unknown = self.source.unknown
+        return self.source._replace(unknown=unknown._replace(rows=unknown.rows[rows]))
 
     def __repr__(self) -> str:
         return f"TokenBatch({len(self)} rows, {len(self.ids)} tokens)"
@@ -116,11 +129,19 @@ class TokenBatch:
         return pa.LargeListArray.from_arrays(pa.array(batch.offsets), ids, mask=nulls)
 
     def pieces(self) -> list[list[str] | None]:
-        """Rows as the names of their ids (Tokenizer.id_to_piece); None for a null document."""
+        """Rows as the names of their ids (Tokenizer.id_to_piece); None for a null document.
+
+        For the unknown id, the normalized text that it stands for, where the model's tool gives that.
+        """
         if self.source is None:
             raise ValueError("these ids came without their tokenizer; use tokenizer.id_to_piece(row) for a row")
-        names = self.source.names
-        return [None if row is None else [names[i] for i in row] for row in self.tolist()]
+        names, unknown = self.source.names, self.source.unknown
+        rows: list[list[str] | None]
+        rows = [None if row is None else [names[i] for i in row] for row in self.tolist()]
+        if unknown is not None and (self.ids == unknown.unk_id).any():
+            for pieces, row, ids in zip(rows, unknown.rows, self, strict=True):
+                unknown.name(pieces or [], ids.tolist(), row)
+        return rows
 
     @overload
     def to_padded(
@@ -170,12 +191,38 @@ class TokenBatch:
         return array if type is None else array.cast(type)
 
 
+class Unknown(NamedTuple):
+    """What unknown ids stand for.
+
+    surfaces: the texts of the unknown ids of every row, as it was before it was framed
+    rows: which of these the rows of a batch are; n_before, n_after: how many ids are around them
+    side: where they were cut
+    """
+
+    unk_id: int
+    surfaces: Callable[[], list[list[str]]]
+    rows: range
+    n_before: int
+    n_after: int
+    side: Side
+
+    def name(self, pieces: list[str], ids: list[int], row: int) -> None:
+        """Put texts into the pieces of a row in place of the unknown id's name."""
+        within = range(self.n_before, len(pieces) - self.n_after)
+        at = [k for k in within if ids[k] == self.unk_id]
+        if at:
+            surfaces = self.surfaces()[row]
+            for k, surface in zip(at, surfaces[-len(at) :] if self.side == "left" else surfaces, strict=False):
+                pieces[k] = surface
+
+
 class Source(NamedTuple):
     """What a tokenizer tells its batches: names by id, the id for padding or None, and the side on which it goes."""
 
     names: Sequence[str]
     pad_id: int | None
     pad_side: Side
+    unknown: Unknown | None = None
 
 
 def checked_side(name: str, side: Any) -> Side:
@@ -213,11 +260,15 @@ class Frame(NamedTuple):
         rows = xp.repeat(xp.arange(len(batch)), kept if xp is np else kept.tolist())
         within = xp.arange(len(rows)) - (xp.cumsum(kept) - kept)[rows]
         ids[firsts[rows] + within] = batch.ids[starts[rows] + within]
+        spans = None
+        if batch.spans is not None:
+            spans = xp.zeros((len(ids), 2), np.int64)
+            spans[firsts[rows] + within] = batch.spans[starts[rows] + within]
         for i, i_id in enumerate(before):
             ids[offsets[:-1][is_row] + i] = i_id
         for i, i_id in enumerate(after):
             ids[(firsts + kept)[is_row] + i] = i_id
-        return replace(batch, ids=ids, offsets=offsets)
+        return replace(batch, ids=ids, offsets=offsets, spans=spans)
 
 
 def checked_tokens(batch: Any) -> TokenBatch:
@@ -276,6 +327,7 @@ def joined(parts: Sequence[TokenBatch]) -> TokenBatch:
         offsets=offsets,
         log_prob=None if parts[0].log_prob is None else xp.concatenate([part.log_prob for part in parts]),
         valid=None if parts[0].valid is None else np.concatenate([part.valid for part in parts]),
+        spans=None if parts[0].spans is None else xp.concatenate([part.spans for part in parts]),
     )
 
 

@@ -6,7 +6,6 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache, cached_property
 from hashlib import sha256
 from importlib import resources
@@ -38,8 +37,9 @@ from gpu_lattice.runtime.arguments import (
 from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.runtime.seeds import epoch_seed
 from gpu_lattice.runtime.threads import default_threads, map_ranges
+from gpu_lattice.spans import Unit, UnknownSurfaces, checked_unit, spans_of
 from gpu_lattice.text_batch import TextBatch, Texts, to_ragged
-from gpu_lattice.token_batch import Frame, Source, TokenBatch, checked_side, checked_tokens, joined
+from gpu_lattice.token_batch import Frame, Source, TokenBatch, Unknown, checked_side, checked_tokens, joined
 from gpu_lattice.vocabulary import Kind
 
 if TYPE_CHECKING:
@@ -372,6 +372,7 @@ class Tokenizer:
         suffix_ids: Sequence[int] | None = None,
         max_length: int | None = None,
         truncation: Literal["right", "left", False] | None = None,
+        return_offsets: Unit | None = None,
     ) -> TokenBatch:
         """Best segmentation (of a BPE model the canonical one), with exactly the ids that the model's own tool gives.
 
@@ -385,6 +386,9 @@ class Tokenizer:
                             tokenizer.json)
         truncation          where the text's ids are cut for that, "right" or "left"; by default as the file says, else
                             "right". False: rows are never cut
+        return_offsets      "bytes" or "characters": fill TokenBatch.spans with the start and stop of each id in its
+                            text, as the model's own tool has them (sentencepiece's offset_mapping, tokenizers'
+                            Encoding.offsets); 0, 0 for ids around a row
 
         Null texts have no ids, nor ids around them. Pinned to sentencepiece 0.2.3, tokenizers 0.23.3 and bytepiece
         0.6.3. Raises ValueError if the model has no unknown id and its pieces cannot spell a text.
@@ -394,8 +398,9 @@ class Tokenizer:
             [[0, 1, 0]]
         """
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
+        unit = checked_unit(return_offsets)
         batch = TextBatch.from_texts(texts)
-        return self._told(self._best(batch), frame)
+        return self._told(self._best(batch), frame, batch, unit)
 
     @told_the_right_name
     def sample(
@@ -416,6 +421,7 @@ class Tokenizer:
         suffix_ids: Sequence[int] | None = None,
         max_length: int | None = None,
         truncation: Literal["right", "left", False] | None = None,
+        return_offsets: Unit | None = None,
     ) -> TokenBatch:
         """Perfect samples: each path with probability proportional to exp(alpha * the sum of its scores).
 
@@ -449,6 +455,7 @@ class Tokenizer:
         key = epoch_seed(seed, checked_integer("epoch", epoch, 0, 2**64 - 1))
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
+        unit = checked_unit(return_offsets)
         if self._model.merges is not None and alpha != 0:
             _warn_of_alpha()
         batch = TextBatch.from_texts(texts)
@@ -466,7 +473,7 @@ class Tokenizer:
             out = repeated(self._backend.launcher, self._best(batch), num_samples, return_log_prob)
         else:
             out = self._run(batch, num_samples, work)
-        return self._told(replace(out, seed=seed), frame)
+        return self._told(out, frame, batch, unit, seed)
 
     def _frame(
         self, add_special_tokens: Any, add_bos: Any, add_eos: Any, prefix_ids: Any, suffix_ids: Any, max_length: Any,
@@ -501,17 +508,29 @@ class Tokenizer:
             raise ValueError(f"this model has no {name}; give the id in prefix_ids or suffix_ids")
         return i
 
-    def _told(self, out: TokenBatch, frame: Frame | None) -> TokenBatch:
-        """The batch in its frame, with what it needs to name and pad its ids."""
-        out = replace(out, source=self._source_of_batches)
+    def _told(
+        self, out: TokenBatch, frame: Frame | None, texts: TextBatch, unit: Unit | None, seed: int | None = None
+    ) -> TokenBatch:
+        """The batch in its frame, with what it needs to name and pad its ids, and where they are in their texts."""
+        spans = None
+        if unit is not None:
+            spans = spans_of(self._model, self._spelling, texts, out, unit, self._threads)
+            with self._backend.launcher:
+                spans = self._backend.launcher.upload(spans)
+        source = self._source_of(out, frame, texts)
+        out = TokenBatch(out.ids, out.offsets, out.log_prob, out.valid, seed, spans, source)
         if frame is None:
             return out
         with self._backend.launcher:
             return frame(out, len(self._model.prefix_ids), len(self._model.suffix_ids))
 
-    @cached_property
-    def _source_of_batches(self) -> Source:
-        return Source(self._model.vocabulary.names, self.pad_id, self._model.padding_side)
+    def _source_of(self, out: TokenBatch, frame: Frame | None, texts: TextBatch) -> Source:
+        model, unknown = self._model, None
+        if self.unk_id is not None and (model.merges is None or model.kind == "sentencepiece"):
+            frame = frame or Frame(model.prefix_ids, model.suffix_ids, None, "right")
+            surfaces = UnknownSurfaces(model, texts, out, lambda: self._spelling)
+            unknown = Unknown(self.unk_id, surfaces, range(len(out)), len(frame.before), len(frame.after), frame.side)
+        return Source(model.vocabulary.names, self.pad_id, model.padding_side, unknown)
 
     def nbest(self, texts: Texts, n: int) -> PathBatch:
         """The n best segmentations of each text with their scores, best first; all of them if there are fewer.
@@ -665,7 +684,7 @@ class Tokenizer:
             max(1, num_samples),
             len(self._model.prefix_ids),
             len(self._model.suffix_ids),
-            _is_null(batch),
+            batch.is_null,
             self._spelling,
         )
         return int(row) if row >= 0 else stop if len(absent) else None
@@ -739,7 +758,7 @@ class Tokenizer:
             part = batch.slice(start, stop)
             normalized = self._normalize(part, start)
             try:
-                rows = work(normalized, _is_null(part), slice(start, stop))
+                rows = work(normalized, part.is_null, slice(start, stop))
             except NoPathError as error:
                 raise self._no_path(normalized, error.position, start) from None
             valid = None if part.valid is None else np.repeat(part.valid, num_samples)
@@ -850,7 +869,3 @@ def check_device(device: Device, again: bool = False) -> str:
     except Exception as error:  # CuPy and the driver raise all kinds of them
         return f"it cannot run the kernels: {error}"
     return f"its results for a small batch are not the CPU's (first: {operation})" if operation else ""
-
-
-def _is_null(batch: TextBatch) -> NDArray[np.bool_]:
-    return np.zeros(len(batch), np.bool_) if batch.valid is None else ~batch.valid

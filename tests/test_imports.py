@@ -16,7 +16,7 @@ normalizers
 vocabulary weights models
 backends
 lattice
-tokenizer decoding device_check
+tokenizer decoding device_check spans
 corpus torch
 show
 benchmark

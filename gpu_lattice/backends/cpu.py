@@ -80,7 +80,8 @@ class CpuBackend:
 
         def work(start: int, stop: int) -> Any:
             # A document's sums go from part to part, so it is not divided among threads.
-            first, last = np.searchsorted(part_doc, [start, stop])
+            is_all = stop - start == len(batch)
+            first, last = (0, len(part_doc)) if is_all else np.searchsorted(part_doc, [start, stop])
             with self._best_memo() as memo:
                 return encode_parts(
                     texts, part_offsets[first : last + 1], self.tables.best, self.tables.best_arcs, memo

@@ -76,6 +76,7 @@ class Model:
     bos_id, eos_id, pad_id   begin of a text, end of a text, padding; None where the model has none
     max_length, truncation_side   how the tool cuts rows: to so many ids in all, at this side; None: not
     padding_side   where the tool puts padding
+    trims        how the tool cuts spaces off offsets: for each time, whether one that begins a text stays
     merges       if given, best segmentations are made by merges, and scores say nothing about them
     """
 
@@ -91,4 +92,5 @@ class Model:
     max_length: int | None = None
     truncation_side: Literal["right", "left"] = "right"
     padding_side: Literal["right", "left"] = "right"
+    trims: tuple[bool, ...] = ()
     merges: Merges | None = None

@@ -112,6 +112,7 @@ def _read(data: bytes, name: str) -> Model:
         decoder=_decoder(file.get("decoder"), unk_id, names, name),
         prefix_ids=prefix_ids,
         suffix_ids=suffix_ids,
+        trims=_trims(file.get("post_processor"), f"{name}: the post-processor"),
         merges=merges,
         **_special_ids(added) | _lengths(file, len(names), name),
     )
@@ -385,6 +386,17 @@ def _around(post_processor: Component | None, num_ids: int, name: str) -> tuple[
         raise ValueError(f"{where} adds the id {wrong}; this model has ids 0 to {num_ids - 1}")
     at = ids.index(TEXT)
     return tuple(i for i in ids[:at] if i is not None), tuple(i for i in ids[at + 1 :] if i is not None)
+
+
+def _trims(post_processor: Component | None, where: str) -> tuple[bool, ...]:
+    """Of every post-processor that cuts spaces off offsets, whether text began with a space of its own.
+
+    A RobertaProcessing that does not say both is taken for a BertProcessing by the tool.
+    """
+    parts = _members(post_processor, "processors", where)
+    parts = [part for part in parts if part.get("type") in ("ByteLevel", "RobertaProcessing")]
+    flags = [(part.get("trim_offsets"), part.get("add_prefix_space")) for part in parts]
+    return tuple(begins for trims, begins in flags if trims is True and isinstance(begins, bool))
 
 
 def _process(processor: Component, encodings: list[list[int | None]], where: str) -> list[list[int | None]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from gpu_lattice.kernels.cpu.bulk.parts import filled_documents
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from gpu_lattice.text_batch import TextBatch
@@ -54,9 +56,28 @@ class NormalizedBatch:
         return NormalizedBatch(self.values, offsets, self.chunk_offsets[first : last + 1], chunk_ids)
 
 
+class Alignment(NamedTuple):
+    """Where normalized bytes come from, as the model's tool has it: pos a..b come from starts[a] to stops[b - 1].
+
+    starts, stops  int64 [num_bytes], bytes of the original document, counted from its start
+    """
+
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+
+
 class Normalizer(Protocol):
     """The interface of every rule object. Its repr says what it does, and what of that is not compiled."""
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
         ...
+
+    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
+        """The same, slower, and where its bytes come from."""
+        ...
+
+
+def joined_arrays(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """One array of all; the only one as it is."""
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])

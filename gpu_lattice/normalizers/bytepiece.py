@@ -11,16 +11,15 @@ import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
-from gpu_lattice.normalizers import NormalizedBatch
+from gpu_lattice.normalizers import Alignment, NormalizedBatch
+from gpu_lattice.normalizers.hf_alignment import repaired_from
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
-from gpu_lattice.text_batch import to_ragged
+from gpu_lattice.text_batch import TextBatch, to_ragged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
-
-    from gpu_lattice.text_batch import TextBatch
 
 # Blocks whose characters never combine or decompose, by Unicode's stability policy: looking them up one by one would
 # dominate the time to build the table.
@@ -89,6 +88,20 @@ class BytePieceNormalizer:
         map_ranges(lambda a, b: _cut_lines(values, offsets, a, b, chunk_bounds, chunk_offsets), ranges, threads)
         return NormalizedBatch(values, offsets, chunk_offsets)
 
+    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
+        """The same, slower, and where its bytes come from; those of a sequence that NFC changes come from all of it."""
+        batch = self(texts, threads)
+        values, offsets = _read_only(texts.values), _read_only(texts.offsets)
+        state = np.empty(len(texts), np.uint8)
+        _survey(values, offsets, 0, len(texts), inert_code_points(), state, np.empty(len(texts) + 1, np.int64))
+        by_doc = np.diff(batch.offsets)
+        starts = np.arange(len(batch.values)) - np.repeat(batch.offsets[:-1], by_doc)
+        stops = starts + 1
+        i_docs = np.flatnonzero(state)
+        is_changed = np.repeat(state > 0, by_doc)
+        starts[is_changed], stops[is_changed] = _alignment_of(values, offsets, i_docs, state, inert_code_points())
+        return batch, Alignment(starts, stops)
+
 
 @lru_cache(maxsize=1)
 def inert_code_points() -> NDArray[np.uint8]:
@@ -134,17 +147,64 @@ def _rewritten(
     i_docs = start + np.flatnonzero(state[start:stop])
     if len(i_docs) == 0:
         return None
+    sound, sound_offsets = _repaired(values, offsets, i_docs, state)
+    for bounds, runs in _changes(sound, sound_offsets, inert):
+        sound, sound_offsets = _spliced(sound, sound_offsets, bounds, *runs)
+    return i_docs, sound, sound_offsets
+
+
+def _repaired(
+    values: NDArray[np.uint8], offsets: NDArray[np.int64], i_docs: NDArray[np.int64], state: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     lengths = offsets[i_docs + 1] - offsets[i_docs]
     sound = np.empty(3 * int(lengths.sum()), np.uint8)
     sound_offsets = np.zeros(len(i_docs) + 1, np.int64)
     _repair(values, offsets, i_docs, state, sound, sound_offsets)
-    long = _bounds(_find_long_sequences, sound, sound_offsets, inert)
+    return sound, sound_offsets
+
+
+def _changes(
+    text: NDArray[np.uint8], offsets: NDArray[np.int64], inert: NDArray[np.uint8]
+) -> Iterator[tuple[NDArray[np.int64], tuple[NDArray[np.uint8], NDArray[np.int64]]]]:
+    """What `_spliced` does to valid text, one after the other: bounds, and the runs in their place."""
+    long = _bounds(_find_long_sequences, text, offsets, inert)
     if len(long):
-        ordered = [_in_canonical_order(sound[a:b].tobytes()) for a, b in long.reshape(-1, 2).tolist()]
+        ordered = [_in_canonical_order(text[a:b].tobytes()) for a, b in long.reshape(-1, 2).tolist()]
         run_values, run_offsets = to_ragged(ordered)
-        sound, sound_offsets = _spliced(sound, sound_offsets, long, _read_only(run_values), _read_only(run_offsets))
-    bounds = _bounds(_find_active_runs, sound, sound_offsets, inert)
-    return i_docs, *_spliced(sound, sound_offsets, bounds, *_nfc(sound, bounds))
+        runs = _read_only(run_values), _read_only(run_offsets)
+        yield long, runs
+        text, offsets = _spliced(text, offsets, long, *runs)
+    bounds = _bounds(_find_active_runs, text, offsets, inert)
+    yield bounds, _nfc(text, bounds)
+
+
+def _alignment_of(
+    values: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    i_docs: NDArray[np.int64],
+    state: NDArray[np.uint8],
+    inert: NDArray[np.uint8],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(starts, stops) of all bytes of the documents that normalization changes, in them."""
+    docs = TextBatch.from_texts([values[offsets[i] : offsets[i + 1]].tobytes() for i in i_docs])
+    text, text_offsets = _repaired(values, offsets, i_docs, state)
+    starts = repaired_from(docs.values, docs.offsets)[:-1] - np.repeat(docs.offsets[:-1], np.diff(text_offsets))
+    stops = starts + 1
+    for bounds, (run_values, run_offsets) in _changes(text, text_offsets, inert):
+        n_in = np.diff(np.concatenate([[0], bounds, text_offsets[-1:]]))
+        n_out = n_in.copy()
+        n_out[1::2] = np.diff(run_offsets)
+        firsts = np.repeat(np.cumsum(n_in) - n_in, n_out)
+        ends = np.repeat(np.cumsum(n_in), n_out)
+        within = np.arange(len(firsts)) - np.repeat(np.cumsum(n_out) - n_out, n_out)
+        new_text, new_offsets = _spliced(text, text_offsets, bounds, run_values, run_offsets)
+        same = firsts + within
+        piece = np.repeat(np.arange(len(n_in)), n_out)
+        differs = (same >= ends) | (new_text != text[np.minimum(same, len(text) - 1)])
+        changed = ((np.bincount(piece, differs, len(n_in)) > 0) | (n_in != n_out))[piece]
+        starts, stops = starts[np.where(changed, firsts, same)], stops[np.where(changed, ends - 1, same)]
+        text, text_offsets = new_text, new_offsets
+    return starts, stops
 
 
 def _bounds(

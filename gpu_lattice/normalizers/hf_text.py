@@ -226,7 +226,7 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
                 if trie.lstrip[token]:
                     begin = max(_strip_right(values, start, begin), done)
                 if trie.rstrip[token]:
-                    end = _strip_left(values, end, stop)
+                    end = strip_left(values, end, stop)
                 starts, stops, tokens = _with_room_for_two(starts, stops, tokens, size)
                 if done < begin:
                     starts[size], stops[size], tokens[size] = done, begin, -1
@@ -292,7 +292,7 @@ def strip(flags, values, parts):  # type: ignore[no-untyped-def]
     starts, stops = parts.starts.copy(), parts.stops.copy()
     for i in range(len(starts)):
         if parts.tokens[i] < 0 and flags & STRIP_LEFT:
-            starts[i] = _strip_left(values, starts[i], stops[i])
+            starts[i] = strip_left(values, starts[i], stops[i])
         if parts.tokens[i] < 0 and flags & STRIP_RIGHT:
             stops[i] = _strip_right(values, starts[i], stops[i])
     return Parts(starts, stops, parts.tokens, parts.begins, parts.docs)
@@ -458,7 +458,7 @@ def replace(pattern, content, values, parts):  # type: ignore[no-untyped-def]
         if tokens[i_part] >= 0:
             i = stop
         while i < stop:
-            if values[i] != pattern[0] or not _stands_at(pattern, values, i, stop):
+            if values[i] != pattern[0] or not stands_at(pattern, values, i, stop):
                 out[size] = values[i]
                 size += 1
                 i += 1
@@ -510,8 +510,8 @@ def cut(cutter, values, parts):  # type: ignore[no-untyped-def]
             while start < stop:
                 end = stop
                 if at_whitespace:
-                    start = _strip_left(values, start, stop)
-                    end = _word_end(values, start, stop)
+                    start = strip_left(values, start, stop)
+                    end = word_end(values, start, stop)
                 if start == end:
                     break
                 if mark.size == 0:
@@ -556,7 +556,7 @@ def _count_marks(first, values, start, stop):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _word_end(values, i, stop):  # type: ignore[no-untyped-def]
+def word_end(values, i, stop):  # type: ignore[no-untyped-def]
     while i < stop and space_at(values, i, stop) == 0:
         i += 1
     return i
@@ -572,7 +572,7 @@ def _put_marked(mark, has_prefix, split, collapse, values, start, stop, out, siz
     length, firsts = mark.size, np.uint64(mark[0]) * ONES
     first, second = mark[0], mark[min(1, length - 1)]
     third, fourth = mark[min(2, length - 1)], mark[length - 1]
-    if has_prefix and values[i] != SPACE and not _stands_at(mark, values, i, stop):
+    if has_prefix and values[i] != SPACE and not stands_at(mark, values, i, stop):
         size = _copy(mark, 0, length, out, size)
     while i < stop:
         if LITTLE_ENDIAN and i + 8 <= values.size:
@@ -590,7 +590,7 @@ def _put_marked(mark, has_prefix, split, collapse, values, start, stop, out, siz
         if (
             split
             and size > begin
-            and (is_mark or (byte == first and not is_space and _stands_at(mark, values, i, stop)))
+            and (is_mark or (byte == first and not is_space and stands_at(mark, values, i, stop)))
         ):
             ends[num_chunks] = size
             num_chunks += 1
@@ -623,7 +623,7 @@ def _num_bytes(parts):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _strip_left(values, start, stop):  # type: ignore[no-untyped-def]
+def strip_left(values, start, stop):  # type: ignore[no-untyped-def]
     """The first position in start..stop that is not white space."""
     while start < stop:
         length = space_at(values, start, stop)
@@ -647,7 +647,7 @@ def _strip_right(values, start, stop):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _stands_at(string, values, i, stop):  # type: ignore[no-untyped-def]
+def stands_at(string, values, i, stop):  # type: ignore[no-untyped-def]
     num_equal = 0
     if stop - i >= string.size:
         while num_equal < string.size and values[i + num_equal] == string[num_equal]:

@@ -13,19 +13,29 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise, starmap
 from math import prod
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gpu_lattice.kernels.compiled import readonly
 from gpu_lattice.kernels.cpu.machine import ONES
-from gpu_lattice.normalizers import NormalizedBatch
+from gpu_lattice.normalizers import Alignment, NormalizedBatch, joined_arrays
 from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.charsmap import CharsMap, longest_replacement, parse_charsmap
+from gpu_lattice.normalizers.hf_alignment import (
+    collapse_sources,
+    cut_spans,
+    extents_of,
+    own_sources,
+    precompiled_sources,
+    prepend_sources,
+    repaired_from,
+    replace_sources,
+)
 from gpu_lattice.normalizers.hf_text import (
     ALWAYS,
     FIRST,
@@ -57,7 +67,6 @@ if TYPE_CHECKING:
 
     from gpu_lattice.normalizers.pre_token_states import Pattern
 
-    Step = Callable[[NDArray[np.uint8], Parts], tuple[NDArray[np.uint8], Parts]]
 
 Component = dict[str, Any]
 
@@ -189,6 +198,15 @@ class _Shown:
         )
 
 
+class Step(NamedTuple):
+    """A normalizer, compiled: (values, parts) of parts; and what goes by its name in hf_alignment.py, None for one that
+    moves no bytes.
+    """
+
+    run: Callable[[NDArray[np.uint8], Parts], tuple[NDArray[np.uint8], Parts]]
+    sources: Callable[[NDArray[np.uint8], Parts, NDArray[np.int64], NDArray[np.uint8], Parts], NDArray[np.int64]] | None
+
+
 @dataclass(frozen=True)
 class Rules:
     """Compiled rules. Tokens `raw` are matched in the text, tokens `cooked` in normalized text; None if there are none.
@@ -204,33 +222,51 @@ class Rules:
     token_ids: NDArray[np.int32]
     pattern: Pattern | None = None
 
-    def pre_tokenize(self, values: NDArray[np.uint8], parts: Parts) -> tuple[Any, ...]:
-        """Documents of valid UTF-8, as (values, offsets, chunk ends, hits [.., 2]: (chunk, number of a token))."""
+    def pre_tokenize(
+        self, original: NDArray[np.uint8], docs: NDArray[np.int64], is_aligned: bool = False
+    ) -> tuple[Any, ...]:
+        """Documents of valid UTF-8, as (values, offsets, chunk ends, hits [.., 2]: (chunk, number of a token)).
+
+        docs: where they are in `original`; from 0 on if is_aligned, and then (starts, stops) of all values follow.
+        """
+        values, parts = original, whole_documents(docs)
+        sources = own_sources(original) if is_aligned else None
         if self.raw is not None:
             parts = find_tokens(self.raw, values, parts)
-        values, parts = self.normalize(values, parts)
+        is_raw = parts.tokens >= 0
+        raw = np.stack([parts.starts[is_raw], parts.stops[is_raw]], 1)
+        # As after a step, none of the bytes is theirs.
+        parts.stops[is_raw] = parts.starts[is_raw]
+        values, parts, sources = self._normalize(values, parts, sources)
         if self.cooked is not None:
             parts = find_tokens(self.cooked, values, parts)
-        if self.pattern is None:
-            found: tuple[Any, ...] = cut(self.cutter, values, parts)
-            return found
-        from gpu_lattice.normalizers.pre_token_states import actions_of, character_classes
-        from gpu_lattice.normalizers.pre_tokens import divide
+        found = _as_they_are(values, parts) if self.pattern is not None and sources is None else None
+        cut_values, offsets, ends, hits = found or cut(self.cutter, values, parts)
+        spans = ()
+        if sources is not None:
+            extents = extents_of(parts, raw, sources, original)
+            spans = cut_spans(self.cutter, values, parts, sources, original, docs, extents, len(cut_values))
+        if self.pattern is not None:
+            from gpu_lattice.normalizers.pre_token_states import actions_of, character_classes
+            from gpu_lattice.normalizers.pre_tokens import divide
 
-        values, offsets, ends, hits = _as_they_are(values, parts) or cut(self.cutter, values, parts)
-        ends, hits = divide(actions_of(self.pattern), character_classes()[0], values, ends, hits)
-        return values, offsets, ends, hits
+            ends, hits = divide(actions_of(self.pattern), character_classes()[0], cut_values, ends, hits)
+        return cut_values, offsets, ends, hits, *spans
 
-    def normalize(self, values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
+    def _normalize(
+        self, values: NDArray[np.uint8], parts: Parts, sources: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.uint8], Parts, NDArray[np.int64] | None]:
         for step in self.steps:
-            values, parts = step(values, parts)
-            values = readonly(values)
-        return values, parts
+            new_values, new_parts = step.run(values, parts)
+            if sources is not None and step.sources is not None and new_values is not values:
+                sources = step.sources(values, parts, sources, new_values, new_parts)
+            values, parts = readonly(new_values), new_parts
+        return values, parts, sources
 
     def normalize_text(self, text: bytes) -> bytes:
         """Valid UTF-8 by the steps alone."""
         values = readonly(np.frombuffer(text, np.uint8))
-        values, parts = self.normalize(values, whole_documents(np.array([0, len(values)])))
+        values, parts, _ = self._normalize(values, whole_documents(np.array([0, len(values)])))
         return values[parts.starts[0] : parts.stops[0]].tobytes()
 
 
@@ -259,15 +295,35 @@ class CompiledNormalizer:
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Pre-tokenize a batch on `threads` threads; a null document comes out empty."""
         texts = _with_valid_text(texts, threads)
-        if not len(texts):
-            return NormalizedBatch(np.zeros(0, np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64))
 
         def work(start: int, stop: int) -> tuple[Any, ...]:
-            return self._rules.pre_tokenize(texts.values, whole_documents(texts.offsets[start : stop + 1]))
+            return self._rules.pre_tokenize(texts.values, texts.offsets[start : stop + 1])
 
+        return self._batch(self._by_ranges(work, texts, threads))
+
+    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
+        """The same, slower, and where its bytes come from."""
+        valid = _with_valid_text(texts, threads)
+
+        def work(start: int, stop: int) -> tuple[Any, ...]:
+            docs = valid.offsets[start : stop + 1]
+            return self._rules.pre_tokenize(valid.values[docs[0] : docs[-1]], docs - docs[0], is_aligned=True)
+
+        done = self._by_ranges(work, valid, threads)
+        batch = self._batch([part[:4] for part in done])
+        starts, stops = (joined_arrays([part[k] for part in done]) for k in (4, 5))
+        return batch, _in_original(Alignment(starts, stops), texts, valid, batch)
+
+    def _by_ranges(
+        self, work: Callable[[int, int], tuple[Any, ...]], texts: TextBatch, threads: int
+    ) -> list[tuple[Any, ...]]:
         # The output of a single thread needs no joining.
-        ranges = byte_ranges(texts.offsets) if threads > 1 else [(0, len(texts))]
-        values, offsets, chunk_offsets, hits = _join(map_ranges(work, ranges, threads))
+        return map_ranges(work, byte_ranges(texts.offsets) if threads > 1 else [(0, len(texts))], threads)
+
+    def _batch(self, done: list[tuple[Any, ...]]) -> NormalizedBatch:
+        if not done:
+            return NormalizedBatch(np.zeros(0, np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64))
+        values, offsets, chunk_offsets, hits = _join(done)
         hits[:, 1] = self._rules.token_ids[hits[:, 1]]
         return NormalizedBatch(
             values, offsets, chunk_offsets, _chunk_ids(len(chunk_offsets) - 1, hits) if len(hits) else None
@@ -278,8 +334,8 @@ class CompiledNormalizer:
         return self._rules.normalize_text(text.encode()).decode()
 
     def __repr__(self) -> str:
-        by_tool = ", but NFC is by the package tokenizers" if _compose_step in self._rules.steps else ""
-        return self._shown.text("compiled" + by_tool)
+        has_nfc = any(step.run is _compose_step for step in self._rules.steps)
+        return self._shown.text("compiled" + (", but NFC is by the package tokenizers" if has_nfc else ""))
 
 
 class ToolNormalizer:
@@ -299,13 +355,18 @@ class ToolNormalizer:
         self._shown = shown
         self._reason = reason
         self._to_bytes = to_bytes
-        self._tool = _tool_tokenizer(normalizer, pre_tokenizer, added_tokens, shown.name, reason)
+        self._parts = normalizer, pre_tokenizer, added_tokens
+        self._tool = _tool_tokenizer(*self._parts, shown.name, reason)
         self._contents = {self._tool.token_to_id(token.content): token for token in added_tokens}
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Pre-tokenize a batch; a null document comes out empty. The package chooses its own threads."""
-        texts = _with_valid_text(texts, threads)
+        return self._pre_tokens(_with_valid_text(texts, threads))[0]
+
+    def _pre_tokens(self, texts: TextBatch) -> tuple[NormalizedBatch, list[bool]]:
+        """The batch, and of each chunk whether each of its bytes is a character for the tool."""
         chunks: list[bytes] = []
+        are_bytes: list[bool] = []
         hits: list[tuple[int, int]] = []
         chunks_before = [0]
         for start in range(0, len(texts), TOOL_BATCH):
@@ -320,14 +381,30 @@ class ToolNormalizer:
                         text = token.content
                     spelled = bytes_of(text) if self._to_bytes and token is None else None
                     chunks.append(text.encode() if spelled is None else spelled)
+                    are_bytes.append(spelled is not None)
                 chunks_before.append(len(chunks))
         chunk_offsets = np.cumsum([0, *map(len, chunks)], dtype=np.int64)
-        return NormalizedBatch(
+        batch = NormalizedBatch(
             np.frombuffer(b"".join(chunks), np.uint8),
             chunk_offsets[chunks_before],
             chunk_offsets,
             _chunk_ids(len(chunks), np.array(hits)) if hits else None,
         )
+        return batch, are_bytes
+
+    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
+        """The same, slower, and where its bytes come from."""
+        valid = _with_valid_text(texts, threads)
+        batch, are_bytes = self._pre_tokens(valid)
+        tool = _tool_tokenizer(*self._parts, self._shown.name, self._reason, by_character=True)
+        spans: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
+        for doc in valid.tolist():
+            text = (doc or b"").decode()
+            with tool_errors(f"{self._shown.name}: tokenizers cannot normalize or pre-tokenize these texts"):
+                offsets = np.array(tool.encode(text, add_special_tokens=False).offsets, np.int64).reshape(-1, 2)
+            spans.append(np.cumsum([0, *(len(character.encode()) for character in text)])[offsets])
+        starts, stops = np.repeat(np.concatenate(spans), _bytes_of_tokens(batch, are_bytes), 0).T
+        return batch, _in_original(Alignment(starts.copy(), stops.copy()), texts, valid, batch)
 
     def normalize_str(self, text: str) -> str:
         """Text by the normalizer alone, without added tokens and pre-tokenizer."""
@@ -337,6 +414,26 @@ class ToolNormalizer:
 
     def __repr__(self) -> str:
         return self._shown.text(f"not compiled, run by the package tokenizers: {self._reason}")
+
+
+def _bytes_of_tokens(batch: NormalizedBatch, are_bytes: list[bool]) -> NDArray[np.int64]:
+    """How many bytes each character of a batch has, and each added token."""
+    chunk_offsets, chunk_ids = batch.chunks
+    by_chunk = np.diff(chunk_offsets)
+    is_first = (batch.values & 0xC0 != 0x80) | np.repeat(np.array(are_bytes, np.bool_), by_chunk)
+    is_first[np.repeat(chunk_ids >= 0, by_chunk)] = False
+    is_first[chunk_offsets[:-1]] = True
+    return np.diff(np.append(np.flatnonzero(is_first), len(is_first)))
+
+
+def _in_original(alignment: Alignment, texts: TextBatch, valid: TextBatch, batch: NormalizedBatch) -> Alignment:
+    """An alignment with the texts instead of the valid ones made of them."""
+    if len(valid.values) == len(texts.values):
+        return alignment
+    origin = repaired_from(readonly(texts.values), readonly(texts.offsets))
+    by_doc = np.diff(batch.offsets)
+    there, here = np.repeat(valid.offsets[:-1], by_doc), np.repeat(texts.offsets[:-1], by_doc)
+    return Alignment(origin[alignment.starts + there] - here, origin[alignment.stops + there] - here)
 
 
 def _chunk_ids(num_chunks: int, hits: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -557,27 +654,34 @@ def _compile_steps(steps: list[Component], charsmaps: list[CharsMap | None], nam
     for step, charsmap in zip(steps, charsmaps, strict=False):
         kind = step.get("type")
         if charsmap is not None:
-            compiled.append(partial(apply_precompiled, precompiled(charsmap)))
+            compiled.append(_step(apply_precompiled, precompiled_sources, precompiled(charsmap)))
         elif kind == "Strip":
             flags = STRIP_LEFT * member(step, "strip_left", bool, where)
             flags += STRIP_RIGHT * member(step, "strip_right", bool, where)
-            compiled.append(partial(_strip_step, flags))
+            compiled.append(Step(partial(_strip_step, flags), None))
         elif kind == "Prepend":
-            compiled.append(partial(prepend, _bytes_array(member(step, "prepend", str, where).encode())))
+            content = _bytes_array(member(step, "prepend", str, where).encode())
+            compiled.append(_step(prepend, prepend_sources, content))
         elif kind == "NFC":
-            compiled.append(_compose_step)
+            compiled.append(Step(_compose_step, _compose_sources))
         elif kind == "Replace":
             pattern = member(step, "pattern", dict, where)
             content = _bytes_array(member(step, "content", str, where).encode())
             if _is_collapse(step):
-                compiled.append(partial(_collapse_step, content))
+                compiled.append(_step(_collapse_step, collapse_sources, content))
             elif isinstance(pattern.get("String"), str) and pattern["String"]:
-                compiled.append(partial(replace, _bytes_array(pattern["String"].encode()), content))
+                found = _bytes_array(pattern["String"].encode())
+                compiled.append(_step(replace, replace_sources, found, content))
             else:
                 raise NotCompiledError(f"Replace has the pattern {pattern!r:.60}")
         else:
             raise NotCompiledError(f"the normalizers are {_types(steps)}")
     return tuple(compiled)
+
+
+def _step(run: Callable[..., Any], sources: Callable[..., Any], *rule: Any) -> Step:
+    """A step by functions whose first arguments are the rule."""
+    return Step(partial(run, *rule), partial(sources, *rule))
 
 
 def _is_collapse(step: Component) -> bool:
@@ -600,6 +704,30 @@ def _compose_step(values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.u
     ]
     bounds = np.cumsum([0, *map(len, composed)], dtype=np.int64)
     return _bytes_array(b"".join(composed)), parts._replace(starts=bounds[:-1].copy(), stops=bounds[1:].copy())
+
+
+def _compose_sources(
+    values: NDArray[np.uint8], parts: Parts, sources: NDArray[np.int64], new_values: NDArray[np.uint8], new_parts: Parts
+) -> NDArray[np.int64]:
+    """The sources of what NFC writes, by the package tokenizers where it changes a part."""
+    tool = _nfc_by_character()
+    out = np.empty(len(new_values), np.int64)
+    for start, stop, new_start, new_stop in zip(*(a.tolist() for a in (*parts[:2], *new_parts[:2])), strict=True):
+        own, old, new = sources[start:stop], values[start:stop], new_values[new_start:new_stop]
+        if len(old) != len(new) or np.any(old != new):
+            starts = np.array(tool.encode(old.tobytes().decode()).offsets)[:, 0]
+            own = np.repeat(own[np.flatnonzero(old & 0xC0 != 0x80)[starts]], _lengths_of_characters(new))
+        out[new_start:new_stop] = own
+    return out
+
+
+def _lengths_of_characters(text: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return np.diff(np.append(np.flatnonzero(text & 0xC0 != 0x80), len(text)))
+
+
+@cache
+def _nfc_by_character() -> Any:
+    return _tool_tokenizer({"type": "NFC"}, None, [], "NFC", "it is applied by it", by_character=True)
 
 
 def _nfc() -> Any:
@@ -700,9 +828,10 @@ def _tool_tokenizer(
     added_tokens: Sequence[AddedToken],
     name: str,
     reason: str,
+    by_character: bool = False,
 ) -> Any:
-    """A tokenizer of the package whose tokens are the pre-tokens: all text but its one piece is unknown, and a run of
-    unknown text, with that piece in it or not, is one token."""
+    """A tokenizer of the package whose tokens are the pre-tokens, or all their characters: all text but its one piece
+    is unknown, and in a Unigram model a run of unknown text, with that piece in it or not, is one token."""
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -710,6 +839,9 @@ def _tool_tokenizer(
             f"{name} needs the package tokenizers, as {reason}; install it with: pip install 'gpu-lattice[hf]'"
         ) from None
     flags = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+    piece = _unused_piece(added_tokens)
+    runs = {"type": "Unigram", "unk_id": 0, "vocab": [[piece, 0.0]], "byte_fallback": False}
+    characters = {"type": "BPE", "vocab": {piece: 0}, "merges": [], "unk_token": piece, "fuse_unk": False}
     file = {
         "version": "1.0",
         "truncation": None,
@@ -721,12 +853,7 @@ def _tool_tokenizer(
         "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
         "decoder": None,
-        "model": {
-            "type": "Unigram",
-            "unk_id": 0,
-            "vocab": [[_unused_piece(added_tokens), 0.0]],
-            "byte_fallback": False,
-        },
+        "model": characters if by_character else runs,
     }
     with tool_errors(f"{name}: tokenizers cannot load its normalizer or pre-tokenizer"):
         return Tokenizer.from_str(json.dumps(file))

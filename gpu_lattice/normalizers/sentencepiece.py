@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.compiled import compiled, readonly
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.machine import (
     HIGH_BITS,
@@ -19,7 +19,7 @@ from gpu_lattice.kernels.cpu.machine import (
     trailing_zeros,
 )
 from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
-from gpu_lattice.normalizers import NormalizedBatch
+from gpu_lattice.normalizers import Alignment, NormalizedBatch, joined_arrays
 from gpu_lattice.normalizers.characters import (
     BEGINS,
     FOLLOWS,
@@ -124,18 +124,19 @@ class SentencePieceNormalizer:
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
-        # For Numba, read-only arrays are another type, for which it would compile again.
-        values, offsets = texts.values.view(), texts.offsets.view()
-        values.flags.writeable = offsets.flags.writeable = False
+        return _join(self._by_ranges(normalize_range, texts, threads), threads)
 
-        def work(start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-            normalized: tuple[NDArray[np.uint8], NDArray[np.int64]]
-            normalized = normalize_range(self.rules, values, offsets, start, stop)
-            return normalized
+    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
+        """The same, slower, and where its bytes come from."""
+        done = self._by_ranges(align_range, texts, threads)
+        starts, stops = (joined_arrays([part[k] for part in done]) for k in (2, 3))
+        return _join([part[:2] for part in done], threads), Alignment(starts, stops)
 
+    def _by_ranges(self, work: Callable[..., Any], texts: TextBatch, threads: int) -> list[Any]:
+        values, offsets = readonly(texts.values), readonly(texts.offsets)
         # The output of a single thread needs no joining.
         ranges = byte_ranges(offsets) if threads > 1 else [(0, len(texts))]
-        return _join(map_ranges(work, ranges, threads), threads)
+        return map_ranges(lambda start, stop: work(self.rules, values, offsets, start, stop), ranges, threads)
 
     def __repr__(self) -> str:
         rules = self.rules
@@ -176,6 +177,108 @@ def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no
         out = grown(out, size, 2 * out.size + _room(offsets[i_doc + 1] - offsets[i_doc]))
         i_doc = write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets)
     return out[: out_offsets[-1]], out_offsets
+
+
+@compiled
+def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
+    """As `normalize_range`, with (starts, stops) of every byte (Alignment) too: its unit's, up to the next one.
+
+    Unit by unit, as the tool does it; only what the tables know to be a unit is not looked up.
+    """
+    direct, kinds, plain_stops = rules.characters.direct, rules.characters.kinds, rules.characters.stops
+    folds, by_words, escape = rules.characters.folds, rules.characters.by_words, rules.escape
+    space, space_bytes, remove_extra = rules.space, 3 if escape else 1, rules.remove_extra
+    out = np.empty(3 * (offsets[i_stop] - offsets[i_start]) // 2 + _room(0), np.uint8)
+    starts, stops = np.empty(out.size, np.int64), np.empty(out.size, np.int64)
+    out_offsets = np.zeros(i_stop - i_start + 1, np.int64)
+    size = np.int64(0)
+    for i_doc in range(i_start, i_stop):
+        begin, stop, first = offsets[i_doc], offsets[i_doc + 1], size
+        if out.size - size < _room(stop - begin):
+            out = grown(out, size, size + _room(stop - begin))
+            starts, stops = grown(starts, size, out.size), grown(stops, size, out.size)
+        i = begin
+        while remove_extra and i < stop and direct[values[i]] == SPACE:
+            i += 1
+        if remove_extra and i < stop and (direct[values[i]] == NOT_DIRECT or kinds[values[i]] & BEGINS):
+            i = _after_blanks(rules, values, i, stop)
+        if rules.dummy_prefix and i < stop:
+            store_eight(out, size, space)
+            starts[size] = starts[size + 1] = starts[size + 2] = i - begin
+            size += space_bytes
+        after_space = remove_extra
+        while i < stop:
+            unit, before = i, size
+            byte = np.int64(values[i])
+            if byte < 0x80:
+                becomes = np.int64(direct[byte])
+                if becomes == SPACE:
+                    if not after_space:
+                        store_eight(out, size, space)
+                        starts[size] = starts[size + 1] = starts[size + 2] = i - begin
+                        size += space_bytes
+                    after_space = remove_extra
+                    i += 1
+                    continue
+                if by_words and i + 8 <= values.size:
+                    word = load_eight(values, i)
+                    n = min(_plain_bytes(word, plain_stops), stop - i)
+                    # The last one may begin a unit that goes on beyond ASCII.
+                    n -= n > 0 and i + n < stop and values[i + n] >= 0x80
+                    store_eight(out, size, _folded(word) if folds else word)
+                    for k in range(8):
+                        starts[size + k] = i - begin + k
+                    if n > 0:
+                        after_space = False
+                        size += n
+                        i += n
+                        continue
+                follower = np.int64(values[i + 1]) if i + 1 < stop else np.int64(0)
+                if becomes != NOT_DIRECT and (follower < 0x80 or kinds[byte] & BEGINS == 0):
+                    out[size] = becomes
+                    starts[size] = i - begin
+                    after_space = False
+                    size += 1
+                    i += 1
+                    continue
+            elif 0xE1 <= byte < 0xED and i + 2 < stop:
+                second, third = np.int64(values[i + 1]), np.int64(values[i + 2])
+                kind = kinds[(byte & 0x0F) << 12 | (second & 0x3F) << 6 | third & 0x3F]
+                are_bytes = second & 0xC0 == 0x80 and third & 0xC0 == 0x80
+                if kind & BEGINS and i + 6 <= stop and 0xE1 <= values[i + 3] < 0xED:
+                    kind &= ~BEGINS | kinds[code_point(values, i + 3)[0]] << 1
+                if are_bytes and kind & (LOOK_UP | REPLACED | BEGINS) == 0:
+                    out[size], out[size + 1], out[size + 2] = byte, second, third
+                    starts[size] = starts[size + 1] = starts[size + 2] = i - begin
+                    after_space = False
+                    size += 3
+                    i += 3
+                    continue
+            i, size, after_space = _write_unit(
+                rules.charsmap, rules.symbols, values, i, stop, out, size, after_space, remove_extra, escape
+            )
+            if size < 0:
+                size = before
+                out = grown(out, size, 2 * out.size + _room(stop - i))
+                starts, stops = grown(starts, size, out.size), grown(stops, size, out.size)
+                continue
+            for k in range(before, size):
+                starts[k] = unit - begin
+        end = stop - begin
+        if remove_extra:
+            kept = _drop_spaces(out, first, size, escape)
+            if kept < size:
+                size, end = kept, starts[kept]
+        if rules.dummy_suffix and (size > first or not _is_blank(rules, values, begin, stop)):
+            store_eight(out, size, space)
+            starts[size] = starts[size + 1] = starts[size + 2] = end
+            size += space_bytes
+        for k in range(first, size - 1):
+            stops[k] = starts[k + 1]
+        if first < size:
+            stops[size - 1] = end
+        out_offsets[i_doc - i_start + 1] = size
+    return out[:size], out_offsets, starts[:size], stops[:size]
 
 
 @compiled
@@ -402,6 +505,12 @@ def _write_unit(charsmap, symbols, values, i, stop, out, size, after_space, remo
 @compiled
 def _is_blank(rules, values, i, stop):  # type: ignore[no-untyped-def]
     """Whether every unit of values[i:stop] is one space."""
+    return _after_blanks(rules, values, i, stop) == stop
+
+
+@compiled
+def _after_blanks(rules, values, i, stop):  # type: ignore[no-untyped-def]
+    """Where the first unit of values[i:stop] that is not one space begins."""
     replacements = rules.charsmap.replacements
     while i < stop:
         length = _longest_user_defined(rules.symbols, values, i, stop)
@@ -411,9 +520,9 @@ def _is_blank(rules, values, i, stop):  # type: ignore[no-untyped-def]
             if length > 0:
                 is_space = replacements[at] == SPACE and replacements[at + 1] == 0
         if not is_space:
-            return False
+            break
         i += length if length > 0 else 1
-    return True
+    return i
 
 
 @compiled

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpu_lattice.normalizers import NormalizedBatch, Normalizer
+from gpu_lattice.normalizers import Alignment, NormalizedBatch, Normalizer
 
 if TYPE_CHECKING:
     from gpu_lattice.text_batch import TextBatch
@@ -33,7 +33,14 @@ class SymbolCutter:
         self._pattern = re.compile(b"|".join(map(re.escape, sorted(ids, key=len, reverse=True))))
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
-        batch = self._normalizer(texts, threads)
+        return self._cut(self._normalizer(texts, threads))
+
+    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
+        """The same, and where its bytes come from."""
+        batch, alignment = self._normalizer.aligned(texts, threads)
+        return self._cut(batch), alignment
+
+    def _cut(self, batch: NormalizedBatch) -> NormalizedBatch:
         values = batch.values.tobytes()
         starts: list[int] = []
         ids: list[int] = []

@@ -43,7 +43,7 @@ def first_misspelled(values, doc_offsets, ids, offsets, num_samples, n_before, n
 def _spells(text, ids, spelling):
     p, i = np.int64(0), np.int64(0)
     while i < len(ids) and ids[i] != spelling.unk_id:
-        length = _length_at(text, p, ids[i], spelling)
+        length = length_at(text, p, ids[i], spelling)
         if length < 0:
             return False
         p += length
@@ -71,7 +71,7 @@ def _spells(text, ids, spelling):
 
 
 @compiled
-def _length_at(text, p, i, spelling):
+def length_at(text, p, i, spelling):
     """How many bytes of text from p on the id i stands for, -1 if it does not."""
     start, end = spelling.offsets[i], spelling.offsets[i + 1]
     if _equals(text, p, spelling.surfaces, start, end):
@@ -81,7 +81,7 @@ def _length_at(text, p, i, spelling):
 
 @compiled
 def _length_before(text, stop, i, spelling):
-    """As `_length_at`, for the bytes before stop."""
+    """As `length_at`, for the bytes before stop."""
     start, end = spelling.offsets[i], spelling.offsets[i + 1]
     if _equals(text, stop - (end - start), spelling.surfaces, start, end):
         return end - start
@@ -104,7 +104,7 @@ def _find(text, p, ids, spelling):
     for start in range(p, len(text)):
         end = np.int64(start)
         for i in ids:
-            length = _length_at(text, end, i, spelling)
+            length = length_at(text, end, i, spelling)
             if length < 0:
                 end = np.int64(-1)
                 break

@@ -1,0 +1,112 @@
+"""Where in the original texts the ids of rows are, as the model's own tool says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from gpu_lattice.backends.cpu import batch_of
+from gpu_lattice.kernels.compiled import readonly
+from gpu_lattice.kernels.cpu.bulk.spans import LAST, OWN, RUN, Habits, find_spans
+from gpu_lattice.runtime.arguments import read_only, shown
+from gpu_lattice.runtime.threads import byte_ranges, map_ranges
+from gpu_lattice.token_batch import TokenBatch, on_host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from gpu_lattice.kernels.cpu.bulk.verify import Spelling
+    from gpu_lattice.models import Model
+    from gpu_lattice.text_batch import TextBatch
+
+Unit = Literal["bytes", "characters"]
+
+# Alignments of so much text stay in a processor's cache.
+RANGE_BYTES = 1 << 17
+# Unicode's White_Space, and what a byte-level vocabulary prints for a space.
+SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+SPACES += "\u2028\u2029\u202f\u205f\u3000Ġ"
+
+
+def checked_unit(unit: Any) -> Unit | None:
+    """ValueError unless it is "bytes", "characters" or None."""
+    if unit not in (None, "bytes", "characters"):
+        raise ValueError(f"return_offsets is {shown(unit)}; give 'bytes' or 'characters'")
+    return None if unit is None else "bytes" if unit == "bytes" else "characters"
+
+
+def spans_of(
+    model: Model, spelling: Spelling, texts: TextBatch, out: TokenBatch, unit: Unit, threads: int
+) -> NDArray[np.int64]:
+    """int64 [ids, 2]: start and stop of each id in its text; out: rows as the backend makes them of the texts."""
+    ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
+    spans = np.empty((len(ids), 2), np.int64)
+    num_samples = len(out) // max(1, len(texts))
+    habits = habits_of(model)
+
+    def work(start: int, stop: int) -> None:
+        part = texts.slice(start, stop)
+        normalized, alignment = model.normalizer.aligned(part)
+        find_spans(
+            batch_of(normalized), *map(readonly, alignment), readonly(part.values), readonly(part.offsets), ids,
+            readonly(offsets[start * num_samples : stop * num_samples + 1]), num_samples, len(model.prefix_ids),
+            len(model.suffix_ids), part.is_null, spelling, habits, unit == "characters", spans,
+        )  # fmt: skip
+
+    map_ranges(work, byte_ranges(texts.offsets, texts.num_bytes // RANGE_BYTES), threads)
+    return spans
+
+
+class UnknownSurfaces:
+    """The normalized text that each unknown id of each row stands for, found when first asked for."""
+
+    def __init__(self, model: Model, texts: TextBatch, out: TokenBatch, spelling: Callable[[], Spelling]) -> None:
+        self._asked = model, texts, out, spelling
+        self._found: list[list[str]] | None = None
+
+    def __call__(self) -> list[list[str]]:
+        if self._found is None:
+            self._found = _unknown_surfaces(*self._asked)
+        return self._found
+
+
+def _unknown_surfaces(
+    model: Model, texts: TextBatch, out: TokenBatch, spelling: Callable[[], Spelling]
+) -> list[list[str]]:
+    ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
+    spans = np.zeros((len(ids), 2), np.int64)
+    normalized = model.normalizer(texts)
+    places = np.arange(len(normalized.values) + 1)
+    find_spans(
+        batch_of(normalized), readonly(places[:-1]), readonly(places[1:]), readonly(normalized.values),
+        readonly(normalized.offsets), ids, offsets, len(out) // max(1, len(texts)), len(model.prefix_ids),
+        len(model.suffix_ids), texts.is_null, spelling(), habits_of(replace(model, trims=())), False, spans,
+    )  # fmt: skip
+    surfaces: list[list[str]] = [[] for _ in range(len(out))]
+    at = np.flatnonzero(ids == model.vocabulary.unk_id)
+    for k, row in zip(at.tolist(), (np.searchsorted(offsets, at, side="right") - 1).tolist(), strict=True):
+        start, stop = spans[k].tolist()
+        if start < stop:
+            surfaces[row].append(normalized.values[start:stop].tobytes().decode(errors="backslashreplace"))
+    return surfaces
+
+
+def habits_of(model: Model) -> Habits:
+    """How the model's tool reads ids."""
+    vocabulary, merges = model.vocabulary, model.merges
+    is_bytes = vocabulary.symbols == "bytes"
+    is_whole = merges is None or (is_bytes and len(merges.symbols) == 256) or bool((merges.byte_ids >= 0).all())
+    names = vocabulary.names if model.trims else []
+    return Habits(
+        is_bytes=is_bytes,
+        fuses=merges is None or merges.fuse_unk,
+        drops=not is_whole and vocabulary.unk_id is None,
+        byte_spans=LAST if model.kind == "sentencepiece" else RUN if vocabulary.unknown_runs == "lookup" else OWN,
+        trims=np.array(model.trims, np.bool_),
+        leading=np.array([len(name) - len(name.lstrip(SPACES)) for name in names], np.int32),
+        trailing=np.array([len(name) - len(name.rstrip(SPACES)) for name in names], np.int32),
+    )
