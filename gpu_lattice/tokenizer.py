@@ -23,6 +23,7 @@ from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models import Model
 from gpu_lattice.models.detect import model_bytes, model_file, read_model
 from gpu_lattice.models.pieces import from_pieces
+from gpu_lattice.models.rescored import checked_scores, rescored
 from gpu_lattice.runtime.arguments import (
     as_integer,
     as_list,
@@ -85,6 +86,7 @@ class Tokenizer:
         self._given_threads = None if threads is None else checked_integer("threads", threads, 1, 4096)
         self._backend = _backend(model, device, self._given_threads, memory_limit)
         self._model = model
+        self._base = self  # that this one is rescored from
         self._source: tuple[Any, ...] = (_rebuild, (model, device, threads, memory_limit))
 
     @classmethod
@@ -284,6 +286,8 @@ class Tokenizer:
     @cached_property
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of the model's file; or of what else the tokenizer was made from."""
+        if self._base is not self:
+            return sha256(self._base.digest.encode() + self._model.vocabulary.scores.tobytes()).hexdigest()
         made_from = self._source[1][:-3]
         if isinstance(made_from[0], Model):
             return sha256(pickle.dumps(made_from[0])).hexdigest()
@@ -293,7 +297,51 @@ class Tokenizer:
         """The same model on a backend made for it; pickling it gives back the tokenizer that it came from."""
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__ | {"_backend": backend}
+        if self._base is self:
+            other._base = other
         return other
+
+    def rescored(self, scores: Mapping[Any, float] | NDArray[np.floating[Any]]) -> Tokenizer:
+        """The same tokenizer with other scores, on the same device.
+
+        scores: natural logs, float64 [V]; or by piece (its name, its bytes, or its id), and the others keep theirs.
+        -inf takes a piece out of the lattice: no segmentation has it. Scores of ids that are never arcs (control ids,
+        the unknown piece, the byte pieces that spell what has no piece) mean nothing in an array. A later call may
+        bring a piece back. As in the models' tools, unknown text has the lowest score of a piece - 10, for which pieces
+        that were taken out count as before, like those that SentencePiece's set_vocabulary takes out.
+
+        `encode` gives what the model's tool gives with these scores. A BPE model stays canonical whatever its scores;
+        without a piece, the merges that make or use it are left out. Its samples have the scores, and its unknown text
+        the lowest of them.
+
+        Raises ValueError for NaN, +inf, another number of scores, and a piece that the model does not have or that is
+        never an arc. Text that the pieces left cannot spell raises ValueError when it is met.
+
+        Example:
+            >>> tok = Tokenizer.from_pieces({"ab": -1.0, "a": -2.0, "b": -2.5})
+            >>> tok.rescored({"ab": -5.0}).encode("ab").tolist()
+            [[1, 2]]
+            >>> tok.rescored({"ab": -np.inf}).lattice("ab").num_paths()
+            [1]
+        """
+        base = self._base
+        can_be_arc = base._model.vocabulary.in_lattice
+        checked = checked_scores(scores, self._model.vocabulary, can_be_arc, self._id_of_piece)
+        model = rescored(base._model, checked)
+        other = object.__new__(type(self))
+        other._given_threads, other._model, other._base = base._given_threads, model, base
+        other._backend = base._backend.rescored(model)
+        other._source = (_rebuild_rescored, (base, model.vocabulary.scores))
+        return other
+
+    def _id_of_piece(self, piece: Any) -> int:
+        """By name, bytes, or the id itself. Raises ValueError if there is none."""
+        if not isinstance(piece, str | bytes):
+            return checked_integer("the id of a piece", piece, 0, self.vocab_size - 1)
+        i = self.piece_to_id(piece)
+        if i is None:
+            raise ValueError(f"{shown(piece)} is no piece of this model; give names as id_to_piece does, bytes or ids")
+        return i
 
     @overload
     def id_to_piece(self, i: int) -> str: ...
@@ -357,7 +405,7 @@ class Tokenizer:
 
     @cached_property
     def _id_of_bytes(self) -> dict[bytes, int]:
-        vocabulary = self._model.vocabulary
+        vocabulary = self._base._model.vocabulary
         return {vocabulary.surfaces[i]: i for i in np.flatnonzero(vocabulary.in_lattice).tolist()}
 
     @told_the_right_name
@@ -449,7 +497,7 @@ class Tokenizer:
         key = epoch_seed(seed, checked_integer("epoch", epoch, 0, 2**64 - 1))
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
-        if self._model.merges is not None and alpha != 0:
+        if self._model.merges is not None and alpha != 0 and not self._model.vocabulary.scores.any():
             _warn_of_alpha()
         batch = TextBatch.from_texts(texts)
         ids = checked_doc_ids(doc_ids, len(batch))
@@ -797,6 +845,10 @@ def _rebuild_from_pieces(
 
 def _rebuild_from_ranks(*source: Any) -> Tokenizer:
     return Tokenizer._from_ranks(*source)
+
+
+def _rebuild_rescored(base: Tokenizer, scores: NDArray[np.float64]) -> Tokenizer:
+    return base.rescored(scores)
 
 
 def _backend(model: Model, device: str, threads: int | None, memory_limit: int | None) -> Backend:

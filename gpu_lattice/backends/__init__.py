@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
 
 
@@ -59,6 +60,9 @@ class Backend(Protocol):
 
     @property
     def trie_tables(self) -> TrieTables: ...
+
+    def rescored(self, model: Model) -> Backend:
+        """One for the same model with other scores, on the same device."""
 
     def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
         """The ranges of documents for the calls of `encode` or `sample`."""

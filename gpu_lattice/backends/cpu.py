@@ -65,6 +65,10 @@ class CpuBackend:
 
         return CpuLauncher(self.threads)
 
+    def rescored(self, model: Model) -> CpuBackend:
+        """One for the same model with other scores."""
+        return CpuBackend(model, self._given_threads, self.tables.rescored(model))
+
     def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
         """The ranges of documents for the calls of `encode` or `sample`: small, so that every thread has some, and
         normalized text is still in its cache.

@@ -111,13 +111,16 @@ class CudaBackend:
     default half of what is free at the first call. Calls from several threads take turns.
     """
 
-    def __init__(self, model: Model, device: Device, memory_limit: int | None = None) -> None:
+    def __init__(
+        self, model: Model, device: Device, memory_limit: int | None = None, tables: Tables | None = None
+    ) -> None:
+        """tables: the model's, if they exist already."""
         self.device = device.name
         self._device = device
-        self._memory_limit = memory_limit
+        self._given_limit = self._memory_limit = memory_limit
         self._process = os.getpid()
         self._model = model
-        self._tables = tables = Tables(model)
+        self._tables = tables = tables or Tables(model)
         self._lock = Lock()
         vocabulary, pieces, best = model.vocabulary, tables.pieces, tables.best
         self._before = device.upload(tables.before)
@@ -144,6 +147,10 @@ class CudaBackend:
         self._best_nodes = lru_cache(maxsize=1)(self._build_best_nodes)
         self._sample_tables = lru_cache(maxsize=8)(self._build_sample_tables)
         self._streams = [device.new_stream(), device.new_stream()]
+
+    def rescored(self, model: Model) -> CudaBackend:
+        """One for the same model with other scores, on the same device."""
+        return CudaBackend(model, self._device, self._given_limit, self._tables.rescored(model))
 
     def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
         """The ranges of documents for the calls of `encode` or `sample`: one, since each call waits for the device."""

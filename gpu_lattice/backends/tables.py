@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from copy import copy
+from functools import cache, cached_property, lru_cache, partial
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -52,8 +53,25 @@ class Tables:
         self.cuts = _cached(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
         self._surfaces = surfaces, offsets, ids
         self.pieces = self._build_pieces()
+        # Finds the arcs on the CPU; built when they are first asked for.
+        self._automaton = cache(
+            partial(
+                _cached, Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs
+            )
+        )
         self.best = self._build_best_model()
         self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
+
+    def rescored(self, model: Model) -> Tables:
+        """The tables of the same model with other scores; what does not depend on them is shared."""
+        if not np.array_equal(model.vocabulary.in_lattice, self.vocabulary.in_lattice):
+            return Tables(model)
+        other = copy(self)
+        other.__dict__.pop("best_arcs", None)
+        other.vocabulary = model.vocabulary
+        other.best = other._build_best_model()
+        other.sample_model = lru_cache(maxsize=8)(other._build_sample_model)
+        return other
 
     @cached_property
     def merges(self) -> MergeModel | None:
@@ -77,15 +95,9 @@ class Tables:
         )
 
     @cached_property
-    def _automaton(self) -> Automaton:
-        """Finds the arcs on the CPU; built when they are first asked for."""
-        vocabulary = self.vocabulary
-        return _cached(Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs)
-
-    @cached_property
     def _lists_known(self) -> bool:
         """Whether no arc found by the automaton is unknown or the unknown piece."""
-        found = self._automaton.pieces
+        found = self._automaton().pieces
         return bool(np.all((found >= 0) & (found != self.pieces.unk_id)))
 
     def _build_pieces(self) -> Pieces:
@@ -150,7 +162,7 @@ class Tables:
 
     def _arcs_with(self, values: NDArray[np.float64], unk_values: NDArray[np.float64]) -> Arcs:
         """The automaton's arcs with the values of pieces, and of unknown arcs by their bytes."""
-        automaton = self._automaton
+        automaton = self._automaton()
         by_arc = np.empty(2 * len(automaton.pieces))
         words = by_arc.view(np.int64)
         is_unknown = automaton.pieces == UNKNOWN
