@@ -31,6 +31,7 @@ from gpu_lattice.runtime.arguments import (
     checked_doc_ids,
     checked_flag,
     checked_integer,
+    checked_penalty,
     id_rows,
     read_only,
     shown,
@@ -456,6 +457,7 @@ class Tokenizer:
         seed: int | None = None,
         epoch: int = 0,
         doc_ids: Any = None,
+        token_penalty: float = 0.0,
         return_log_prob: bool = False,
         add_special_tokens: bool = True,
         add_bos: bool = False,
@@ -465,7 +467,8 @@ class Tokenizer:
         max_length: int | None = None,
         truncation: Literal["right", "left", False] | None = None,
     ) -> TokenBatch:
-        """Perfect samples: each path with probability proportional to exp(alpha * the sum of its scores).
+        """Perfect samples: each path of n tokens has probability proportional to
+        exp(alpha * the sum of its scores - token_penalty * n).
 
         alpha        0 is uniform over all segmentations, 1 the unigram posterior; large values approach `encode`. The
                      pieces of a BPE model have no scores, so that every alpha is uniform; the first one above 0 warns
@@ -476,6 +479,7 @@ class Tokenizer:
         epoch        draws anew for each epoch of one seed (kernels/reference.py, splitmix); 0 is the seed itself
         doc_ids      int64 or uint64 [number of texts], 0, 1, 2, ... by default. A draw depends on model, text, alpha,
                      seed, doc id and sample index alone: not on batch, order, threads or device.
+        token_penalty  above 0 prefers fewer tokens, below 0 more; an unknown symbol counts as one
         return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path, before any cut
 
         All else as for `encode`.
@@ -495,6 +499,7 @@ class Tokenizer:
             raise ValueError(f"epoch is {shown(epoch)} without a seed, and draws are new in any case; give a seed too")
         seed = randbits(64) if seed is None else checked_integer("seed", seed, 0, 2**64 - 1)
         key = epoch_seed(seed, checked_integer("epoch", epoch, 0, 2**64 - 1))
+        penalty = checked_penalty(token_penalty)
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         if self._model.merges is not None and alpha != 0 and not self._model.vocabulary.scores.any():
@@ -503,10 +508,13 @@ class Tokenizer:
         ids = checked_doc_ids(doc_ids, len(batch))
 
         def work(part: NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
-            return self._backend.sample(part, is_null, alpha, num_samples, key, ids[docs], return_log_prob)
+            return self._backend.sample(part, is_null, alpha, num_samples, key, ids[docs], return_log_prob, penalty)
 
         if nbest_size > 1:
-            options = {"alpha": alpha, "num_samples": num_samples, "seed": key, "return_log_prob": return_log_prob}
+            options = {
+                "alpha": alpha, "num_samples": num_samples, "seed": key, "token_penalty": penalty,
+                "return_log_prob": return_log_prob,
+            }  # fmt: skip
             out = self._sample_nbest(batch, nbest_size, ids, options)
         elif nbest_size >= 0:
             from gpu_lattice.lattice.nbest import repeated
@@ -561,8 +569,10 @@ class Tokenizer:
     def _source_of_batches(self) -> Source:
         return Source(self._model.vocabulary.names, self.pad_id, self._model.padding_side)
 
-    def nbest(self, texts: Texts, n: int) -> PathBatch:
+    def nbest(self, texts: Texts, n: int, *, token_penalty: float = 0.0) -> PathBatch:
         """The n best segmentations of each text with their scores, best first; all of them if there are fewer.
+
+        token_penalty: taken from a score for each token.
 
         Only memory limits n and the length of a text. Scores are float64 sums, so the first path may differ from
         `encode` where two are closer than the rounding of the model's own tool. A text that no path spells has no
@@ -578,7 +588,9 @@ class Tokenizer:
         n = checked_integer("n", n, 0, MOST_RANKS)
         batch = TextBatch.from_texts(texts)
         lattices = self._lattices(batch, self._normalize(batch), n, 1)
-        return joined_paths(self._backend.launcher, [lattice.nbest(n) for _, lattice in lattices])
+        return joined_paths(
+            self._backend.launcher, [lattice.nbest(n, token_penalty=token_penalty) for _, lattice in lattices]
+        )
 
     def lattice(self, texts: Texts, *, memory_limit: int | None = None) -> Lattice:
         """The lattices of the texts: tensors on the device, and every operation on them.
