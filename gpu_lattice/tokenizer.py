@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from gpu_lattice.backends import NoPathError
+from gpu_lattice.backends import Draw, NoPathError
 from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models import Model
 from gpu_lattice.models.detect import model_bytes, model_file, read_model
 from gpu_lattice.models.pieces import from_pieces
-from gpu_lattice.models.rescored import checked_scores, rescored
+from gpu_lattice.models.rescored import Unspellable, checked_scores, checked_unspellable, rescored
 from gpu_lattice.runtime.arguments import (
     as_integer,
     as_list,
@@ -32,6 +32,7 @@ from gpu_lattice.runtime.arguments import (
     checked_flag,
     checked_integer,
     checked_penalty,
+    checked_rate,
     id_rows,
     read_only,
     shown,
@@ -88,6 +89,7 @@ class Tokenizer:
         self._backend = _backend(model, device, self._given_threads, memory_limit)
         self._model = model
         self._base = self  # that this one is rescored from
+        self._unspellable: Unspellable = "raise"
         self._source: tuple[Any, ...] = (_rebuild, (model, device, threads, memory_limit))
 
     @classmethod
@@ -288,7 +290,8 @@ class Tokenizer:
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of the model's file; or of what else the tokenizer was made from."""
         if self._base is not self:
-            return sha256(self._base.digest.encode() + self._model.vocabulary.scores.tobytes()).hexdigest()
+            made_from = self._base.digest, self._unspellable, self._model.vocabulary.scores.tobytes().hex()
+            return sha256("".join(made_from).encode()).hexdigest()
         made_from = self._source[1][:-3]
         if isinstance(made_from[0], Model):
             return sha256(pickle.dumps(made_from[0])).hexdigest()
@@ -302,21 +305,26 @@ class Tokenizer:
             other._base = other
         return other
 
-    def rescored(self, scores: Mapping[Any, float] | NDArray[np.floating[Any]]) -> Tokenizer:
+    def rescored(
+        self, scores: Mapping[Any, float] | NDArray[np.floating[Any]], *, unspellable: Unspellable = "raise"
+    ) -> Tokenizer:
         """The same tokenizer with other scores, on the same device.
 
         scores: natural logs, float64 [V]; or by piece (its name, its bytes, or its id), and the others keep theirs.
-        -inf takes a piece out of the lattice: no segmentation has it. Scores of ids that are never arcs (control ids,
-        the unknown piece, the byte pieces that spell what has no piece) mean nothing in an array. A later call may
-        bring a piece back. As in the models' tools, unknown text has the lowest score of a piece - 10, for which pieces
-        that were taken out count as before, like those that SentencePiece's set_vocabulary takes out.
+        -inf takes a piece out of the lattice: no segmentation has it. A later call may bring it back. Scores of ids
+        that text is not made of (control ids, the unknown piece, the byte pieces that spell what has no piece) mean
+        nothing in an array. As in the models' tools, unknown text has the lowest score of a piece - 10, for which
+        pieces that were taken out count as before, like those that SentencePiece's set_vocabulary takes out.
+
+        unspellable: what becomes of text that the pieces left cannot spell: "raise" a ValueError when it is met, or
+        "best": `encode` and `sample` keep, word by word, the best segmentation by the pieces and scores of before.
 
         `encode` gives what the model's tool gives with these scores. A BPE model stays canonical whatever its scores;
         without a piece, the merges that make or use it are left out. Its samples have the scores, and its unknown text
         the lowest of them.
 
-        Raises ValueError for NaN, +inf, another number of scores, and a piece that the model does not have or that is
-        never an arc. Text that the pieces left cannot spell raises ValueError when it is met.
+        Raises ValueError for NaN, +inf, another number of scores, and a piece that the model does not have or that text
+        is not made of.
 
         Example:
             >>> tok = Tokenizer.from_pieces({"ab": -1.0, "a": -2.0, "b": -2.5})
@@ -326,13 +334,14 @@ class Tokenizer:
             [1]
         """
         base = self._base
-        can_be_arc = base._model.vocabulary.in_lattice
-        checked = checked_scores(scores, self._model.vocabulary, can_be_arc, self._id_of_piece)
+        checked = checked_scores(scores, self._model.vocabulary, base._model.vocabulary, self._id_of_piece)
         model = rescored(base._model, checked)
+        unspellable = checked_unspellable(unspellable)
         other = object.__new__(type(self))
         other._given_threads, other._model, other._base = base._given_threads, model, base
         other._backend = base._backend.rescored(model)
-        other._source = (_rebuild_rescored, (base, model.vocabulary.scores))
+        other._unspellable = unspellable
+        other._source = (_rebuild_rescored, (base, model.vocabulary.scores, unspellable))
         return other
 
     def _id_of_piece(self, piece: Any) -> int:
@@ -458,6 +467,7 @@ class Tokenizer:
         epoch: int = 0,
         doc_ids: Any = None,
         token_penalty: float = 0.0,
+        rate: float = 1.0,
         return_log_prob: bool = False,
         add_special_tokens: bool = True,
         add_bos: bool = False,
@@ -480,7 +490,11 @@ class Tokenizer:
         doc_ids      int64 or uint64 [number of texts], 0, 1, 2, ... by default. A draw depends on model, text, alpha,
                      seed, doc id and sample index alone: not on batch, order, threads or device.
         token_penalty  above 0 prefers fewer tokens, below 0 more; an unknown symbol counts as one
-        return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path, before any cut
+        rate         the probability with which each word is sampled, independently of others, while the rest are as
+                     `encode` gives them. Words are pre-tokens, or begin with "▁", or are what lies between static cuts:
+                     kernels/reference.py (words). The choice, too, depends on what doc_ids says alone
+        return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path, before any cut;
+                     with a rate below 1, or words that cannot be spelled, of each row's ids, which takes much longer
 
         All else as for `encode`.
         Raises ValueError for options out of range and, like `encode`, for text that cannot be spelled.
@@ -499,7 +513,10 @@ class Tokenizer:
             raise ValueError(f"epoch is {shown(epoch)} without a seed, and draws are new in any case; give a seed too")
         seed = randbits(64) if seed is None else checked_integer("seed", seed, 0, 2**64 - 1)
         key = epoch_seed(seed, checked_integer("epoch", epoch, 0, 2**64 - 1))
-        penalty = checked_penalty(token_penalty)
+        penalty, rate = checked_penalty(token_penalty), checked_rate(rate)
+        if rate < 1 and nbest_size > 1:
+            raise ValueError(f"rate is {rate:g} with nbest_size {nbest_size}, and only full lattices are divided into "
+                             "words; leave nbest_size out")  # fmt: skip
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         if self._model.merges is not None and alpha != 0 and not self._model.vocabulary.scores.any():
@@ -508,7 +525,8 @@ class Tokenizer:
         ids = checked_doc_ids(doc_ids, len(batch))
 
         def work(part: NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
-            return self._backend.sample(part, is_null, alpha, num_samples, key, ids[docs], return_log_prob, penalty)
+            draw = Draw(alpha, num_samples, key, ids[docs], return_log_prob, penalty)
+            return self._segmented(part, is_null, draw, rate)
 
         if nbest_size > 1:
             options = {
@@ -788,7 +806,18 @@ class Tokenizer:
         return normalized
 
     def _best(self, batch: TextBatch) -> TokenBatch:
-        return self._run(batch, 1, lambda part, is_null, _: self._backend.encode(part, is_null))
+        return self._run(batch, 1, lambda part, is_null, _: self._segmented(part, is_null, None))
+
+    def _segmented(
+        self, part: NormalizedBatch, is_null: NDArray[np.bool_], draw: Draw | None, rate: float = 1.0
+    ) -> Rows:
+        """Samples, or best segmentations if draw is None."""
+        spelled_by = self._base._backend if self._unspellable == "best" else None
+        if spelled_by is None and rate == 1:
+            return self._backend.sample(part, is_null, *draw) if draw else self._backend.encode(part, is_null)
+        from gpu_lattice.resampling import segmented
+
+        return segmented(self._model, self._backend, part, is_null, draw, rate, spelled_by)
 
     def _run(
         self, batch: TextBatch, num_samples: int, work: Callable[[NormalizedBatch, NDArray[np.bool_], slice], Rows]
@@ -859,8 +888,8 @@ def _rebuild_from_ranks(*source: Any) -> Tokenizer:
     return Tokenizer._from_ranks(*source)
 
 
-def _rebuild_rescored(base: Tokenizer, scores: NDArray[np.float64]) -> Tokenizer:
-    return base.rescored(scores)
+def _rebuild_rescored(base: Tokenizer, scores: NDArray[np.float64], unspellable: Unspellable) -> Tokenizer:
+    return base.rescored(scores, unspellable=unspellable)
 
 
 def _backend(model: Model, device: str, threads: int | None, memory_limit: int | None) -> Backend:

@@ -16,7 +16,7 @@ normalizers
 vocabulary weights models
 backends
 lattice
-tokenizer decoding
+tokenizer resampling decoding
 corpus torch
 show
 __init__
