@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.backends import Draw, Rows
+from gpu_lattice.backends import Draw, NoPathError, Rows
 from gpu_lattice.kernels.cpu.philox import COINS, uniforms
 from gpu_lattice.lattice import Lattice
 from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gpu_lattice.backends import Backend
     from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
+    from gpu_lattice.models.rescored import Undone
 
 # How much text has its lattices in memory at a time.
 LATTICE_BYTES = 1 << 18
@@ -38,11 +39,12 @@ def segmented(
     draw: Draw | None,
     rate: float,
     spelled_by: Backend | None,
+    undo: Undone | None,
 ) -> Rows:
     """Rows of documents: samples of words with probability `rate`, or best segmentations if draw is None.
 
     spelled_by: whose best segmentation the words keep that cannot be spelled; None: they are an error.
-    Raises NoPathError.
+    undo: what becomes of the pieces that merges have made. Raises NoPathError.
     """
     words = backend.find_words(batch)
     is_kept, kept = np.zeros(len(words.docs), np.bool_), None
@@ -52,11 +54,37 @@ def segmented(
         assert spelled_by is not None
         kept = spelled_by.encode(batch, is_null, words)
         batch = _with_tokens(batch, words, is_kept)
-    elif draw is None:
+        words = words._replace(chunk_ids=np.where(is_kept, np.int32(0), words.chunk_ids))
+    elif draw is None and undo is None:
         return backend.encode(batch, is_null)
-    elif rate == 1:
+    elif draw is not None and rate == 1:
         return backend.sample(batch, is_null, *draw)
-    return _by_word(model, backend, batch, is_null, words, draw, rate, is_kept, kept)
+    best = None
+    if draw is None or rate < 1:
+        best = backend.encode(batch, is_null, words)
+        if undo is not None:
+            best = _undone(backend, best, undo, None if spelled_by else words)
+    return _by_word(model, backend, batch, is_null, words, draw, rate, best, is_kept, kept)
+
+
+def _undone(backend: Backend, best: Rows, undo: Undone, words: Words | None) -> Rows:
+    """The rows of words without the pieces that were taken out. Where that cannot be, a row stays; with words, it is an
+    error in them.
+    """
+    with backend.launcher:
+        xp = backend.launcher.xp
+        offsets, ids = map(xp.asarray, undo)
+        values, bounds = rows_to_values(xp, offsets, best.ids)
+        is_bad = xp.zeros(len(best.offsets) - 1, bool)
+        is_bad[row_of(xp, best.offsets)[bounds[1:] == bounds[:-1]]] = True
+        without = TokenBatch(ids[values], bounds[best.offsets])
+        if not bool(is_bad.any()):
+            return Rows(without.ids, without.offsets, None)
+        if words is not None:
+            raise NoPathError(int(words.offsets[int(is_bad.argmax()) + 1]))
+        source = joined([without, TokenBatch(best.ids, best.offsets)])
+        values, offsets = rows_to_values(xp, source.offsets, xp.arange(len(is_bad)) + len(is_bad) * is_bad)
+        return Rows(source.ids[values], offsets, None)
 
 
 def _with_tokens(batch: NormalizedBatch, words: Words, is_kept: NDArray[np.bool_]) -> NormalizedBatch:
@@ -77,10 +105,11 @@ def _by_word(
     words: Words,
     draw: Draw | None,
     rate: float,
+    best: Rows | None,
     is_kept: NDArray[np.bool_],
     kept: Rows | None,
 ) -> Rows:
-    """kept: the rows of the words that is_kept bool [W] marks."""
+    """best: the words' best rows, None if none is wanted; kept: the rows of the words that is_kept bool [W] marks."""
     num_samples = draw.num_samples if draw else 1
     word = np.arange(len(words.docs))[:, None]
     sources: list[TokenBatch] = []
@@ -90,8 +119,8 @@ def _by_word(
         choice[...] = np.where(is_taken, sum(map(len, sources)) + row, choice)
         sources.append(TokenBatch(rows.ids, rows.offsets))
 
-    if draw is None or rate < 1:
-        take(backend.encode(batch, is_null, words), True, word)
+    if best is not None:
+        take(best, True, word)
     if draw is not None:
         drawn = backend.sample(batch, is_null, *draw._replace(return_log_prob=False), words)
         take(drawn, _coins(batch, words, draw) < rate, word * num_samples + np.arange(num_samples))
@@ -101,8 +130,7 @@ def _by_word(
         source = joined(sources)
         rows, log_prob = _put_together(backend, words, source, choice, len(batch)), None
         if draw is not None and draw.return_log_prob:
-            chunk_ids = np.where(is_kept, np.int32(0), words.chunk_ids)
-            tiled = NormalizedBatch(batch.values, words.offsets, words.offsets, chunk_ids)
+            tiled = NormalizedBatch(batch.values, words.offsets, words.offsets, words.chunk_ids)
             log_prob = _log_prob(model, backend, tiled, words, draw, rate, source, choice, is_kept)
         valid = ~np.repeat(is_null, num_samples) if is_null.any() else None
         around = Frame(model.prefix_ids, model.suffix_ids, None, "right")

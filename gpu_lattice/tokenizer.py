@@ -23,7 +23,14 @@ from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models import Model
 from gpu_lattice.models.detect import model_bytes, model_file, read_model
 from gpu_lattice.models.pieces import from_pieces
-from gpu_lattice.models.rescored import Unspellable, checked_scores, checked_unspellable, rescored
+from gpu_lattice.models.rescored import (
+    Unspellable,
+    checked_scores,
+    checked_unspellable,
+    rescored,
+    undone,
+    without_unknown,
+)
 from gpu_lattice.runtime.arguments import (
     as_integer,
     as_list,
@@ -52,6 +59,7 @@ if TYPE_CHECKING:
 
     from gpu_lattice.backends import Backend, Rows
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
+    from gpu_lattice.models.rescored import Undone
     from gpu_lattice.normalizers import NormalizedBatch
 
 LARGEST_TEXT = 2**32 - 1
@@ -316,12 +324,14 @@ class Tokenizer:
         nothing in an array. As in the models' tools, unknown text has the lowest score of a piece - 10, for which
         pieces that were taken out count as before, like those that SentencePiece's set_vocabulary takes out.
 
-        unspellable: what becomes of text that the pieces left cannot spell: "raise" a ValueError when it is met, or
-        "best": `encode` and `sample` keep, word by word, the best segmentation by the pieces and scores of before.
+        unspellable: what becomes of text that the pieces left cannot spell. "raise": a symbol that is left without a
+        piece is unknown text, as in the models' tools, and a ValueError in a model that has no unknown piece. "best":
+        there is no unknown text, and a word (see `sample`) that cannot be spelled keeps, in `encode` and `sample`, the
+        best segmentation by all pieces and their scores of before; so this is for a least length of tokens.
 
-        `encode` gives what the model's tool gives with these scores. A BPE model stays canonical whatever its scores;
-        without a piece, the merges that make or use it are left out. Its samples have the scores, and its unknown text
-        the lowest of them.
+        `encode` gives what the model's tool gives with these scores. Of a BPE model it stays canonical whatever the
+        scores, but a piece taken out becomes the two that were merged into it, and so on, as in SentencePiece and
+        subword-nmt. Samples of a BPE model have the scores, and its unknown text the lowest of them.
 
         Raises ValueError for NaN, +inf, another number of scores, and a piece that the model does not have or that text
         is not made of.
@@ -339,7 +349,7 @@ class Tokenizer:
         unspellable = checked_unspellable(unspellable)
         other = object.__new__(type(self))
         other._given_threads, other._model, other._base = base._given_threads, model, base
-        other._backend = base._backend.rescored(model)
+        other._backend = base._backend.rescored(without_unknown(model) if unspellable == "best" else model)
         other._unspellable = unspellable
         other._source = (_rebuild_rescored, (base, model.vocabulary.scores, unspellable))
         return other
@@ -808,16 +818,21 @@ class Tokenizer:
     def _best(self, batch: TextBatch) -> TokenBatch:
         return self._run(batch, 1, lambda part, is_null, _: self._segmented(part, is_null, None))
 
+    @cached_property
+    def _undone(self) -> Undone | None:
+        base = self._base._model
+        return undone(base, base.vocabulary.in_lattice & ~self._model.vocabulary.in_lattice)
+
     def _segmented(
         self, part: NormalizedBatch, is_null: NDArray[np.bool_], draw: Draw | None, rate: float = 1.0
     ) -> Rows:
         """Samples, or best segmentations if draw is None."""
         spelled_by = self._base._backend if self._unspellable == "best" else None
-        if spelled_by is None and rate == 1:
+        if spelled_by is None and rate == 1 and (draw or self._undone is None):
             return self._backend.sample(part, is_null, *draw) if draw else self._backend.encode(part, is_null)
         from gpu_lattice.resampling import segmented
 
-        return segmented(self._model, self._backend, part, is_null, draw, rate, spelled_by)
+        return segmented(self._model, self._backend, part, is_null, draw, rate, spelled_by, self._undone)
 
     def _run(
         self, batch: TextBatch, num_samples: int, work: Callable[[NormalizedBatch, NDArray[np.bool_], slice], Rows]

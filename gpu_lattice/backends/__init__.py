@@ -103,7 +103,7 @@ class Backend(Protocol):
         """The words of a batch, on the host."""
 
     def find_unspellable(self, batch: NormalizedBatch, words: Words) -> NDArray[np.bool_]:
-        """bool [W], on the host: which words `encode` cannot spell."""
+        """bool [W], on the host: which words no path spells."""
 
     def mark_cuts(self, values: Any, chunk_offsets: Any, chunk_ids: Any) -> Any:
         """uint8 [n + 1]: the marks of every position of a batch (kernels.cpu.lattice.build); all on the device."""

@@ -109,7 +109,7 @@ class CpuBackend:
         return self.tables.find_words(batch_of(batch))
 
     def find_unspellable(self, batch: NormalizedBatch, words: Words) -> NDArray[np.bool_]:
-        """bool [W]: which words `encode` cannot spell."""
+        """bool [W]: which words no path spells."""
         return self.tables.find_unspellable(batch_of(batch), words)
 
     def _encode_merges(self, texts: Batch, is_null: NDArray[np.bool_], words: Words | None) -> Rows:

@@ -200,7 +200,7 @@ class CudaBackend:
         return self._tables.find_words(batch_of(batch))
 
     def find_unspellable(self, batch: NormalizedBatch, words: Words) -> NDArray[np.bool_]:
-        """bool [W], on the host: which words `encode` cannot spell."""
+        """bool [W], on the host: which words no path spells."""
         return self._tables.find_unspellable(batch_of(batch), words)
 
     def _raise_where_it_breaks(self, batch: NormalizedBatch, chunk_stop: int) -> None:

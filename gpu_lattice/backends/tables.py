@@ -18,14 +18,12 @@ from gpu_lattice.kernels.cpu.bulk.words import (
     BY_MARK,
     BY_MARK_BEHIND,
     Words,
-    find_unmergeable,
     find_unspellable,
     find_words,
 )
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
 from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
 from gpu_lattice.kernels.tables.trie import Trie, build_trie
-from gpu_lattice.models import MISSING
 from gpu_lattice.runtime.cache import cached
 from gpu_lattice.text_batch import to_ragged
 from gpu_lattice.weights import LARGEST_WEIGHT, SMALLEST_WEIGHT, arc_weights, inverse_of, log_weights
@@ -71,7 +69,7 @@ class Tables:
                 _cached, Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs
             )
         )
-        # Words are those of the model as it was read, but end only where unknown text does in this one.
+        # Words are those of the model as it was read, but for unknown text, which no word ends in.
         self._word_pieces = self.pieces
         self._division = self._choose_division(model)
         self.best = self._build_best_model()
@@ -79,7 +77,8 @@ class Tables:
 
     def rescored(self, model: Model) -> Tables:
         """The tables of the same model with other scores; what does not depend on them is shared."""
-        if not np.array_equal(model.vocabulary.in_lattice, self.vocabulary.in_lattice):
+        mine, its = self.vocabulary, model.vocabulary
+        if not np.array_equal(mine.in_lattice, its.in_lattice) or mine.has_unknown_arcs != its.has_unknown_arcs:
             other = Tables(model)
             pieces = other.pieces
             other._word_pieces = self.pieces._replace(slots=pieces.slots, piece_at=pieces.piece_at)
@@ -124,17 +123,11 @@ class Tables:
         return Words(*find_words(batch, self._word_pieces, self._division))
 
     def find_unspellable(self, batch: Batch, words: Words) -> NDArray[np.bool_]:
-        """bool [W]: which words `encode` cannot spell."""
+        """bool [W]: which words no path spells."""
         pieces, (offsets, _, chunk_ids) = self.pieces, words
-        if self.merges is None:
-            has_unknown = self.vocabulary.has_unknown_arcs
-            return find_unspellable(  # type: ignore[no-any-return]
-                batch.values, offsets, chunk_ids, pieces.slots, pieces.piece_at, has_unknown, pieces.is_bytes
-            )
-        if self.merges.unk_id != MISSING:
-            return np.zeros(len(chunk_ids), np.bool_)
-        return find_unmergeable(  # type: ignore[no-any-return]
-            batch.values, offsets, chunk_ids, self.merges.table, self.merges.byte_ids, pieces.is_bytes
+        has_unknown = self.vocabulary.has_unknown_arcs
+        return find_unspellable(  # type: ignore[no-any-return]
+            batch.values, offsets, chunk_ids, pieces.slots, pieces.piece_at, has_unknown, pieces.is_bytes
         )
 
     def _choose_division(self, model: Model) -> int:

@@ -14,8 +14,7 @@ from gpu_lattice.kernels.cpu.bulk.cuts import find_cuts
 from gpu_lattice.kernels.cpu.bulk.parts import ends_known
 from gpu_lattice.kernels.cpu.bulk.segments import WORD_START
 from gpu_lattice.kernels.cpu.machine import load_word
-from gpu_lattice.kernels.cpu.utf8 import code_point, is_boundary, symbol_length
-from gpu_lattice.kernels.tables.merges import NO_ID, NONE, merge_of
+from gpu_lattice.kernels.cpu.utf8 import is_boundary, symbol_length
 
 # Where words end within a chunk: nowhere, at every cut, at cuts before a "▁", at cuts after one.
 BY_CHUNK, BY_CUT, BY_MARK, BY_MARK_BEHIND = range(4)
@@ -117,19 +116,3 @@ def _is_reached(values, start, e, reached, slots, piece_at, has_unknown, is_byte
             if reached[s - start]:
                 return True
     return has_unknown and not is_known and reached[e - symbol - start]
-
-
-@compiled
-def find_unmergeable(values, offsets, chunk_ids, table, byte_ids, is_bytes):
-    """bool [W]: whether a word has a symbol that merges cannot begin with, and byte pieces cannot spell."""
-    out = np.zeros(len(chunk_ids), np.bool_)
-    for i in range(len(chunk_ids)):
-        p, stop = offsets[i], offsets[i + 1]
-        while p < stop and chunk_ids[i] < 0 and not out[i]:
-            symbol, length = (np.int64(values[p]), 1) if is_bytes else code_point(values, p)
-            is_spelled = True
-            for k in range(p, p + length):
-                is_spelled &= byte_ids[values[k]] >= 0
-            out[i] = not is_spelled and merge_of(table, NO_ID, symbol) == NONE
-            p += length
-    return out
