@@ -49,7 +49,7 @@ class FreshSegmentations(Dataset[Tensor]):
     """The ids of document i in the current epoch, int64 [tokens]; any sampler, any number of workers and ranks.
 
     texts: what has a length and gives a str or bytes for an index (a list, a column of a data set), or an Arrow array.
-    seed, alpha, options: as for `Tokenizer.sample`. Set the epoch before a loader is iterated: workers that live on see
+    seed, alpha, options (token_penalty, rate ..): as for `Tokenizer.sample`. Set the epoch before a loader is iterated: workers that live on see
     it too.
 
     Example:
