@@ -15,13 +15,21 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from gpu_lattice.backends import NoPathError
+from gpu_lattice.backends import Draw, NoPathError
 from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models import Model
 from gpu_lattice.models.detect import model_bytes, model_file, read_model
 from gpu_lattice.models.pieces import from_pieces
+from gpu_lattice.models.rescored import (
+    Unspellable,
+    checked_scores,
+    checked_unspellable,
+    rescored,
+    undone,
+    without_unknown,
+)
 from gpu_lattice.runtime.arguments import (
     as_integer,
     as_list,
@@ -29,6 +37,8 @@ from gpu_lattice.runtime.arguments import (
     checked_doc_ids,
     checked_flag,
     checked_integer,
+    checked_penalty,
+    checked_rate,
     id_rows,
     read_only,
     shown,
@@ -49,6 +59,7 @@ if TYPE_CHECKING:
 
     from gpu_lattice.backends import Backend, Device, Rows
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
+    from gpu_lattice.models.rescored import Undone
     from gpu_lattice.normalizers import NormalizedBatch
 
 LARGEST_TEXT = 2**32 - 1
@@ -85,6 +96,8 @@ class Tokenizer:
         self._given_threads = None if threads is None else checked_integer("threads", threads, 1, 4096)
         self._backend = _backend(model, device, self._given_threads, memory_limit)
         self._model = model
+        self._base = self  # that this one is rescored from
+        self._unspellable: Unspellable = "raise"
         self._source: tuple[Any, ...] = (_rebuild, (model, device, threads, memory_limit))
 
     @classmethod
@@ -284,6 +297,9 @@ class Tokenizer:
     @cached_property
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of the model's file; or of what else the tokenizer was made from."""
+        if self._base is not self:
+            made_from = self._base.digest, self._unspellable, self._model.vocabulary.scores.tobytes().hex()
+            return sha256("".join(made_from).encode()).hexdigest()
         made_from = self._source[1][:-3]
         if isinstance(made_from[0], Model):
             return sha256(pickle.dumps(made_from[0])).hexdigest()
@@ -293,7 +309,76 @@ class Tokenizer:
         """The same model on a backend made for it; pickling it gives back the tokenizer that it came from."""
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__ | {"_backend": backend}
+        if self._base is self:
+            other._base = other
         return other
+
+    def rescored(
+        self, scores: Mapping[Any, float] | NDArray[np.floating[Any]], *, unspellable: Unspellable = "raise"
+    ) -> Tokenizer:
+        """The same tokenizer with other scores, on the same device.
+
+        scores: natural logs, float64 [V]; or by piece (its name, its bytes, or its id), and the others keep theirs.
+        -inf takes a piece out of the lattice: no segmentation has it. A later call may bring it back. Scores of ids
+        that text is not made of (control ids, the unknown piece, the byte pieces that spell what has no piece) mean
+        nothing in an array. As in the models' tools, unknown text has the lowest score of a piece - 10, for which
+        pieces that were taken out count as before, like those that SentencePiece's set_vocabulary takes out.
+
+        unspellable: what becomes of text that the pieces left cannot spell. "raise": a symbol that is left without a
+        piece is unknown text, as in the models' tools, and a ValueError in a model that has no unknown piece. "best":
+        there is no unknown text, and a word (see `sample`) that cannot be spelled keeps, in `encode` and `sample`, the
+        best segmentation by all pieces and their scores of before; so this is for a least length of tokens.
+
+        `encode` gives what the model's tool gives with these scores. Of a BPE model it stays canonical whatever the
+        scores, but a piece taken out becomes the two that were merged into it, and so on, as in SentencePiece and
+        subword-nmt. Samples of a BPE model have the scores, and its unknown text the lowest of them.
+
+        Raises ValueError for NaN, +inf, another number of scores, and a piece that the model does not have or that text
+        is not made of.
+
+        Example:
+            >>> tok = Tokenizer.from_pieces({"ab": -1.0, "a": -2.0, "b": -2.5})
+            >>> tok.rescored({"ab": -5.0}).encode("ab").tolist()
+            [[1, 2]]
+            >>> tok.rescored({"ab": -np.inf}).lattice("ab").num_paths()
+            [1]
+        """
+        base = self._base
+        checked = checked_scores(scores, self._model.vocabulary, base._model.vocabulary, self._id_of_piece)
+        model = rescored(base._model, checked)
+        unspellable = checked_unspellable(unspellable)
+        other = object.__new__(type(self))
+        other._given_threads, other._model, other._base = base._given_threads, model, base
+        other._backend = base._backend.rescored(without_unknown(model) if unspellable == "best" else model)
+        other._unspellable = unspellable
+        other._source = (_rebuild_rescored, (base, model.vocabulary.scores, unspellable))
+        return other
+
+    def without(self, pieces: Iterable[Any], *, unspellable: Unspellable = "raise") -> Tokenizer:
+        """`rescored` with pieces (names, bytes or ids) taken out of the lattice; the tokenizer itself for none.
+
+        Example:
+            >>> Tokenizer.from_pieces(["ab", "a", "b"]).without(["ab"]).excluded_ids
+            [0]
+        """
+        gone = dict.fromkeys(as_list("pieces", list(pieces)), -np.inf)
+        return self.rescored(gone, unspellable=unspellable) if gone else self
+
+    @property
+    def excluded_ids(self) -> list[int]:
+        """The ids that `rescored` has taken out of the lattice."""
+        is_gone = self._base._model.vocabulary.in_lattice & ~self._model.vocabulary.in_lattice
+        excluded: list[int] = np.flatnonzero(is_gone).tolist()
+        return excluded
+
+    def _id_of_piece(self, piece: Any) -> int:
+        """By name, bytes, or the id itself. Raises ValueError if there is none."""
+        if not isinstance(piece, str | bytes):
+            return checked_integer("the id of a piece", piece, 0, self.vocab_size - 1)
+        i = self.piece_to_id(piece)
+        if i is None:
+            raise ValueError(f"{shown(piece)} is no piece of this model; give names as id_to_piece does, bytes or ids")
+        return i
 
     @overload
     def id_to_piece(self, i: int) -> str: ...
@@ -357,7 +442,7 @@ class Tokenizer:
 
     @cached_property
     def _id_of_bytes(self) -> dict[bytes, int]:
-        vocabulary = self._model.vocabulary
+        vocabulary = self._base._model.vocabulary
         return {vocabulary.surfaces[i]: i for i in np.flatnonzero(vocabulary.in_lattice).tolist()}
 
     @told_the_right_name
@@ -413,6 +498,8 @@ class Tokenizer:
         seed: int | None = None,
         epoch: int = 0,
         doc_ids: Any = None,
+        token_penalty: float = 0.0,
+        rate: float = 1.0,
         return_log_prob: bool = False,
         add_special_tokens: bool = True,
         add_bos: bool = False,
@@ -423,7 +510,8 @@ class Tokenizer:
         truncation: Literal["right", "left", False] | None = None,
         return_offsets: Unit | None = None,
     ) -> TokenBatch:
-        """Perfect samples: each path with probability proportional to exp(alpha * the sum of its scores).
+        """Perfect samples: each path of n tokens has probability proportional to
+        exp(alpha * the sum of its scores - token_penalty * n).
 
         alpha        0 is uniform over all segmentations, 1 the unigram posterior; large values approach `encode`. The
                      pieces of a BPE model have no scores, so that every alpha is uniform; the first one above 0 warns
@@ -434,7 +522,12 @@ class Tokenizer:
         epoch        draws anew for each epoch of one seed (kernels/reference.py, splitmix); 0 is the seed itself
         doc_ids      int64 or uint64 [number of texts], 0, 1, 2, ... by default. A draw depends on model, text, alpha,
                      seed, doc id and sample index alone: not on batch, order, threads or device.
-        return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path, before any cut
+        token_penalty  above 0 prefers fewer tokens, below 0 more; an unknown symbol counts as one
+        rate         the probability with which each word is sampled, independently of others, while the rest are as
+                     `encode` gives them. Words are pre-tokens, or begin with "▁", or are what lies between static cuts:
+                     kernels/reference.py (words). The choice, too, depends on what doc_ids says alone
+        return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path, before any cut;
+                     with a rate below 1, or words that cannot be spelled, of each row's ids, which takes much longer
 
         All else as for `encode`.
         Raises ValueError for options out of range and, like `encode`, for text that cannot be spelled.
@@ -453,19 +546,24 @@ class Tokenizer:
             raise ValueError(f"epoch is {shown(epoch)} without a seed, and draws are new in any case; give a seed too")
         seed = randbits(64) if seed is None else checked_integer("seed", seed, 0, 2**64 - 1)
         key = epoch_seed(seed, checked_integer("epoch", epoch, 0, 2**64 - 1))
+        penalty, rate = checked_penalty(token_penalty), checked_rate(rate, nbest_size)
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         unit = checked_unit(return_offsets)
-        if self._model.merges is not None and alpha != 0:
+        if self._model.merges is not None and alpha != 0 and not self._model.vocabulary.scores.any():
             _warn_of_alpha()
         batch = TextBatch.from_texts(texts)
         ids = checked_doc_ids(doc_ids, len(batch))
 
         def work(part: NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
-            return self._backend.sample(part, is_null, alpha, num_samples, key, ids[docs], return_log_prob)
+            draw = Draw(alpha, num_samples, key, ids[docs], return_log_prob, penalty)
+            return self._segmented(part, is_null, draw, rate)
 
         if nbest_size > 1:
-            options = {"alpha": alpha, "num_samples": num_samples, "seed": key, "return_log_prob": return_log_prob}
+            options = {
+                "alpha": alpha, "num_samples": num_samples, "seed": key, "token_penalty": penalty,
+                "return_log_prob": return_log_prob,
+            }  # fmt: skip
             out = self._sample_nbest(batch, nbest_size, ids, options)
         elif nbest_size >= 0:
             from gpu_lattice.lattice.nbest import repeated
@@ -532,8 +630,10 @@ class Tokenizer:
             unknown = Unknown(self.unk_id, surfaces, range(len(out)), len(frame.before), len(frame.after), frame.side)
         return Source(model.vocabulary.names, self.pad_id, model.padding_side, unknown)
 
-    def nbest(self, texts: Texts, n: int) -> PathBatch:
+    def nbest(self, texts: Texts, n: int, *, token_penalty: float = 0.0) -> PathBatch:
         """The n best segmentations of each text with their scores, best first; all of them if there are fewer.
+
+        token_penalty: taken from a score for each token.
 
         Only memory limits n and the length of a text. Scores are float64 sums, so the first path may differ from
         `encode` where two are closer than the rounding of the model's own tool. A text that no path spells has no
@@ -549,7 +649,9 @@ class Tokenizer:
         n = checked_integer("n", n, 0, MOST_RANKS)
         batch = TextBatch.from_texts(texts)
         lattices = self._lattices(batch, self._normalize(batch), n, 1)
-        return joined_paths(self._backend.launcher, [lattice.nbest(n) for _, lattice in lattices])
+        return joined_paths(
+            self._backend.launcher, [lattice.nbest(n, token_penalty=token_penalty) for _, lattice in lattices]
+        )
 
     def lattice(self, texts: Texts, *, memory_limit: int | None = None) -> Lattice:
         """The lattices of the texts: tensors on the device, and every operation on them.
@@ -747,7 +849,33 @@ class Tokenizer:
         return normalized
 
     def _best(self, batch: TextBatch) -> TokenBatch:
-        return self._run(batch, 1, lambda part, is_null, _: self._backend.encode(part, is_null))
+        return self._run(batch, 1, lambda part, is_null, _: self._segmented(part, is_null, None))
+
+    def _mixture_entropy(self, texts: Texts, tilt: dict[str, float], rate: float) -> float | None:
+        """The entropy of all texts together where words have one of their own; None where it is the lattice's."""
+        if rate == 1 and self._unspellable == "raise":
+            return None
+        from gpu_lattice.resampling import mixture_entropy
+
+        batch = TextBatch.from_texts(texts)
+        return mixture_entropy(self._model, self._backend, self._normalize(batch), tilt, rate, self._undone)
+
+    @cached_property
+    def _undone(self) -> Undone | None:
+        is_gone = np.zeros(self.vocab_size, np.bool_)
+        is_gone[self.excluded_ids] = True
+        return undone(self._base._model, is_gone)
+
+    def _segmented(
+        self, part: NormalizedBatch, is_null: NDArray[np.bool_], draw: Draw | None, rate: float = 1.0
+    ) -> Rows:
+        """Samples, or best segmentations if draw is None."""
+        spelled_by = self._base._backend if self._unspellable == "best" else None
+        if spelled_by is None and rate == 1 and (draw or self._undone is None):
+            return self._backend.sample(part, is_null, *draw) if draw else self._backend.encode(part, is_null)
+        from gpu_lattice.resampling import segmented
+
+        return segmented(self._model, self._backend, part, is_null, draw, rate, spelled_by, self._undone)
 
     def _run(
         self, batch: TextBatch, num_samples: int, work: Callable[[NormalizedBatch, NDArray[np.bool_], slice], Rows]
@@ -816,6 +944,10 @@ def _rebuild_from_pieces(
 
 def _rebuild_from_ranks(*source: Any) -> Tokenizer:
     return Tokenizer._from_ranks(*source)
+
+
+def _rebuild_rescored(base: Tokenizer, scores: NDArray[np.float64], unspellable: Unspellable) -> Tokenizer:
+    return base.rescored(scores, unspellable=unspellable)
 
 
 def _backend(model: Model, device: str, threads: int | None, memory_limit: int | None) -> Backend:

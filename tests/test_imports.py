@@ -16,7 +16,7 @@ normalizers
 vocabulary weights models
 backends
 lattice
-tokenizer decoding device_check spans
+tokenizer resampling decoding device_check spans
 corpus torch
 show
 benchmark

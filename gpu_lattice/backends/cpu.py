@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from gpu_lattice.backends.cpu_launcher import CpuLauncher
     from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeMemo
+    from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
 
@@ -49,7 +50,7 @@ class CpuBackend:
         # By the thread that used one last; the dict operations used here are atomic.
         self._best_memos: dict[int, Memo] = {}
         self._merge_memos: dict[int, MergeMemo] = {}
-        self._sample_memos: dict[int, tuple[float, Memo]] = {}
+        self._sample_memos: dict[int, tuple[tuple[float, float], Memo]] = {}
         pieces = self.tables.pieces
         self.trie_tables = TrieTables(pieces.slots, pieces.piece_at, model.vocabulary.has_unknown_arcs, pieces.is_bytes)
 
@@ -65,18 +66,26 @@ class CpuBackend:
 
         return CpuLauncher(self.threads)
 
+    def rescored(self, model: Model) -> CpuBackend:
+        """One for the same model with other scores."""
+        return CpuBackend(model, self._given_threads, self.tables.rescored(model))
+
     def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
         """The ranges of documents for the calls of `encode` or `sample`: small, so that every thread has some, and
         normalized text is still in its cache.
         """
         return byte_ranges(offsets, self.threads) or [(0, 0)]
 
-    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
-        """Best segmentation of every document; is_null bool [D] marks rows without ids."""
+    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_], words: Words | None = None) -> Rows:
+        """Best segmentation of every document; is_null bool [D] marks rows without ids.
+
+        words: the batch's; if given, rows are those of words, with nothing around them.
+        """
         texts = batch_of(batch)
         if self.tables.merges is not None:
-            return self._encode_merges(batch, texts, is_null)
-        part_offsets, part_doc, _ = plan_parts(texts, self.tables.pieces, PART_BYTES)
+            return self._encode_merges(texts, is_null, words)
+        part_offsets, part_row, _ = self._parts(texts, words)
+        part_doc = part_row if words is None else words.docs[part_row]
 
         def work(start: int, stop: int) -> Any:
             # A document's sums go from part to part, so it is not divided among threads.
@@ -89,18 +98,39 @@ class CpuBackend:
 
         done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
-        return self._rows(done, part_doc, is_null, 1)
+        return self._rows(done, part_row, is_null, 1, words)
 
-    def _encode_merges(self, batch: NormalizedBatch, texts: Batch, is_null: NDArray[np.bool_]) -> Rows:
+    def _parts(
+        self, texts: Batch, words: Words | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """part_offsets, part_row, firsts, as of plan_parts; a row is a document, or a word where words are given."""
+        if words is not None:
+            texts = texts._replace(offsets=readonly(words.offsets))
+        return plan_parts(texts, self.tables.pieces, PART_BYTES)  # type: ignore[no-any-return]
+
+    def find_words(self, batch: NormalizedBatch) -> Words:
+        """The words of a batch."""
+        return self.tables.find_words(batch_of(batch))
+
+    def find_unspellable(self, batch: NormalizedBatch, words: Words) -> NDArray[np.bool_]:
+        """bool [W]: which words no path spells."""
+        return self.tables.find_unspellable(batch_of(batch), words)
+
+    def _encode_merges(self, texts: Batch, is_null: NDArray[np.bool_], words: Words | None) -> Rows:
         from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges
+
+        if words is not None:
+            # No merge crosses the end of a word.
+            offsets = readonly(words.offsets)
+            texts = texts._replace(offsets=offsets, chunk_offsets=offsets, chunk_ids=readonly(words.chunk_ids))
 
         def work(start: int, stop: int) -> Any:
             with self._merge_memo() as memo:
                 return encode_merges(texts, start, stop, self.tables.merges, memo)
 
-        done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
+        done = map_ranges(work, byte_ranges(texts.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
-        return self._rows(done, np.arange(len(batch)), is_null, 1)
+        return self._rows(done, np.arange(len(texts.offsets) - 1), is_null, 1, words)
 
     def sample(
         self,
@@ -111,14 +141,17 @@ class CpuBackend:
         seed: int,
         doc_ids: NDArray[np.uint64],
         return_log_prob: bool,
+        token_penalty: float = 0.0,
+        words: Words | None = None,
     ) -> Rows:
-        """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed."""
-        model, texts = self.tables.sample_model(alpha), batch_of(batch)
-        part_offsets, part_doc, firsts = plan_parts(texts, self.tables.pieces, PART_BYTES)
+        """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed; words: as for `encode`."""
+        model, texts = self.tables.sample_model(alpha, token_penalty), batch_of(batch)
+        part_offsets, part_row, firsts = self._parts(texts, words)
+        part_doc = part_row if words is None else words.docs[part_row]
 
         def work(start: int, stop: int) -> Any:
             first, last = firsts[start], firsts[stop]
-            with self._sample_memo(alpha) as memo:
+            with self._sample_memo((alpha, token_penalty)) as memo:
                 return sample_parts(
                     texts, part_offsets[first : last + 1], part_doc[first:last], doc_ids, np.uint64(seed), num_samples,
                     model, memo, return_log_prob,
@@ -126,7 +159,7 @@ class CpuBackend:
 
         done = map_ranges(work, byte_ranges(part_offsets[firsts]), self.threads)
         raise_if_no_path([r[-1] for r in done])
-        rows = self._rows(done, part_doc, is_null, num_samples)
+        rows = self._rows(done, part_row, is_null, num_samples, words)
         if not return_log_prob:
             return rows
         log_weights = _joined([r[3] for r in done], (0, num_samples), np.float64)
@@ -175,31 +208,35 @@ class CpuBackend:
             self._merge_memos[get_ident()] = memo
 
     @contextmanager
-    def _sample_memo(self, alpha: float) -> Iterator[Memo]:
-        """A memo of arcs and sums at this alpha, for exclusive use."""
-        made_for, memo = _taken(self._sample_memos) or (alpha, new_memo(len(self.tables.vocabulary)))
-        if made_for != alpha:
+    def _sample_memo(self, tilt: tuple[float, float]) -> Iterator[Memo]:
+        """A memo of arcs and sums at this alpha and token penalty, for exclusive use."""
+        made_for, memo = _taken(self._sample_memos) or (tilt, new_memo(len(self.tables.vocabulary)))
+        if made_for != tilt:
             forget(memo)
         try:
             yield memo
         finally:
-            self._sample_memos[get_ident()] = alpha, memo
+            self._sample_memos[get_ident()] = tilt, memo
 
     def _rows(
         self,
         done: Sequence[Any],
-        part_doc: NDArray[np.int64],
+        part_row: NDArray[np.int64],
         is_null: NDArray[np.bool_],
         num_samples: int,
+        words: Words | None,
     ) -> Rows:
-        """Join the runs of all ranges of work into rows, with the ids that belong around them.
+        """Join the runs of all ranges of work into rows, with the ids that belong around them unless rows are words.
 
         done: for each range, (ids, run_starts, run_lengths, ...).
         """
         before, after = self.tables.before, self.tables.after
+        if words is not None:
+            before = after = np.empty(0, np.int32)
+            is_null = np.zeros(len(words.docs), np.bool_)
         n_around = len(before) + len(after)
         lengths = _joined([r[2] for r in done], (0, num_samples), np.int64)
-        offsets, starts = plan_rows(lengths, part_doc, len(is_null), n_around, is_null)
+        offsets, starts = plan_rows(lengths, part_row, len(is_null), n_around, is_null)
         if len(done) == 1 and np.array_equal(starts, done[0][1]) and not n_around:
             return Rows(done[0][0], offsets, None)
         out = np.empty(int(offsets[-1]), np.int32)

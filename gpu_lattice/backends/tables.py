@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from copy import copy
+from functools import cache, cached_property, lru_cache, partial
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -10,7 +11,16 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.bulk.cuts import enter_ids
-from gpu_lattice.kernels.cpu.bulk.group import Arcs, BestModel, Pieces, SampleModel
+from gpu_lattice.kernels.cpu.bulk.group import Arcs, Batch, BestModel, Pieces, SampleModel
+from gpu_lattice.kernels.cpu.bulk.words import (
+    BY_CHUNK,
+    BY_CUT,
+    BY_MARK,
+    BY_MARK_BEHIND,
+    Words,
+    find_unspellable,
+    find_words,
+)
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
 from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
 from gpu_lattice.kernels.tables.trie import Trie, build_trie
@@ -31,10 +41,11 @@ K = TypeVar("K", bound=NamedTuple)
 
 # Bytes of the longest character.
 MOST_SYMBOL_BYTES = 4
+MARK = "▁".encode()
 
 
 class Tables:
-    """A model's tables. Those that depend on alpha are kept for the last few.
+    """A model's tables. Those that depend on alpha and token penalty are kept for the last few.
 
     before, after  int32, the ids put around every row
     cuts           the cut table
@@ -52,8 +63,33 @@ class Tables:
         self.cuts = _cached(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
         self._surfaces = surfaces, offsets, ids
         self.pieces = self._build_pieces()
+        # Finds the arcs on the CPU; built when they are first asked for.
+        self._automaton = cache(
+            partial(
+                _cached, Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs
+            )
+        )
+        # Words are those of the model as it was read, but for unknown text, which no word ends in.
+        self._word_pieces = self.pieces
+        self._division = self._choose_division(model)
         self.best = self._build_best_model()
         self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
+
+    def rescored(self, model: Model) -> Tables:
+        """The tables of the same model with other scores; what does not depend on them is shared."""
+        mine, its = self.vocabulary, model.vocabulary
+        if not np.array_equal(mine.in_lattice, its.in_lattice) or mine.has_unknown_arcs != its.has_unknown_arcs:
+            other = Tables(model)
+            pieces = other.pieces
+            other._word_pieces = self.pieces._replace(slots=pieces.slots, piece_at=pieces.piece_at)
+            other._division = self._division
+            return other
+        other = copy(self)
+        other.__dict__.pop("best_arcs", None)
+        other.vocabulary = model.vocabulary
+        other.best = other._build_best_model()
+        other.sample_model = lru_cache(maxsize=8)(other._build_sample_model)
+        return other
 
     @cached_property
     def merges(self) -> MergeModel | None:
@@ -77,16 +113,34 @@ class Tables:
         )
 
     @cached_property
-    def _automaton(self) -> Automaton:
-        """Finds the arcs on the CPU; built when they are first asked for."""
-        vocabulary = self.vocabulary
-        return _cached(Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs)
-
-    @cached_property
     def _lists_known(self) -> bool:
         """Whether no arc found by the automaton is unknown or the unknown piece."""
-        found = self._automaton.pieces
+        found = self._automaton().pieces
         return bool(np.all((found >= 0) & (found != self.pieces.unk_id)))
+
+    def find_words(self, batch: Batch) -> Words:
+        """The words of a batch."""
+        return Words(*find_words(batch, self._word_pieces, self._division))
+
+    def find_unspellable(self, batch: Batch, words: Words) -> NDArray[np.bool_]:
+        """bool [W]: which words no path spells."""
+        pieces, (offsets, _, chunk_ids) = self.pieces, words
+        has_unknown = self.vocabulary.has_unknown_arcs
+        return find_unspellable(  # type: ignore[no-any-return]
+            batch.values, offsets, chunk_ids, pieces.slots, pieces.piece_at, has_unknown, pieces.is_bytes
+        )
+
+    def _choose_division(self, model: Model) -> int:
+        """Where words end within a chunk: where the mark says it if there is one, else where pre-tokens end, else at
+        every cut. Where a chunk that is a piece is not divided by merges, neither is it here.
+        """
+        if model.merges is not None and model.merges.whole_pieces:
+            return BY_CHUNK
+        marked = [s for s in compress(model.vocabulary.surfaces, model.vocabulary.in_lattice) if MARK in s]
+        if model.vocabulary.symbols == "bytes" or not marked:
+            return BY_CHUNK if model.pre_tokenized else BY_CUT
+        n_behind = sum(s.endswith(MARK) and s != MARK for s in marked)
+        return BY_MARK_BEHIND if 2 * n_behind > len(marked) else BY_MARK
 
     def _build_pieces(self) -> Pieces:
         vocabulary, (surfaces, offsets, ids) = self.vocabulary, self._surfaces
@@ -124,8 +178,9 @@ class Tables:
             joined=self.cuts.joined,
         )
 
-    def _build_sample_model(self, alpha: float) -> SampleModel:
-        weights, logs = arc_weights(self.vocabulary, alpha), log_weights(self.vocabulary, alpha)
+    def _build_sample_model(self, alpha: float, token_penalty: float = 0.0) -> SampleModel:
+        tilt = self.vocabulary, alpha, token_penalty
+        weights, logs = arc_weights(*tilt), log_weights(*tilt)
         lengths = self.pieces.lengths
         power = _power_per_byte(weights, lengths)
         scaled = np.ldexp(weights[:-1], power * lengths)
@@ -151,7 +206,7 @@ class Tables:
 
     def _arcs_with(self, values: NDArray[np.float64], unk_values: NDArray[np.float64]) -> Arcs:
         """The automaton's arcs with the values of pieces, and of unknown arcs by their bytes."""
-        automaton = self._automaton
+        automaton = self._automaton()
         by_arc = np.empty(2 * len(automaton.pieces))
         words = by_arc.view(np.int64)
         is_unknown = automaton.pieces == UNKNOWN

@@ -39,6 +39,10 @@ class Decoder:
     chain: Callable[[Sequence[str]], str] | None = None
 
 
+# Values of Merges.unk_id: unknown symbols become nothing, or are an error.
+DROPPED, MISSING = -1, -2
+
+
 @dataclass(frozen=True, eq=False)
 class Merges:
     """What BPE's canonical segmentation is made by: of all pairs of neighbours that may merge, the one of least rank,
@@ -78,6 +82,7 @@ class Model:
     padding_side   where the tool puts padding
     trims        how the tool cuts spaces off offsets: for each time, whether one that begins a text stays
     merges       if given, best segmentations are made by merges, and scores say nothing about them
+    pre_tokenized   whether the chunks of normalized text are pre-tokens
     """
 
     kind: str
@@ -94,3 +99,4 @@ class Model:
     padding_side: Literal["right", "left"] = "right"
     trims: tuple[bool, ...] = ()
     merges: Merges | None = None
+    pre_tokenized: bool = False

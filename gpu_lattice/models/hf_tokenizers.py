@@ -114,6 +114,7 @@ def _read(data: bytes, name: str) -> Model:
         suffix_ids=suffix_ids,
         trims=_trims(file.get("post_processor"), f"{name}: the post-processor"),
         merges=merges,
+        pre_tokenized=components[1] is not None,
         **_special_ids(added) | _lengths(file, len(names), name),
     )
 

@@ -63,6 +63,7 @@ def filled_documents(offsets):
 def plan_parts(batch, pieces, part_bytes):
     """(part_offsets int64 [n + 1], part_docs int64 [n], firsts int64 [m + 1]): the parts tile the batch in order.
 
+    The documents of the batch may be words (words.py): cuts that no run of unknown text crosses.
     firsts: the parts that do not begin at an open end, then n; from one to the next, parts are worked on in order.
     """
     offsets = batch.offsets
@@ -80,6 +81,8 @@ def plan_parts(batch, pieces, part_bytes):
             n += 1
             # A call takes as long as some ten bytes of text.
             p, is_open = (stop, False) if stop - p <= part_bytes else _part_end(batch, p, part_bytes, pieces)
+            # Where documents are words, their end may be passed.
+            p, is_open = (p, is_open) if p < stop else (stop, False)
     part_offsets[n], firsts[n_firsts] = offsets[n_docs], n
     return part_offsets[: n + 1], part_docs[:n], firsts[: n_firsts + 1]
 
@@ -105,7 +108,7 @@ def _part_end(batch, start, part_bytes, pieces):
         p = cuts[1]
         is_open = p < chunk_stop and not (
             pieces.spells
-            or _ends_known(values, chunk_start, p, pieces.slots, pieces.piece_at, pieces.unk_id, pieces.is_bytes)
+            or ends_known(values, chunk_start, p, pieces.slots, pieces.piece_at, pieces.unk_id, pieces.is_bytes)
         )
         if not is_open or p >= start + 2 * part_bytes:
             return p, is_open
@@ -113,7 +116,7 @@ def _part_end(batch, start, part_bytes, pieces):
 
 
 @compiled
-def _ends_known(values, start, e, slots, piece_at, unk_id, is_bytes):
+def ends_known(values, start, e, slots, piece_at, unk_id, is_bytes):
     """Whether no unknown arc, nor a piece that is the unknown token itself, can end at e."""
     symbol = symbol_length(values, e, is_bytes)
     node = np.int64(0)
