@@ -31,6 +31,7 @@ from gpu_lattice.runtime.arguments import (
     checked_doc_ids,
     checked_flag,
     checked_integer,
+    checked_weights,
     id_rows,
     read_only,
     shown,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from gpu_lattice.backends import Backend, Rows
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.normalizers import NormalizedBatch
+    from gpu_lattice.statistics import TokenStatistics
 
 LARGEST_TEXT = 2**32 - 1
 
@@ -595,6 +597,64 @@ class Tokenizer:
 
         batch = TextBatch.from_texts(texts)
         return Lattice.of(self._model, self._backend, self._normalize(batch), batch.valid, memory_limit)
+
+    def expected_counts(self, texts: Texts, *, alpha: float = 1.0, document_weights: Any = None) -> NDArray[np.float64]:
+        """The expected number of times that one sample of every text contains each id, float64 [V].
+
+        document_weights: numbers [number of texts] by which each text counts; 1 by default. It is what
+        `Lattice.expected_counts` gives up to rounding, but each distinct segment is worked out once, at the speed of
+        `sample`, in memory that does not grow with the texts. Sums have a fixed order, the same for any number of
+        threads and any device. Raises ValueError for text that cannot be spelled.
+
+        Example:
+            >>> Tokenizer.from_pieces(["a", "b", "ab"]).expected_counts(["ab", "a"], alpha=0).tolist()
+            [1.5, 0.5, 0.5]
+        """
+        from gpu_lattice import statistics
+
+        batch, tables = TextBatch.from_texts(texts), self._backend.tables
+        weights = checked_weights("document_weights", document_weights, len(batch))
+        model = tables.sample_model(checked_alpha(alpha))
+        return statistics.expected_counts(tables, model, self._normalize, batch, weights, self._threads)
+
+    def token_statistics(self, texts: Texts, *, alpha: float = 1.0) -> TokenStatistics:
+        """The expected number of tokens of a sample of each text, its entropy and its log partition, in one pass.
+
+        As `Lattice.entropy` and `Lattice.log_partition` up to rounding, at the speed of `sample`, in memory that does
+        not grow with the texts; the same for any number of threads and any device. A text that no path spells has the
+        log partition -inf, and 0 for all else.
+
+        Example:
+            >>> Tokenizer.from_pieces(["a", "b", "ab"]).token_statistics(["ab", "b"], alpha=0).num_tokens.tolist()
+            [1.5, 1.0]
+        """
+        from gpu_lattice import statistics
+
+        tables = self._backend.tables
+        model = tables.sample_model(checked_alpha(alpha))
+        return statistics.token_statistics(tables, model, self._normalize, TextBatch.from_texts(texts), self._threads)
+
+    def entropy(self, texts: Texts, *, alpha: float = 1.0) -> NDArray[np.float64]:
+        """The entropy of each text's distribution over segmentations in nats, float64 [number of texts].
+
+        See `token_statistics`.
+
+        Example:
+            >>> Tokenizer.from_pieces(["a", "aa"]).entropy(["aaa", "a"], alpha=0).round(6).tolist()
+            [1.098612, 0.0]
+        """
+        return self.token_statistics(texts, alpha=alpha).entropy
+
+    def log_partition(self, texts: Texts, *, alpha: float = 1.0) -> NDArray[np.float64]:
+        """The natural log of the summed weights of all segmentations of each text, float64 [number of texts].
+
+        At alpha 1 it is the log of the text's probability under the unigram model. See `token_statistics`.
+
+        Example:
+            >>> Tokenizer.from_pieces(["a", "aa"]).log_partition(["aaa"], alpha=0).round(6).tolist()
+            [1.098612]
+        """
+        return self.token_statistics(texts, alpha=alpha).log_partition
 
     def continuations(self, texts: Texts, *, max_rollback: int | None = None) -> Continuations:
         """Where each prompt can be resumed, even one that ends inside a token: "token healing" with any rollback.

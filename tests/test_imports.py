@@ -15,7 +15,7 @@ runtime text_batch token_batch
 normalizers
 vocabulary weights models
 backends
-lattice
+lattice statistics
 tokenizer decoding
 corpus torch
 show

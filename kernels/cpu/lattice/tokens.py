@@ -1,0 +1,110 @@
+"""Sums over the paths of a lattice by the number of tokens that they read as, and paths drawn given that number.
+
+The lattice is that of lattice/sums.py, document by document, for a run of unknown arcs crosses cuts: within a chunk it
+is one token, or where `spells` each unknown arc is as many as it has bytes. A cell is a position and a number of
+tokens: those of document i begin at cell_offsets[i], widths[i] for each of its positions. `known` sums the paths whose
+last arc is not unknown, or that end where a chunk does, `unknown` the others. Sums are mantissas with exponents,
+initially 0. kernels/cuda/lattice/tokens.cu does the same operations in the same order.
+"""
+
+import numpy as np
+
+from gpu_lattice.kernels.arcs import UNKNOWN
+from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.lattice.build import CHUNK
+from gpu_lattice.kernels.cpu.philox import uniform
+from gpu_lattice.kernels.cpu.scaled import add, greater, scaled
+
+# What the arc after the one looked for asks of its start.
+ANY, KNOWN_ONLY, UNKNOWN_ONLY = range(3)
+
+
+@compiled
+def token_sums(low, high, doc_positions, arc_offsets, arcs, lengths, weights, marks, unk_id, spells, widths,
+               cell_offsets, known, known_exponents, unknown, unknown_exponents):  # fmt: skip
+    """Sum the paths to every position by their tokens. known and unknown float64, with exponents int64."""
+    for i in range(low, high):
+        start, width, cells = doc_positions[i], widths[i], cell_offsets[i]
+        known[cells], known_exponents[cells] = scaled(1.0, np.int64(0))
+        for e in range(start + 1, doc_positions[i + 1]):
+            at = cells + (e - start) * width
+            for j in range(arc_offsets[e], arc_offsets[e + 1]):
+                before, weight = at - lengths[j] * width, weights[j]
+                is_unknown = arcs[j] == UNKNOWN or arcs[j] == unk_id
+                n_tokens = np.int64(lengths[j]) if is_unknown and spells else np.int64(1)
+                goes_on = is_unknown and not spells
+                for t in range(width - n_tokens):
+                    term, exponent = scaled(known[before + t] * weight, known_exponents[before + t])
+                    to = at + t + n_tokens
+                    if goes_on:
+                        unknown[to], unknown_exponents[to] = add(unknown[to], unknown_exponents[to], term, exponent)
+                    else:
+                        known[to], known_exponents[to] = add(known[to], known_exponents[to], term, exponent)
+                for t in range(width):
+                    term, exponent = scaled(unknown[before + t] * weight, unknown_exponents[before + t])
+                    to = at + t
+                    if goes_on:
+                        unknown[to], unknown_exponents[to] = add(unknown[to], unknown_exponents[to], term, exponent)
+                    elif t + n_tokens < width:
+                        to += n_tokens
+                        known[to], known_exponents[to] = add(known[to], known_exponents[to], term, exponent)
+            if marks[e] & CHUNK or e + 1 == doc_positions[i + 1]:
+                for to in range(at, at + width):
+                    known[to], known_exponents[to] = add(known[to], known_exponents[to], unknown[to],
+                                                         unknown_exponents[to])  # fmt: skip
+                    unknown[to], unknown_exponents[to] = 0.0, 0
+
+
+@compiled
+def draw_by_tokens(low, high, doc_positions, n_docs, arc_offsets, arcs, lengths, weights, marks, unk_id, spells, widths,
+                   cell_offsets, known, known_exponents, unknown, unknown_exponents, num_tokens, seed, doc_ids,
+                   n_positions, path):  # fmt: skip
+    """Mark a path of exactly num_tokens[i] tokens, int64 [n_docs], of which there are some; unit i is document
+    i % n_docs of sample i // n_docs.
+
+    At e the terms are those that `token_sums` added, in its order; the first whose running sum exceeds u times their
+    sum is taken, else the last that adds. u is from the counter (e, sample, document).
+    """
+    for i in range(low, high):
+        i_doc, i_sample = i % n_docs, i // n_docs
+        start, width, cells = doc_positions[i_doc], widths[i_doc], cell_offsets[i_doc]
+        e, t, asked = doc_positions[i_doc + 1] - 1, num_tokens[i_doc], ANY
+        while e > start:
+            if marks[e] & CHUNK:
+                asked = ANY
+            at = cells + (e - start) * width
+            u = uniform(seed, e - start, i_sample, doc_ids[i_doc])
+            target, target_exponent = 0.0, np.int64(0)
+            rank, from_unknown, found = np.int64(-1), False, False
+            for turn in range(2):
+                running, exponent = 0.0, np.int64(0)
+                for j in range(arc_offsets[e], arc_offsets[e + 1]):
+                    is_unknown = arcs[j] == UNKNOWN or arcs[j] == unk_id
+                    goes_on = is_unknown and not spells
+                    if found or (asked == KNOWN_ONLY and goes_on) or (asked == UNKNOWN_ONLY and not goes_on):
+                        continue
+                    n_tokens = np.int64(lengths[j]) if is_unknown and spells else np.int64(1)
+                    for source in range(2):
+                        t_before = t - (np.int64(0) if goes_on and source == 1 else n_tokens)
+                        if found or t_before < 0:
+                            continue
+                        cell = at - lengths[j] * width + t_before
+                        if source == 0:
+                            term, term_exponent = scaled(known[cell] * weights[j], known_exponents[cell])
+                        else:
+                            term, term_exponent = scaled(unknown[cell] * weights[j], unknown_exponents[cell])
+                        if term == 0.0:
+                            continue
+                        running, exponent = add(running, exponent, term, term_exponent)
+                        if turn == 1:
+                            rank, from_unknown = j - arc_offsets[e], source == 1
+                            found = greater(running, exponent, target, target_exponent)
+                target, target_exponent = scaled(u * running, exponent)
+            j = arc_offsets[e] + rank
+            path[i_sample * n_positions + e] = rank
+            is_unknown = arcs[j] == UNKNOWN or arcs[j] == unk_id
+            goes_on = is_unknown and not spells
+            if not (goes_on and from_unknown):
+                t -= np.int64(lengths[j]) if is_unknown and spells else np.int64(1)
+            asked = UNKNOWN_ONLY if from_unknown else KNOWN_ONLY
+            e -= lengths[j]
