@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from gpu_lattice.models.saving import as_read
 from gpu_lattice.runtime.arguments import checked_alpha, checked_integer, to_float
 from gpu_lattice.statistics import SegmentTable, add_expected, count_segments
 from gpu_lattice.text_batch import TEXT, TextBatch
@@ -118,9 +119,9 @@ def fit(tables: Tables, model: Model, normalize: Normalize, texts: Any, options:
         counts[: len(tokens)] += tokens
         log_likelihood.append(add_expected(table, tables.sample_model(options.alpha), threads, counts) / options.alpha)
         gain = log_likelihood[-1] - log_likelihood[-2] if len(log_likelihood) > 1 else np.inf
-        has_converged = bool(gain <= options.tolerance * abs(log_likelihood[-1]))
+        has_converged = bool(abs(gain) <= options.tolerance * abs(log_likelihood[-1]))
         if has_converged or len(log_likelihood) > options.iterations:
-            return Fitted(scores, log_likelihood, kept, has_converged, table.n, num_pruned)
+            return Fitted(as_read(scores, model.kind), log_likelihood, kept, has_converged, table.n, num_pruned)
         kept, scores = counts[:n_ids], scores.copy()
         if options.m_step == "maximum":
             scores[is_fitted] = maximum(kept[is_fitted], lowest)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.backends import Backend, Rows
+    from gpu_lattice.fitting import Fit
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.normalizers import NormalizedBatch
     from gpu_lattice.statistics import TokenStatistics
@@ -226,12 +227,23 @@ class Tokenizer:
     def __len__(self) -> int:
         return self.vocab_size
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model's file as it was read. Raises ValueError for a tokenizer that was not made from a file."""
-        build, arguments = self._source
+    def save(self, path: str | os.PathLike[str], *, as_unigram: bool = False) -> None:
+        """Write the model's file: as it was read, but with the scores and pieces that `rescored` or `fit` gave it.
+
+        as_unigram: a BPE model is written as a unigram one of the same pieces, which samples the same and encodes by
+        the scores; a BPE file has no place for them. Scores are rounded to what the format holds (float32 for
+        SentencePiece); those of `fit` are so already, and the file gives the same ids. It is written whole or not at
+        all. Raises ValueError for a tokenizer that was not made from a file, and for what its format cannot hold: other
+        scores of user-defined pieces (SentencePiece), scores that are not logs of shares that sum to 1 (BytePiece), and
+        a tokenizer.json or a BytePiece model without one of its pieces.
+        """
+        build, arguments = self._base._source
         if build is not _rebuild_from_bytes:
             raise ValueError("this tokenizer was not made from a file; pickle it, or write what it was made from")
-        write_whole(Path(path), arguments[0])
+        from gpu_lattice.models.saving import file_of
+
+        data, name, *_ = arguments
+        write_whole(Path(path), file_of(data, name, self._model, checked_flag("as_unigram", as_unigram)))
 
     @property
     def _threads(self) -> int:
@@ -655,6 +667,44 @@ class Tokenizer:
             [1.098612]
         """
         return self.token_statistics(texts, alpha=alpha).log_partition
+
+    def fit(
+        self,
+        texts: Texts | Iterator[Texts],
+        *,
+        iterations: int = 10,
+        alpha: float = 1.0,
+        m_step: Literal["maximum", "sentencepiece"] = "maximum",
+        tolerance: float = 1e-6,
+    ) -> Fit:
+        """Scores of greatest likelihood for a corpus, by expectation maximization from those that the model has.
+
+        texts       as for `encode`; or an iterator over texts, or over batches of them, of which one is held at a time
+        iterations  steps at most; it ends before if one gains less than `tolerance` of the log-likelihood
+        alpha       the temperature of the expected counts (deterministic annealing); 1 is maximum likelihood
+        m_step      "maximum": each ordinary piece gets the log of its share of all of them; one that is hardly met gets
+                    that of a hundredth of an occurrence. "sentencepiece": the step of SentencePiece's trainer, with
+                    digamma in place of log, which drops pieces expected less than 0.5 times (but no single symbols)
+
+        A BPE vocabulary, whose pieces have no scores, begins with equal ones; so alpha means the same for it as for a
+        unigram model. Scores of unknown and of user-defined pieces stay. The corpus is gone through once, to count its
+        distinct segments; where there are more than 4 million, the rarest half is given up (Fit.num_pruned). Scores are
+        rounded to what the model's file can hold. With alpha 1 and "maximum" no step makes the
+        likelihood less. Raises ValueError for text that cannot be spelled, and if there is none.
+
+        Source: Kudo 2018 (arXiv 1804.10959), section 3.2; gpu_lattice/fitting.py.
+
+        Example:
+            >>> out = Tokenizer.from_pieces({"a": -1.0, "b": -1.0, "ab": -1.0}).fit(["ab ab a".replace(" ", "")])
+            >>> out.log_likelihood[0] < out.log_likelihood[-1]
+            True
+        """
+        from gpu_lattice import fitting
+
+        options = fitting.Options.checked(iterations, alpha, m_step, tolerance)
+        found = fitting.fit(self._backend.tables, self._model, self._normalize, texts, options, self._threads)
+        fields = {key: value for key, value in vars(found).items() if key != "scores"}
+        return fitting.Fit(self.rescored(found.scores), **fields)
 
     def continuations(self, texts: Texts, *, max_rollback: int | None = None) -> Continuations:
         """Where each prompt can be resumed, even one that ends inside a token: "token healing" with any rollback.

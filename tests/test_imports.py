@@ -16,8 +16,8 @@ normalizers
 vocabulary weights models
 backends
 lattice statistics
-tokenizer decoding
-corpus torch
+tokenizer fitting decoding
+corpus torch literature
 show
 __init__
 cli __main__

@@ -15,9 +15,6 @@ from gpu_lattice.kernels.cpu.lattice.build import CHUNK
 from gpu_lattice.kernels.cpu.philox import uniform
 from gpu_lattice.kernels.cpu.scaled import add, greater, scaled
 
-# What the arc after the one looked for asks of its start.
-ANY, KNOWN_ONLY, UNKNOWN_ONLY = range(3)
-
 
 @compiled
 def token_sums(low, high, doc_positions, arc_offsets, arcs, lengths, weights, marks, unk_id, spells, widths,
@@ -68,43 +65,35 @@ def draw_by_tokens(low, high, doc_positions, n_docs, arc_offsets, arcs, lengths,
     for i in range(low, high):
         i_doc, i_sample = i % n_docs, i // n_docs
         start, width, cells = doc_positions[i_doc], widths[i_doc], cell_offsets[i_doc]
-        e, t, asked = doc_positions[i_doc + 1] - 1, num_tokens[i_doc], ANY
+        e, t, asks_unknown, is_end = doc_positions[i_doc + 1] - 1, num_tokens[i_doc], False, True
         while e > start:
-            if marks[e] & CHUNK:
-                asked = ANY
+            is_end |= marks[e] & CHUNK != 0
             at = cells + (e - start) * width
             u = uniform(seed, e - start, i_sample, doc_ids[i_doc])
-            target, target_exponent = 0.0, np.int64(0)
-            rank, from_unknown, found = np.int64(-1), False, False
-            for turn in range(2):
-                running, exponent = 0.0, np.int64(0)
-                for j in range(arc_offsets[e], arc_offsets[e + 1]):
-                    is_unknown = arcs[j] == UNKNOWN or arcs[j] == unk_id
-                    goes_on = is_unknown and not spells
-                    if found or (asked == KNOWN_ONLY and goes_on) or (asked == UNKNOWN_ONLY and not goes_on):
-                        continue
-                    n_tokens = np.int64(lengths[j]) if is_unknown and spells else np.int64(1)
-                    for source in range(2):
-                        t_before = t - (np.int64(0) if goes_on and source == 1 else n_tokens)
-                        if found or t_before < 0:
-                            continue
-                        cell = at - lengths[j] * width + t_before
-                        if source == 0:
-                            term, term_exponent = scaled(known[cell] * weights[j], known_exponents[cell])
-                        else:
-                            term, term_exponent = scaled(unknown[cell] * weights[j], unknown_exponents[cell])
-                        if term == 0.0:
-                            continue
-                        running, exponent = add(running, exponent, term, term_exponent)
-                        if turn == 1:
-                            rank, from_unknown = j - arc_offsets[e], source == 1
-                            found = greater(running, exponent, target, target_exponent)
-                target, target_exponent = scaled(u * running, exponent)
-            j = arc_offsets[e] + rank
-            path[i_sample * n_positions + e] = rank
-            is_unknown = arcs[j] == UNKNOWN or arcs[j] == unk_id
-            goes_on = is_unknown and not spells
-            if not (goes_on and from_unknown):
-                t -= np.int64(lengths[j]) if is_unknown and spells else np.int64(1)
-            asked = UNKNOWN_ONLY if from_unknown else KNOWN_ONLY
-            e -= lengths[j]
+            if asks_unknown and not is_end:
+                target, target_exponent = scaled(u * unknown[at + t], unknown_exponents[at + t])
+            else:
+                target, target_exponent = scaled(u * known[at + t], known_exponents[at + t])
+            running, exponent = 0.0, np.int64(0)
+            arc, t_next, from_unknown, found = np.int64(-1), t, False, False
+            for k in range(2 * arc_offsets[e], 2 * arc_offsets[e + 1]):
+                j, is_second = k >> 1, k & 1
+                is_unknown = arcs[j] == UNKNOWN or arcs[j] == unk_id
+                goes_on = is_unknown and not spells
+                n_tokens = np.int64(lengths[j]) if is_unknown and spells else np.int64(not (goes_on and is_second))
+                t_before = t - n_tokens
+                if found or t_before < 0 or not (is_end or goes_on == asks_unknown):
+                    continue
+                cell = at - lengths[j] * width + t_before
+                if is_second:
+                    term, term_exponent = scaled(unknown[cell] * weights[j], unknown_exponents[cell])
+                else:
+                    term, term_exponent = scaled(known[cell] * weights[j], known_exponents[cell])
+                if term == 0.0:
+                    continue
+                arc, t_next, from_unknown = j, t_before, is_second != 0
+                running, exponent = add(running, exponent, term, term_exponent)
+                found = greater(running, exponent, target, target_exponent)
+            path[i_sample * n_positions + e] = arc - arc_offsets[e]
+            t, asks_unknown, is_end = t_next, from_unknown, False
+            e -= lengths[arc]

@@ -12,9 +12,6 @@
 #include "common/lattice.cuh"
 #include "common/philox.cuh"
 
-// What the arc after the one looked for asks of its start.
-constexpr int ANY = 0, KNOWN_ONLY = 1, UNKNOWN_ONLY = 2;
-
 __device__ __forceinline__ void add_to(double* mantissas, i64* exponents, i64 at, Scaled term) {
     const Scaled sum = add({mantissas[at], exponents[at]}, term);
     mantissas[at] = sum.mantissa;
@@ -73,46 +70,38 @@ extern "C" __global__ void draw_by_tokens(
     u64 seed, const u64* __restrict__ doc_ids, i64 n_positions, int* __restrict__ path) {
     const i64 i = thread_index();
     if (i >= n) return;
-    const i64 i_doc = i % n_docs, i_sample = i / n_docs;
-    const i64 start = doc_positions[i_doc], width = widths[i_doc], cells = cell_offsets[i_doc];
+    const i64 i_doc = i % n_docs, start = doc_positions[i_doc], width = widths[i_doc], cells = cell_offsets[i_doc];
     i64 t = num_tokens[i_doc];
-    int asked = ANY;
+    bool asks_unknown = false, is_end = true;
     for (i64 e = doc_positions[i_doc + 1] - 1; e > start;) {
-        if (marks[e] & CHUNK) asked = ANY;
-        const i64 at = cells + (e - start) * width, first = arc_offsets[e];
+        is_end = is_end || (marks[e] & CHUNK);
+        const i64 at = cells + (e - start) * width;
         const double u =
-            uniform(seed, static_cast<u32>(e - start), static_cast<u32>(i_sample), doc_ids[i_doc]);
-        Scaled target = {0.0, 0};
-        i64 rank = -1;
-        bool from_unknown = false, found = false;
-        for (int turn = 0; turn < 2; ++turn) {
-            Scaled running = {0.0, 0};
-            for (i64 j = first; j < arc_offsets[e + 1] && !found; ++j) {
-                const bool is_unknown = arcs[j] == UNKNOWN || arcs[j] == unk_id, goes_on = is_unknown && !spells;
-                if ((asked == KNOWN_ONLY && goes_on) || (asked == UNKNOWN_ONLY && !goes_on)) continue;
-                const i64 n_tokens = is_unknown && spells ? lengths[j] : 1;
-                for (int source = 0; source < 2 && !found; ++source) {
-                    const i64 t_before = t - (goes_on && source == 1 ? 0 : n_tokens);
-                    if (t_before < 0) continue;
-                    const i64 cell = at - lengths[j] * width + t_before;
-                    const Scaled term = source == 0 ? scaled(known[cell] * weights[j], known_exponents[cell])
-                                                    : scaled(unknown[cell] * weights[j], unknown_exponents[cell]);
-                    if (term.mantissa == 0.0) continue;
-                    running = add(running, term);
-                    if (turn == 1) {
-                        rank = j - first;
-                        from_unknown = source == 1;
-                        found = greater(running, target);
-                    }
-                }
-            }
-            target = scaled(u * running.mantissa, running.exponent);
+            uniform(seed, static_cast<u32>(e - start), static_cast<u32>(i / n_docs), doc_ids[i_doc]);
+        const Scaled target = asks_unknown && !is_end ? scaled(u * unknown[at + t], unknown_exponents[at + t])
+                                                      : scaled(u * known[at + t], known_exponents[at + t]);
+        Scaled running = {0.0, 0};
+        i64 arc = -1, t_next = t;
+        bool from_unknown = false;
+        for (i64 k = 2 * arc_offsets[e]; k < 2 * arc_offsets[e + 1]; ++k) {
+            const i64 j = k >> 1;
+            const bool is_unknown = arcs[j] == UNKNOWN || arcs[j] == unk_id, goes_on = is_unknown && !spells;
+            const i64 t_before = t - (is_unknown && spells ? lengths[j] : !(goes_on && (k & 1)));
+            if (t_before < 0 || !(is_end || goes_on == asks_unknown)) continue;
+            const i64 cell = at - lengths[j] * width + t_before;
+            const Scaled term = k & 1 ? scaled(unknown[cell] * weights[j], unknown_exponents[cell])
+                                      : scaled(known[cell] * weights[j], known_exponents[cell]);
+            if (term.mantissa == 0.0) continue;
+            arc = j;
+            t_next = t_before;
+            from_unknown = k & 1;
+            running = add(running, term);
+            if (greater(running, target)) break;
         }
-        const i64 j = first + rank;
-        path[i_sample * n_positions + e] = static_cast<int>(rank);
-        const bool is_unknown = arcs[j] == UNKNOWN || arcs[j] == unk_id;
-        if (!(is_unknown && !spells && from_unknown)) t -= is_unknown && spells ? lengths[j] : 1;
-        asked = from_unknown ? UNKNOWN_ONLY : KNOWN_ONLY;
-        e -= lengths[j];
+        path[i / n_docs * n_positions + e] = static_cast<int>(arc - arc_offsets[e]);
+        t = t_next;
+        asks_unknown = from_unknown;
+        is_end = false;
+        e -= lengths[arc];
     }
 }
