@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from gpu_lattice.backends.tables import Tables
     from gpu_lattice.models import Model
     from gpu_lattice.statistics import Normalize
-    from gpu_lattice.tokenizer import Tokenizer
 
 # A table that has more segments loses the rarest, down to half of them.
 MOST_SEGMENTS = 1 << 22
@@ -44,7 +43,7 @@ MStep = Literal["maximum", "sentencepiece"]
 class Fit:
     """What `Tokenizer.fit` found.
 
-    tokenizer       with the new scores
+    tokenizer       a Tokenizer with the new scores
     log_likelihood  of the texts, before the first step and after each: the sum of their log partitions / alpha
     counts          float64 [V], the expected counts with the scores before the last step
     has_converged   whether a step gained less than the tolerance
@@ -52,7 +51,7 @@ class Fit:
                     for want of memory, each time a segment was met
     """
 
-    tokenizer: Tokenizer
+    tokenizer: Any
     log_likelihood: list[float]
     counts: NDArray[np.float64]
     has_converged: bool
@@ -123,6 +122,8 @@ def fit(tables: Tables, model: Model, normalize: Normalize, texts: Any, options:
         if has_converged or len(log_likelihood) > options.iterations:
             return Fitted(as_read(scores, model.kind), log_likelihood, kept, has_converged, table.n, num_pruned)
         kept, scores = counts[:n_ids], scores.copy()
+        if not kept[is_fitted].any():
+            raise ValueError("no piece that has a score occurs in the texts; give others")
         if options.m_step == "maximum":
             scores[is_fitted] = maximum(kept[is_fitted], lowest)
         else:

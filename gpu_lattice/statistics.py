@@ -195,12 +195,12 @@ class TokenStatistics:
 
 
 def token_statistics(
-    tables: Tables, model: SampleModel, normalize: Normalize, texts: TextBatch, threads: int
+    tables: Tables, model: SampleModel, penalty: float, normalize: Normalize, texts: TextBatch, threads: int
 ) -> TokenStatistics:
-    """Of every text; sums go over its segments in their order."""
+    """Of every text; sums go over its segments in their order. penalty: the model's, for chunks that are a token."""
 
     def work(start: int, stop: int) -> list[NDArray[np.float64]]:
-        return _of_documents(tables, model, normalize(texts.slice(start, stop), start), start)
+        return _of_documents(tables, model, penalty, normalize(texts.slice(start, stop), start), start)
 
     done = map_ranges(work, byte_ranges(texts.offsets, threads), threads)
     num_tokens, entropy, log_z = (np.concatenate([np.empty(0), *(part[k] for part in done)]) for k in range(3))
@@ -211,10 +211,11 @@ def token_statistics(
 
 
 def _of_documents(
-    tables: Tables, model: SampleModel, batch: NormalizedBatch, first_doc: int
+    tables: Tables, model: SampleModel, penalty: float, batch: NormalizedBatch, first_doc: int
 ) -> list[NDArray[np.float64]]:
     """[num_tokens, entropy, log_z], float64 [D] each."""
-    totals = [_chunk_tokens(batch, np.ones(len(batch))).by_document, np.zeros(len(batch)), np.zeros(len(batch))]
+    n_tokens = _chunk_tokens(batch, np.ones(len(batch))).by_document
+    totals = [n_tokens, np.zeros(len(batch)), -penalty * n_tokens]
     values: list[NDArray[np.float64]] = [np.empty(0), np.empty(0), np.empty(0)]
     table = SegmentTable()
     for members, n_members in table.enter_members(batch, tables, np.ones(len(batch)), first_doc, MEMBERS):

@@ -31,6 +31,7 @@ from gpu_lattice.runtime.arguments import (
     checked_doc_ids,
     checked_flag,
     checked_integer,
+    checked_penalty,
     checked_weights,
     id_rows,
     read_only,
@@ -470,6 +471,7 @@ class Tokenizer:
         seed: int | None = None,
         epoch: int = 0,
         doc_ids: Any = None,
+        token_penalty: float = 0.0,
         return_log_prob: bool = False,
         add_special_tokens: bool = True,
         add_bos: bool = False,
@@ -479,7 +481,8 @@ class Tokenizer:
         max_length: int | None = None,
         truncation: Literal["right", "left", False] | None = None,
     ) -> TokenBatch:
-        """Perfect samples: each path with probability proportional to exp(alpha * the sum of its scores).
+        """Perfect samples: each path of n tokens has probability proportional to
+        exp(alpha * the sum of its scores - token_penalty * n).
 
         alpha        0 is uniform over all segmentations, 1 the unigram posterior; large values approach `encode`. The
                      pieces of a BPE model have no scores, so that every alpha is uniform; the first one above 0 warns
@@ -490,6 +493,7 @@ class Tokenizer:
         epoch        draws anew for each epoch of one seed (kernels/reference.py, splitmix); 0 is the seed itself
         doc_ids      int64 or uint64 [number of texts], 0, 1, 2, ... by default. A draw depends on model, text, alpha,
                      seed, doc id and sample index alone: not on batch, order, threads or device.
+        token_penalty  above 0 prefers fewer tokens, below 0 more; an unknown symbol counts as one
         return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path, before any cut
 
         All else as for `encode`.
@@ -509,6 +513,7 @@ class Tokenizer:
             raise ValueError(f"epoch is {shown(epoch)} without a seed, and draws are new in any case; give a seed too")
         seed = randbits(64) if seed is None else checked_integer("seed", seed, 0, 2**64 - 1)
         key = epoch_seed(seed, checked_integer("epoch", epoch, 0, 2**64 - 1))
+        penalty = checked_penalty(token_penalty)
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         if self._model.merges is not None and alpha != 0 and not self._model.vocabulary.scores.any():
@@ -517,10 +522,13 @@ class Tokenizer:
         ids = checked_doc_ids(doc_ids, len(batch))
 
         def work(part: NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
-            return self._backend.sample(part, is_null, alpha, num_samples, key, ids[docs], return_log_prob)
+            return self._backend.sample(part, is_null, alpha, num_samples, key, ids[docs], return_log_prob, penalty)
 
         if nbest_size > 1:
-            options = {"alpha": alpha, "num_samples": num_samples, "seed": key, "return_log_prob": return_log_prob}
+            options = {
+                "alpha": alpha, "num_samples": num_samples, "seed": key, "token_penalty": penalty,
+                "return_log_prob": return_log_prob,
+            }  # fmt: skip
             out = self._sample_nbest(batch, nbest_size, ids, options)
         elif nbest_size >= 0:
             from gpu_lattice.lattice.nbest import repeated
@@ -575,8 +583,10 @@ class Tokenizer:
     def _source_of_batches(self) -> Source:
         return Source(self._model.vocabulary.names, self.pad_id, self._model.padding_side)
 
-    def nbest(self, texts: Texts, n: int) -> PathBatch:
+    def nbest(self, texts: Texts, n: int, *, token_penalty: float = 0.0) -> PathBatch:
         """The n best segmentations of each text with their scores, best first; all of them if there are fewer.
+
+        token_penalty: taken from a score for each token.
 
         Only memory limits n and the length of a text. Scores are float64 sums, so the first path may differ from
         `encode` where two are closer than the rounding of the model's own tool. A text that no path spells has no
@@ -592,7 +602,9 @@ class Tokenizer:
         n = checked_integer("n", n, 0, MOST_RANKS)
         batch = TextBatch.from_texts(texts)
         lattices = self._lattices(batch, self._normalize(batch), n, 1)
-        return joined_paths(self._backend.launcher, [lattice.nbest(n) for _, lattice in lattices])
+        return joined_paths(
+            self._backend.launcher, [lattice.nbest(n, token_penalty=token_penalty) for _, lattice in lattices]
+        )
 
     def lattice(self, texts: Texts, *, memory_limit: int | None = None) -> Lattice:
         """The lattices of the texts: tensors on the device, and every operation on them.
@@ -610,7 +622,9 @@ class Tokenizer:
         batch = TextBatch.from_texts(texts)
         return Lattice.of(self._model, self._backend, self._normalize(batch), batch.valid, memory_limit)
 
-    def expected_counts(self, texts: Texts, *, alpha: float = 1.0, document_weights: Any = None) -> NDArray[np.float64]:
+    def expected_counts(
+        self, texts: Texts, *, alpha: float = 1.0, token_penalty: float = 0.0, document_weights: Any = None
+    ) -> NDArray[np.float64]:
         """The expected number of times that one sample of every text contains each id, float64 [V].
 
         document_weights: numbers [number of texts] by which each text counts; 1 by default. It is what
@@ -626,10 +640,10 @@ class Tokenizer:
 
         batch, tables = TextBatch.from_texts(texts), self._backend.tables
         weights = checked_weights("document_weights", document_weights, len(batch))
-        model = tables.sample_model(checked_alpha(alpha))
+        model = tables.sample_model(checked_alpha(alpha), checked_penalty(token_penalty))
         return statistics.expected_counts(tables, model, self._normalize, batch, weights, self._threads)
 
-    def token_statistics(self, texts: Texts, *, alpha: float = 1.0) -> TokenStatistics:
+    def token_statistics(self, texts: Texts, *, alpha: float = 1.0, token_penalty: float = 0.0) -> TokenStatistics:
         """The expected number of tokens of a sample of each text, its entropy and its log partition, in one pass.
 
         As `Lattice.entropy` and `Lattice.log_partition` up to rounding, at the speed of `sample`, in memory that does
@@ -642,11 +656,11 @@ class Tokenizer:
         """
         from gpu_lattice import statistics
 
-        tables = self._backend.tables
-        model = tables.sample_model(checked_alpha(alpha))
-        return statistics.token_statistics(tables, model, self._normalize, TextBatch.from_texts(texts), self._threads)
+        tables, penalty, batch = self._backend.tables, checked_penalty(token_penalty), TextBatch.from_texts(texts)
+        model = tables.sample_model(checked_alpha(alpha), penalty)
+        return statistics.token_statistics(tables, model, penalty, self._normalize, batch, self._threads)
 
-    def entropy(self, texts: Texts, *, alpha: float = 1.0) -> NDArray[np.float64]:
+    def entropy(self, texts: Texts, *, alpha: float = 1.0, token_penalty: float = 0.0) -> NDArray[np.float64]:
         """The entropy of each text's distribution over segmentations in nats, float64 [number of texts].
 
         See `token_statistics`.
@@ -655,9 +669,9 @@ class Tokenizer:
             >>> Tokenizer.from_pieces(["a", "aa"]).entropy(["aaa", "a"], alpha=0).round(6).tolist()
             [1.098612, 0.0]
         """
-        return self.token_statistics(texts, alpha=alpha).entropy
+        return self.token_statistics(texts, alpha=alpha, token_penalty=token_penalty).entropy
 
-    def log_partition(self, texts: Texts, *, alpha: float = 1.0) -> NDArray[np.float64]:
+    def log_partition(self, texts: Texts, *, alpha: float = 1.0, token_penalty: float = 0.0) -> NDArray[np.float64]:
         """The natural log of the summed weights of all segmentations of each text, float64 [number of texts].
 
         At alpha 1 it is the log of the text's probability under the unigram model. See `token_statistics`.
@@ -666,7 +680,7 @@ class Tokenizer:
             >>> Tokenizer.from_pieces(["a", "aa"]).log_partition(["aaa"], alpha=0).round(6).tolist()
             [1.098612]
         """
-        return self.token_statistics(texts, alpha=alpha).log_partition
+        return self.token_statistics(texts, alpha=alpha, token_penalty=token_penalty).log_partition
 
     def fit(
         self,

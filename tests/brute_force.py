@@ -22,24 +22,28 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Enumeration:
-    """ids, scores: of every path. Two paths may give the same ids where unknown symbols are merged."""
+    """ids, scores, num_arcs: of every path. Two paths may give the same ids where unknown symbols are merged."""
 
     ids: list[Ids]
     scores: list[float]
+    num_arcs: list[int]
 
-    def log_z(self, alpha: float) -> float:
-        weights = [alpha * score for score in self.scores]
+    def log_weights(self, alpha: float, penalty: float) -> list[float]:
+        return [alpha * score - penalty * n for score, n in zip(self.scores, self.num_arcs, strict=True)]
+
+    def log_z(self, alpha: float, penalty: float = 0.0) -> float:
+        weights = self.log_weights(alpha, penalty)
         most = max(weights)
         return most + math.log(math.fsum(math.exp(weight - most) for weight in weights))
 
-    def log_probs(self, alpha: float) -> list[float]:
-        log_z = self.log_z(alpha)
-        return [alpha * score - log_z for score in self.scores]
+    def log_probs(self, alpha: float, penalty: float = 0.0) -> list[float]:
+        log_z = self.log_z(alpha, penalty)
+        return [weight - log_z for weight in self.log_weights(alpha, penalty)]
 
-    def probabilities(self, alpha: float) -> dict[Ids, float]:
+    def probabilities(self, alpha: float, penalty: float = 0.0) -> dict[Ids, float]:
         """Of every list of ids."""
         parts: dict[Ids, list[float]] = {}
-        for ids, log_prob in zip(self.ids, self.log_probs(alpha), strict=True):
+        for ids, log_prob in zip(self.ids, self.log_probs(alpha, penalty), strict=True):
             parts.setdefault(ids, []).append(math.exp(log_prob))
         return {ids: math.fsum(part) for ids, part in parts.items()}
 
@@ -67,7 +71,7 @@ def brute_force(text: str | bytes, pieces: Mapping[Any, float | None], unk_piece
 
     paths = paths_from(0)
     scores = [math.fsum(unk_score if arc == UNKNOWN else score_of[arc] for arc in path) for path in paths]
-    return Enumeration([_merged(path, unk_id) for path in paths], scores)
+    return Enumeration([_merged(path, unk_id) for path in paths], scores, [len(path) for path in paths])
 
 
 def _merged(path: Ids, unk_id: int | None) -> Ids:

@@ -24,10 +24,17 @@ def rules_of(tokenizer: Tokenizer, unk_weight: float = 0.0) -> Rules:
 
 
 def sample_ids(
-    tokenizer: Tokenizer, texts: Any, *, alpha: float, seed: int = 0, num_samples: int = 1, doc_ids: Any = None
+    tokenizer: Tokenizer,
+    texts: Any,
+    *,
+    alpha: float,
+    seed: int = 0,
+    num_samples: int = 1,
+    doc_ids: Any = None,
+    token_penalty: float = 0.0,
 ) -> list[list[int]]:
     """What tokenizer.sample(...).tolist() must be, for texts without nulls."""
-    weights = arc_weights(tokenizer._model.vocabulary, alpha).tolist()
+    weights = arc_weights(tokenizer._model.vocabulary, alpha, token_penalty).tolist()
     rules = rules_of(tokenizer, weights[-1])
     rows = []
     for i_doc, chunks in enumerate(_chunks(tokenizer, texts)):

@@ -2,6 +2,7 @@
 
 import lzma
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def test_no_step_makes_the_likelihood_less(case: Case, alpha: float) -> None:
     pieces = {piece: (score or 0.0) - total for piece, score in case.pieces.items()}
     tokenizer = Tokenizer.from_pieces(pieces, unk_piece=case.unk_piece, device="cpu")
     if not any(case.texts) or not np.isfinite(tokenizer.log_partition(case.texts)).all():
+        return
+    if not any(piece in text for piece in pieces for text in case.texts):
         return
     out = tokenizer.fit(case.texts, iterations=8, alpha=alpha, tolerance=0)
     gains = np.diff(out.log_likelihood)
@@ -153,9 +156,11 @@ def test_a_step_is_that_of_the_real_trainer(tmp_path: Path) -> None:
     characters = sorted({c for word in words for c in word} | {"▁"})
     seeds = characters + [f"▁{word}" for word in words if 2 < len(word) < 6] + [word[:3] for word in words]
     seeds = sorted(set(seeds))
-    rows = {piece: 1 + len(seeds) - i for i, piece in enumerate(seeds)}
     lines = [" ".join(word for word in line.split() if word.isalpha()) for line in text.split("\n")]
     lines = [line for line in lines if line]
+    # The trainer counts single characters itself.
+    of_characters = Counter("".join("▁" + word for line in lines for word in line.split()))
+    rows = {piece: of_characters.get(piece, 1 + len(seeds) - i) for i, piece in enumerate(seeds)}
     (tmp_path / "seeds.tsv").write_text("".join(f"{piece}\t{n}\n" for piece, n in rows.items()), "utf-8")
     (tmp_path / "text").write_text("\n".join(lines), "utf-8")
     try:

@@ -84,6 +84,7 @@ class Backend(Protocol):
         seed: int,
         doc_ids: NDArray[np.uint64],
         return_log_prob: bool,
+        token_penalty: float = 0.0,
     ) -> Rows:
         """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed."""
 

@@ -49,7 +49,7 @@ class CpuBackend:
         # By the thread that used one last; the dict operations used here are atomic.
         self._best_memos: dict[int, Memo] = {}
         self._merge_memos: dict[int, MergeMemo] = {}
-        self._sample_memos: dict[int, tuple[float, Memo]] = {}
+        self._sample_memos: dict[int, tuple[tuple[float, float], Memo]] = {}
         pieces = self.tables.pieces
         self.trie_tables = TrieTables(pieces.slots, pieces.piece_at, model.vocabulary.has_unknown_arcs, pieces.is_bytes)
 
@@ -114,13 +114,14 @@ class CpuBackend:
         seed: int,
         doc_ids: NDArray[np.uint64],
         return_log_prob: bool,
+        token_penalty: float = 0.0,
     ) -> Rows:
         """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed."""
-        model, texts = self.tables.sample_model(alpha), batch_of(batch)
+        model, texts = self.tables.sample_model(alpha, token_penalty), batch_of(batch)
         part_offsets, part_doc = plan_parts(texts, self.tables.pieces, PART_BYTES)
 
         def work(start: int, stop: int) -> Any:
-            with self._sample_memo(alpha) as memo:
+            with self._sample_memo((alpha, token_penalty)) as memo:
                 return sample_parts(
                     texts, part_offsets[start : stop + 1], part_doc[start:stop], doc_ids, np.uint64(seed), num_samples,
                     model, memo, return_log_prob,
@@ -177,15 +178,15 @@ class CpuBackend:
             self._merge_memos[get_ident()] = memo
 
     @contextmanager
-    def _sample_memo(self, alpha: float) -> Iterator[Memo]:
-        """A memo of arcs and sums at this alpha, for exclusive use."""
-        made_for, memo = _taken(self._sample_memos) or (alpha, new_memo(len(self.tables.vocabulary)))
-        if made_for != alpha:
+    def _sample_memo(self, tilt: tuple[float, float]) -> Iterator[Memo]:
+        """A memo of arcs and sums at this alpha and token penalty, for exclusive use."""
+        made_for, memo = _taken(self._sample_memos) or (tilt, new_memo(len(self.tables.vocabulary)))
+        if made_for != tilt:
             forget(memo)
         try:
             yield memo
         finally:
-            self._sample_memos[get_ident()] = alpha, memo
+            self._sample_memos[get_ident()] = tilt, memo
 
     def _rows(
         self,

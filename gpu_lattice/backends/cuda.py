@@ -175,9 +175,10 @@ class CudaBackend:
         seed: int,
         doc_ids: NDArray[np.uint64],
         return_log_prob: bool,
+        token_penalty: float = 0.0,
     ) -> Rows:
         """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed."""
-        tables = self._sample_tables(alpha)
+        tables = self._sample_tables(alpha, token_penalty)
 
         def find(job: Job) -> None:
             self._find_samples(job, tables, num_samples, seed, doc_ids[job.start : job.start + job.n_docs])
@@ -533,9 +534,10 @@ class CudaBackend:
     def _build_best_nodes(self) -> Any:
         return self._upload_nodes(self._tables.best.scores.astype(np.float64) * self._best_scale)
 
-    def _build_sample_tables(self, alpha: float) -> SampleTables:
+    def _build_sample_tables(self, alpha: float, token_penalty: float) -> SampleTables:
         vocabulary = self._tables.vocabulary
-        weights, logs = arc_weights(vocabulary, alpha), log_weights(vocabulary, alpha)
+        tilt = vocabulary, alpha, token_penalty
+        weights, logs = arc_weights(*tilt), log_weights(*tilt)
         used, inverses = weights[weights > 0], inverse_of(weights)
         return SampleTables(
             nodes=self._upload_nodes(weights[:-1]),

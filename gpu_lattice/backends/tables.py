@@ -35,7 +35,7 @@ MOST_SYMBOL_BYTES = 4
 
 
 class Tables:
-    """A model's tables. Those that depend on alpha are kept for the last few.
+    """A model's tables. Those that depend on alpha and token penalty are kept for the last few.
 
     before, after  int32, the ids put around every row
     cuts           the cut table
@@ -135,8 +135,9 @@ class Tables:
             joined=self.cuts.joined,
         )
 
-    def _build_sample_model(self, alpha: float) -> SampleModel:
-        weights, logs = arc_weights(self.vocabulary, alpha), log_weights(self.vocabulary, alpha)
+    def _build_sample_model(self, alpha: float, token_penalty: float = 0.0) -> SampleModel:
+        tilt = self.vocabulary, alpha, token_penalty
+        weights, logs = arc_weights(*tilt), log_weights(*tilt)
         lengths = self.pieces.lengths
         power = _power_per_byte(weights, lengths)
         scaled = np.ldexp(weights[:-1], power * lengths)

@@ -10,6 +10,7 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.lattice.build import CUT
+from gpu_lattice.kernels.fixed import fixed_exp
 from gpu_lattice.lattice import nbest, paths, score, sums, tokens, viterbi_sample, without_replacement
 from gpu_lattice.lattice.arrays import (
     LatticeArrays,
@@ -26,7 +27,7 @@ from gpu_lattice.lattice.continuations import Continuations, continuations
 from gpu_lattice.lattice.inputs import ArcWeights, arrays_from_ragged, checked_weights
 from gpu_lattice.lattice.path_batch import PathBatch
 from gpu_lattice.lattice.ragged import padded
-from gpu_lattice.runtime.arguments import checked_alpha, checked_flag, checked_integer
+from gpu_lattice.runtime.arguments import checked_alpha, checked_flag, checked_integer, checked_penalty
 from gpu_lattice.token_batch import TokenBatch, on_host
 from gpu_lattice.weights import arc_weights
 
@@ -78,8 +79,11 @@ class Lattice:
     support DLPack. L is the length of the longest text in bytes, K the most arcs into one position, V the number of
     ids, A the number of arcs. The arcs are stored as ragged arrays; padded tensors are made on first use.
 
-    alpha: an arc has weight exp(alpha * score); 1 is the unigram model's own distribution, 0 is uniform over paths.
-    weights, in place of alpha: numbers >= 0 for each id ([V]), for each arc in the shape of the tensors
+    alpha, token_penalty: an arc has weight exp(alpha * score - token_penalty), so a path of n arcs has
+    exp(alpha * its score - n * token_penalty); arcs are pieces, added tokens, and unknown symbols, whatever becomes of
+    these. alpha 1 is the unigram model's own distribution, 0 is uniform over paths; above 0, token_penalty prefers
+    fewer tokens.
+    weights, in place of both: numbers >= 0 for each id ([V]), for each arc in the shape of the tensors
     ([B, L + 1, K]), or for each arc of `to_ragged` ([A, 1]); 0 removes an arc, others lie in 2^-1000 to 2^1000.
     Operations that need scores take the logs of the weights.
 
@@ -261,7 +265,7 @@ class Lattice:
         return [(i_docs, self.take(i_docs)) for i_docs in parts]
 
     @_on_device
-    def forward_scores(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+    def forward_scores(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
         """log Z of every position, float64 [B, L + 1]: the log of the summed weights of all paths from 0 to there.
 
         -inf where there is none, and in the padding. alpha is 1 by default.
@@ -273,12 +277,12 @@ class Lattice:
             >>> np.exp(lat.forward_scores(alpha=0)).round(12).tolist()
             [[1.0, 1.0, 2.0]]
         """
-        forward = self._forward(self._weights(alpha, weights))
+        forward = self._forward(self._weights(alpha, weights, token_penalty))
         scores = sums.document_logs(self._launcher, self._arrays, self._segments, forward)
         return self._by_position(scores, -np.inf)
 
     @_on_device
-    def backward_scores(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+    def backward_scores(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
         """The log of the summed weights of all paths from a position to the text's end, float64 [B, L + 1].
 
         -inf where there is none, and in the padding. alpha is 1 by default. Arcs are added from those that end last to
@@ -290,12 +294,14 @@ class Lattice:
             >>> np.exp(lat.backward_scores(alpha=0)).round(12).tolist()
             [[2.0, 1.0, 1.0]]
         """
-        backward = sums.backward(self._launcher, self._arrays, self._segments, self._weights(alpha, weights))
+        backward = sums.backward(
+            self._launcher, self._arrays, self._segments, self._weights(alpha, weights, token_penalty)
+        )
         scores = sums.document_logs(self._launcher, self._arrays, self._segments, backward, from_end=True)
         return self._by_position(scores, -np.inf)
 
     @_on_device
-    def log_partition(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+    def log_partition(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
         """log Z of each text, float64 [B]: the log of the summed weights of all its paths; alpha is 1 by default.
 
         0 for an empty text, -inf for one that no path spells.
@@ -305,7 +311,7 @@ class Lattice:
             >>> Tokenizer.from_pieces(["a", "aa"]).lattice(["aaa"]).log_partition(alpha=0).round(6).tolist()
             [1.098612]
         """
-        forward = self._forward(self._weights(alpha, weights))
+        forward = self._forward(self._weights(alpha, weights, token_penalty))
         return sums.log_partition(self._launcher, self._segments, forward)
 
     @_on_device
@@ -327,7 +333,7 @@ class Lattice:
         return sums.exact_counts(self._xp, self._arrays, self._segments, forward)
 
     @_on_device
-    def marginals(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+    def marginals(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
         """The posterior of every arc, float64 [B, L + 1, K]: the probability that a sample takes it; 0 is padding.
 
         alpha is 1 by default. 0 throughout a text that no path spells, and for posteriors below 2^-900.
@@ -339,10 +345,10 @@ class Lattice:
             >>> lat.marginals(alpha=0).tolist()
             [[[0.0, 0.0], [0.5, 0.0], [0.5, 0.5]]]
         """
-        return self._by_arc(self._posteriors(self._weights(alpha, weights)), 0.0)
+        return self._by_arc(self._posteriors(self._weights(alpha, weights, token_penalty)), 0.0)
 
     @_on_device
-    def expected_counts(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+    def expected_counts(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
         """The expected number of times that one sample of every text contains each id, float64 [V].
 
         alpha is 1 by default. EM training of a unigram model needs these counts (Kudo 2018). An unknown arc counts as
@@ -354,7 +360,7 @@ class Lattice:
             >>> Tokenizer.from_pieces(["a", "b", "ab"]).lattice(["ab", "a"]).expected_counts(alpha=0).tolist()
             [1.5, 0.5, 0.5]
         """
-        posteriors = self._posteriors(self._weights(alpha, weights))
+        posteriors = self._posteriors(self._weights(alpha, weights, token_penalty))
         ids = self._public_ids
         posteriors = self._xp.where(ids >= 0, posteriors, 0.0)
         counts = self._xp.bincount(self._xp.maximum(ids, 0), weights=posteriors, minlength=self._n_ids)
@@ -362,7 +368,7 @@ class Lattice:
         return counts.astype(np.float64)
 
     @_on_device
-    def entropy(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+    def entropy(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
         """The entropy of each text's distribution over segmentations in nats, float64 [B]; alpha is 1 by default.
 
         It equals log Z - alpha * the expected score, and is computed as the expected entropy of the back-pointers,
@@ -373,11 +379,11 @@ class Lattice:
             >>> Tokenizer.from_pieces(["a", "aa"]).lattice(["aaa"]).entropy(alpha=0).round(6).tolist()
             [1.098612]
         """
-        posteriors = self._posteriors(self._weights(alpha, weights))
+        posteriors = self._posteriors(self._weights(alpha, weights, token_penalty))
         return sums.entropy(self._launcher, self._arrays, posteriors)
 
     @_on_device
-    def token_counts(self, alpha: float | None = None, *, weights: Any = None) -> Any:
+    def token_counts(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
         """The distribution of the number of tokens of a sample, float64 [B, T + 1], T the most tokens of any.
 
         Exact; alpha is 1 by default. Tokens are those of a row, without the ids that the tool puts around it: a run of
@@ -391,9 +397,8 @@ class Lattice:
             >>> Tokenizer.from_pieces(["a", "b", "ab"]).lattice(["abab", "b"]).token_counts(alpha=0).tolist()
             [[0.0, 0.0, 0.25, 0.5, 0.25], [0.0, 1.0, 0.0, 0.0, 0.0]]
         """
-        found = tokens.token_sums(
-            self._launcher, self._arrays, self._reading, self._weights(alpha, weights), self._check_fits
-        )
+        arc_weights = self._weights(alpha, weights, token_penalty)
+        found = tokens.token_sums(self._launcher, self._arrays, self._reading, arc_weights, self._check_fits)
         return tokens.token_counts(self._launcher, self._arrays, found)
 
     @_on_device
@@ -426,6 +431,7 @@ class Lattice:
         seed: int = 0,
         doc_ids: Any = None,
         return_log_prob: bool = False,
+        token_penalty: float = 0.0,
         weights: Any = None,
     ) -> TokenBatch:
         """Perfect samples: those of `Tokenizer.sample` for the same arguments; alpha is 0.1 by default.
@@ -444,7 +450,7 @@ class Lattice:
         """
         options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
-        arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
+        arc_weights = self._weights(alpha, weights, token_penalty, DRAW_ALPHA)
         self._check_fits(4 * options.num_samples * len(self._arrays.marks), f"{options.num_samples} samples")
         rows, firsts = self._sample_rows(options.num_samples)
         if num_tokens is None:
@@ -462,13 +468,16 @@ class Lattice:
         return self._tokens(path, rows, firsts, log_prob)
 
     @_on_device
-    def nbest(self, n: int, *, weights: Any = None) -> PathBatch:
+    def nbest(
+        self, n: int, *, alpha: float | None = None, token_penalty: float = 0.0, weights: Any = None
+    ) -> PathBatch:
         """The n paths of greatest score of each text, best first; all of them if there are fewer.
 
-        n is 0 (no rows) to 2^31 - 1; memory grows with n and the text's length. A score is the float64 sum of the arcs'
-        scores from left to right. In a tie, the path whose last differing arc is longest comes first. Different paths
-        that read as the same ids (unknown symbols that merge) are separate rows. A text that no path spells has no
-        rows, an empty or null one has one. Raises MemoryError if the lists do not fit.
+        n is 0 (no rows) to 2^31 - 1; memory grows with n and the text's length. A score is the float64 sum of the logs
+        of the arcs' weights from left to right; alpha is 1 by default. In a tie, the path whose last differing arc is
+        longest comes first. Different paths that read as the same ids (unknown symbols that merge) are separate rows.
+        A text that no path spells has no rows, an empty or null one has one. Raises MemoryError if the lists do not
+        fit.
 
         Source: the N-best list Viterbi algorithm (Seshadri and Sundberg 1994): the best prefixes of every position.
 
@@ -479,7 +488,8 @@ class Lattice:
             ([[[2], [0, 1]], [], [[1]]], [0, 2, 2, 3], [-2.5, -3.0, -2.0])
         """
         n = checked_integer("n", n, 0, nbest.MOST_RANKS)
-        scores = self._scores(weights)
+        chosen = checked_alpha(_one_of(alpha, token_penalty, weights, 1.0))
+        scores = self._scores(weights, chosen, token_penalty)
         counts = nbest.count(self._launcher, self._arrays, scores, n)
         lists = nbest.merge(self._launcher, self._arrays, scores, counts, self._check_fits)
         best = nbest.ranked_paths(self._xp, self._arrays, counts, n)
@@ -497,9 +507,11 @@ class Lattice:
         seed: int = 0,
         doc_ids: Any = None,
         return_log_prob: bool = False,
+        token_penalty: float = 0.0,
         weights: Any = None,
     ) -> TokenBatch:
-        """Samples from the n best paths of each text, each with probability proportional to exp(alpha * score).
+        """Samples from the n best paths of each text, each with probability proportional to exp(alpha * score), or from
+        those of greatest alpha * score - token_penalty * arcs in proportion to exp of that.
 
         The other arguments, and the rows, are as in `sample`; alpha is 0.1 by default. log_prob is the log of the
         probability among the n best. A draw is the same on every device: it depends on the paths' scores, alpha, seed,
@@ -517,8 +529,11 @@ class Lattice:
         n = checked_integer("n", n, 1, nbest.MOST_RANKS)
         options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
-        chosen = checked_alpha(_one_of(alpha, weights, DRAW_ALPHA))
+        chosen = checked_alpha(_one_of(alpha, token_penalty, weights, DRAW_ALPHA))
         scores = self._scores(weights)
+        if token_penalty:
+            # The paths of greatest weight are no longer those of greatest score.
+            scores, chosen = self._scores(weights, chosen, token_penalty), 1.0
         counts = nbest.count(self._launcher, self._arrays, scores, n)
         paths.raise_if_broken(self._launcher, self._arrays, self._segments, counts[self._segments.stops] > 0)
         lists = nbest.merge(self._launcher, self._arrays, scores, counts, self._check_fits)
@@ -531,7 +546,14 @@ class Lattice:
 
     @_on_device
     def sample_without_replacement(
-        self, k: int, *, alpha: float | None = None, seed: int = 0, doc_ids: Any = None, weights: Any = None
+        self,
+        k: int,
+        *,
+        alpha: float | None = None,
+        seed: int = 0,
+        doc_ids: Any = None,
+        token_penalty: float = 0.0,
+        weights: Any = None,
     ) -> PathBatch:
         """k different paths of each text, drawn one after another by weight from those not yet drawn: Gumbel-top-k.
 
@@ -555,7 +577,7 @@ class Lattice:
             ([[[0, 1], [2]], [[1]]], [0.377541, 0.622459, 1.0], [0.0, 0.0, 0.0])
         """
         options = without_replacement.checked_options(k, seed, doc_ids, len(self))
-        arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
+        arc_weights = self._weights(alpha, weights, token_penalty, DRAW_ALPHA)
         drawn = without_replacement.draw(self._launcher, self._arrays, arc_weights, options, self._check_fits)
         row_args = drawn.path, drawn.docs, drawn.firsts
         scores = paths.path_sums(self._launcher, self._arrays, *row_args, self._scores(weights))
@@ -594,13 +616,13 @@ class Lattice:
             [0.2, 0.2, 0.5]
         """
         options = paths.SampleOptions.checked(num_samples, seed, doc_ids, len(self))
-        chosen = viterbi_sample.checked_positive_alpha(_one_of(alpha, weights, DRAW_ALPHA))
+        chosen = viterbi_sample.checked_positive_alpha(_one_of(alpha, 0.0, weights, DRAW_ALPHA))
         ranges, scores = self._segments, self._scores(weights)
         path = viterbi_sample.draw(self._launcher, self._arrays, ranges, scores, chosen, options, self._check_fits)
         return self._tokens(path, *self._sample_rows(options.num_samples))
 
     @_on_device
-    def log_prob(self, ids: Any, *, alpha: float | None = None, weights: Any = None) -> Any:
+    def log_prob(self, ids: Any, *, alpha: float | None = None, token_penalty: float = 0.0, weights: Any = None) -> Any:
         """The log of the probability that `sample` gives exactly these ids, float64 [rows]; alpha is 0.1 by default.
 
         ids: a TokenBatch or a list of lists; a row for each text, or K for each, doc-major, as num_samples=K gives.
@@ -620,7 +642,7 @@ class Lattice:
             [0.5, 0.0]
         """
         rows = score.checked_rows(self._launcher, ids, self._arrays, self._reading, self._valid)
-        arc_weights = self._weights(alpha, weights, DRAW_ALPHA)
+        arc_weights = self._weights(alpha, weights, token_penalty, DRAW_ALPHA)
         mantissas, exponents = self._reading_sums(rows, arc_weights)
         log_z = sums.log_partition(self._launcher, self._segments, self._forward(arc_weights))[rows.docs]
         logs = sums.log_of(self._xp, mantissas) + exponents * sums.LN_2
@@ -692,22 +714,28 @@ class Lattice:
 
         return score.reading_sums(self._launcher, self._arrays, self._reading, rows, weights, fits)
 
-    def _weights(self, alpha: float | None, weights: Any, default: float = 1.0) -> Any:
-        """float64 [A] on the device: exp(alpha * score), or what the caller gives."""
-        chosen = _one_of(alpha, weights, default)
+    def _weights(self, alpha: float | None, weights: Any, token_penalty: float = 0.0, default: float = 1.0) -> Any:
+        """float64 [A] on the device: exp(alpha * score - token_penalty), or what the caller gives."""
+        chosen = _one_of(alpha, token_penalty, weights, default)
         if weights is not None:
             return self._given_weights(weights)
-        if self._vocabulary is None:
-            raise ValueError("this lattice has no scores; give weights=, for each id or for each arc")
-        return self._from_table(arc_weights(self._vocabulary, checked_alpha(chosen)), 1.0)
+        table = arc_weights(self._scored_vocabulary(), chosen, token_penalty)
+        return self._from_table(table, float(fixed_exp(np.array(-token_penalty))))
 
-    def _scores(self, weights: Any) -> Any:
-        """float64 [A] on the device: the scores, or the same logs of weights on every machine, -inf for no arc."""
+    def _scores(self, weights: Any, alpha: float = 1.0, token_penalty: float = 0.0) -> Any:
+        """float64 [A] on the device: alpha * score - token_penalty, or the same logs of weights on every machine, -inf
+        for no arc.
+        """
         if weights is not None:
             return self._launcher.upload(sums.fixed_log_of(on_host(self._given_weights(weights))))
+        vocabulary = self._scored_vocabulary()
+        scores = self._from_table(np.append(vocabulary.scores, vocabulary.unk_score), 0.0)
+        return scores if alpha == 1.0 and not token_penalty else scores * alpha - token_penalty
+
+    def _scored_vocabulary(self) -> Vocabulary:
         if self._vocabulary is None:
             raise ValueError("this lattice has no scores; give weights=, for each id or for each arc")
-        return self._from_table(np.append(self._vocabulary.scores, self._vocabulary.unk_score), 0.0)
+        return self._vocabulary
 
     def _given_weights(self, weights: Any) -> Any:
         return checked_weights(self._xp, weights, ArcWeights(self.shape, self._n_ids, self._public_ids, self._arrays))
@@ -743,12 +771,16 @@ class Lattice:
         check_fits(self._launcher, self._memory_limit, size, what)
 
 
-def _one_of(alpha: float | None, weights: Any, default: float) -> float:
+def _one_of(alpha: float | None, token_penalty: float, weights: Any, default: float) -> float:
     """alpha, or the default; 1 with weights, whose logs are scores. ValueError if both are given."""
+    penalty = checked_penalty(token_penalty)
     if weights is None:
         return default if alpha is None else alpha
-    if alpha is not None:
-        raise ValueError(f"both alpha ({alpha!r}) and weights are given; weights replace exp(alpha * score)")
+    for name, value in (("alpha", alpha), ("token_penalty", penalty or None)):
+        if value is not None:
+            raise ValueError(
+                f"both {name} ({value!r}) and weights are given; weights replace exp(alpha * score - token_penalty)"
+            )
     return 1.0
 
 

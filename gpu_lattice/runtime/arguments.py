@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LONGEST_SHOWN = 60
+LARGEST_PENALTY = 500.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -118,12 +119,35 @@ def checked_flag(name: str, value: Any) -> bool:
 
 def checked_alpha(alpha: Any) -> float:
     """alpha as a float; TypeError unless it is a number, ValueError unless it is finite and not negative."""
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating):
-        raise TypeError(f"alpha is {shown(alpha)}; give a number")
-    value = to_float(alpha)
+    value = _number("alpha", alpha)
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"alpha is {shown(alpha)}; give a finite number >= 0 (0 samples uniformly over segmentations)")
     return value
+
+
+def checked_penalty(token_penalty: Any) -> float:
+    """token_penalty as a float; TypeError unless it is a number, ValueError if its exp may be out of range."""
+    value = _number("token_penalty", token_penalty)
+    if not abs(value) <= LARGEST_PENALTY:
+        raise ValueError(
+            f"token_penalty is {shown(token_penalty)}; give a number from -{LARGEST_PENALTY:g} to {LARGEST_PENALTY:g} "
+            "(above 0 for fewer tokens)"
+        )
+    return value
+
+
+def checked_rate(rate: Any) -> float:
+    """rate as a float; TypeError unless it is a number, ValueError unless it is a probability."""
+    value = _number("rate", rate)
+    if not 0 <= value <= 1:
+        raise ValueError(f"rate is {shown(rate)}; give the share of words to resample, from 0 to 1")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} is {shown(value)}; give a number")
+    return to_float(value)
 
 
 def _is_64_bits(value: Any) -> bool:

@@ -26,25 +26,21 @@ def token_sums(low, high, doc_positions, arc_offsets, arcs, lengths, weights, ma
         for e in range(start + 1, doc_positions[i + 1]):
             at = cells + (e - start) * width
             for j in range(arc_offsets[e], arc_offsets[e + 1]):
-                before, weight = at - lengths[j] * width, weights[j]
                 is_unknown = arcs[j] == UNKNOWN or arcs[j] == unk_id
-                n_tokens = np.int64(lengths[j]) if is_unknown and spells else np.int64(1)
                 goes_on = is_unknown and not spells
-                for t in range(width - n_tokens):
-                    term, exponent = scaled(known[before + t] * weight, known_exponents[before + t])
-                    to = at + t + n_tokens
-                    if goes_on:
-                        unknown[to], unknown_exponents[to] = add(unknown[to], unknown_exponents[to], term, exponent)
-                    else:
-                        known[to], known_exponents[to] = add(known[to], known_exponents[to], term, exponent)
-                for t in range(width):
-                    term, exponent = scaled(unknown[before + t] * weight, unknown_exponents[before + t])
-                    to = at + t
-                    if goes_on:
-                        unknown[to], unknown_exponents[to] = add(unknown[to], unknown_exponents[to], term, exponent)
-                    elif t + n_tokens < width:
-                        to += n_tokens
-                        known[to], known_exponents[to] = add(known[to], known_exponents[to], term, exponent)
+                for source in range(2):
+                    n_tokens = np.int64(lengths[j]) if is_unknown and spells else np.int64(not (goes_on and source))
+                    before = at - lengths[j] * width - n_tokens
+                    for t in range(n_tokens, width):
+                        cell, to = before + t, at + t
+                        if source:
+                            term, exponent = scaled(unknown[cell] * weights[j], unknown_exponents[cell])
+                        else:
+                            term, exponent = scaled(known[cell] * weights[j], known_exponents[cell])
+                        if goes_on:
+                            unknown[to], unknown_exponents[to] = add(unknown[to], unknown_exponents[to], term, exponent)
+                        else:
+                            known[to], known_exponents[to] = add(known[to], known_exponents[to], term, exponent)
             if marks[e] & CHUNK or e + 1 == doc_positions[i + 1]:
                 for to in range(at, at + width):
                     known[to], known_exponents[to] = add(known[to], known_exponents[to], unknown[to],

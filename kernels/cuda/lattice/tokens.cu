@@ -32,22 +32,16 @@ extern "C" __global__ void token_sums(i64 n, const i64* __restrict__ doc_positio
     for (i64 e = start + 1; e < doc_positions[i + 1]; ++e) {
         const i64 at = cells + (e - start) * width;
         for (i64 j = arc_offsets[e]; j < arc_offsets[e + 1]; ++j) {
-            const i64 before = at - lengths[j] * width;
             const bool is_unknown = arcs[j] == UNKNOWN || arcs[j] == unk_id, goes_on = is_unknown && !spells;
-            const i64 n_tokens = is_unknown && spells ? lengths[j] : 1;
-            for (i64 t = 0; t + n_tokens < width; ++t) {
-                const Scaled term = scaled(known[before + t] * weights[j], known_exponents[before + t]);
-                if (goes_on)
-                    add_to(unknown, unknown_exponents, at + t + n_tokens, term);
-                else
-                    add_to(known, known_exponents, at + t + n_tokens, term);
-            }
-            for (i64 t = 0; t < width; ++t) {
-                const Scaled term = scaled(unknown[before + t] * weights[j], unknown_exponents[before + t]);
-                if (goes_on)
-                    add_to(unknown, unknown_exponents, at + t, term);
-                else if (t + n_tokens < width)
-                    add_to(known, known_exponents, at + t + n_tokens, term);
+            for (int source = 0; source < 2; ++source) {
+                const i64 n_tokens = is_unknown && spells ? lengths[j] : !(goes_on && source);
+                const i64 before = at - lengths[j] * width - n_tokens;
+                for (i64 t = n_tokens; t < width; ++t) {
+                    const i64 cell = before + t;
+                    const Scaled term = scaled((source ? unknown : known)[cell] * weights[j],
+                                               (source ? unknown_exponents : known_exponents)[cell]);
+                    add_to(goes_on ? unknown : known, goes_on ? unknown_exponents : known_exponents, at + t, term);
+                }
             }
         }
         if ((marks[e] & CHUNK) || e + 1 == doc_positions[i + 1])
