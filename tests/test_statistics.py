@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from brute_force import brute_force
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lattices import on_host_build
@@ -127,6 +128,19 @@ def test_weights_of_documents_are_checked(weights: Any) -> None:
     tokenizer = Tokenizer.from_pieces(["a"], device="cpu")
     with pytest.raises(ValueError, match="document_weights"):
         tokenizer.expected_counts(["a", "aa"], document_weights=weights)
+
+
+def test_a_token_penalty_and_added_tokens_count_as_in_the_lattice() -> None:
+    tokenizer = Tokenizer.from_file(ROOT / "tests" / "data" / "en_split.tokenizer.json", device="cpu")
+    texts = ["a <sep> b</s> the end", "<pad><pad>", "no tokens"]
+    lattice = tokenizer.lattice(texts)
+    for penalty in (0.0, 1.5):
+        out = tokenizer.token_statistics(texts, alpha=0.5, token_penalty=penalty)
+        options = {"alpha": 0.5, "token_penalty": penalty}
+        np.testing.assert_allclose(out.log_partition, lattice.log_partition(**options), 1e-12, 1e-12)
+        np.testing.assert_allclose(out.entropy, lattice.entropy(**options), 1e-12, 1e-12)
+        counts = tokenizer.expected_counts(texts, **options)
+        np.testing.assert_allclose(counts, lattice.expected_counts(**options), 1e-12, 1e-12)
 
 
 def test_null_documents_count_nothing() -> None:

@@ -1,0 +1,101 @@
+"""Expected counts and statistics of texts beside sampling them, and what fitting scores to a corpus takes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+import gpu_lattice as gl
+from bench.machine import describe
+from bench.texts import chunks, num_bytes, shipped
+
+CALLS = ("sample", "expected counts", "token statistics")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", nargs="+", help="UTF-8 text, a document per line, .xz or not: tools/make_streams.py")
+    parser.add_argument("--model", help="model file; the default model if left out")
+    parser.add_argument("--alpha", type=float, default=0.2)
+    parser.add_argument("--iterations", type=int, default=5, help="steps of fitting")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", help="write the results to this file")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    model = arguments.model
+    tokenizer = gl.Tokenizer.from_file(model, device="cpu", threads=1) if model else gl.Tokenizer.default(
+        device="cpu", threads=1
+    )  # fmt: skip
+    texts: dict[str, Any] = {}
+    print(f"{Path(model or 'default.model').name}: processor time on one thread\n")
+    print(f"{'':16}{'MB':>6}{'sample':>9}{'counts':>8}{'statistics':>12} MB/s  {'counts/sample':>14}   a step of fit")
+    for path in arguments.text:
+        name = Path(path).name.partition(".")[0]
+        one = texts[name] = _measure(tokenizer, path, arguments)
+        rates, fit = one["median_mb_per_s"], one["fit"]
+        print(f"{name:16}{one['bytes'] / 1e6:6.1f}{rates['sample']:9.1f}{rates['expected counts']:8.1f}", end="")
+        print(f"{rates['token statistics']:12.1f}       {one['counts to sample']:14.2f}", end="   ")
+        print(f"{fit['seconds_per_step']:.2f} s for {fit['segments']} segments")
+    if arguments.json:
+        result = {
+            "machine": describe(),
+            "model": Path(model or "default.model").name,
+            "alpha": arguments.alpha,
+            "texts": texts,
+        }
+        Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _measure(tokenizer: gl.Tokenizer, path: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    documents = [line for part in chunks(path) for line in part]
+    given, size, alpha = pa.array(documents, pa.large_string()), num_bytes(documents) / 1e6, arguments.alpha
+    calls = {
+        "sample": lambda texts: tokenizer.sample(texts, alpha=alpha, seed=0),
+        "expected counts": lambda texts: tokenizer.expected_counts(texts, alpha=alpha),
+        "token statistics": lambda texts: tokenizer.token_statistics(texts, alpha=alpha),
+    }
+    for call in calls.values():
+        call(shipped("en")[:20])
+    seconds: dict[str, list[float]] = {name: [] for name in CALLS}
+    for i in range(arguments.rounds):
+        for name in CALLS if i % 2 else CALLS[::-1]:
+            tokenizer.backend.forget()
+            seconds[name].append(_seconds(lambda name=name: calls[name](given)))
+    ratios = [a / b for a, b in zip(seconds["sample"], seconds["expected counts"], strict=True)]
+    return {
+        "bytes": round(size * 1e6),
+        "median_mb_per_s": {name: size / statistics.median(spent) for name, spent in seconds.items()},
+        "counts to sample": statistics.median(ratios),
+        "fit": _fit(tokenizer, given, arguments.iterations),
+        "seconds": seconds,
+    }
+
+
+def _fit(tokenizer: gl.Tokenizer, texts: Any, iterations: int) -> dict[str, Any]:
+    """By two runs of different length, counting the segments apart from a step; 1 GB by what these take."""
+    found = None
+    spent = []
+    for steps in (1, 1 + iterations):
+        start = time.process_time()
+        found = tokenizer.fit(texts, iterations=steps, tolerance=0.0)
+        spent.append(time.process_time() - start)
+    assert found is not None
+    step = (spent[1] - spent[0]) / iterations
+    return {
+        "segments": found.num_segments,
+        "log_likelihood": found.log_likelihood,
+        "seconds_per_step": step,
+        "seconds_to_count": spent[0] - 2 * step,
+    }
+
+
+def _seconds(call: Any) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
