@@ -158,16 +158,17 @@ def test_a_step_is_that_of_the_real_trainer(tmp_path: Path) -> None:
     seeds = sorted(set(seeds))
     lines = [" ".join(word for word in line.split() if word.isalpha()) for line in text.split("\n")]
     lines = [line for line in lines if line]
-    # The trainer counts single characters itself.
+    given_counts = {piece: 1 + len(seeds) - i for i, piece in enumerate(seeds) if len(piece) > 1}
+    # The trainer counts single characters itself, and weighs other seeds by their length.
     of_characters = Counter("".join("▁" + word for line in lines for word in line.split()))
-    rows = {piece: of_characters.get(piece, 1 + len(seeds) - i) for i, piece in enumerate(seeds)}
-    (tmp_path / "seeds.tsv").write_text("".join(f"{piece}\t{n}\n" for piece, n in rows.items()), "utf-8")
+    rows = {p: len(p) * given_counts[p] if len(p) > 1 else of_characters[p] for p in seeds}
+    (tmp_path / "seeds.tsv").write_text("".join(f"{piece}\t{n}\n" for piece, n in given_counts.items()), "utf-8")
     (tmp_path / "text").write_text("\n".join(lines), "utf-8")
     try:
         sentencepiece.SentencePieceTrainer.train(
             input=str(tmp_path / "text"), model_prefix=str(tmp_path / "m"), model_type="unigram",
             seed_sentencepieces_file=str(tmp_path / "seeds.tsv"), vocab_size=len(seeds) + 3, num_sub_iterations=1,
-            hard_vocab_limit=False, normalization_rule_name="identity", minloglevel=2,
+            hard_vocab_limit=False, normalization_rule_name="identity", character_coverage=1.0, minloglevel=2,
         )  # fmt: skip
     except (OSError, RuntimeError) as error:
         pytest.skip(f"this version takes no seeds: {error}")
@@ -179,8 +180,11 @@ def test_a_step_is_that_of_the_real_trainer(tmp_path: Path) -> None:
     ours = dict(zip(rows, out.tokenizer.model.vocabulary.scores.tolist(), strict=True))
     shared = [piece for piece in theirs if piece in ours and len(piece) > 1 and np.isfinite(ours[piece])]
     assert len(shared) > 100
-    assert {piece for piece in ours if len(piece) > 1 and np.isfinite(ours[piece])} == set(shared)
-    np.testing.assert_allclose([ours[p] for p in shared], [theirs[p] for p in shared], atol=2e-4)
+    # After the step it leaves out a few more, which others spell as well.
+    kept = {piece for piece in ours if len(piece) > 1 and np.isfinite(ours[piece])}
+    assert kept >= {piece for piece in theirs if len(piece) > 1}
+    assert len(kept) - len(shared) < 10
+    np.testing.assert_allclose([ours[p] for p in shared], [theirs[p] for p in shared], atol=2e-5)
 
 
 def test_texts_come_in_any_form_and_threads_do_not_matter() -> None:
