@@ -6,15 +6,18 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 import gpu_lattice as gl
-from bench.machine import describe
+from bench.machine import describe, peak_memory
 from bench.texts import chunks, num_bytes, shipped
+from gpu_lattice.runtime.threads import default_threads
 
+BATCH_LINES = 50_000
 CALLS = ("sample", "expected counts", "token statistics")
 
 
@@ -23,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="model file; the default model if left out")
     parser.add_argument("--alpha", type=float, default=0.2)
     parser.add_argument("--iterations", type=int, default=5, help="steps of fitting")
+    parser.add_argument("--fit-bytes", type=int, default=0, help="also fit to the texts, in turns, up to so many bytes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", help="write the results to this file")
 
@@ -42,12 +46,18 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{name:16}{one['bytes'] / 1e6:6.1f}{rates['sample']:9.1f}{rates['expected counts']:8.1f}", end="")
         print(f"{rates['token statistics']:12.1f}       {one['counts to sample']:14.2f}", end="   ")
         print(f"{fit['seconds_per_step']:.2f} s for {fit['segments']} segments")
+    large = None
+    if arguments.fit_bytes:
+        large = _fit_large(model, arguments)
+        print(f"\nfit: {large['bytes'] / 1e6:.0f} MB, {large['seconds']:.0f} s on {large['threads']} threads, ", end="")
+        print(f"{large['segments']} segments, {large['steps']} steps, peak {large['peak_mb']:.0f} MB")
     if arguments.json:
         result = {
             "machine": describe(),
             "model": Path(model or "default.model").name,
             "alpha": arguments.alpha,
             "texts": texts,
+            "fit": large,
         }
         Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n")
 
@@ -78,7 +88,7 @@ def _measure(tokenizer: gl.Tokenizer, path: str, arguments: argparse.Namespace) 
 
 
 def _fit(tokenizer: gl.Tokenizer, texts: Any, iterations: int) -> dict[str, Any]:
-    """By two runs of different length, counting the segments apart from a step; 1 GB by what these take."""
+    """By two runs of different length, counting the segments apart from a step."""
     found = None
     spent = []
     for steps in (1, 1 + iterations):
@@ -92,6 +102,39 @@ def _fit(tokenizer: gl.Tokenizer, texts: Any, iterations: int) -> dict[str, Any]
         "log_likelihood": found.log_likelihood,
         "seconds_per_step": step,
         "seconds_to_count": spent[0] - 2 * step,
+    }
+
+
+def _fit_large(model: str | None, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One call on all CPUs, from files to scores. The texts come again and again: few segments are new after once."""
+    tokenizer = gl.Tokenizer.from_file(model, device="cpu") if model else gl.Tokenizer.default(device="cpu")
+    read = 0
+
+    def batches() -> Iterator[Any]:
+        nonlocal read
+        while read < arguments.fit_bytes:
+            for path in arguments.text:
+                held: list[str] = []
+                for part in chunks(path):
+                    held += part
+                    read += num_bytes(part)
+                    if len(held) > BATCH_LINES:
+                        yield pa.array(held, pa.large_string())
+                        held = []
+                yield pa.array(held, pa.large_string())
+
+    start, spent = time.perf_counter(), time.process_time()
+    found = tokenizer.fit(batches(), iterations=arguments.iterations, tolerance=0.0)
+    return {
+        "bytes": read,
+        "seconds": time.perf_counter() - start,
+        "processor_seconds": time.process_time() - spent,
+        "threads": default_threads(),
+        "segments": found.num_segments,
+        "pruned": found.num_pruned,
+        "steps": len(found.log_likelihood) - 1,
+        "log_likelihood": found.log_likelihood,
+        "peak_mb": peak_memory() / 1e6,
     }
 
 

@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from gpu_lattice.backends import NoPathError
+from gpu_lattice.backends import Draw, NoPathError
 from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models import Model
 from gpu_lattice.models.detect import model_bytes, model_file, read_model
 from gpu_lattice.models.pieces import from_pieces
-from gpu_lattice.models.rescored import checked_scores, rescored
+from gpu_lattice.models.rescored import (
+    Unspellable,
+    checked_scores,
+    checked_unspellable,
+    rescored,
+    undone,
+    without_unknown,
+)
 from gpu_lattice.runtime.arguments import (
     as_integer,
     as_list,
@@ -32,6 +39,7 @@ from gpu_lattice.runtime.arguments import (
     checked_flag,
     checked_integer,
     checked_penalty,
+    checked_rate,
     checked_weights,
     id_rows,
     read_only,
@@ -53,6 +61,7 @@ if TYPE_CHECKING:
     from gpu_lattice.backends import Backend, Rows
     from gpu_lattice.fitting import Fit
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
+    from gpu_lattice.models.rescored import Undone
     from gpu_lattice.normalizers import NormalizedBatch
     from gpu_lattice.statistics import TokenStatistics
 
@@ -91,6 +100,7 @@ class Tokenizer:
         self._backend = _backend(model, device, self._given_threads, memory_limit)
         self._model = model
         self._base = self  # that this one is rescored from
+        self._unspellable: Unspellable = "raise"
         self._source: tuple[Any, ...] = (_rebuild, (model, device, threads, memory_limit))
 
     @classmethod
@@ -302,7 +312,8 @@ class Tokenizer:
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of the model's file; or of what else the tokenizer was made from."""
         if self._base is not self:
-            return sha256(self._base.digest.encode() + self._model.vocabulary.scores.tobytes()).hexdigest()
+            made_from = self._base.digest, self._unspellable, self._model.vocabulary.scores.tobytes().hex()
+            return sha256("".join(made_from).encode()).hexdigest()
         made_from = self._source[1][:-3]
         if isinstance(made_from[0], Model):
             return sha256(pickle.dumps(made_from[0])).hexdigest()
@@ -316,21 +327,28 @@ class Tokenizer:
             other._base = other
         return other
 
-    def rescored(self, scores: Mapping[Any, float] | NDArray[np.floating[Any]]) -> Tokenizer:
+    def rescored(
+        self, scores: Mapping[Any, float] | NDArray[np.floating[Any]], *, unspellable: Unspellable = "raise"
+    ) -> Tokenizer:
         """The same tokenizer with other scores, on the same device.
 
         scores: natural logs, float64 [V]; or by piece (its name, its bytes, or its id), and the others keep theirs.
-        -inf takes a piece out of the lattice: no segmentation has it. Scores of ids that are never arcs (control ids,
-        the unknown piece, the byte pieces that spell what has no piece) mean nothing in an array. A later call may
-        bring a piece back. As in the models' tools, unknown text has the lowest score of a piece - 10, for which pieces
-        that were taken out count as before, like those that SentencePiece's set_vocabulary takes out.
+        -inf takes a piece out of the lattice: no segmentation has it. A later call may bring it back. Scores of ids
+        that text is not made of (control ids, the unknown piece, the byte pieces that spell what has no piece) mean
+        nothing in an array. As in the models' tools, unknown text has the lowest score of a piece - 10, for which
+        pieces that were taken out count as before, like those that SentencePiece's set_vocabulary takes out.
 
-        `encode` gives what the model's tool gives with these scores. A BPE model stays canonical whatever its scores;
-        without a piece, the merges that make or use it are left out. Its samples have the scores, and its unknown text
-        the lowest of them.
+        unspellable: what becomes of text that the pieces left cannot spell. "raise": a symbol that is left without a
+        piece is unknown text, as in the models' tools, and a ValueError in a model that has no unknown piece. "best":
+        there is no unknown text, and a word (see `sample`) that cannot be spelled keeps, in `encode` and `sample`, the
+        best segmentation by all pieces and their scores of before; so this is for a least length of tokens.
 
-        Raises ValueError for NaN, +inf, another number of scores, and a piece that the model does not have or that is
-        never an arc. Text that the pieces left cannot spell raises ValueError when it is met.
+        `encode` gives what the model's tool gives with these scores. Of a BPE model it stays canonical whatever the
+        scores, but a piece taken out becomes the two that were merged into it, and so on, as in SentencePiece and
+        subword-nmt. Samples of a BPE model have the scores, and its unknown text the lowest of them.
+
+        Raises ValueError for NaN, +inf, another number of scores, and a piece that the model does not have or that text
+        is not made of.
 
         Example:
             >>> tok = Tokenizer.from_pieces({"ab": -1.0, "a": -2.0, "b": -2.5})
@@ -340,13 +358,14 @@ class Tokenizer:
             [1]
         """
         base = self._base
-        can_be_arc = base._model.vocabulary.in_lattice
-        checked = checked_scores(scores, self._model.vocabulary, can_be_arc, self._id_of_piece)
+        checked = checked_scores(scores, self._model.vocabulary, base._model.vocabulary, self._id_of_piece)
         model = rescored(base._model, checked)
+        unspellable = checked_unspellable(unspellable)
         other = object.__new__(type(self))
         other._given_threads, other._model, other._base = base._given_threads, model, base
-        other._backend = base._backend.rescored(model)
-        other._source = (_rebuild_rescored, (base, model.vocabulary.scores))
+        other._backend = base._backend.rescored(without_unknown(model) if unspellable == "best" else model)
+        other._unspellable = unspellable
+        other._source = (_rebuild_rescored, (base, model.vocabulary.scores, unspellable))
         return other
 
     def _id_of_piece(self, piece: Any) -> int:
@@ -472,6 +491,7 @@ class Tokenizer:
         epoch: int = 0,
         doc_ids: Any = None,
         token_penalty: float = 0.0,
+        rate: float = 1.0,
         return_log_prob: bool = False,
         add_special_tokens: bool = True,
         add_bos: bool = False,
@@ -494,7 +514,11 @@ class Tokenizer:
         doc_ids      int64 or uint64 [number of texts], 0, 1, 2, ... by default. A draw depends on model, text, alpha,
                      seed, doc id and sample index alone: not on batch, order, threads or device.
         token_penalty  above 0 prefers fewer tokens, below 0 more; an unknown symbol counts as one
-        return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path, before any cut
+        rate         the probability with which each word is sampled, independently of others, while the rest are as
+                     `encode` gives them. Words are pre-tokens, or begin with "▁", or are what lies between static cuts:
+                     kernels/reference.py (words). The choice, too, depends on what doc_ids says alone
+        return_log_prob   fill TokenBatch.log_prob with the natural log of the probability of each path, before any cut;
+                     with a rate below 1, or words that cannot be spelled, of each row's ids, which takes much longer
 
         All else as for `encode`.
         Raises ValueError for options out of range and, like `encode`, for text that cannot be spelled.
@@ -513,7 +537,10 @@ class Tokenizer:
             raise ValueError(f"epoch is {shown(epoch)} without a seed, and draws are new in any case; give a seed too")
         seed = randbits(64) if seed is None else checked_integer("seed", seed, 0, 2**64 - 1)
         key = epoch_seed(seed, checked_integer("epoch", epoch, 0, 2**64 - 1))
-        penalty = checked_penalty(token_penalty)
+        penalty, rate = checked_penalty(token_penalty), checked_rate(rate)
+        if rate < 1 and nbest_size > 1:
+            raise ValueError(f"rate is {rate:g} with nbest_size {nbest_size}, and only full lattices are divided into "
+                             "words; leave nbest_size out")  # fmt: skip
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         if self._model.merges is not None and alpha != 0 and not self._model.vocabulary.scores.any():
@@ -522,7 +549,8 @@ class Tokenizer:
         ids = checked_doc_ids(doc_ids, len(batch))
 
         def work(part: NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
-            return self._backend.sample(part, is_null, alpha, num_samples, key, ids[docs], return_log_prob, penalty)
+            draw = Draw(alpha, num_samples, key, ids[docs], return_log_prob, penalty)
+            return self._segmented(part, is_null, draw, rate)
 
         if nbest_size > 1:
             options = {
@@ -621,6 +649,47 @@ class Tokenizer:
 
         batch = TextBatch.from_texts(texts)
         return Lattice.of(self._model, self._backend, self._normalize(batch), batch.valid, memory_limit)
+
+    def sample_near(
+        self,
+        texts: Texts,
+        max_changes: int,
+        *,
+        alpha: float = 0.1,
+        token_penalty: float = 0.0,
+        num_samples: int = 1,
+        seed: int | None = None,
+        doc_ids: Any = None,
+        return_log_prob: bool = False,
+    ) -> TokenBatch:
+        """Samples from the segmentations that differ from that of `encode` in at most max_changes words.
+
+        Each with probability proportional to exp(alpha * the sum of its scores - token_penalty * n), exactly, and
+        log_prob is that among these. Words are those of which `sample` with rate= resamples some. For a BPE model it is
+        sampling near the canonical segmentation. The other arguments, and the rows, are as in `sample`; they are other
+        draws, by lattices, and take some hundred times as long. Raises ValueError for options out of range and for text
+        that cannot be spelled.
+
+        Example:
+            >>> tok = Tokenizer.from_pieces({"▁a": -1.0, "▁": -2.0, "a": -2.0})
+            >>> rows = tok.sample_near("▁a▁a▁a", 1, num_samples=50, seed=1).tolist()
+            >>> {row.count(0) for row in rows} <= {2, 3}
+            True
+        """
+        from gpu_lattice.nearby import NearOptions, sample_near
+
+        max_changes = checked_integer("max_changes", max_changes, 0, 2**31 - 1)
+        num_samples = checked_integer("num_samples", num_samples, 1, 2**32 - 1)
+        seed = randbits(64) if seed is None else checked_integer("seed", seed, 0, 2**64 - 1)
+        batch, chosen = TextBatch.from_texts(texts), (checked_alpha(alpha), checked_penalty(token_penalty))
+        ids, is_wanted = checked_doc_ids(doc_ids, len(batch)), checked_flag("return_log_prob", return_log_prob)
+
+        def work(part: NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
+            options = NearOptions(max_changes, *chosen, num_samples, seed, ids[docs])
+            return sample_near(self._model, self._backend, part, is_null, options)
+
+        out = self._run(batch, num_samples, work)
+        return self._told(replace(out, seed=seed, log_prob=out.log_prob if is_wanted else None), None)
 
     def expected_counts(
         self, texts: Texts, *, alpha: float = 1.0, token_penalty: float = 0.0, document_weights: Any = None
@@ -900,7 +969,23 @@ class Tokenizer:
         return normalized
 
     def _best(self, batch: TextBatch) -> TokenBatch:
-        return self._run(batch, 1, lambda part, is_null, _: self._backend.encode(part, is_null))
+        return self._run(batch, 1, lambda part, is_null, _: self._segmented(part, is_null, None))
+
+    @cached_property
+    def _undone(self) -> Undone | None:
+        base = self._base._model
+        return undone(base, base.vocabulary.in_lattice & ~self._model.vocabulary.in_lattice)
+
+    def _segmented(
+        self, part: NormalizedBatch, is_null: NDArray[np.bool_], draw: Draw | None, rate: float = 1.0
+    ) -> Rows:
+        """Samples, or best segmentations if draw is None."""
+        spelled_by = self._base._backend if self._unspellable == "best" else None
+        if spelled_by is None and rate == 1 and (draw or self._undone is None):
+            return self._backend.sample(part, is_null, *draw) if draw else self._backend.encode(part, is_null)
+        from gpu_lattice.resampling import segmented
+
+        return segmented(self._model, self._backend, part, is_null, draw, rate, spelled_by, self._undone)
 
     def _run(
         self, batch: TextBatch, num_samples: int, work: Callable[[NormalizedBatch, NDArray[np.bool_], slice], Rows]
@@ -971,8 +1056,8 @@ def _rebuild_from_ranks(*source: Any) -> Tokenizer:
     return Tokenizer._from_ranks(*source)
 
 
-def _rebuild_rescored(base: Tokenizer, scores: NDArray[np.float64]) -> Tokenizer:
-    return base.rescored(scores)
+def _rebuild_rescored(base: Tokenizer, scores: NDArray[np.float64], unspellable: Unspellable) -> Tokenizer:
+    return base.rescored(scores, unspellable=unspellable)
 
 
 def _backend(model: Model, device: str, threads: int | None, memory_limit: int | None) -> Backend:

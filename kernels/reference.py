@@ -22,6 +22,9 @@ UNKNOWN = -1
 
 # How many bytes of a segment share a random number: at most 2**15 segmentations, for which 53 bits are plenty.
 DRAW_BYTES = 16
+# The stream of the coins of words: "WORDCOIN" in ASCII.
+COINS = 0x574F5244434F494E
+MARK = "▁".encode()
 
 # A number is a pair (mantissa, exponent) for mantissa * 2**exponent with mantissa in [0.5, 1), or (0.0, 0).
 # Every operation rounds once, to 53 bits, as float64 would if its exponent had no bounds. Kernels may use plain
@@ -206,6 +209,55 @@ def _choose(
         if greater(running, target):
             break
     return *chosen, multiply(subtract(target, before), inverse)
+
+
+def words(
+    text: bytes, rules: Rules, division: str, unk_id: int = UNKNOWN, spells: bool = False
+) -> list[tuple[int, int]]:
+    """The words of a chunk, as (start, stop): what `resampled` decides on.
+
+    A chunk (a pre-token, a line, an added token) is one word by "chunk", is divided at every cut by "cut", at every cut
+    before a "▁" by "mark", at every cut after one by "mark behind"; but only where no run of unknown text goes on: the
+    symbol before is a piece, and no piece that is the unknown token itself ends there, or else byte pieces spell all
+    (spells). So words are unions of segments, and ids belong to one word each.
+    """
+    borders = [0, len(text)]
+    for p in range(1, len(text)):
+        before, after = text[:p].endswith(MARK), text[p:].startswith(MARK)
+        divides = {"chunk": False, "cut": True, "mark": after, "mark behind": before}[division]
+        if divides and rules.is_cut(text, p):
+            known = text[p - rules.symbol_length(text, p) : p] in rules.pieces
+            if spells or (known and unk_id not in [arc for _, arc in rules.arcs_into(text, p)]):
+                borders.append(p)
+    return list(pairwise(sorted(borders)))
+
+
+def resampled(
+    best: list[tuple[int, int]],
+    drawn: list[tuple[int, int]],
+    borders: list[tuple[int, int]],
+    rate: float,
+    seed: int = 0,
+    doc_id: int = 0,
+    i_sample: int = 0,
+    offset: int = 0,
+) -> list[tuple[int, int]]:
+    """A path of a chunk at `offset` that takes each word, with probability rate, from `drawn`, else from `best`.
+
+    A word's coin is its number at its first byte, in a stream of its own: that of the seed's exclusive or with COINS.
+    With w(s) / Z the probability that sampling gives a word the ids s, they come out with probability
+    rate * w(s) / Z + (1 - rate) * [s is the best], independently of other words. A rate of 1 is sampling.
+    Source: Cognetta, Zouhar and Okazaki 2024 (arXiv 2408.11443), who resample words so.
+    """
+    path = []
+    for start, stop in borders:
+        is_drawn = uniform(seed ^ COINS, offset + start, i_sample, doc_id) < rate
+        e = 0
+        for length, arc in drawn if is_drawn else best:
+            if start <= e < stop:
+                path.append((length, arc))
+            e += length
+    return path
 
 
 def uniform(seed: int, position: int, i_sample: int, doc_id: int) -> float:

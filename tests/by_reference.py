@@ -14,6 +14,8 @@ from gpu_lattice.vocabulary import Kind, Vocabulary
 from gpu_lattice.weights import arc_weights
 
 SENTENCEPIECE_RESET = 1e5
+# By the numbers of kernels/cpu/bulk/words.py.
+DIVISIONS = ("chunk", "cut", "mark", "mark behind")
 
 
 def rules_of(tokenizer: Tokenizer, unk_weight: float = 0.0) -> Rules:
@@ -68,6 +70,40 @@ def encode_ids(tokenizer: Tokenizer, texts: Any) -> list[list[int]]:
             row += _emitted(tokenizer, path, chunk, rules)
         rows.append([*row, *tokenizer._model.suffix_ids])
     return rows
+
+
+def resampled_ids(
+    tokenizer: Tokenizer, texts: Any, *, alpha: float, rate: float, seed: int = 0, num_samples: int = 1
+) -> list[list[int]]:
+    """What tokenizer.sample(..., rate=rate).tolist() must be, for texts without nulls."""
+    vocabulary = tokenizer._model.vocabulary
+    weights = arc_weights(vocabulary, alpha).tolist()
+    rules = rules_of(tokenizer, weights[-1])
+    number = vocabulary.best_scores.dtype.type
+    best_unk = number(vocabulary.best_unk_score)
+    reset = SENTENCEPIECE_RESET if number is np.float32 else None
+    rows = []
+    for doc_id, chunks in enumerate(_chunks(tokenizer, texts)):
+        for i_sample in range(num_samples):
+            row = list(tokenizer._model.prefix_ids)
+            for offset, chunk, chunk_id in chunks:
+                if chunk_id >= 0:
+                    row.append(chunk_id)
+                    continue
+                best = reference.viterbi(chunk, rules, vocabulary.best_scores, best_unk, reset)
+                drawn, _ = reference.sample(chunk, rules, weights, seed, doc_id, i_sample, offset)
+                borders = words_of(tokenizer, chunk)
+                path = reference.resampled(best, drawn, borders, rate, seed, doc_id, i_sample, offset)
+                row += _emitted(tokenizer, path, chunk, rules)
+            rows.append([*row, *tokenizer._model.suffix_ids])
+    return rows
+
+
+def words_of(tokenizer: Tokenizer, chunk: bytes, division: int | None = None) -> list[tuple[int, int]]:
+    """The words of a chunk."""
+    tables = tokenizer._backend.tables
+    name = DIVISIONS[tables._division if division is None else division]
+    return reference.words(chunk, rules_of(tokenizer), name, tables.pieces.unk_id, tables.pieces.spells)
 
 
 def _emitted(tokenizer: Tokenizer, path: list[tuple[int, int]], chunk: bytes, rules: Rules) -> list[int]:

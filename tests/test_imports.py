@@ -16,7 +16,7 @@ normalizers
 vocabulary weights models
 backends
 lattice statistics
-tokenizer fitting decoding
+tokenizer resampling nearby fitting decoding
 corpus torch literature
 show
 __init__

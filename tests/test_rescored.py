@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tokenizers import Tokenizer as Tool
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.models.hf_tokenizers import read
+from gpu_lattice.text_batch import TextBatch
 
 DRAWS = 100_000
 LEAST_P = 1e-6
@@ -135,32 +137,58 @@ def test_a_tokenizer_json_is_rescored_as_by_its_tool() -> None:
     other = [[piece, score - 1.0 - i % 3] for i, (piece, score) in enumerate(vocab)]
     files = [tokenizer_file(model={"type": "Unigram", "unk_id": 0, "vocab": some}) for some in (vocab, other)]
     tokenizer = Tokenizer(read(json.dumps(files[0]).encode(), "t.json"), device="cpu")
-    rescored, tool = tokenizer.rescored(dict(other)), Tool.from_str(json.dumps(files[1]))
+    rescored, tool = tokenizer.rescored(dict(other[1:])), Tool.from_str(json.dumps(files[1]))
     texts = ["abaab", "▁ab▁a", "axb▁yyab", "<unk>ab"]
     assert rescored.encode(texts).tolist() == [tool.encode(text).ids for text in texts]
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama3", "gemma"])
-def test_bpe_encodes_as_its_tool_without_the_pieces_taken_out(name: str) -> None:
-    file = trained(name)
-    vocab, merges = file["model"]["vocab"], file["model"]["merges"]
-    tokenizer = Tokenizer(read(json.dumps(file).encode(), name), device="cpu")
-    texts = lines("en")[:40] + lines("zh")[:10]
-    used = np.bincount(tokenizer.encode(texts).ids, minlength=tokenizer.vocab_size) > 0
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_bpe_undoes_the_merges_of_pieces_taken_out_as_sentencepiece_does(share: float) -> None:
+    data = (DATA / "en_bpe.model").read_bytes()
+    tokenizer = Tokenizer.from_bytes(data, device="cpu")
     names = tokenizer.id_to_piece(range(tokenizer.vocab_size))
-    is_long = [used[i] and len(names[i].strip("▁Ġ")) > 1 and not names[i].startswith("<") for i in range(len(names))]
-    gone = {names[i] for i in np.flatnonzero(is_long)[::3]}
-    assert len(gone) > 20
-    file["model"] = file["model"] | {
-        "vocab": {piece: i for piece, i in vocab.items() if piece not in gone},
-        "merges": [(a, b) for a, b in merges if not gone & {a, b, a + b}],
-    }
-    tool = Tool.from_str(json.dumps(file))
+    drawn = np.random.default_rng(24).random(len(names)) < share
+    gone = {i for i in np.flatnonzero(tokenizer.model.vocabulary.in_lattice & drawn).tolist() if len(names[i]) > 1}
+    tool = sentencepiece.SentencePieceProcessor(model_proto=with_unused(data, gone))
     restricted = tokenizer.rescored(dict.fromkeys(gone, -np.inf))
-    assert restricted.encode(texts).tolist() == [tool.encode(text).ids for text in texts]
-    drawn = restricted.sample(texts, alpha=0, seed=4)
-    assert not {names[i] for i in drawn.ids.tolist()} & gone
-    assert restricted.verify(texts, drawn) is None
+    texts = lines("en", "odd")
+    assert restricted.encode(texts).tolist() == tool.encode(texts)
+    assert not set(restricted.sample(texts, alpha=0, seed=1).ids.tolist()) & gone
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama3", "gemma"])
+def test_bpe_is_canonical_but_for_the_pieces_taken_out(name: str) -> None:
+    tokenizer = Tokenizer(read(json.dumps(trained(name)).encode(), name), device="cpu", threads=1)
+    texts = [
+        line
+        for line in lines("en")[:40] + lines("zh")[:10]
+        if tokenizer.verify([line], tokenizer.encode([line])) is None
+    ]
+    vocabulary = tokenizer.model.vocabulary
+    used = np.bincount(tokenizer.encode(texts).ids, minlength=tokenizer.vocab_size) > 0
+    is_long = vocabulary.in_lattice & np.array([len(surface) > 1 for surface in vocabulary.surfaces])
+    if vocabulary.symbols == "characters":
+        is_long &= np.array([len(surface.decode("utf-8", "ignore")) > 1 for surface in vocabulary.surfaces])
+    gone = set(np.flatnonzero(used & is_long)[::3].tolist())
+    assert len(gone) > 20
+    restricted = tokenizer.rescored(dict.fromkeys(gone, -np.inf))
+    out = restricted.encode(texts)
+    assert restricted.verify(texts, out) is None
+    assert not set(out.ids.tolist()) & gone
+    for row, best in zip(out.tolist(), tokenizer.encode(texts).tolist(), strict=True):
+        # Only what was taken out is another.
+        at = 0
+        for i in best:
+            size = len(vocabulary.surfaces[i])
+            if i in gone:
+                while size > 0:
+                    size -= len(vocabulary.surfaces[row[at]])
+                    at += 1
+                assert size == 0
+            else:
+                assert row[at] == i
+                at += 1
+    assert restricted.sample(texts, alpha=0, seed=1, rate=0).tolist() == out.tolist()
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -177,13 +205,13 @@ def test_bpe_samples_by_its_new_scores_and_stays_canonical(device: str) -> None:
     assert p_value(counted(out.tolist()), wanted) > LEAST_P
 
 
-def test_a_symbol_of_bpe_that_is_taken_out_is_an_error_and_not_dropped() -> None:
+def test_a_symbol_of_bpe_that_is_taken_out_is_an_error_only_where_nothing_is_made_of_it() -> None:
     cpu = Tokenizer(read(json.dumps(trained("gpt2")).encode(), "gpt2"), device="cpu")
-    without = cpu.rescored({b"q": -np.inf})
-    assert without.encode("whale").tolist() == cpu.encode("whale").tolist()
+    without = cpu.rescored({b"t": -np.inf})
+    assert cpu.encode(" that").tolist() == without.encode(" that").tolist()
     for call in (without.encode, without.sample):
         with pytest.raises(ValueError, match="document 1 cannot be spelled"):
-            call(["whale", "q!"])
+            call(["whale", "t!"])
 
 
 def test_pieces_come_back_and_later_calls_build_on_earlier_ones() -> None:
@@ -226,7 +254,7 @@ def test_rescored_tokenizers_pickle(tmp_path: Path) -> None:
         ({b"x": -1.0}, ValueError, "b'x' is no piece"),
         ({7: -1.0}, ValueError, "the id of a piece is 7"),
         ({1.5: -1.0}, TypeError, "the id of a piece is 1.5"),
-        ({"<unk>": -1.0}, ValueError, "'<unk>' is never an arc"),
+        ({"<unk>": -1.0}, ValueError, "'<unk>' is no piece that text is made of"),
         ({"a": "x"}, TypeError, "the score of 'a' is 'x'"),
         ({"a": None}, TypeError, "the score of 'a' is None"),
         ([0.0], ValueError, r"the shape \[1\]; give \[7\]"),
@@ -250,3 +278,80 @@ def test_without_any_piece_all_text_is_unknown() -> None:
     tokenizer = Tokenizer.from_pieces({"a": -1.0, "<unk>": None}, unk_piece="<unk>", device="cpu")
     none = tokenizer.rescored({"a": -np.inf})
     assert none.encode("aab").tolist() == none.sample("aab", seed=1).tolist() == [[1]]
+
+
+def word_bounds(tokenizer: Tokenizer, text: str) -> list[bytes]:
+    batch = tokenizer._normalize(TextBatch.from_texts([text]))
+    return [batch.values[a:b].tobytes() for a, b in pairwise(tokenizer._backend.find_words(batch).offsets.tolist())]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_words_that_cannot_be_spelled_keep_their_best_segmentation(device: str) -> None:
+    pieces = {"▁": -2.0, "a": -1.0, "b": -1.5, "ab": -2.0, "▁ab": -4.0, "▁b": -2.5, "<unk>": None}
+    text = "▁abab▁a▁bb▁?ab▁b"
+    tokenizer = on(device, Tokenizer.from_pieces(pieces, unk_piece="<unk>", device="cpu"))
+    gone = dict.fromkeys(["▁", "a", "b"], -np.inf)
+    # Symbols without a piece are unknown, as in the tools, unless words are to be kept.
+    assert 6 in tokenizer.rescored(gone).encode(text).tolist()[0]
+    least_two = tokenizer.rescored(gone, unspellable="best")
+    assert [word.decode() for word in word_bounds(tokenizer, text)] == ["▁abab", "▁a", "▁bb", "▁?ab", "▁b"]
+    best = tokenizer.encode(text).tolist()[0]
+    assert best == [4, 3, 0, 1, 5, 2, 0, 6, 3, 5]
+    assert least_two.encode(text).tolist() == [best]
+    other = tokenizer.rescored(gone | {"▁ab": -50.0, "ab": -3.0}, unspellable="best")
+    out = other.sample(text, alpha=0.0, num_samples=50, seed=1, return_log_prob=True)
+    assert set(map(tuple, out.tolist())) == {tuple(best)}
+    assert out.log_prob.tolist() == [0.0] * 50
+    assert other.verify(text, out) is None
+    assert pickle.loads(pickle.dumps(other)).encode(["b", text]).tolist() == other.encode(["b", text]).tolist()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("rate", [1.0, 0.3])
+def test_the_other_words_are_sampled_as_by_enumeration(device: str, rate: float) -> None:
+    pieces = {b"a": None, b"b": None, b"ab": None, b"ba": None, b"c": None}
+    left = {piece: None for piece in pieces if piece != b"c"}
+    tokenizer = Tokenizer.from_pieces(pieces, device="cpu")
+    restricted = on(device, tokenizer).rescored({b"c": -np.inf, b"ab": -0.5}, unspellable="best")
+    every = brute_force(b"abab", left | {b"ab": -0.5}).probabilities(1.0)
+    best = tuple(restricted.encode(b"abab").tolist()[0])
+    mixed = {ids: rate * p + (1 - rate) * (ids == best) for ids, p in every.items()}
+    wanted = {(*ids, 4): p for ids, p in mixed.items()}
+    options = {"alpha": 1.0, "rate": rate, "num_samples": DRAWS, "seed": 5, "return_log_prob": True}
+    out = restricted.sample([b"ababc"], **options)
+    assert p_value(counted(out.tolist()), wanted) > LEAST_P
+    logs = [math.log(wanted[tuple(row)]) for row in out.tolist()]
+    np.testing.assert_allclose(out.log_prob, logs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama3", "llama2", "en_nmt_nfkc.model", "zh_bytes.model", "bytepiece.json"])
+def test_a_least_length_of_tokens_keeps_only_the_words_that_need_shorter_ones(name: str) -> None:
+    if "." in name:
+        tokenizer = Tokenizer.from_file(DATA / name, device="cpu")
+    else:
+        tokenizer = Tokenizer(read(json.dumps(trained(name)).encode(), name), device="cpu")
+    vocabulary = tokenizer.model.vocabulary
+    is_short = np.array([len(s.decode("utf-8", "ignore").strip("▁ ")) < 2 for s in vocabulary.surfaces])
+    gone = np.flatnonzero(vocabulary.in_lattice & is_short).tolist()
+    gone = [i for i in gone if i != vocabulary.unk_id]
+    restricted = tokenizer.rescored(dict.fromkeys(gone, -np.inf), unspellable="best")
+    texts = [*lines("en")[:20], *lines("zh")[:5], *lines("odd")[:20], None, ""]
+    if name == "llama2":
+        texts = [text for text in texts if tokenizer.verify([text], tokenizer.encode([text])) is None]
+    best = tokenizer.encode(texts)
+    out = restricted.sample(texts, alpha=0, seed=3)
+    assert restricted.verify(texts, out) is None
+    assert restricted.verify(texts, restricted.encode(texts)) is None
+    assert restricted.sample(texts, alpha=0, seed=3, rate=0).tolist() == restricted.encode(texts).tolist()
+    short = set(gone)
+    num_short = [
+        sum(i in short for i in some.ids.tolist()) for some in (tokenizer.sample(texts, alpha=0, seed=3), best)
+    ]
+    assert sum(i in short for i in out.ids.tolist()) <= min(num_short)
+    # One text alone, or among others.
+    assert restricted.sample(texts[3], alpha=0, seed=3, doc_ids=[3]).tolist() == out.tolist()[3:4]
+
+
+def test_unspellable_is_raise_or_best() -> None:
+    with pytest.raises(ValueError, match="unspellable is 'skip'; give 'raise' or 'best'"):
+        Tokenizer.from_pieces(ABC, device="cpu").rescored({}, unspellable="skip")  # type: ignore[arg-type]

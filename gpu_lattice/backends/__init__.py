@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.backends.tables import Tables
+    from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
 
@@ -33,6 +34,17 @@ class Rows(NamedTuple):
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     log_prob: NDArray[np.float64] | None
+
+
+class Draw(NamedTuple):
+    """What samples of a batch depend on, in the order of the arguments of Backend.sample; doc_ids uint64 [D]."""
+
+    alpha: float
+    num_samples: int
+    seed: int
+    doc_ids: NDArray[np.uint64]
+    return_log_prob: bool
+    token_penalty: float
 
 
 class TrieTables(NamedTuple):
@@ -72,8 +84,11 @@ class Backend(Protocol):
     def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
         """The ranges of documents for the calls of `encode` or `sample`."""
 
-    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
-        """Best segmentation of every document; is_null bool [D] marks rows without ids."""
+    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_], words: Words | None = None) -> Rows:
+        """Best segmentation of every document; is_null bool [D] marks rows without ids.
+
+        words: the batch's; if given, rows are those of words, with nothing around them.
+        """
 
     def sample(
         self,
@@ -85,8 +100,15 @@ class Backend(Protocol):
         doc_ids: NDArray[np.uint64],
         return_log_prob: bool,
         token_penalty: float = 0.0,
+        words: Words | None = None,
     ) -> Rows:
-        """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed."""
+        """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed; words: as for `encode`."""
+
+    def find_words(self, batch: NormalizedBatch) -> Words:
+        """The words of a batch, on the host."""
+
+    def find_unspellable(self, batch: NormalizedBatch, words: Words) -> NDArray[np.bool_]:
+        """bool [W], on the host: which words no path spells."""
 
     def mark_cuts(self, values: Any, chunk_offsets: Any, chunk_ids: Any) -> Any:
         """uint8 [n + 1]: the marks of every position of a batch (kernels.cpu.lattice.build); all on the device."""

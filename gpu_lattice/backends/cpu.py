@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from gpu_lattice.backends.cpu_launcher import CpuLauncher
     from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeMemo
+    from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
 
@@ -75,12 +76,15 @@ class CpuBackend:
         """
         return byte_ranges(offsets, self.threads) or [(0, 0)]
 
-    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
-        """Best segmentation of every document; is_null bool [D] marks rows without ids."""
+    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_], words: Words | None = None) -> Rows:
+        """Best segmentation of every document; is_null bool [D] marks rows without ids.
+
+        words: the batch's; if given, rows are those of words, with nothing around them.
+        """
         texts = batch_of(batch)
         if self.tables.merges is not None:
-            return self._encode_merges(batch, texts, is_null)
-        part_offsets, part_doc = plan_parts(texts, self.tables.pieces, PART_BYTES)
+            return self._encode_merges(texts, is_null, words)
+        part_offsets, part_doc = self._parts(texts, words)
 
         def work(start: int, stop: int) -> Any:
             # A document's sums go from part to part, so it is not divided among threads.
@@ -92,18 +96,37 @@ class CpuBackend:
 
         done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
-        return self._rows(done, part_doc, is_null, 1)
+        return self._rows(done, part_doc, is_null, 1, words)
 
-    def _encode_merges(self, batch: NormalizedBatch, texts: Batch, is_null: NDArray[np.bool_]) -> Rows:
+    def _parts(self, texts: Batch, words: Words | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """part_offsets, part_doc: words are parts that ids are counted for."""
+        if words is None:
+            return plan_parts(texts, self.tables.pieces, PART_BYTES)  # type: ignore[no-any-return]
+        return words.offsets, words.docs
+
+    def find_words(self, batch: NormalizedBatch) -> Words:
+        """The words of a batch."""
+        return self.tables.find_words(batch_of(batch))
+
+    def find_unspellable(self, batch: NormalizedBatch, words: Words) -> NDArray[np.bool_]:
+        """bool [W]: which words no path spells."""
+        return self.tables.find_unspellable(batch_of(batch), words)
+
+    def _encode_merges(self, texts: Batch, is_null: NDArray[np.bool_], words: Words | None) -> Rows:
         from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges
+
+        if words is not None:
+            # No merge crosses the end of a word.
+            offsets = readonly(words.offsets)
+            texts = texts._replace(offsets=offsets, chunk_offsets=offsets, chunk_ids=readonly(words.chunk_ids))
 
         def work(start: int, stop: int) -> Any:
             with self._merge_memo() as memo:
                 return encode_merges(texts, start, stop, self.tables.merges, memo)
 
-        done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
+        done = map_ranges(work, byte_ranges(texts.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
-        return self._rows(done, np.arange(len(batch)), is_null, 1)
+        return self._rows(done, np.arange(len(texts.offsets) - 1), is_null, 1, words)
 
     def sample(
         self,
@@ -115,10 +138,11 @@ class CpuBackend:
         doc_ids: NDArray[np.uint64],
         return_log_prob: bool,
         token_penalty: float = 0.0,
+        words: Words | None = None,
     ) -> Rows:
-        """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed."""
+        """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed; words: as for `encode`."""
         model, texts = self.tables.sample_model(alpha, token_penalty), batch_of(batch)
-        part_offsets, part_doc = plan_parts(texts, self.tables.pieces, PART_BYTES)
+        part_offsets, part_doc = self._parts(texts, words)
 
         def work(start: int, stop: int) -> Any:
             with self._sample_memo((alpha, token_penalty)) as memo:
@@ -129,7 +153,7 @@ class CpuBackend:
 
         done = map_ranges(work, byte_ranges(part_offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
-        rows = self._rows(done, part_doc, is_null, num_samples)
+        rows = self._rows(done, part_doc, is_null, num_samples, words)
         if not return_log_prob:
             return rows
         log_weights = _joined([r[3] for r in done], (0, num_samples), np.float64)
@@ -194,12 +218,17 @@ class CpuBackend:
         part_doc: NDArray[np.int64],
         is_null: NDArray[np.bool_],
         num_samples: int,
+        words: Words | None,
     ) -> Rows:
-        """Join the runs of all ranges of work into rows, with the ids that belong around them.
+        """Join the runs of all ranges of work into rows, with the ids that belong around them unless rows are words.
 
         done: for each range, (ids, run_starts, run_lengths, ...).
         """
         before, after = self.tables.before, self.tables.after
+        if words is not None:
+            n_words = len(words.docs)
+            before = after = np.empty(0, np.int32)
+            part_doc, is_null = np.arange(n_words), np.zeros(n_words, np.bool_)
         n_around = len(before) + len(after)
         lengths = _joined([r[2] for r in done], (0, num_samples), np.int64)
         offsets, starts = plan_rows(lengths, part_doc, len(is_null), n_around, is_null)

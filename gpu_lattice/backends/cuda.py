@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.backends import Device, Stream
+    from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
 
 # Bytes of text per thread, and the longest segment (or chunk) that a thread does.
@@ -70,6 +71,7 @@ class Job:
     """A range of documents of a batch in one stream; arrays are on the device unless marked as host.
 
     status int64 [3]: the smallest end of a segment without a path, listed segments, ids.
+    row_offsets: where rows begin, documents or words; of words, there is nothing around a row.
     """
 
     stream: Stream
@@ -84,6 +86,8 @@ class Job:
     status: Any
     marks: Any
     path: Any
+    row_offsets: Any
+    of_words: bool
     cuts: Any = None
     z: Any = None
     exponents: Any = None
@@ -156,12 +160,15 @@ class CudaBackend:
         """The ranges of documents for the calls of `encode` or `sample`: one, since each call waits for the device."""
         return [(0, len(offsets) - 1)]
 
-    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_]) -> Rows:
-        """Best segmentation of every document; is_null bool [D] marks rows without ids."""
+    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_], words: Words | None = None) -> Rows:
+        """Best segmentation of every document; is_null bool [D] marks rows without ids.
+
+        words: the batch's; if given, rows are those of words, with nothing around them.
+        """
         if self._model.merges is not None:
             raise ValueError("a BPE model does not encode on a GPU yet; make the tokenizer with device='cpu' for that")
         try:
-            return self._run(batch, is_null, 1, self._find_best)
+            return self._run(batch, is_null, 1, self._find_best, words=words)
         except NoPathError as error:
             self._raise_where_it_breaks(batch, error.position)
             raise
@@ -176,8 +183,9 @@ class CudaBackend:
         doc_ids: NDArray[np.uint64],
         return_log_prob: bool,
         token_penalty: float = 0.0,
+        words: Words | None = None,
     ) -> Rows:
-        """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed."""
+        """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed; words: as for `encode`."""
         tables = self._sample_tables(alpha, token_penalty)
 
         def find(job: Job) -> None:
@@ -185,7 +193,15 @@ class CudaBackend:
             if return_log_prob:
                 self._weigh(job, batch, tables, num_samples)
 
-        return self._run(batch, is_null, num_samples, find, return_log_prob)
+        return self._run(batch, is_null, num_samples, find, return_log_prob, words)
+
+    def find_words(self, batch: NormalizedBatch) -> Words:
+        """The words of a batch, on the host."""
+        return self._tables.find_words(batch_of(batch))
+
+    def find_unspellable(self, batch: NormalizedBatch, words: Words) -> NDArray[np.bool_]:
+        """bool [W], on the host: which words no path spells."""
+        return self._tables.find_unspellable(batch_of(batch), words)
 
     def _raise_where_it_breaks(self, batch: NormalizedBatch, chunk_stop: int) -> None:
         """Some chunk has no path; the CPU finds the first segment without one."""
@@ -236,21 +252,22 @@ class CudaBackend:
         num_samples: int,
         find: Callable[[Job], None],
         weighed: bool = False,
+        words: Words | None = None,
     ) -> Rows:
-        """find: fills cuts and path of a job. weighed: whether log-probabilities are wanted."""
+        """find: fills cuts and path of a job. weighed: whether log-probabilities are wanted. words: of rows."""
         if os.getpid() != self._process:
             raise RuntimeError(
                 f"this tokenizer's memory on {self.device} belongs to the process that this one was forked from; start "
                 "workers by spawn and send them the tokenizer, or give them one with device='cpu'"
             )
-        cost = self._costs(batch, num_samples)
+        cost = self._costs(batch, num_samples, words)
         with self._lock:
             limit = self._batch_limit()
             while True:
                 ranges = self._ranges(batch, cost, limit)
                 try:
                     with self._device:
-                        return self._run_ranges(batch, is_null, num_samples, find, weighed, ranges)
+                        return self._run_ranges(batch, is_null, num_samples, find, weighed, words, ranges)
                 except MemoryError:
                     limit //= 2
                 # Only now have the failed call's frames released the buffers.
@@ -267,13 +284,15 @@ class CudaBackend:
             self._memory_limit = int(FREE_MEMORY_USED * self._device.free_bytes())
         return max(0, self._memory_limit // len(self._streams) - self._n_warps * self._warp_bytes)
 
-    def _costs(self, batch: NormalizedBatch, num_samples: int) -> NDArray[np.int64]:
+    def _costs(self, batch: NormalizedBatch, num_samples: int, words: Words | None) -> NDArray[np.int64]:
         """int64 [D + 1]: bytes of device memory for all documents before each one."""
         chunks = np.searchsorted(batch.chunks[0], batch.offsets)
-        docs = np.arange(len(batch) + 1)
+        docs = rows = np.arange(len(batch) + 1)
+        if words is not None:
+            rows = rows + np.searchsorted(words.offsets, batch.offsets)
         path = PATH_COST + RUN_COST * self._by_run
         cost: NDArray[np.int64] = (TEXT_COST + path * num_samples) * (batch.offsets - batch.offsets[0])
-        return cost + (DOC_COST + ROW_COST * num_samples) * docs + CHUNK_COST * chunks
+        return cost + DOC_COST * docs + ROW_COST * num_samples * rows + CHUNK_COST * chunks
 
     def _ranges(self, batch: NormalizedBatch, cost: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
         """Consecutive ranges of documents within the limit; MemoryError if one document exceeds it."""
@@ -304,6 +323,7 @@ class CudaBackend:
         num_samples: int,
         find: Callable[[Job], None],
         weighed: bool,
+        words: Words | None,
         ranges: list[tuple[int, int]],
     ) -> Rows:
         """While one stream's job is awaited, the other's next one is running."""
@@ -313,7 +333,7 @@ class CudaBackend:
             for i, (start, stop) in enumerate(ranges):
                 stream = self._streams[i % len(self._streams)]
                 with stream:
-                    jobs.append(self._begin(stream, batch, is_null, num_samples, find, start, stop))
+                    jobs.append(self._begin(stream, batch, is_null, num_samples, find, words, start, stop))
                 if i > 0:
                     done.append(self._finish(jobs[i - 1], num_samples, weighed))
             done.append(self._finish(jobs[-1], num_samples, weighed))
@@ -340,6 +360,7 @@ class CudaBackend:
         is_null: NDArray[np.bool_],
         num_samples: int,
         find: Callable[[Job], None],
+        words: Words | None,
         start: int,
         stop: int,
     ) -> Job:
@@ -348,6 +369,12 @@ class CudaBackend:
         low, high = batch.offsets[start], batch.offsets[stop]
         first, last = np.searchsorted(chunk_offsets, [low, high]).tolist()
         n, n_docs = int(high - low), stop - start
+        doc_offsets = row_offsets = stream.upload("doc_offsets", batch.offsets[start : stop + 1] - low)
+        is_null = is_null[start:stop]
+        if words is not None:
+            begin, end = np.searchsorted(words.docs, [start, stop]).tolist()
+            row_offsets = stream.upload("row_offsets", words.offsets[begin : end + 1] - low)
+            is_null = np.zeros(end - begin, np.bool_)
         job = Job(
             stream=stream,
             start=start,
@@ -355,7 +382,9 @@ class CudaBackend:
             low=int(low),
             n=n,
             values=stream.upload("values", batch.values[low:high]),
-            doc_offsets=stream.upload("doc_offsets", batch.offsets[start : stop + 1] - low),
+            doc_offsets=doc_offsets,
+            row_offsets=row_offsets,
+            of_words=words is not None,
             chunk_offsets=stream.upload("chunk_offsets", chunk_offsets[first : last + 1] - low),
             chunk_ids=stream.upload("chunk_ids", chunk_ids[first:last]),
             status=stream.upload("status", np.array([UNBROKEN, 0, 0], np.int64)),
@@ -370,7 +399,7 @@ class CudaBackend:
         if batch.chunk_ids is not None:
             self._threads("place_tokens", n_chunks * num_samples, **chunks, n=n, num_samples=num_samples, path=job.path)
         find(job)
-        self._measure(job, stream.upload("is_null", is_null[start:stop]), num_samples)
+        self._measure(job, stream.upload("is_null", is_null), num_samples)
         return job
 
     def _find_best(self, job: Job) -> None:
@@ -450,7 +479,8 @@ class CudaBackend:
 
     def _measure(self, job: Job, is_null: Any, num_samples: int) -> None:
         stream, xp = job.stream, self._device.xp
-        groups, rows = -(-job.n // GROUP) * num_samples, job.n_docs * num_samples
+        n_rows = len(job.row_offsets) - 1
+        groups, rows = -(-job.n // GROUP) * num_samples, n_rows * num_samples
         counts, job.sums = stream.empty("counts", groups, np.int64), stream.empty("sums", groups, np.int64)
         lengths, job.first_ids = stream.empty("lengths", rows, np.int64), stream.empty("first_ids", rows, np.int64)
         job.offsets = stream.empty("offsets", rows + 1, np.int64)
@@ -461,8 +491,9 @@ class CudaBackend:
             xp.cumsum(counts, out=job.sums)
         self._threads(
             "measure_rows", rows, **self._ids(job, num_samples),
-            sums=job.sums, doc_offsets=job.doc_offsets, n_docs=job.n_docs, is_null=is_null,
-            n_around=len(self._before) + len(self._after), lengths=lengths, first_ids=job.first_ids,
+            sums=job.sums, doc_offsets=job.row_offsets, n_docs=n_rows, is_null=is_null,
+            n_around=0 if job.of_words else len(self._before) + len(self._after), lengths=lengths,
+            first_ids=job.first_ids,
         )  # fmt: skip
         job.offsets[:1] = 0
         if rows:
@@ -508,9 +539,11 @@ class CudaBackend:
             if total:
                 self._threads(
                     "place_ids", len(job.sums), **self._ids(job, num_samples),
-                    sums=job.sums, doc_offsets=job.doc_offsets, n_docs=job.n_docs, first_ids=job.first_ids,
-                    offsets=offsets, n_before=len(self._before), ids=ids,
+                    sums=job.sums, doc_offsets=job.row_offsets, n_docs=len(job.row_offsets) - 1,
+                    first_ids=job.first_ids, offsets=offsets, n_before=0 if job.of_words else len(self._before),
+                    ids=ids,
                 )  # fmt: skip
+            if total and not job.of_words:
                 self._threads(
                     "place_around", len(offsets) - 1,
                     offsets=offsets, n_rows=len(offsets) - 1, before=self._before, n_before=len(self._before),

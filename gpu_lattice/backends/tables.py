@@ -11,7 +11,16 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.bulk.cuts import enter_ids
-from gpu_lattice.kernels.cpu.bulk.group import Arcs, BestModel, Pieces, SampleModel
+from gpu_lattice.kernels.cpu.bulk.group import Arcs, Batch, BestModel, Pieces, SampleModel
+from gpu_lattice.kernels.cpu.bulk.words import (
+    BY_CHUNK,
+    BY_CUT,
+    BY_MARK,
+    BY_MARK_BEHIND,
+    Words,
+    find_unspellable,
+    find_words,
+)
 from gpu_lattice.kernels.tables.automaton import Automaton, build_automaton
 from gpu_lattice.kernels.tables.cuts import CutTable, build_cut_table
 from gpu_lattice.kernels.tables.trie import Trie, build_trie
@@ -32,6 +41,7 @@ K = TypeVar("K", bound=NamedTuple)
 
 # Bytes of the longest character.
 MOST_SYMBOL_BYTES = 4
+MARK = "▁".encode()
 
 
 class Tables:
@@ -59,13 +69,21 @@ class Tables:
                 _cached, Automaton, build_automaton, *self._surfaces, self.pieces.is_bytes, vocabulary.has_unknown_arcs
             )
         )
+        # Words are those of the model as it was read, but for unknown text, which no word ends in.
+        self._word_pieces = self.pieces
+        self._division = self._choose_division(model)
         self.best = self._build_best_model()
         self.sample_model = lru_cache(maxsize=8)(self._build_sample_model)
 
     def rescored(self, model: Model) -> Tables:
         """The tables of the same model with other scores; what does not depend on them is shared."""
-        if not np.array_equal(model.vocabulary.in_lattice, self.vocabulary.in_lattice):
-            return Tables(model)
+        mine, its = self.vocabulary, model.vocabulary
+        if not np.array_equal(mine.in_lattice, its.in_lattice) or mine.has_unknown_arcs != its.has_unknown_arcs:
+            other = Tables(model)
+            pieces = other.pieces
+            other._word_pieces = self.pieces._replace(slots=pieces.slots, piece_at=pieces.piece_at)
+            other._division = self._division
+            return other
         other = copy(self)
         other.__dict__.pop("best_arcs", None)
         other.vocabulary = model.vocabulary
@@ -99,6 +117,30 @@ class Tables:
         """Whether no arc found by the automaton is unknown or the unknown piece."""
         found = self._automaton().pieces
         return bool(np.all((found >= 0) & (found != self.pieces.unk_id)))
+
+    def find_words(self, batch: Batch) -> Words:
+        """The words of a batch."""
+        return Words(*find_words(batch, self._word_pieces, self._division))
+
+    def find_unspellable(self, batch: Batch, words: Words) -> NDArray[np.bool_]:
+        """bool [W]: which words no path spells."""
+        pieces, (offsets, _, chunk_ids) = self.pieces, words
+        has_unknown = self.vocabulary.has_unknown_arcs
+        return find_unspellable(  # type: ignore[no-any-return]
+            batch.values, offsets, chunk_ids, pieces.slots, pieces.piece_at, has_unknown, pieces.is_bytes
+        )
+
+    def _choose_division(self, model: Model) -> int:
+        """Where words end within a chunk: where the mark says it if there is one, else where pre-tokens end, else at
+        every cut. Where a chunk that is a piece is not divided by merges, neither is it here.
+        """
+        if model.merges is not None and model.merges.whole_pieces:
+            return BY_CHUNK
+        marked = [s for s in compress(model.vocabulary.surfaces, model.vocabulary.in_lattice) if MARK in s]
+        if model.vocabulary.symbols == "bytes" or not marked:
+            return BY_CHUNK if model.pre_tokenized else BY_CUT
+        n_behind = sum(s.endswith(MARK) and s != MARK for s in marked)
+        return BY_MARK_BEHIND if 2 * n_behind > len(marked) else BY_MARK
 
     def _build_pieces(self) -> Pieces:
         vocabulary, (surfaces, offsets, ids) = self.vocabulary, self._surfaces

@@ -78,10 +78,10 @@ class Reading(NamedTuple):
 
 
 def reading_of(backend: Backend, model: Model) -> Reading:
-    """How paths read as ids of the backend's model; kept for its later lattices."""
+    """How paths read as ids of the backend's model; kept for its later lattices, whatever is put around rows."""
     if backend not in _readings:
         _readings[backend] = _make_reading(backend.launcher, model)
-    return _readings[backend]
+    return _readings[backend]._replace(before=model.prefix_ids, after=model.suffix_ids)
 
 
 def _make_reading(launcher: Launcher, model: Model) -> Reading:
@@ -97,8 +97,6 @@ def _make_reading(launcher: Launcher, model: Model) -> Reading:
         launcher.upload(byte_ids),
         unk_id=-1 if vocabulary.unk_id is None else vocabulary.unk_id,
         look_up=vocabulary.unknown_runs == "lookup",
-        before=model.prefix_ids,
-        after=model.suffix_ids,
     )
 
 

@@ -39,6 +39,10 @@ class Decoder:
     chain: Callable[[Sequence[str]], str] | None = None
 
 
+# Values of Merges.unk_id: unknown symbols become nothing, or are an error.
+DROPPED, MISSING = -1, -2
+
+
 @dataclass(frozen=True, eq=False)
 class Merges:
     """What BPE's canonical segmentation is made by: of all pairs of neighbours that may merge, the one of least rank,
@@ -77,6 +81,7 @@ class Model:
     max_length, truncation_side   how the tool cuts rows: to so many ids in all, at this side; None: not
     padding_side   where the tool puts padding
     merges       if given, best segmentations are made by merges, and scores say nothing about them
+    pre_tokenized   whether the chunks of normalized text are pre-tokens
     """
 
     kind: str
@@ -92,3 +97,4 @@ class Model:
     truncation_side: Literal["right", "left"] = "right"
     padding_side: Literal["right", "left"] = "right"
     merges: Merges | None = None
+    pre_tokenized: bool = False

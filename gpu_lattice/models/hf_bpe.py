@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.models import Merges
+from gpu_lattice.models import DROPPED, MISSING, Merges
 from gpu_lattice.normalizers.byte_level import BYTE_OF_CHARACTER, CHARACTERS, bytes_of
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
@@ -20,8 +20,6 @@ Component = dict[str, Any]
 
 # Ids that no piece has take memory too; published files have a few hundred.
 MOST_GAPS = 1 << 16
-# tokenizers drops a symbol that is unknown if there is no unk_token, and fails if that is in no vocabulary.
-DROPPED, MISSING = -1, -2
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 
@@ -153,6 +151,7 @@ def bpe_vocabulary(
         symbols=rows[:, 0],
         symbol_ids=rows[:, 1],
         byte_ids=byte_ids,
+        # tokenizers drops a symbol that is unknown if there is no unk_token, and fails if that is in no vocabulary.
         unk_id=unk_id if unk_id is not None else DROPPED if model.get("unk_token") is None else MISSING,
         fuse_unk=bool(model.get("fuse_unk")),
         whole_pieces=bool(model.get("ignore_merges")),

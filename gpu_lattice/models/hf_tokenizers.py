@@ -113,6 +113,7 @@ def _read(data: bytes, name: str) -> Model:
         prefix_ids=prefix_ids,
         suffix_ids=suffix_ids,
         merges=merges,
+        pre_tokenized=components[1] is not None,
         **_special_ids(added) | _lengths(file, len(names), name),
     )
 

@@ -146,6 +146,7 @@ def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data
             fuse_unk=False,
             whole_pieces=True,
         ),
+        pre_tokenized=True,
     )
 
 

@@ -17,6 +17,8 @@ SHIFT = np.uint64(32)
 DRAW_BITS = 53
 DRAW_BYTES = 16
 DROP = np.uint64(64 - DRAW_BITS)
+# Of the coins of words (reference.py, resampled).
+COINS = 0x574F5244434F494E
 
 
 @compiled

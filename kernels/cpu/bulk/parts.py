@@ -77,7 +77,7 @@ def _part_end(batch, p, pieces):
         find_cuts(values, p + 1, chunk_start, chunk_stop, pieces.pairs, pieces.keys, pieces.pages, pieces.characters,
                   pieces.joined, pieces.is_bytes, cuts, 1, places)  # fmt: skip
         p = cuts[1]
-        if pieces.spells or _ends_known(
+        if pieces.spells or ends_known(
             values, chunk_start, p, pieces.slots, pieces.piece_at, pieces.unk_id, pieces.is_bytes
         ):
             return p
@@ -85,7 +85,7 @@ def _part_end(batch, p, pieces):
 
 
 @compiled
-def _ends_known(values, start, e, slots, piece_at, unk_id, is_bytes):
+def ends_known(values, start, e, slots, piece_at, unk_id, is_bytes):
     """Whether no unknown arc, nor a piece that is the unknown token itself, can end at e."""
     symbol = symbol_length(values, e, is_bytes)
     node = np.int64(0)
