@@ -21,7 +21,6 @@ from gpu_lattice.kernels.cpu.philox import uniforms
 from gpu_lattice.lattice import Lattice
 from gpu_lattice.lattice.ragged import offsets_of, rows_to_values
 from gpu_lattice.normalizers import NormalizedBatch
-from gpu_lattice.runtime.seeds import epoch_seed
 from gpu_lattice.token_batch import Frame, TokenBatch, joined, on_host
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 CHANGES = 0x4E454152434F494E
 # The position of the number that says how many; no text has so many bytes.
 COUNT = 2**32 - 1
+# An odd number without relation to GOLDEN.
+SAMPLES = np.uint64(0xBF58476D1CE4E5B9)
 # How much text has its lattices in memory at a time.
 LATTICE_BYTES = 1 << 18
 
@@ -64,14 +65,13 @@ def sample_near(model: Model, backend: Backend, batch: NormalizedBatch, is_null:
     sources = [best]
     choice = np.repeat(np.arange(len(words.docs))[:, None], options.num_samples, axis=1)
     log_prob = np.repeat(log_best[:, None], options.num_samples, axis=1)
-    for i_sample in range(options.num_samples):
-        i_words = np.flatnonzero(changed[:, i_sample])
-        for start, stop in _parts(words.offsets, i_words):
-            some = i_words[start:stop]
-            rows, logs = _others(bare, backend, tiled, best, some, i_sample, batch, words, options)
-            choice[some, i_sample] = sum(map(len, sources)) + np.arange(len(some))
-            log_prob[some, i_sample] = logs
-            sources.append(rows)
+    i_words, i_samples = np.nonzero(changed)
+    for start, stop in _parts(words.offsets, i_words):
+        some = i_words[start:stop], i_samples[start:stop]
+        rows, logs = _others(bare, backend, tiled, best, *some, batch, words, options)
+        choice[some] = sum(map(len, sources)) + np.arange(len(rows))
+        log_prob[some] = logs
+        sources.append(rows)
     source = joined(sources)
     order = np.concatenate([np.empty(0, np.int64), *(choice[a:b].T.ravel() for a, b in pairwise(doc_words))])
     values, offsets = rows_to_values(np, source.offsets, order)
@@ -146,20 +146,28 @@ def _changes(
 
 
 def _others(
-    model: Model, backend: Backend, tiled: NormalizedBatch, best: TokenBatch, i_words: NDArray[np.int64], i_sample: int,
-    batch: NormalizedBatch, words: Words, options: NearOptions,
-) -> tuple[TokenBatch, NDArray[np.float64]]:  # fmt: skip
+    model: Model,
+    backend: Backend,
+    tiled: NormalizedBatch,
+    best: TokenBatch,
+    i_words: NDArray[np.int64],
+    i_samples: NDArray[np.int64],
+    batch: NormalizedBatch,
+    words: Words,
+    options: NearOptions,
+) -> tuple[TokenBatch, NDArray[np.float64]]:
     """(rows, logs of their probabilities): what words become that do not keep their best segmentation."""
     lattice = Lattice.of(model, backend, _listed(tiled, i_words), None, None)
-    # Each word of a document draws as a document of its own, and each sample by a seed of its own.
-    seed, docs = epoch_seed(options.seed, i_sample + 1), words.docs[i_words]
+    # Each word and sample of a document draws as a document of its own.
+    docs = words.docs[i_words]
     positions = (words.offsets[:-1][i_words] - batch.offsets[docs]).astype(np.uint64)
-    doc_ids = options.doc_ids[docs] + (positions + np.uint64(1)) * GOLDEN
+    one = np.uint64(1)
+    doc_ids = options.doc_ids[docs] + (positions + one) * GOLDEN + (i_samples.astype(np.uint64) + one) * SAMPLES
     wanted: list[list[int]] = [[] for _ in i_words]
     todo, k = np.arange(len(i_words)), 2
     while len(todo):
         found = lattice.take(todo).sample_without_replacement(
-            k, alpha=options.alpha, token_penalty=options.token_penalty, seed=seed, doc_ids=doc_ids[todo]
+            k, alpha=options.alpha, token_penalty=options.token_penalty, seed=options.seed, doc_ids=doc_ids[todo]
         )
         left = []
         for i, rows in zip(todo.tolist(), found.tolist(), strict=True):
