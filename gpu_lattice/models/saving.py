@@ -188,7 +188,7 @@ def serde_text(score: float) -> str:
 
     Example:
         >>> serde_text(-13.600000000000001)
-        '-136000000000000014e-16'
+        '-13600000000000002e-15'
     """
     exact = text = repr(score)
     if serde_float(text) == score:
