@@ -1,4 +1,4 @@
-"""The command `gpu-lattice`: encode texts, retokenize corpus files, show a lattice, preview what alpha does."""
+"""The command `gpu-lattice`: encode texts, retokenize and fit to corpus files, show a lattice, preview alphas."""
 
 from __future__ import annotations
 
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_retokenize(commands)
     _add_show(commands)
     _add_preview(commands)
+    _add_fit(commands)
     _add_bench(commands)
     _add_warm(commands)
     _add_doctor(commands)
@@ -244,6 +245,31 @@ def _add_preview(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     parser.add_argument("-o", "--output", metavar="FILE", help="also write plots (.svg, .png, .html)")
+
+
+def _add_fit(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "fit",
+        help="fit the scores of a model to a corpus",
+        description="Fit the scores of a model's pieces to corpus files by expectation maximization, and write the "
+        "model with them, in the format that it came in; a BPE model as a unigram model of the same pieces.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_fit)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a file, a folder, a glob pattern, a URL, or -")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the model to write")
+    _add_model(parser)
+    parser.add_argument("--iterations", type=int, default=10, metavar="N", help="steps at most; default: 10")
+    parser.add_argument("--alpha", type=float, default=1.0, metavar="A", help="of the expected counts; default: 1")
+    parser.add_argument(
+        "--m-step", choices=["maximum", "sentencepiece"], default="maximum",
+        help="greatest likelihood, or the step of SentencePiece's trainer; default: maximum",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-6, metavar="T", help="the gain that ends it, relative; default: 1e-6"
+    )
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
+    _add_text_format(parser)
 
 
 def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -478,6 +504,32 @@ def _preview(options: argparse.Namespace) -> None:
     print(seen)
     if options.output is not None:
         paint_preview(seen, options.output)
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from gpu_lattice.corpus.documents import ReaderOptions
+    from gpu_lattice.corpus.inputs import expand_inputs
+    from gpu_lattice.corpus.readers import check_columns, read_documents
+
+    separator = None if options.separator is None else options.separator.encode()
+    reading = ReaderOptions(text_column=options.text_column, separator=separator, input_format=options.input_format)
+    files = expand_inputs(options.inputs)
+    for file in files:
+        check_columns(file, reading)
+    tokenizer = _load(options)
+    found = tokenizer.fit(
+        (batch.texts for file in files for batch in read_documents(file, reading)),
+        iterations=options.iterations,
+        alpha=options.alpha,
+        m_step=options.m_step,
+        tolerance=options.tolerance,
+    )
+    found.tokenizer.save(options.output, as_unigram=True)
+    for step, value in enumerate(found.log_likelihood):
+        print(f"step {step}: log-likelihood {value:.8g}")
+    if found.num_pruned:
+        print(f"{found.num_pruned} rare segments were given up for want of memory")
+    print(f"{options.output}: {'converged' if found.has_converged else 'not converged'}")
 
 
 def _bench(options: argparse.Namespace) -> None:

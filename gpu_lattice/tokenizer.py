@@ -39,6 +39,7 @@ from gpu_lattice.runtime.arguments import (
     checked_integer,
     checked_penalty,
     checked_rate,
+    checked_weights,
     id_rows,
     read_only,
     shown,
@@ -58,9 +59,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.backends import Backend, Device, Rows
+    from gpu_lattice.fitting import Fit
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.models.rescored import Undone
     from gpu_lattice.normalizers import NormalizedBatch
+    from gpu_lattice.statistics import TokenStatistics
 
 LARGEST_TEXT = 2**32 - 1
 
@@ -235,12 +238,23 @@ class Tokenizer:
     def __len__(self) -> int:
         return self.vocab_size
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model's file as it was read. Raises ValueError for a tokenizer that was not made from a file."""
-        build, arguments = self._source
+    def save(self, path: str | os.PathLike[str], *, as_unigram: bool = False) -> None:
+        """Write the model's file: as it was read, but with the scores and pieces that `rescored` or `fit` gave it.
+
+        as_unigram: a BPE model is written as a unigram one of the same pieces, which samples the same and encodes by
+        the scores; a BPE file has no place for them. Scores are rounded to what the format holds (float32 for
+        SentencePiece); those of `fit` are so already, and the file gives the same ids. It is written whole or not at
+        all. Raises ValueError for a tokenizer that was not made from a file, and for what its format cannot hold: other
+        scores of user-defined pieces (SentencePiece), scores that are not logs of shares that sum to 1 (BytePiece), and
+        a tokenizer.json or a BytePiece model without one of its pieces.
+        """
+        build, arguments = self._base._source
         if build is not _rebuild_from_bytes:
             raise ValueError("this tokenizer was not made from a file; pickle it, or write what it was made from")
-        write_whole(Path(path), arguments[0])
+        from gpu_lattice.models.saving import file_of
+
+        data, name, *_ = arguments
+        write_whole(Path(path), file_of(data, name, self._model, checked_flag("as_unigram", as_unigram)))
 
     @property
     def _threads(self) -> int:
@@ -668,6 +682,146 @@ class Tokenizer:
 
         batch = TextBatch.from_texts(texts)
         return Lattice.of(self._model, self._backend, self._normalize(batch), batch.valid, memory_limit)
+
+    def sample_near(
+        self,
+        texts: Texts,
+        max_changes: int,
+        *,
+        alpha: float = 0.1,
+        token_penalty: float = 0.0,
+        num_samples: int = 1,
+        seed: int | None = None,
+        doc_ids: Any = None,
+        return_log_prob: bool = False,
+    ) -> TokenBatch:
+        """Samples from the segmentations that differ from that of `encode` in at most max_changes words.
+
+        Each with probability proportional to exp(alpha * the sum of its scores - token_penalty * n), exactly, and
+        log_prob is that among these. Words are those of which `sample` with rate= resamples some. For a BPE model it is
+        sampling near the canonical segmentation. The other arguments, and the rows, are as in `sample`; they are other
+        draws, by lattices, and take some hundred times as long. Raises ValueError for options out of range and for text
+        that cannot be spelled.
+
+        Example:
+            >>> tok = Tokenizer.from_pieces({"▁a": -1.0, "▁": -2.0, "a": -2.0})
+            >>> rows = tok.sample_near("▁a▁a▁a", 1, num_samples=50, seed=1).tolist()
+            >>> {row.count(0) for row in rows} <= {2, 3}
+            True
+        """
+        from gpu_lattice.nearby import NearOptions, sample_near
+
+        max_changes = checked_integer("max_changes", max_changes, 0, 2**31 - 1)
+        num_samples = checked_integer("num_samples", num_samples, 1, 2**32 - 1)
+        seed = randbits(64) if seed is None else checked_integer("seed", seed, 0, 2**64 - 1)
+        batch, chosen = TextBatch.from_texts(texts), (checked_alpha(alpha), checked_penalty(token_penalty))
+        ids, is_wanted = checked_doc_ids(doc_ids, len(batch)), checked_flag("return_log_prob", return_log_prob)
+
+        def work(part: NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
+            options = NearOptions(max_changes, *chosen, num_samples, seed, ids[docs])
+            return sample_near(self._model, self._backend, part, is_null, options)
+
+        out = self._run(batch, num_samples, work)
+        out = TokenBatch(out.ids, out.offsets, out.log_prob if is_wanted else None, out.valid)
+        return self._told(out, None, batch, None, seed)
+
+    def expected_counts(
+        self, texts: Texts, *, alpha: float = 1.0, token_penalty: float = 0.0, document_weights: Any = None
+    ) -> NDArray[np.float64]:
+        """The expected number of times that one sample of every text contains each id, float64 [V].
+
+        document_weights: numbers [number of texts] by which each text counts; 1 by default. It is what
+        `Lattice.expected_counts` gives up to rounding, but each distinct segment is worked out once, at the speed of
+        `sample`, in memory that does not grow with the texts. Sums have a fixed order, the same for any number of
+        threads and any device. Raises ValueError for text that cannot be spelled.
+
+        Example:
+            >>> Tokenizer.from_pieces(["a", "b", "ab"]).expected_counts(["ab", "a"], alpha=0).tolist()
+            [1.5, 0.5, 0.5]
+        """
+        from gpu_lattice import statistics
+
+        batch, tables = TextBatch.from_texts(texts), self._backend.tables
+        weights = checked_weights("document_weights", document_weights, len(batch))
+        model = tables.sample_model(checked_alpha(alpha), checked_penalty(token_penalty))
+        return statistics.expected_counts(tables, model, self._normalize, batch, weights, self._threads)
+
+    def token_statistics(self, texts: Texts, *, alpha: float = 1.0, token_penalty: float = 0.0) -> TokenStatistics:
+        """The expected number of tokens of a sample of each text, its entropy and its log partition, in one pass.
+
+        As `Lattice.entropy` and `Lattice.log_partition` up to rounding, at the speed of `sample`, in memory that does
+        not grow with the texts; the same for any number of threads and any device. A text that no path spells has the
+        log partition -inf, and 0 for all else.
+
+        Example:
+            >>> Tokenizer.from_pieces(["a", "b", "ab"]).token_statistics(["ab", "b"], alpha=0).num_tokens.tolist()
+            [1.5, 1.0]
+        """
+        from gpu_lattice import statistics
+
+        tables, penalty, batch = self._backend.tables, checked_penalty(token_penalty), TextBatch.from_texts(texts)
+        model = tables.sample_model(checked_alpha(alpha), penalty)
+        return statistics.token_statistics(tables, model, penalty, self._normalize, batch, self._threads)
+
+    def entropy(self, texts: Texts, *, alpha: float = 1.0, token_penalty: float = 0.0) -> NDArray[np.float64]:
+        """The entropy of each text's distribution over segmentations in nats, float64 [number of texts].
+
+        See `token_statistics`.
+
+        Example:
+            >>> Tokenizer.from_pieces(["a", "aa"]).entropy(["aaa", "a"], alpha=0).round(6).tolist()
+            [1.098612, 0.0]
+        """
+        return self.token_statistics(texts, alpha=alpha, token_penalty=token_penalty).entropy
+
+    def log_partition(self, texts: Texts, *, alpha: float = 1.0, token_penalty: float = 0.0) -> NDArray[np.float64]:
+        """The natural log of the summed weights of all segmentations of each text, float64 [number of texts].
+
+        At alpha 1 it is the log of the text's probability under the unigram model. See `token_statistics`.
+
+        Example:
+            >>> Tokenizer.from_pieces(["a", "aa"]).log_partition(["aaa"], alpha=0).round(6).tolist()
+            [1.098612]
+        """
+        return self.token_statistics(texts, alpha=alpha, token_penalty=token_penalty).log_partition
+
+    def fit(
+        self,
+        texts: Texts | Iterator[Texts],
+        *,
+        iterations: int = 10,
+        alpha: float = 1.0,
+        m_step: Literal["maximum", "sentencepiece"] = "maximum",
+        tolerance: float = 1e-6,
+    ) -> Fit:
+        """Scores of greatest likelihood for a corpus, by expectation maximization from those that the model has.
+
+        texts       as for `encode`; or an iterator over texts, or over batches of them, of which one is held at a time
+        iterations  steps at most; it ends before if one gains less than `tolerance` of the log-likelihood
+        alpha       the temperature of the expected counts (deterministic annealing); 1 is maximum likelihood
+        m_step      "maximum": each ordinary piece gets the log of its share of all of them; one that is hardly met gets
+                    that of a hundredth of an occurrence. "sentencepiece": the step of SentencePiece's trainer, with
+                    digamma in place of log, which drops pieces expected less than 0.5 times (but no single symbols)
+
+        A BPE vocabulary, whose pieces have no scores, begins with equal ones; so alpha means the same for it as for a
+        unigram model. Scores of unknown and of user-defined pieces stay. The corpus is gone through once, to count its
+        distinct segments; where there are more than 4 million, the rarest half is given up (Fit.num_pruned). Scores are
+        rounded to what the model's file can hold. With alpha 1 and "maximum" no step makes the
+        likelihood less. Raises ValueError for text that cannot be spelled, and if there is none.
+
+        Source: Kudo 2018 (arXiv 1804.10959), section 3.2; gpu_lattice/fitting.py.
+
+        Example:
+            >>> out = Tokenizer.from_pieces({"a": -1.0, "b": -1.0, "ab": -1.0}).fit(["ab ab a".replace(" ", "")])
+            >>> out.log_likelihood[0] < out.log_likelihood[-1]
+            True
+        """
+        from gpu_lattice import fitting
+
+        options = fitting.Options.checked(iterations, alpha, m_step, tolerance)
+        found = fitting.fit(self._backend.tables, self._model, self._normalize, texts, options, self._threads)
+        fields = {key: value for key, value in vars(found).items() if key != "scores"}
+        return fitting.Fit(self.rescored(found.scores), **fields)
 
     def continuations(self, texts: Texts, *, max_rollback: int | None = None) -> Continuations:
         """Where each prompt can be resumed, even one that ends inside a token: "token healing" with any rollback.

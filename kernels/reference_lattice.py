@@ -24,6 +24,7 @@ from gpu_lattice.kernels.reference import ONE, ZERO, Number, add, greater, log, 
 Arcs = list[list[tuple[int, float]]]
 Path = list[tuple[int, int]]
 Reader = Callable[[int, int], list[int]]
+Tokens = list[list[int | None]]
 
 
 def forward(lattice: Arcs) -> list[Number]:
@@ -250,6 +251,69 @@ def viterbi_sample(lattice: Arcs, alpha: float, seed: int = 0, doc_id: int = 0, 
 
 def _logit(u: float) -> float:
     return -math.inf if u == 0.0 else float(fixed_log(np.array(u)) - fixed_log(np.array(1.0 - u)))
+
+
+def token_sums(lattice: Arcs, tokens: Tokens, chunk_starts: set[int]) -> list[dict[tuple[int, bool], Number]]:
+    """For every position, the summed weights of the paths to there by (their number of tokens, whether the next
+    unknown arc would go on with the last token).
+
+    tokens: how many tokens each arc is; None for an unknown one, of which a run within a chunk is one token.
+    """
+    sums: list[dict[tuple[int, bool], Number]] = [{(0, False): ONE}]
+    for e in range(1, len(lattice)):
+        here: dict[tuple[int, bool], Number] = {}
+        for (length, weight), n in zip(lattice[e], tokens[e], strict=True):
+            for (t, goes_on), z in sums[e - length].items():
+                reached = (t + (not goes_on), e not in chunk_starts) if n is None else (t + n, False)
+                here[reached] = add(here.get(reached, ZERO), multiply(z, number(weight)))
+        sums.append(here)
+    return sums
+
+
+def token_counts(lattice: Arcs, tokens: Tokens, chunk_starts: set[int]) -> list[float]:
+    """The probability of each number of tokens, from 0 on; all 0 if there is no path."""
+    totals: dict[int, Number] = {}
+    for (t, _), z in token_sums(lattice, tokens, chunk_starts)[-1].items():
+        totals[t] = add(totals.get(t, ZERO), z)
+    mantissa, exponent = forward(lattice)[-1]
+    if mantissa == 0.0:
+        return [0.0]
+    inverse = number(1.0 / mantissa, -exponent)
+    return [to_float(multiply(totals.get(t, ZERO), inverse)) for t in range(max(totals) + 1)]
+
+
+def sample_by_tokens(
+    lattice: Arcs, tokens: Tokens, chunk_starts: set[int], n: int, seed: int = 0, doc_id: int = 0, i_sample: int = 0
+) -> Path:
+    """A path drawn by weight from those of exactly n tokens.
+
+    From the end, at every position by a number of its own, u, from the counter (position, sample, document): the first
+    arc, shortest first, and of two ways to come there first that whose next unknown arc begins a token, whose running
+    sum exceeds u times their sum. Raises ValueError if there is no such path.
+    """
+    sums = token_sums(lattice, tokens, chunk_starts)
+    path, e, wanted = [], len(lattice) - 1, {(n, False), (n, True)}
+    while e > 0:
+        ways = []
+        for rank, ((length, weight), n_tokens) in enumerate(zip(lattice[e], tokens[e], strict=True)):
+            for (t, goes_on), z in sorted(sums[e - length].items(), key=lambda way: way[0][1]):
+                reached = (t + (not goes_on), e not in chunk_starts) if n_tokens is None else (t + n_tokens, False)
+                if reached in wanted:
+                    ways.append((rank, (t, goes_on), multiply(z, number(weight))))
+        total = ZERO
+        for _, _, term in ways:
+            total = add(total, term)
+        if total == ZERO:
+            raise ValueError(f"no path has {n} tokens")
+        target, running = multiply(number(uniform(seed, e, i_sample, doc_id)), total), ZERO
+        for rank, before, term in ways:
+            if term != ZERO:
+                chosen, wanted, running = rank, {before}, add(running, term)
+                if greater(running, target):
+                    break
+        path.append((e, chosen))
+        e -= lattice[e][chosen][0]
+    return path[::-1]
 
 
 def reading_sum(

@@ -15,9 +15,9 @@ runtime text_batch token_batch
 normalizers
 vocabulary weights models
 backends
-lattice
-tokenizer resampling decoding device_check spans
-corpus torch
+lattice statistics
+tokenizer resampling nearby fitting decoding device_check spans
+corpus torch literature
 show
 benchmark
 __init__

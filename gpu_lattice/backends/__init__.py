@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from gpu_lattice.backends.tables import Tables
     from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
@@ -69,6 +70,10 @@ class Backend(Protocol):
     @property
     def launcher(self) -> Launcher:
         """Runs the lattice kernels."""
+
+    @property
+    def tables(self) -> Tables:
+        """The model's tables, on the host."""
 
     @property
     def trie_tables(self) -> TrieTables: ...

@@ -210,6 +210,11 @@ class CudaBackend:
         CpuBackend(self._model, 1, self._tables).encode(one, np.zeros(1, np.bool_))
 
     @property
+    def tables(self) -> Tables:
+        """The model's tables, on the host."""
+        return self._tables
+
+    @property
     def trie_tables(self) -> TrieTables:
         """The trie in the form that lattice/build.cu reads."""
         tables = self._tables

@@ -11,7 +11,7 @@ import numpy as np
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.kernels.cpu.lattice.build import CUT
 from gpu_lattice.kernels.fixed import fixed_exp
-from gpu_lattice.lattice import nbest, paths, score, sums, viterbi_sample, without_replacement
+from gpu_lattice.lattice import nbest, paths, score, sums, tokens, viterbi_sample, without_replacement
 from gpu_lattice.lattice.arrays import (
     LatticeArrays,
     Ranges,
@@ -383,6 +383,25 @@ class Lattice:
         return sums.entropy(self._launcher, self._arrays, posteriors)
 
     @_on_device
+    def token_counts(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
+        """The distribution of the number of tokens of a sample, float64 [B, T + 1], T the most tokens of any.
+
+        Exact; alpha is 1 by default. Tokens are those of a row, without the ids that the tool puts around it: a run of
+        unknown symbols is one token, or its bytes where byte pieces spell it. 0 throughout for a text that no path
+        spells. Takes 32 bytes for each position and number of tokens, so bytes^2 of a text, and work times the arcs.
+        Raises MemoryError if that does not fit, and ValueError for a tokenizer.json that makes either a piece or bytes
+        of unknown text.
+
+        Example:
+            >>> from gpu_lattice import Tokenizer
+            >>> Tokenizer.from_pieces(["a", "b", "ab"]).lattice(["abab", "b"]).token_counts(alpha=0).tolist()
+            [[0.0, 0.0, 0.25, 0.5, 0.25], [0.0, 1.0, 0.0, 0.0, 0.0]]
+        """
+        arc_weights = self._weights(alpha, weights, token_penalty)
+        found = tokens.token_sums(self._launcher, self._arrays, self._reading, arc_weights, self._check_fits)
+        return tokens.token_counts(self._launcher, self._arrays, found)
+
+    @_on_device
     def viterbi(self, *, weights: Any = None) -> PathBatch:
         """The path of greatest score of each text; in a tie, the one whose last differing arc is longest.
 
@@ -399,8 +418,8 @@ class Lattice:
         scores = self._scores(weights)
         path, best = paths.best(self._launcher, self._arrays, self._segments, scores)
         rows = self._xp.arange(len(self))
-        tokens = self._tokens(path, rows, self._arrays.doc_positions[:-1])
-        return PathBatch(tokens, self._xp.arange(len(self) + 1), best)
+        best_rows = self._tokens(path, rows, self._arrays.doc_positions[:-1])
+        return PathBatch(best_rows, self._xp.arange(len(self) + 1), best)
 
     @_on_device
     def sample(
@@ -408,6 +427,7 @@ class Lattice:
         *,
         alpha: float | None = None,
         num_samples: int = 1,
+        num_tokens: Any = None,
         seed: int = 0,
         doc_ids: Any = None,
         return_log_prob: bool = False,
@@ -416,7 +436,10 @@ class Lattice:
     ) -> TokenBatch:
         """Perfect samples: those of `Tokenizer.sample` for the same arguments; alpha is 0.1 by default.
 
-        Raises ValueError for a text that no path spells.
+        num_tokens: an integer, or one for each text: samples are drawn from the segmentations of so many tokens alone,
+        counted as by `token_counts`, and log_prob is given that number. They are other draws than those of
+        `Tokenizer.sample`, and take the memory of `token_counts`.
+        Raises ValueError for a text that no path spells, or none of num_tokens tokens.
         Source: Su Jianlin, https://kexue.fm/archives/9811.
 
         Example:
@@ -429,13 +452,18 @@ class Lattice:
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
         arc_weights = self._weights(alpha, weights, token_penalty, DRAW_ALPHA)
         self._check_fits(4 * options.num_samples * len(self._arrays.marks), f"{options.num_samples} samples")
-        forward = self._forward(arc_weights)
-        path = paths.draw(self._launcher, self._arrays, self._segments, arc_weights, forward, options)
         rows, firsts = self._sample_rows(options.num_samples)
+        if num_tokens is None:
+            forward = self._forward(arc_weights)
+            path = paths.draw(self._launcher, self._arrays, self._segments, arc_weights, forward, options)
+            log_z = sums.log_partition(self._launcher, self._segments, forward)
+        else:
+            numbers, of_lattice = tokens.checked_numbers(num_tokens, len(self)), (self._launcher, self._arrays)
+            found = tokens.token_sums(*of_lattice, self._reading, arc_weights, self._check_fits)
+            path, log_z = tokens.draw(*of_lattice, self._reading, arc_weights, found, numbers, options)
         log_prob = None
         if return_log_prob:
             logs = sums.log_of(self._xp, arc_weights)
-            log_z = sums.log_partition(self._launcher, self._segments, forward)
             log_prob = paths.path_sums(self._launcher, self._arrays, path, rows, firsts, logs) - log_z[rows]
         return self._tokens(path, rows, firsts, log_prob)
 
@@ -466,8 +494,8 @@ class Lattice:
         lists = nbest.merge(self._launcher, self._arrays, scores, counts, self._check_fits)
         best = nbest.ranked_paths(self._xp, self._arrays, counts, n)
         path, firsts = nbest.follow(self._launcher, self._arrays, lists, best.docs, best.ranks, self._check_fits)
-        tokens = self._tokens(path, best.docs, firsts)
-        return PathBatch(tokens, best.doc_offsets, nbest.scores_of(self._arrays, lists, best))
+        rows = self._tokens(path, best.docs, firsts)
+        return PathBatch(rows, best.doc_offsets, nbest.scores_of(self._arrays, lists, best))
 
     @_on_device
     def sample_nbest(

@@ -224,14 +224,14 @@ def _fields(data: bytes, start: int, stop: int, known: dict[int, int]) -> Iterat
     i = start
     while i < stop:
         field_start = i
-        tag, i = (data[i], i + 1) if data[i] < 128 else _varint(data, i, stop)
+        tag, i = (data[i], i + 1) if data[i] < 128 else read_varint(data, i, stop)
         number, wire = tag >> 3, tag & 7
         if not 0 < number <= LAST_FIELD or known.get(number, wire) != wire or wire not in WIRE_TYPES:
             raise _ModelError(f"field {number} at byte {field_start} has wire type {wire}, so it is not a ModelProto")
         if wire in FIXED_BYTES:
             size = FIXED_BYTES[wire]
         else:
-            size, i = (data[i], i + 1) if i < stop and data[i] < 128 else _varint(data, i, stop)
+            size, i = (data[i], i + 1) if i < stop and data[i] < 128 else read_varint(data, i, stop)
         if wire == VARINT:  # what was read is the value itself
             yield number, size, 0
             continue
@@ -241,7 +241,7 @@ def _fields(data: bytes, start: int, stop: int, known: dict[int, int]) -> Iterat
         i += size
 
 
-def _varint(data: bytes, i: int, stop: int) -> tuple[int, int]:
+def read_varint(data: bytes, i: int, stop: int) -> tuple[int, int]:
     """The varint at i and the position after it."""
     value = 0
     for k in range(i, min(i + 10, stop)):

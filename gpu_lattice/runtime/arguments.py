@@ -172,6 +172,19 @@ def checked_doc_ids(doc_ids: Any, n_docs: int) -> NDArray[np.uint64]:
     return ids.astype(np.int64).view(np.uint64) if ids.dtype.kind == "i" else ids.astype(np.uint64)
 
 
+def checked_weights(name: str, weights: Any, n: int) -> NDArray[np.float64]:
+    """float64 [n], all 1 for None; ValueError unless they are n numbers >= 0."""
+    if weights is None:
+        return np.ones(n)
+    given = np.asarray(weights)
+    if given.shape != (n,) or (given.dtype.kind not in "fiu" and n):
+        raise ValueError(f"{name} are of dtype {given.dtype} and shape {list(given.shape)}; give {n} numbers >= 0")
+    bad = np.flatnonzero(~((given >= 0) & np.isfinite(given)))
+    if len(bad):
+        raise ValueError(f"{name}[{bad[0]}] is {given[bad[0]]}; give finite numbers >= 0")
+    return given.astype(np.float64)
+
+
 def check_offsets(name: str, offsets: Any, n_values: int) -> None:
     """Raise TypeError or ValueError unless these are offsets of rows of n_values values.
 

@@ -1,0 +1,221 @@
+"""A model's file with other scores, in the format that it came in; the same reader reads it.
+
+What a format cannot hold is an error, not a loss: the file is read again, and has to be the model that was to be saved,
+but for the rounding of its scores: SentencePiece's are float32, tokenizers does not read every float, and BytePiece's
+file holds counts, of which the scores are logs.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpu_lattice.models.detect import read_model
+from gpu_lattice.models.json_text import load_json, serde_float
+from gpu_lattice.models.sentencepiece import (
+    BYTES,
+    FIXED32,
+    FIXED_BYTES,
+    UNIGRAM,
+    VARINT,
+    read_varint,
+)
+from gpu_lattice.vocabulary import Kind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gpu_lattice.models import Model
+    from gpu_lattice.vocabulary import Vocabulary
+
+PIECE, TRAINER = 1, 2
+SCORE, KIND = 2, 3
+MODEL_TYPE = 3
+# How far shares may be from a sum of 1.
+UNNORMALIZED = 1e-9
+# How far, relatively, the scores of a format may be from others that are written: float32, what serde_json reads, logs
+# of counts.
+ROUNDING = {"sentencepiece": 2.0**-24, "huggingface": 2.0**-50, "bytepiece": 1e-12}
+
+
+def file_of(data: bytes, name: str, model: Model, as_unigram: bool) -> bytes:
+    """The file `data`, by this name in errors, with the scores and pieces of `model`.
+
+    as_unigram: a BPE model becomes a unigram one, of the same pieces; it has merges in place of scores otherwise.
+    Raises ValueError for what the format cannot hold.
+    """
+    old = read_model(data, name)
+    becomes_unigram = as_unigram and old.merges is not None
+    if _is_same(old.vocabulary, model.vocabulary, 0.0) and not becomes_unigram:
+        return data
+    if old.merges is not None and not as_unigram:
+        raise ValueError(
+            f"{name} is a BPE model, whose format has merges and no scores; give as_unigram=True to save a unigram "
+            "model with the same pieces, which samples the same and encodes by the scores"
+        )
+    writers = {"sentencepiece": _sentencepiece, "huggingface": _tokenizer_json, "bytepiece": _bytepiece}
+    if model.kind not in writers:
+        raise ValueError(f"{name} is in a format without scores ({model.kind}); pickle the tokenizer")
+    new = writers[model.kind](data, name, model)
+    try:
+        again = read_model(new, "the file")
+    except ValueError as refused:
+        raise ValueError(f"{name} cannot be saved with these scores: {refused}") from None
+    if not _is_same(again.vocabulary, model.vocabulary, ROUNDING[model.kind]):
+        raise ValueError(
+            f"the format of {name} cannot hold this model (the scores of user-defined pieces cannot change in it, a "
+            "tokenizer.json has all its pieces); pickle the tokenizer"
+        )
+    return new
+
+
+def as_read(scores: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
+    """The scores that a file of this kind (Model.kind) can hold, near those given."""
+    if kind == "sentencepiece":
+        return scores.astype(np.float32).astype(np.float64)
+    if kind == "huggingface":
+        return np.array([serde_float(repr(score)) if np.isfinite(score) else score for score in scores.tolist()])
+    return scores
+
+
+def _is_same(one: Vocabulary, other: Vocabulary, error: float) -> bool:
+    """Whether two vocabularies have the same arcs, with the same scores up to a relative error."""
+    arcs = other.in_lattice
+    if not np.array_equal(one.in_lattice, arcs) or one.surfaces != other.surfaces or one.symbols != other.symbols:
+        return False
+    return bool(np.all(np.abs(one.scores - other.scores)[arcs] <= error * np.abs(other.scores[arcs])))
+
+
+def _sentencepiece(data: bytes, name: str, model: Model) -> bytes:
+    vocabulary, i_piece = model.vocabulary, 0
+    if model.merges is not None and np.any(vocabulary.kinds == Kind.USER_DEFINED):
+        raise ValueError(
+            f"{name} is a BPE model with user-defined pieces, which cut a text there, and as a unigram model it would "
+            "not be cut; pickle the tokenizer"
+        )
+    parts = []
+    for number, first, value, stop in _raw_fields(data, 0, len(data)):
+        if number == PIECE:
+            is_scored = vocabulary.kinds[i_piece] == Kind.NORMAL
+            is_gone = is_scored and not vocabulary.in_lattice[i_piece]
+            score = float(vocabulary.scores[i_piece])
+            inner = _piece(data, value, stop, score if is_scored else None, is_gone)
+            parts.append(_message(PIECE, inner))
+            i_piece += 1
+        elif number == TRAINER and model.merges is not None:
+            kept = b"".join(data[a:c] for n, a, _, c in _raw_fields(data, value, stop) if n != MODEL_TYPE)
+            parts.append(_message(TRAINER, kept + bytes([MODEL_TYPE << 3 | VARINT, UNIGRAM])))
+        else:
+            parts.append(data[first:stop])
+    return b"".join(parts)
+
+
+def _piece(data: bytes, start: int, stop: int, score: float | None, is_gone: bool) -> bytes:
+    """The fields of a piece, with another score, and marked as unused if it is gone."""
+    replaced = {SCORE} if score is not None else set()
+    fields = b"" if score is None or is_gone else bytes([SCORE << 3 | FIXED32]) + struct.pack("<f", score)
+    if is_gone:
+        replaced = {KIND}
+        fields = bytes([KIND << 3 | VARINT, Kind.UNUSED])
+    return b"".join(data[a:c] for n, a, _, c in _raw_fields(data, start, stop) if n not in replaced) + fields
+
+
+def _message(number: int, content: bytes) -> bytes:
+    size, length = len(content), b""
+    while size >= 128:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | BYTES]) + length + bytes([size]) + content
+
+
+def _raw_fields(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """(number, where the field begins, where its value does, where it ends) of the message data[start:stop]."""
+    i = start
+    while i < stop:
+        first = i
+        tag, i = read_varint(data, i, stop)
+        if tag & 7 == BYTES:
+            size, i = read_varint(data, i, stop)
+            end = i + size
+        elif tag & 7 == VARINT:
+            _, end = read_varint(data, i, stop)
+        else:
+            end = i + FIXED_BYTES[tag & 7]
+        yield tag >> 3, first, i, end
+        i = end
+
+
+def _tokenizer_json(data: bytes, name: str, model: Model) -> bytes:
+    file = load_json(data.decode())
+    inner, vocabulary = file["model"], model.vocabulary
+    if isinstance(inner["vocab"], dict):
+        file["model"] = inner = _as_unigram(inner, vocabulary)
+    pieces = [piece for piece, _ in inner["vocab"]]
+    old = [score for _, score in inner["vocab"]]
+    is_arc = vocabulary.in_lattice.tolist()
+    texts = [
+        f"[{json.dumps(piece, ensure_ascii=False)},{serde_text(score if arc else float(before))}]"
+        for piece, before, score, arc in zip(pieces, old, vocabulary.scores.tolist(), is_arc, strict=False)
+    ]
+    inner["vocab"] = mark = "\0vocab\0"
+    text = json.dumps(file, ensure_ascii=False, indent=1)
+    return text.replace(json.dumps(mark), "[\n" + ",\n".join(texts) + "\n]", 1).encode()
+
+
+def _as_unigram(bpe: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    """A Unigram model of a BPE model's pieces. Ids without a piece of the model's, which added tokens may have, get
+    their names; what is never an arc has the lowest score.
+    """
+    pieces = list(vocabulary.names)
+    for piece, i in bpe["vocab"].items():
+        pieces[i] = piece
+    lowest = float(vocabulary.scores[vocabulary.in_lattice].min())
+    return {
+        "type": "Unigram",
+        "unk_id": vocabulary.unk_id,
+        "vocab": [[piece, lowest] for piece in pieces],
+        "byte_fallback": bool(bpe.get("byte_fallback")),
+    }
+
+
+def serde_text(score: float) -> str:
+    """A JSON number that serde_json, and so tokenizers, reads as this float; the nearest, if it reads none so.
+
+    Example:
+        >>> serde_text(-13.600000000000001)
+        '-13600000000000002e-15'
+    """
+    exact = text = repr(score)
+    if serde_float(text) == score:
+        return text
+    sign = "-" if score < 0 else ""
+    for digits in range(16, 20):
+        mantissa, exponent = f"{abs(score):.{digits - 1}e}".split("e")
+        significand, power = int(mantissa.replace(".", "")), int(exponent) - digits + 1
+        for step in sorted(range(-200, 201), key=abs):
+            text = f"{sign}{significand + step}e{power}"
+            if serde_float(text) == score:
+                return text
+    return exact
+
+
+def _bytepiece(data: bytes, name: str, model: Model) -> bytes:
+    vocabulary = model.vocabulary
+    shares = np.exp(vocabulary.scores[vocabulary.in_lattice])
+    if not vocabulary.in_lattice[3:].all() or abs(shares.sum() - 1.0) > UNNORMALIZED:
+        raise ValueError(
+            f"{name} holds counts, so scores must be the logs of shares of all its pieces that sum to 1, not to "
+            f"{shares.sum():.6g}; pickle the tokenizer"
+        )
+    counts: list[float] = (shares * 2.0**62).tolist()
+    surfaces = [surface for surface, is_arc in zip(vocabulary.surfaces, vocabulary.in_lattice, strict=True) if is_arc]
+    entries = {
+        b64encode(surface).decode(): [i, surface.decode(errors="ignore"), count]
+        for i, (surface, count) in enumerate(zip(surfaces, counts, strict=True), 3)
+    }
+    return json.dumps(entries, ensure_ascii=False, indent=4).encode()
