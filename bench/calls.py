@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bench.machine import describe
+from gpu_lattice.benchmark.machine import describe
 from bench.peers import converted, model_path, own_tool
 from bench.texts import lines, shipped
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_lattice as gl
-from bench.machine import describe
+from gpu_lattice.benchmark.machine import describe
 from bench.texts import shipped
 from gpu_lattice import literature
 
