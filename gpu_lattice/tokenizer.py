@@ -20,7 +20,7 @@ from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models import Model
-from gpu_lattice.models.detect import model_bytes, model_file, read_model
+from gpu_lattice.models.detect import model_bytes, model_file, read_model, regular_file
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.models.rescored import (
     Unspellable,
@@ -200,7 +200,7 @@ class Tokenizer:
                 raise ValueError("source is a tiktoken.Encoding, which has a pattern; leave encoding and pattern out")
             data, pattern, specials = parts_of(source)
         else:
-            data = Path(source).read_bytes()
+            data = regular_file(Path(source)).read_bytes()
         return cls._from_ranks(data, str(source), encoding, pattern, specials, device, threads, memory_limit)
 
     @classmethod

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,6 +241,14 @@ def test_many_empty_documents_take_no_time_of_their_own() -> None:
     out = tokenizer.sample([""] * 200_000, return_log_prob=True, seed=0)
     assert len(out) == 200_000
     assert len(out.ids) == 0
+
+
+def test_a_model_that_may_never_end_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path / "pipe"):
+        for read in (Tokenizer.from_file, lambda path: Tokenizer.from_tiktoken(path, encoding="gpt2")):
+            with pytest.raises(ValueError, match="is not a regular file; save the model as a file"):
+                read(path)
 
 
 def test_more_samples_than_bytes() -> None:

@@ -39,7 +39,7 @@ class Manifest:
 
     def check(self) -> bool:
         """Whether there is a manifest; ValueError, which names the difference, if it is another job's."""
-        found = self._read(MANIFEST)
+        found = self._found()
         if found is None:
             return False
         difference = _difference(found, json.loads(json.dumps(self._content([]))))
@@ -52,11 +52,7 @@ class Manifest:
 
     def records(self) -> dict[int, Record]:
         """The complete shards by number; one whose files are not there as recorded does not count."""
-        found = self._read(MANIFEST) or {}
-        records = {record["shard"]: record for record in found.get("shards", [])}
-        for name in self._record_names():
-            if (record := self._read(f"{RECORDS}/{name}")) is not None:
-                records[record["shard"]] = record
+        records = {record["shard"]: record for record in self._listed()}
         sizes = {path: status.size for path, status in self._files().items()}
         return {
             number: record
@@ -86,13 +82,23 @@ class Manifest:
 
     def clear(self) -> None:
         """Remove the files that the manifest and the records list, and both of them."""
-        found = self._read(MANIFEST) or {}
-        names = [f"{RECORDS}/{name}" for name in self._record_names()]
-        listed = [*found.get("shards", []), *(self._read(name) or {} for name in names)]
-        outputs = [file["path"] for record in listed for file in record.get("files", [])]
-        for name in [MANIFEST, *names, *outputs]:
+        outputs = [file["path"] for record in self._listed() for file in record["files"]]
+        for name in [MANIFEST, *(f"{RECORDS}/{name}" for name in self._record_names()), *outputs]:
             self.storage.remove(self.path(name))
         self.storage.remove_folder(self.path(RECORDS))
+
+    def _found(self) -> dict[str, Any] | None:
+        """The manifest that is there; ValueError for one that no run has written."""
+        found: dict[str, Any] | None = self._read(MANIFEST)
+        if found is not None and not _is_manifest(found):
+            url = self.storage.url(self.path(MANIFEST))
+            raise ValueError(f"{url} is not as gpu_lattice writes it; remove it, or write to another folder")
+        return found
+
+    def _listed(self) -> list[Record]:
+        """The records in the manifest, then those beside it."""
+        beside = [self._read(f"{RECORDS}/{name}") for name in self._record_names()]
+        return [*(self._found() or {}).get("shards", []), *filter(_is_record, beside)]
 
     def _content(self, shards: list[Record]) -> dict[str, Any]:
         return {**self.settings, "inputs": list(self.inputs), "num_shards": self.num_shards, "shards": shards}
@@ -126,6 +132,35 @@ def for_report(manifest: Manifest, **results: Any) -> bytes:
 
 def _encoded(content: Any) -> bytes:
     return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _is_manifest(found: Any) -> bool:
+    if not isinstance(found, dict):
+        return False
+    inputs, shards = found.get("inputs", []), found.get("shards", [])
+    return (
+        isinstance(inputs, list)
+        and all(isinstance(file, dict) and isinstance(file.get("path"), str) for file in inputs)
+        and isinstance(shards, list)
+        and all(map(_is_record, shards))
+    )
+
+
+def _is_record(found: Any) -> bool:
+    """Whether it is a record, all of whose files are below the folder: a run may remove them."""
+    files = found.get("files") if isinstance(found, dict) else None
+    return (
+        isinstance(files, list)
+        and type(found.get("shard")) is int
+        and all(
+            isinstance(file, dict)
+            and type(file.get("bytes")) is int
+            and isinstance(file.get("path"), str)
+            and not file["path"].startswith("/")
+            and ".." not in file["path"].split("/")
+            for file in files
+        )
+    )
 
 
 def _difference(there: Any, here: Any) -> str:

@@ -205,6 +205,8 @@ def retokenize(
     files = _inputs(inputs, root, os.fspath(output))
     if resume and any(file.is_stdin for file in files):
         raise ValueError("stdin is read once, so what is missing cannot be done later; leave resume out")
+    if report is not None:
+        _check_report(os.fspath(report), files, os.fspath(output), written)
     shards = plan(files, reading, written, split_bytes)
     summaries = []
     for folder_of_epoch, seed_of_epoch, number in _epochs(folder, draw, epochs, epoch):
@@ -451,6 +453,20 @@ def _total(summaries: Sequence[Summary]) -> Summary:
     names = ("documents", "num_bytes", "rows", "tokens", "bad_rows", "dropped_tokens", "resumed", "seconds")
     sums = {name: sum(getattr(one, name) for one in summaries) for name in names}
     return replace(summaries[-1], **sums, outputs=tuple(path for one in summaries for path in one.outputs))
+
+
+def _check_report(name: str, files: Sequence[InputFile], output: str, written: OutputOptions) -> None:
+    """Raise ValueError, before any work, for a report that could not be written, or would replace a file of the job."""
+    storage, path = resolve(name)
+    status, place, folder = storage.status(path), identity(storage, path), identity(*resolve(output)).rstrip("/")
+    may_be_output = path.endswith((MANIFEST, *ENDINGS[written.format])) and place.startswith(f"{folder}/")
+    if may_be_output or place in {identity(file.storage, file.path) for file in files}:
+        raise ValueError(f"the report {name} is an input or may be an output; name another file")
+    # The output folder will be there.
+    around = os.path.dirname(place)
+    is_in_none = isinstance(storage, Local) and around != folder and not os.path.isdir(around)
+    if is_in_none or (status is not None and status.is_folder):
+        raise ValueError(f"the report {name} is a folder, or in none that is there; name a file in one")
 
 
 def _write_report(name: str, manifest: Manifest, summary: Summary) -> None:

@@ -19,13 +19,23 @@ FILES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer
 
 
 def model_file(path: Path) -> Path:
-    """The path itself, or the model in the folder that it is. Raises FileNotFoundError for a folder without one."""
+    """The path itself, or the model in the folder that it is.
+
+    Raises FileNotFoundError for a folder without one, ValueError for a device or a pipe, which may never end.
+    """
     if not path.is_dir():
-        return path
+        return regular_file(path)
     for name in FILES:
         if (path / name).is_file():
             return path / name
     raise FileNotFoundError(f"the folder {path} holds no {', '.join(FILES[:-1])} or {FILES[-1]}; give the model's file")
+
+
+def regular_file(path: Path) -> Path:
+    """The path itself, if it is one of a file or of nothing; ValueError for a device or a pipe, which may never end."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a regular file; save the model as a file and name that")
+    return path
 
 
 def model_bytes(tokenizer: Any) -> bytes:

@@ -66,8 +66,9 @@ def read(data: bytes, name: str) -> Model:
         )
         ranked = {entry["rank"]: binascii.a2b_base64(entry["token_bytes"]) for entry in entries}
         specials = {token["rank"]: token["token_str"] for token in file.get("special_tokens") or []}
-        if not all(isinstance(text, str) for text in (pattern, *specials.values())) or not 0 <= n_special <= MOST_GAPS:
-            raise ValueError(f"{n_special!r:.40} special tokens, the pattern {pattern!r:.40}")
+        are_right = all(isinstance(text, str) for text in (pattern, *specials.values())) and type(size) is int
+        if not are_right or type(n_special) is not int or not 0 <= n_special <= MOST_GAPS:
+            raise ValueError(f"{n_special!r:.40} special tokens, {size!r:.40} ids, the pattern {pattern!r:.40}")
         used = [ranked[rank] for rank in range(min(size - n_special, len(entries)))]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{name} is not a whole tekken.json ({error!r:.80}); get the file again") from None

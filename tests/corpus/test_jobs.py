@@ -177,6 +177,52 @@ def test_the_manifest_says_how_and_from_what(tmp_path: Path, corpus: Path, token
     assert metadata == {name: manifest[name] for name in ("gpu_lattice", "model", "options")} | {"input": "a/x.txt"}
 
 
+@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}, {}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: [manifest],
+        lambda manifest: manifest | {"inputs": 7},
+        lambda manifest: manifest | {"shards": [{"shard": 0}]},
+        lambda manifest: manifest | {"shards": [{"shard": [1], "files": []}]},
+        lambda manifest: manifest | {"shards": [{"shard": 0, "files": [{"path": "../precious", "bytes": 1}]}]},
+        lambda manifest: manifest | {"shards": [{"shard": 0, "files": [{"path": "/precious", "bytes": 1}]}]},
+    ],
+)
+def test_a_manifest_that_no_run_has_written_is_refused(
+    tmp_path: Path, corpus: Path, tokenizer: Tokenizer, change: Any, options: dict[str, Any]
+) -> None:
+    """And with `overwrite`, nothing is removed that it lists outside of the folder."""
+    run(corpus, tmp_path / "out", tokenizer)
+    (tmp_path / "precious").write_bytes(b"x")
+    path = tmp_path / "out" / MANIFEST
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(ValueError, match=f"{MANIFEST} is not as gpu_lattice writes it; remove it"):
+        run(corpus, tmp_path / "out", tokenizer, **options)
+    assert (tmp_path / "precious").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [
+        ("corpus/a/x.txt", "is an input or may be an output"),
+        ("out/a/x.parquet", "is an input or may be an output"),
+        (f"out/{MANIFEST}", "is an input or may be an output"),
+        ("nowhere/report.json", "in none that is there"),
+        (".", "is a folder"),
+    ],
+)
+def test_a_report_that_would_replace_a_file_of_the_job_is_refused_before_any_work(
+    tmp_path: Path, corpus: Path, tokenizer: Tokenizer, report: str, message: str
+) -> None:
+    (tmp_path / "corpus").symlink_to(corpus)
+    before = content(corpus)
+    with pytest.raises(ValueError, match=message):
+        run(corpus, tmp_path / "out", tokenizer, report=tmp_path / report)
+    assert not (tmp_path / "out").exists()
+    assert content(corpus) == before
+
+
 @pytest.mark.parametrize("lost", ["b/train.parquet", RECORDS])
 def test_resume_does_what_is_missing(tmp_path: Path, corpus: Path, tokenizer: Tokenizer, lost: str) -> None:
     run(corpus, tmp_path / "out", tokenizer)

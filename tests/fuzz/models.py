@@ -1,4 +1,4 @@
-"""Model files by mutation: of the fields of a protocol buffer, the trie of a character map, JSON trees and zips."""
+"""Model files by mutation: of the fields of a protocol buffer, the trie of a character map, JSON trees, zips, lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.handmade import charsmap_blob, field, random_hugging_face_file, random_sentencepiece_model, varint
+from tests.handmade import (
+    BYTE_NAMES,
+    charsmap_blob,
+    field,
+    hugging_face_file,
+    random_hugging_face_file,
+    random_sentencepiece_model,
+    varint,
+)
 
 DATA = Path(__file__).parents[1] / "data"
 MARK = "▁"
@@ -75,6 +83,9 @@ COMPONENTS: dict[str, list[dict[str, Any]]] = {
         *({"type": kind} for kind in ("ByteFallback", "Fuse")),
     ],
 }  # fmt: skip
+# Of a SentencePiece model: its trainer's model_type.
+BPE: Field = (2, 2, [(3, 0, 2)])
+PATTERNS = [r" ?\p{L}+| ?\p{N}+|\s+|.", r"a+|(?!a).", "a*", "(", "", r"\s", r"(a|b)++", r"\p{Nope}", "."]
 MEMBERS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "post_processor": "processors",
            "decoder": "decoders"}  # fmt: skip
 
@@ -82,7 +93,7 @@ MEMBERS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "post_
 def model_file(seed: int, i_input: int) -> bytes:
     """Input i of a seed: a model file that is wrong in a few places, or in none."""
     draw = random.Random(f"{seed} {i_input}")
-    data = draw.choice([_sentencepiece, _hugging_face, _bytepiece])(draw)
+    data = draw.choice([_sentencepiece, _hugging_face, _bytepiece, _hugging_face, _ranks])(draw)
     return _bytes(draw, data) if draw.random() < 0.1 else data
 
 
@@ -157,6 +168,8 @@ def _sentencepiece(draw: random.Random) -> bytes:
         fields.append((draw.choice([3, 3, 5]), 2, [(2, 2, _charsmap(draw))]))
     if draw.random() < 0.5:
         fields.append((3, 2, [(number, 0, draw.randrange(2)) for number in (3, 4, 5)]))
+    if draw.random() < 0.3:
+        fields.append(BPE)
     for _ in range(_few(draw)):
         _mutate_message(draw, fields)
     return _serialized(fields)
@@ -233,12 +246,14 @@ def _mutate_message(draw: random.Random, fields: list[Field]) -> None:
 
 @cache
 def _files(pattern: str) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(DATA.glob(pattern)) if path.stem not in ("en_bpe", "en_char")]
+    return [path.read_bytes() for path in sorted(DATA.glob(pattern)) if path.stem != "en_char"]
 
 
 def _hugging_face(draw: random.Random) -> bytes:
     if draw.random() < 0.2:
         file = json.loads(draw.choice(_files("*.tokenizer.json")))
+    elif draw.random() < 0.5:
+        file = _merges(draw)
     else:
         unk = draw.choice(["<unk>", "a", "é", "▁"])
         file = json.loads(random_hugging_face_file(draw, unk, byte_fallback=draw.random() < 0.3))
@@ -255,6 +270,57 @@ def _hugging_face(draw: random.Random) -> bytes:
     if draw.random() < 0.05:
         data = data.replace(b"{", b'{"type": 0, ', draw.randint(1, 3))
     return data
+
+
+def _merges(draw: random.Random) -> Any:
+    """A tokenizer.json of BPE: of characters, or of bytes written as characters."""
+    is_bytes = draw.random() < 0.4
+    pieces = ["<unk>", *(_byte_characters() if is_bytes else "abé漢<▁ "), *(BYTE_NAMES if draw.random() < 0.3 else [])]
+    n_symbols, merges = len(pieces), []
+    for _ in range(draw.randrange(25)):
+        parts = [draw.choice(pieces[1:n_symbols] if draw.random() < 0.5 else pieces[1:]) for _ in range(2)]
+        if "".join(parts) not in pieces:
+            pieces.append("".join(parts))
+        merges.append(parts if draw.random() < 0.99 else " ".join(parts))
+    merges = [" ".join(parts) for parts in merges] if draw.random() < 0.3 else merges
+    model = {"type": "BPE", "dropout": None, "unk_token": draw.choice([None, "<unk>"]), "fuse_unk": draw.random() < 0.5,
+             "continuing_subword_prefix": None, "end_of_word_suffix": draw.choice([None, None, "", "</w>"]),
+             "byte_fallback": draw.random() < 0.4, "ignore_merges": draw.random() < 0.4,
+             "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": merges}  # fmt: skip
+    byte_level = COMPONENTS["pretokenizers"][7] if is_bytes else None
+    return json.loads(hugging_face_file([], None, False)) | {"pre_tokenizer": byte_level, "model": model}
+
+
+@cache
+def _byte_characters() -> list[str]:
+    """The characters that stand for bytes in tokenizer.json."""
+    printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return [*map(chr, printed), *(chr(256 + i) for i in range(256 - len(printed)))]
+
+
+def _ranks(draw: random.Random) -> bytes:
+    """A tiktoken file or a tekken.json."""
+    tokens = [bytes([byte]) for byte in draw.sample(range(256), 256)]
+    for _ in range(draw.randrange(25)):
+        tokens.append(draw.choice(tokens) + draw.choice(tokens) if draw.random() < 0.9 else draw.choice(STRINGS))
+    tokens = list(dict.fromkeys(tokens)) if draw.random() < 0.8 else tokens
+    coded = [base64.b64encode(token).decode() for token in tokens]
+    if draw.random() < 0.5:
+        lines = [f"{token} {rank}" for rank, token in enumerate(coded)]
+        for _ in range(_few(draw)):
+            at = draw.randrange(len(lines))
+            lines[at] = draw.choice(
+                [coded[at], f"{coded[at]} {draw.choice(INTEGERS)}", lines[at - 1], "= 1", "YQ 2", ""]
+            )
+        return "\n".join(lines).encode()
+    vocab = [{"rank": rank, "token_bytes": token, "token_str": None} for rank, token in enumerate(coded)]
+    config = {"pattern": draw.choice(PATTERNS), "num_vocab_tokens": len(vocab), "default_vocab_size": len(vocab) + 5,
+              "default_num_special_tokens": draw.choice([5, 5, 0, 20])}  # fmt: skip
+    file: Any = {"config": config, "vocab": vocab, "special_tokens": [{"rank": 0, "token_str": "<s>"}]}
+    for _ in range(_few(draw)):
+        part = draw.choice(sorted(file))
+        file[part] = _mutate_tree(draw, file[part])
+    return json.dumps(file).encode(errors="surrogatepass")
 
 
 def _component(draw: random.Random, members: str) -> dict[str, Any]:
@@ -340,4 +406,5 @@ def sound_files() -> list[bytes]:
             file = json.loads(random_hugging_face_file(draw, "<unk>", byte_fallback=pre_tokenizer is None))
             file |= {"normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "added_tokens": tokens}
             files.append(json.dumps(file).encode())
-    return files
+    tokens_of_bytes = "".join(f"{base64.b64encode(bytes([byte])).decode()} {byte}\n" for byte in range(256))
+    return [*files, json.dumps(_merges(random.Random(1))).encode(), tokens_of_bytes.encode()]

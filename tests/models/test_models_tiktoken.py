@@ -163,6 +163,10 @@ def test_pieces_of_equal_score_merge_from_the_left():
         (tekken_file(vocab=[{"rank": 0, "token_bytes": "YQ=="}]), "the byte 0x00 has no token"),
         (tekken_file(special_tokens=[{"rank": 0, "token_str": 5}]), "is not a whole tekken.json"),
         (tekken_file(config={}), "is not a whole tekken.json"),
+        (
+            tekken_file(config={"pattern": "a", "default_vocab_size": 420, "default_num_special_tokens": 0.5}),
+            "is not a whole tekken.json",
+        ),
         (tiktoken_file(), "is a tiktoken file, .* use from_tiktoken"),
     ],
 )
