@@ -300,12 +300,13 @@ def _settings(
         "on_error": on_error,
         **asdict(written),
     }
-    model = {
+    model: dict[str, Any] = {
         "sha256": tokenizer.digest,
         "kind": tokenizer.model.kind,
         "vocab_size": tokenizer.vocab_size,
-        "excluded_ids": tokenizer.excluded_ids,
     }
+    if tokenizer.excluded_ids:
+        model["excluded_ids"] = tokenizer.excluded_ids
     versions = {"library": __version__, "draws": DRAWS, "arrow": pa.__version__}
     return {"gpu_lattice": versions, "model": model, "options": options}
 
