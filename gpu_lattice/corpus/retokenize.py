@@ -178,7 +178,8 @@ def retokenize(
         >>> summary = retokenize("corpus/*.jsonl.zst", "tokens", tokenizer=Tokenizer.default(), alpha=0.2)
     """
     draw = _checked_draw(alpha, nbest_size, num_samples, seed, verify, token_penalty, rate)
-    tokenizer = tokenizer.without(exclude, unspellable=unspellable)
+    if gone := list(exclude):
+        tokenizer = tokenizer.without(gone, unspellable=unspellable)
     batch_bytes = checked_integer("batch_bytes", batch_bytes, 1, MOST_BATCH_BYTES)
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error is {on_error!r:.60}; choose one of {', '.join(ON_ERROR)}")
@@ -302,12 +303,13 @@ def _settings(
         "on_error": on_error,
         **asdict(written),
     }
-    model = {
+    model: dict[str, Any] = {
         "sha256": tokenizer.digest,
         "kind": tokenizer.model.kind,
         "vocab_size": tokenizer.vocab_size,
-        "excluded_ids": tokenizer.excluded_ids,
     }
+    if tokenizer.excluded_ids:
+        model["excluded_ids"] = tokenizer.excluded_ids
     versions = {"library": __version__, "draws": DRAWS, "arrow": pa.__version__}
     return {"gpu_lattice": versions, "model": model, "options": options}
 
