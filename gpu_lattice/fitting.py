@@ -109,7 +109,6 @@ def fit(tables: Tables, model: Model, normalize: Normalize, texts: Any, options:
     if not scores[is_fitted].any():
         scores[is_fitted] = -np.log(np.count_nonzero(is_fitted))
         vocabulary = replace(vocabulary, unk_score=float(scores[is_fitted].min()) - UNKNOWN_PENALTY)
-    lowest = scores[is_fitted].min()
     log_likelihood: list[float] = []
     kept = np.zeros(n_ids)
     while True:
@@ -125,7 +124,7 @@ def fit(tables: Tables, model: Model, normalize: Normalize, texts: Any, options:
         if not kept[is_fitted].any():
             raise ValueError("no piece that has a score occurs in the texts; give others")
         if options.m_step == "maximum":
-            scores[is_fitted] = maximum(kept[is_fitted], lowest)
+            scores[is_fitted] = maximum(kept[is_fitted], scores[is_fitted].min())
         else:
             scores[is_fitted] = sentencepiece(kept[is_fitted])
             _keep_symbols(scores, is_fitted, vocabulary.surfaces, vocabulary.symbols == "bytes")

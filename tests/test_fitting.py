@@ -244,3 +244,20 @@ def test_the_command_writes_a_model(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "step 2: log-likelihood" in capsys.readouterr().out
     assert Tokenizer.from_file(output, device="cpu").encode("a new dawn").tolist()
     assert main(["fit", str(tmp_path / "none"), "-o", output]) == 2
+
+
+def test_byte_level_merges_become_a_unigram_tokenizer_json(tmp_path: Path) -> None:
+    import json
+
+    import tokenizers
+    from bpe_files import trained
+
+    data = json.dumps(trained("gpt2")).encode()
+    fitted = Tokenizer.from_bytes(data, device="cpu").fit(TEXT, iterations=2).tokenizer
+    fitted.save(tmp_path / "tokenizer.json", as_unigram=True)
+    again = Tokenizer.from_file(tmp_path, device="cpu")
+    assert again.model.merges is None
+    for operation in ("log_partition", "entropy"):
+        np.testing.assert_allclose(getattr(again, operation)(TEXT), getattr(fitted, operation)(TEXT), 1e-11, 1e-11)
+    tool = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert [row.ids for row in tool.encode_batch(TEXT)] == again.encode(TEXT).tolist()

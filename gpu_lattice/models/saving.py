@@ -66,10 +66,16 @@ def file_of(data: bytes, name: str, model: Model, as_unigram: bool) -> bytes:
         again = read_model(new, "the file")
     except ValueError as refused:
         raise ValueError(f"{name} cannot be saved with these scores: {refused}") from None
-    if not _is_same(again.vocabulary, model.vocabulary, ROUNDING[model.kind]):
+    error = ROUNDING[model.kind]
+    if becomes_unigram and model.kind == "huggingface":
+        added = {token["id"] for token in load_json(data.decode()).get("added_tokens", [])}
+        is_same = _is_same_by_name(again.vocabulary, model.vocabulary, error, added)
+    else:
+        is_same = _is_same(again.vocabulary, model.vocabulary, error)
+    if not is_same:
         raise ValueError(
             f"the format of {name} cannot hold this model (the scores of user-defined pieces cannot change in it, a "
-            "tokenizer.json has all its pieces); pickle the tokenizer"
+            "tokenizer.json has all its pieces, and a Unigram one would find byte pieces in text); pickle the tokenizer"
         )
     return new
 
@@ -87,6 +93,17 @@ def _is_same(one: Vocabulary, other: Vocabulary, error: float) -> bool:
     """Whether two vocabularies have the same arcs, with the same scores up to a relative error."""
     arcs = other.in_lattice
     if not np.array_equal(one.in_lattice, arcs) or one.surfaces != other.surfaces or one.symbols != other.symbols:
+        return False
+    return bool(np.all(np.abs(one.scores - other.scores)[arcs] <= error * np.abs(other.scores[arcs])))
+
+
+def _is_same_by_name(one: Vocabulary, other: Vocabulary, error: float, added: set[int]) -> bool:
+    """Whether a unigram model has the arcs of a BPE model with their scores: pieces of bytes are spelled in characters
+    there, and added tokens are arcs, but are cut out of a text before.
+    """
+    arcs = other.in_lattice
+    more = set(np.flatnonzero(one.in_lattice & ~arcs).tolist())
+    if more - added or not one.in_lattice[arcs].all() or one.names != other.names:
         return False
     return bool(np.all(np.abs(one.scores - other.scores)[arcs] <= error * np.abs(other.scores[arcs])))
 
