@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.backends import Backend, Rows
+    from gpu_lattice.hf import HFTokenizer
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.normalizers import NormalizedBatch
 
@@ -228,6 +229,19 @@ class Tokenizer:
         if build is not _rebuild_from_bytes:
             raise ValueError("this tokenizer was not made from a file; pickle it, or write what it was made from")
         write_whole(Path(path), arguments[0])
+
+    def as_hf(self, *, alpha: float | None = None) -> HFTokenizer:
+        """A transformers.PreTrainedTokenizerBase with this model: calls with padding, truncation, tensors and offsets.
+
+        alpha: if given, every call draws fresh samples; else the ids are those of transformers' fast tokenizer.
+        Raises ImportError without the package transformers (5 or later).
+
+        Example:
+            >>> tok.as_hf()(["a b", "c"], padding=True, return_tensors="pt")  # doctest: +SKIP
+        """
+        from gpu_lattice.hf import HFTokenizer
+
+        return HFTokenizer(self, None if alpha is None else checked_alpha(alpha))
 
     @property
     def _threads(self) -> int:

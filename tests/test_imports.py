@@ -16,7 +16,7 @@ normalizers
 vocabulary weights models
 backends
 lattice
-tokenizer decoding spans
+tokenizer decoding spans hf
 corpus torch
 show
 __init__
