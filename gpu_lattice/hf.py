@@ -6,18 +6,15 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gpu_lattice.models import FIRST_TEXT, SECOND_TEXT
+from gpu_lattice.models import FIRST_TEXT, SECOND_TEXT, Layout
 
 try:
     from transformers import AddedToken, BatchEncoding, PreTrainedTokenizerBase
     from transformers.tokenization_utils_base import PaddingStrategy, TruncationStrategy
 except ImportError:
     raise ImportError("as_hf needs the package transformers; install it with: pip install 'gpu-lattice[hf]'") from None
-
-if TYPE_CHECKING:
-    from gpu_lattice.tokenizer import Tokenizer
 
 # What a model's file may call its other special tokens, by transformers' name.
 OTHER_SPECIALS = {"cls_token": "[CLS] <cls>", "sep_token": "[SEP] <sep>", "mask_token": "[MASK] <mask>"}
@@ -30,10 +27,10 @@ Row = tuple[list[int], list[tuple[int, int]]]
 class HFTokenizer(PreTrainedTokenizerBase):  # type: ignore[misc]
     """What `Tokenizer.as_hf` returns; ids are those of transformers' fast tokenizer of the same file.
 
-    alpha: if given, texts are segmented by fresh samples, in each call anew.
+    tokenizer: a gpu_lattice.Tokenizer. alpha: if given, texts are segmented by fresh samples, in each call anew.
     """
 
-    def __init__(self, tokenizer: Tokenizer, alpha: float | None = None) -> None:
+    def __init__(self, tokenizer: Any, alpha: float | None = None) -> None:
         self._ours, self._alpha, model = tokenizer, alpha, tokenizer.model
         names, vocab = model.vocabulary.names, tokenizer.vocab
         ids = {"bos": model.bos_id, "eos": model.eos_id, "pad": model.pad_id, "unk": tokenizer.unk_id}
@@ -59,7 +56,7 @@ class HFTokenizer(PreTrainedTokenizerBase):  # type: ignore[misc]
 
     def get_vocab(self) -> dict[str, int]:
         """The id of every piece."""
-        return self._ours.vocab
+        return dict(self._ours.vocab)
 
     @property
     def added_tokens_decoder(self) -> dict[int, AddedToken]:
@@ -68,8 +65,9 @@ class HFTokenizer(PreTrainedTokenizerBase):  # type: ignore[misc]
         return {i: AddedToken(names[i], special=True) for i in range(len(self)) if self._ours.is_control(i)}
 
     def _convert_token_to_id_with_added_voc(self, token: str) -> int | None:
-        i = self._ours.piece_to_id(token)
-        return self._ours.unk_id if i is None else i
+        i: int | None = self._ours.piece_to_id(token)
+        unk_id: int | None = self._ours.unk_id
+        return unk_id if i is None else i
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
         """The pieces of ids."""
@@ -97,9 +95,9 @@ class HFTokenizer(PreTrainedTokenizerBase):  # type: ignore[misc]
             return self._ours.encode(texts, **options)
         return self._ours.sample(texts, alpha=self._alpha, **options)
 
-    def _layout(self, is_pair: bool, add_special_tokens: bool) -> tuple[tuple[int, int], ...]:
+    def _layout(self, is_pair: bool, add_special_tokens: bool) -> Layout:
         """(id, FIRST_TEXT or SECOND_TEXT; its type id) of what a row is made of."""
-        layouts = self._ours.model.layouts
+        layouts: tuple[Layout, Layout] | None = self._ours.model.layouts
         if not add_special_tokens:
             return ((FIRST_TEXT, 0), (SECOND_TEXT, 1))[: 1 + is_pair]
         if layouts is None and is_pair:
