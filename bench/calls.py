@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gpu_lattice.benchmark.machine import describe
 from bench.peers import converted, model_path, own_tool
 from bench.texts import lines, shipped
+from gpu_lattice.benchmark.machine import describe
 
 SIZES = (1, 10, 100, 1_000, 10_000, 100_000)
 VERBS = ("sample", "encode")

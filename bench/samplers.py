@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import gpu_lattice as gl
-from gpu_lattice.benchmark.machine import describe
 from bench.texts import shipped
 from gpu_lattice import literature
+from gpu_lattice.benchmark.machine import describe
 
 WORDS = "watching unbelievable tokenization segments international happiness misunderstood development"
 

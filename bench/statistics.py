@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 import gpu_lattice as gl
-from gpu_lattice.benchmark.machine import describe, peak_memory
 from bench.texts import chunks, num_bytes, shipped
+from gpu_lattice.benchmark.machine import describe, peak_memory
 from gpu_lattice.runtime.threads import default_threads
 
 BATCH_LINES = 50_000

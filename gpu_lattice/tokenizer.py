@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from hashlib import sha256
+from html import escape
 from importlib import resources
 from pathlib import Path
 from secrets import randbits
@@ -20,6 +21,7 @@ from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models import Model
+from gpu_lattice.models.added import new_tokens, with_tokens
 from gpu_lattice.models.detect import model_bytes, model_file, read_model, regular_file
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.models.rescored import (
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 
     from gpu_lattice.backends import Backend, Device, Rows
     from gpu_lattice.fitting import Fit
+    from gpu_lattice.hf import HFTokenizer
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.models.rescored import Undone
     from gpu_lattice.normalizers import NormalizedBatch
@@ -235,6 +238,19 @@ class Tokenizer:
         threads = f", {self._threads} threads" if self.device == "cpu" else ""
         return f"<Tokenizer: {self._model.kind}, {self.vocab_size:,} ids{cut}, on {self.device}{threads}>"
 
+    def _repr_html_(self) -> str:
+        """A card for notebooks: what the model is, and its special ids."""
+        model, vocabulary = self._model, self._model.vocabulary
+        ids = {"bos": model.bos_id, "eos": model.eos_id, "pad": model.pad_id, "unk": self.unk_id}
+        named = [f"{which} {i} {vocabulary.names[i]}" for which, i in ids.items() if i is not None]
+        rows = {
+            "model": f"{model.kind}{', BPE' if model.merges is not None else ''}, {self.vocab_size:,} ids",
+            "special": ", ".join(named) or "none",
+            "device": self.device,
+        }
+        cells = "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
+        return f"<table><caption>Tokenizer</caption>{cells}</table>"
+
     def __len__(self) -> int:
         return self.vocab_size
 
@@ -255,6 +271,49 @@ class Tokenizer:
 
         data, name, *_ = arguments
         write_whole(Path(path), file_of(data, name, self._model, checked_flag("as_unigram", as_unigram)))
+
+    def add_tokens(
+        self,
+        tokens: Any,
+        *,
+        special: bool = False,
+        single_word: bool = False,
+        lstrip: bool = False,
+        rstrip: bool = False,
+        normalized: bool | None = None,
+    ) -> Tokenizer:
+        """This tokenizer with tokens added: strings that are one token wherever they occur, with the next free ids.
+
+        tokens: a str or tokenizers.AddedToken (which has flags of its own), or several. The flags are those of
+        tokenizers: special tokens are skipped in decoding, and in a SentencePiece model are control pieces, which no
+        text spells; normalized, by default unless special: they are looked for in normalized text.
+        Raises ValueError for a tokenizer that was not made from a tokenizer.json or a SentencePiece .model.
+
+        Example:
+            >>> tok = Tokenizer.default(device="cpu").add_tokens(["<sep>"])
+            >>> tok.encode("a<sep>").pieces()
+            [['▁a', '<sep>']]
+        """
+        build, arguments = self._source
+        if build is not _rebuild_from_bytes:
+            raise ValueError("this tokenizer was not made from a file; add the tokens to what it was made from")
+        data, *others = arguments
+        flags = {"special": special, "single_word": single_word, "lstrip": lstrip, "rstrip": rstrip}
+        new = new_tokens(tokens, normalized=not special if normalized is None else normalized, **flags)
+        return self._from_bytes(with_tokens(data, self._model.kind, new, self._model.vocabulary), *others)
+
+    def as_hf(self, *, alpha: float | None = None) -> HFTokenizer:
+        """A transformers.PreTrainedTokenizerBase with this model: calls with padding, truncation, tensors and offsets.
+
+        alpha: if given, every call draws fresh samples; else the ids are those of transformers' fast tokenizer.
+        Raises ImportError without the package transformers (5 or later).
+
+        Example:
+            >>> tok.as_hf()(["a b", "c"], padding=True, return_tensors="pt")  # doctest: +SKIP
+        """
+        from gpu_lattice.hf import HFTokenizer
+
+        return HFTokenizer(self, None if alpha is None else checked_alpha(alpha))
 
     @property
     def _threads(self) -> int:

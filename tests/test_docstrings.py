@@ -17,8 +17,9 @@ NEEDS_FILES = ("Path(", "corpus/")
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_print_what_they_say(name: str) -> None:
-    if name == "gpu_lattice.torch":
-        pytest.importorskip("torch")
+    needed = {"gpu_lattice.torch": "torch", "gpu_lattice.hf": "transformers"}.get(name)
+    if needed is not None:
+        pytest.importorskip(needed)
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(verbose=False)
     for example in doctest.DocTestFinder().find(module, extraglobs=NAMES):

@@ -16,7 +16,7 @@ normalizers
 vocabulary weights models
 backends
 lattice statistics
-tokenizer resampling nearby fitting decoding device_check spans
+tokenizer resampling nearby fitting decoding device_check spans hf
 corpus torch literature
 show
 benchmark

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from gpu_lattice.vocabulary import Vocabulary
 
 
+# Where in a layout the first text goes, and the second of a pair.
+FIRST_TEXT, SECOND_TEXT = -1, -2
+Layout = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True)
 class Decoder:
     """How the joined surfaces of a row become text again.
@@ -77,6 +82,7 @@ class Model:
 
     kind         "sentencepiece", "huggingface", "tiktoken", "bytepiece" or "pieces"
     prefix_ids, suffix_ids   ids that the tool itself puts around every row (post-processor templates)
+    layouts      what rows of one text, and of two, are made of: (id, type id) each; None where the tool says nothing
     bos_id, eos_id, pad_id   begin of a text, end of a text, padding; None where the model has none
     max_length, truncation_side   how the tool cuts rows: to so many ids in all, at this side; None: not
     padding_side   where the tool puts padding
@@ -91,6 +97,7 @@ class Model:
     decoder: Decoder
     prefix_ids: tuple[int, ...] = ()
     suffix_ids: tuple[int, ...] = ()
+    layouts: tuple[Layout, Layout] | None = None
     bos_id: int | None = None
     eos_id: int | None = None
     pad_id: int | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.models import Decoder, Merges, Model
+from gpu_lattice.models import FIRST_TEXT, SECOND_TEXT, Decoder, Layout, Merges, Model
 from gpu_lattice.models import hf_bpe as bpe
 from gpu_lattice.models.json_text import load_json, serde_float, serde_int
 from gpu_lattice.normalizers.byte_level import bytes_of
@@ -112,6 +112,7 @@ def _read(data: bytes, name: str) -> Model:
         decoder=_decoder(file.get("decoder"), unk_id, names, name),
         prefix_ids=prefix_ids,
         suffix_ids=suffix_ids,
+        layouts=_layouts(file.get("post_processor"), len(names), f"{name}: the post-processor"),
         trims=_trims(file.get("post_processor"), f"{name}: the post-processor"),
         merges=merges,
         pre_tokenized=components[1] is not None,
@@ -387,6 +388,27 @@ def _around(post_processor: Component | None, num_ids: int, name: str) -> tuple[
         raise ValueError(f"{where} adds the id {wrong}; this model has ids 0 to {num_ids - 1}")
     at = ids.index(TEXT)
     return tuple(i for i in ids[:at] if i is not None), tuple(i for i in ids[at + 1 :] if i is not None)
+
+
+def _layouts(post_processor: Component | None, num_ids: int, where: str) -> tuple[Layout, Layout] | None:
+    """What rows of one text and of two are made of; None if that of two cannot be."""
+    layouts: list[Layout] = []
+    for texts in ([FIRST_TEXT], [FIRST_TEXT, SECOND_TEXT]):
+        encodings: list[list[int | None]] = [[text] for text in texts]
+        types = [0, 1][: len(texts)]
+        try:
+            for processor in _members(post_processor, "processors", where):
+                if processor.get("type") == "TemplateProcessing":
+                    template = processor.get("single" if len(encodings) == 1 else "pair") or []
+                    types = [next(iter(part.values()))["type_id"] for part in template]
+                encodings = _process(processor, encodings, where)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return None
+        layout = tuple((i, kind) for row, kind in zip(encodings, types, strict=True) for i in row if i is not None)
+        if sorted(i for i, _ in layout if i < 0) != sorted(texts) or any(i >= num_ids for i, _ in layout):
+            return None
+        layouts.append(layout)
+    return layouts[0], layouts[1]
 
 
 def _trims(post_processor: Component | None, where: str) -> tuple[bool, ...]:
