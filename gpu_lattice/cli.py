@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from gpu_lattice import __version__
@@ -20,6 +21,9 @@ FAILED = 2
 OUTPUT_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended
 
 STDIN_BYTES = 1 << 20
+
+PENALTY_HELP = "what each token costs a segmentation, in nats; above 0 for fewer tokens"
+RATE_HELP = "the share of words that are sampled, while the others keep their best segmentation"
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\"}
@@ -206,6 +210,7 @@ def _add_show(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("text", metavar="TEXT")
     _add_model(parser)
     parser.add_argument("--alpha", type=float, default=0.1, metavar="A", help="default: 0.1")
+    parser.add_argument("--token-penalty", type=float, default=0.0, metavar="B", help=f"{PENALTY_HELP}; default: 0")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="segmentations to list; default: 5")
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="write a picture (.svg, .png, .html) instead of printing a table"
@@ -226,6 +231,10 @@ def _add_preview(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument(
         "--alphas", type=_numbers, default="0,0.1,0.2,0.5,1", metavar="A,...", help="default: 0,0.1,0.2,0.5,1"
     )
+    parser.add_argument(
+        "--token-penalty", type=_numbers, default="0", metavar="B,...", help=f"{PENALTY_HELP}; default: 0"
+    )
+    parser.add_argument("--rate", type=_numbers, default="1", metavar="P,...", help=f"{RATE_HELP}; default: 1")
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
     _add_text_format(parser)
     parser.add_argument(
@@ -267,6 +276,14 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="SentencePiece unigram .model, Hugging Face tokenizer.json (Unigram) or BytePiece .model; "
         "default: the small model that comes with the package",
     )
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="PIECE",
+        help="take a piece out of the lattice: by its name, by its id as #12, or all of a file, one a line, as @FILE",
+    )  # fmt: skip
+    parser.add_argument(
+        "--unspellable", choices=["raise", "best"], default="raise",
+        help="of a word that cannot be spelled without them: an error, or its best segmentation; default: raise",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: auto")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all")
     parser.add_argument(
@@ -296,6 +313,8 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nbest-size", type=int, default=-1, metavar="N", help="sample among the N best segmentations; default: all"
     )
+    parser.add_argument("--token-penalty", type=float, default=0.0, metavar="B", help=f"{PENALTY_HELP}; default: 0")
+    parser.add_argument("--rate", type=float, default=1.0, metavar="P", help=f"{RATE_HELP}; default: 1")
     parser.add_argument("--seed", type=int, metavar="S", help="of the samples; default: 0")
 
 
@@ -331,6 +350,8 @@ def _check_draw(options: argparse.Namespace) -> None:
         raise ValueError(f"--samples {options.samples} needs --alpha: there is one best segmentation")
     if options.alpha is None and options.nbest_size >= 0:
         raise ValueError(f"--nbest-size {options.nbest_size} needs --alpha, the temperature to sample with")
+    if options.alpha is None and (options.token_penalty or options.rate != 1):
+        raise ValueError("--token-penalty and --rate need --alpha, the temperature to sample with")
     if options.alpha is None and options.seed is not None:
         raise ValueError(f"--seed {options.seed} needs --alpha: there is one best segmentation")
 
@@ -339,9 +360,23 @@ def _load(options: argparse.Namespace) -> Tokenizer:
     from gpu_lattice.tokenizer import Tokenizer
 
     chosen = {"device": options.device, "threads": options.threads, "memory_limit": options.memory_limit}
-    if options.model is None:
-        return Tokenizer.default(**chosen)
-    return Tokenizer.from_file(options.model, **chosen)
+    model = options.model
+    tokenizer = Tokenizer.default(**chosen) if model is None else Tokenizer.from_file(model, **chosen)
+    return tokenizer.without(_excluded(options.exclude), unspellable=options.unspellable)
+
+
+def _excluded(given: list[str]) -> Iterator[str | int]:
+    """Names and ids of pieces, those in files too."""
+    for name in given:
+        if name.startswith("@") and len(name) > 1:
+            lines = Path(name[1:]).read_bytes().decode("utf-8", "surrogateescape").split("\n")
+            yield from (_name_or_id(line.removesuffix("\r")) for line in lines if line not in ("", "\r"))
+        else:
+            yield _name_or_id(name)
+
+
+def _name_or_id(name: str) -> str | int:
+    return int(name[1:]) if re.fullmatch(r"#[0-9]{1,10}", name) else name
 
 
 def _retokenize(options: argparse.Namespace) -> None:
@@ -349,7 +384,7 @@ def _retokenize(options: argparse.Namespace) -> None:
 
     _check_draw(options)
     given = dict(vars(options))
-    for name in ("command", "run", "model", "device", "threads", "memory_limit"):
+    for name in ("command", "run", "model", "device", "threads", "memory_limit", "exclude", "unspellable"):
         del given[name]
     given["num_samples"], given["progress"] = given.pop("samples"), not given.pop("no_progress")
     print(retokenize(tokenizer=_load(options), **given))
@@ -370,6 +405,8 @@ def _encode(options: argparse.Namespace) -> None:
                 nbest_size=options.nbest_size,
                 num_samples=options.samples,
                 seed=options.seed or 0,
+                token_penalty=options.token_penalty,
+                rate=options.rate,
                 doc_ids=range(first, first + len(texts)),
             )
         first += len(texts)
@@ -388,11 +425,12 @@ def _show(options: argparse.Namespace) -> None:
     if options.output is not None:
         checked_path(options.output)
     tokenizer, text = _load(options), os.fsencode(options.text)
+    shown = {"alpha": options.alpha, "top": options.top, "token_penalty": options.token_penalty}
     if options.output is not None:
-        paint_lattice(tokenizer, text, options.output, alpha=options.alpha, top=options.top)
+        paint_lattice(tokenizer, text, options.output, **shown)
     else:
         in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        print(table(portrait(tokenizer, text, alpha=options.alpha, top=options.top), in_colour))
+        print(table(portrait(tokenizer, text, **shown), in_colour))
 
 
 def _preview(options: argparse.Namespace) -> None:
@@ -405,6 +443,8 @@ def _preview(options: argparse.Namespace) -> None:
         options.inputs,
         tokenizer=_load(options),
         alphas=options.alphas,
+        token_penalties=options.token_penalty,
+        rates=options.rate,
         max_bytes=options.max_bytes,
         seed=options.seed,
         text_column=options.text_column,

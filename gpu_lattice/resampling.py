@@ -6,6 +6,7 @@ segmentation of the model that pieces were taken out of.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from gpu_lattice.lattice import Lattice
 from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.lattice.sums import row_sums
 from gpu_lattice.normalizers import NormalizedBatch
-from gpu_lattice.token_batch import Frame, TokenBatch, joined
+from gpu_lattice.token_batch import Frame, TokenBatch, joined, on_host
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from gpu_lattice.backends import Backend
@@ -190,15 +193,10 @@ def _log_prob(
     chosen = xp.asarray(choice.ravel())
     values, offsets = rows_to_values(xp, source.offsets, chosen)
     ids = source.ids[values]
-    bare = replace(model, prefix_ids=(), suffix_ids=())
-    drawn, start = [xp.empty(0)], 0
-    while start < len(words.docs):
-        limit = words.offsets[start] + LATTICE_BYTES
-        stop = max(start + 1, int(np.searchsorted(words.offsets, limit, side="right")) - 1)
+    drawn = [xp.empty(0)]
+    for start, stop, lattice in _lattices(model, backend, tiled):
         rows = TokenBatch(ids, offsets[start * num_samples : stop * num_samples + 1])
-        lattice = Lattice.of(bare, backend, tiled.part(start, stop), None, None)
         drawn.append(lattice.log_prob(rows, alpha=draw.alpha, token_penalty=draw.token_penalty))
-        start = stop
     log_prob = xp.concatenate(drawn)
     if rate < 1:
         is_best = _are_equal(xp, source, chosen, xp.repeat(xp.arange(len(words.docs)), num_samples))
@@ -211,6 +209,49 @@ def _log_prob(
     ordered = xp.empty(choice.size)
     ordered[xp.asarray(places.ravel())] = log_prob
     return row_sums(launcher, xp.asarray(bounds), ordered)
+
+
+def _lattices(model: Model, backend: Backend, tiled: NormalizedBatch) -> Iterator[tuple[int, int, Lattice]]:
+    """(first document, last + 1, lattice) of some documents at a time, without ids around rows."""
+    bare, start = replace(model, prefix_ids=(), suffix_ids=()), 0
+    while start < len(tiled):
+        limit = tiled.offsets[start] + LATTICE_BYTES
+        stop = max(start + 1, int(np.searchsorted(tiled.offsets, limit, side="right")) - 1)
+        yield start, stop, Lattice.of(bare, backend, tiled.part(start, stop), None, None)
+        start = stop
+
+
+def mixture_entropy(
+    model: Model, backend: Backend, batch: NormalizedBatch, tilt: dict[str, float], rate: float, undo: Undone | None
+) -> float:
+    """The entropy of all words together, in nats: that of their lattices, mixed with the best segmentation.
+
+    tilt: alpha and token_penalty. Words that cannot be spelled have none.
+    """
+    words = backend.find_words(batch)
+    is_kept = backend.find_unspellable(batch, words)
+    batch = _with_tokens(batch, words, is_kept)
+    words = words._replace(chunk_ids=np.where(is_kept, np.int32(0), words.chunk_ids))
+    best = backend.encode(batch, np.zeros(len(batch), np.bool_), words)
+    best = best if undo is None else _undone(backend, best, undo, None)
+    tiled = NormalizedBatch(batch.values, words.offsets, words.offsets, words.chunk_ids)
+    total = 0.0
+    for start, stop, lattice in _lattices(model, backend, tiled):
+        entropy = on_host(lattice.entropy(**tilt))
+        q = np.exp(on_host(lattice.log_prob(TokenBatch(best.ids, best.offsets[start : stop + 1]), **tilt)))
+        # With p * P for every segmentation and 1 - p more for the best, whose P is q.
+        mixed = entropy * rate - rate * (1 - q) * _log(rate) + rate * q * _log(q) - _x_log_x(rate * q + 1 - rate)
+        total += math.fsum(mixed[~is_kept[start:stop]].tolist())
+    return total
+
+
+def _log(x: Any) -> Any:
+    """log(x), and 0 for 0, by which it is multiplied."""
+    return np.log(np.where(x > 0, x, 1.0))
+
+
+def _x_log_x(x: Any) -> Any:
+    return x * _log(x)
 
 
 def _are_equal(xp: Any, source: TokenBatch, rows: Any, others: Any) -> Any:

@@ -368,6 +368,23 @@ class Tokenizer:
         other._source = (_rebuild_rescored, (base, model.vocabulary.scores, unspellable))
         return other
 
+    def without(self, pieces: Iterable[Any], *, unspellable: Unspellable = "raise") -> Tokenizer:
+        """`rescored` with pieces (names, bytes or ids) taken out of the lattice; the tokenizer itself for none.
+
+        Example:
+            >>> Tokenizer.from_pieces(["ab", "a", "b"]).without(["ab"]).excluded_ids
+            [0]
+        """
+        gone = dict.fromkeys(as_list("pieces", list(pieces)), -np.inf)
+        return self.rescored(gone, unspellable=unspellable) if gone else self
+
+    @property
+    def excluded_ids(self) -> list[int]:
+        """The ids that `rescored` has taken out of the lattice."""
+        is_gone = self._base._model.vocabulary.in_lattice & ~self._model.vocabulary.in_lattice
+        excluded: list[int] = np.flatnonzero(is_gone).tolist()
+        return excluded
+
     def _id_of_piece(self, piece: Any) -> int:
         """By name, bytes, or the id itself. Raises ValueError if there is none."""
         if not isinstance(piece, str | bytes):
@@ -537,10 +554,7 @@ class Tokenizer:
             raise ValueError(f"epoch is {shown(epoch)} without a seed, and draws are new in any case; give a seed too")
         seed = randbits(64) if seed is None else checked_integer("seed", seed, 0, 2**64 - 1)
         key = epoch_seed(seed, checked_integer("epoch", epoch, 0, 2**64 - 1))
-        penalty, rate = checked_penalty(token_penalty), checked_rate(rate)
-        if rate < 1 and nbest_size > 1:
-            raise ValueError(f"rate is {rate:g} with nbest_size {nbest_size}, and only full lattices are divided into "
-                             "words; leave nbest_size out")  # fmt: skip
+        penalty, rate = checked_penalty(token_penalty), checked_rate(rate, nbest_size)
         return_log_prob = checked_flag("return_log_prob", return_log_prob)
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         if self._model.merges is not None and alpha != 0 and not self._model.vocabulary.scores.any():
@@ -971,10 +985,20 @@ class Tokenizer:
     def _best(self, batch: TextBatch) -> TokenBatch:
         return self._run(batch, 1, lambda part, is_null, _: self._segmented(part, is_null, None))
 
+    def _mixture_entropy(self, texts: Texts, tilt: dict[str, float], rate: float) -> float | None:
+        """The entropy of all texts together where words have one of their own; None where it is the lattice's."""
+        if rate == 1 and self._unspellable == "raise":
+            return None
+        from gpu_lattice.resampling import mixture_entropy
+
+        batch = TextBatch.from_texts(texts)
+        return mixture_entropy(self._model, self._backend, self._normalize(batch), tilt, rate, self._undone)
+
     @cached_property
     def _undone(self) -> Undone | None:
-        base = self._base._model
-        return undone(base, base.vocabulary.in_lattice & ~self._model.vocabulary.in_lattice)
+        is_gone = np.zeros(self.vocab_size, np.bool_)
+        is_gone[self.excluded_ids] = True
+        return undone(self._base._model, is_gone)
 
     def _segmented(
         self, part: NormalizedBatch, is_null: NDArray[np.bool_], draw: Draw | None, rate: float = 1.0

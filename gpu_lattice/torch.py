@@ -49,8 +49,8 @@ class FreshSegmentations(Dataset[Tensor]):
     """The ids of document i in the current epoch, int64 [tokens]; any sampler, any number of workers and ranks.
 
     texts: what has a length and gives a str or bytes for an index (a list, a column of a data set), or an Arrow array.
-    seed, alpha, options: as for `Tokenizer.sample`. Set the epoch before a loader is iterated: workers that live on see
-    it too.
+    seed, alpha, options (token_penalty, rate ..): as for `Tokenizer.sample`. Set the epoch before a loader is iterated:
+    workers that live on see it too.
 
     Example:
         >>> from gpu_lattice import Tokenizer

@@ -16,7 +16,8 @@ from conftest import ROOT
 
 from gpu_lattice import cli
 from gpu_lattice.cli import main, parse_size
-from gpu_lattice.corpus.draws import row_ids
+from gpu_lattice.corpus.draws import document_ids, row_ids
+from gpu_lattice.corpus.retokenize import retokenize
 from gpu_lattice.tokenizer import Tokenizer
 
 TEXTS = ["The quick brown fox", "日本語のテキスト", "", "a  b"]
@@ -281,3 +282,75 @@ def test_a_reader_that_goes_away_ends_encode_quietly() -> None:
     errors = process.stderr.read()
     process.stderr.close()
     assert (process.wait(timeout=120), errors) == (141, b"")
+
+
+def test_encode_takes_a_penalty_a_rate_and_pieces_to_leave_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    (tmp_path / "out.txt").write_text("▁be\r\n\n#301\n", "utf-8")
+    restricted = tokenizer.without(["▁The", "▁be", 301])
+    drawn = ["--alpha", "0.2", "--token-penalty", "1.5", "--rate", "0.5", "--seed", "3"]
+    exclude = ["--exclude", "▁The", "--exclude", f"@{tmp_path / 'out.txt'}"]
+    assert main(["encode", *TEXTS, *drawn, *exclude, "--output-format", "ids"]) == 0
+    rows = restricted.sample(TEXTS, alpha=0.2, token_penalty=1.5, rate=0.5, seed=3).tolist()
+    assert capsys.readouterr().out.split("\n") == [" ".join(map(str, row)) for row in rows] + [""]
+    assert main(["show", "The queue", "--token-penalty", "1.5", *exclude]) == 0
+    assert "alpha 0.1, token penalty 1.5: log Z" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rate", "0.5"], "--token-penalty and --rate need --alpha"),
+        (["--token-penalty", "1"], "--token-penalty and --rate need --alpha"),
+        (["--alpha", "0", "--rate", "2"], "rate is 2.0; give the share"),
+        (["--alpha", "0", "--token-penalty", "nan"], "token_penalty is nan"),
+        (["--exclude", "no such piece"], "'no such piece' is no piece of this model"),
+        (["--exclude", "#8000"], "the id of a piece is 8000"),
+        (["--exclude", "<unk>"], "'<unk>' is no piece that text is made of"),
+        (["--exclude", "@absent"], "absent: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_drawn_or_left_out_is_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["encode", "text", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+
+
+def test_retokenize_records_how_its_tokens_were_drawn(corpus: Path, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    drawn = [
+        "--alpha",
+        "0.3",
+        "--token-penalty",
+        "1",
+        "--rate",
+        "0.5",
+        "--seed",
+        "2",
+        "--exclude",
+        "▁The",
+        "--no-progress",
+    ]
+    assert main(["retokenize", str(corpus), "-o", str(tmp_path / "out"), "--id-column", "id", *drawn]) == 0
+    manifest = json.loads((tmp_path / "out" / "_gpu_lattice.json").read_text())
+    options, model = manifest["options"], manifest["model"]
+    assert (options["token_penalty"], options["rate"]) == (1.0, 0.5)
+    restricted = tokenizer.without(["▁The"])
+    assert (model["excluded_ids"], model["sha256"]) == ([tokenizer.piece_to_id("▁The")], restricted.digest)
+    other = tmp_path / "other"
+    retokenize(corpus, other, tokenizer=tokenizer, alpha=0.3, token_penalty=1, rate=0.5, seed=2, exclude=["▁The"],
+               id_column="id", progress=False)  # fmt: skip
+    tables = [pq.read_table(folder / "corpus.parquet") for folder in (tmp_path / "out", other)]
+    assert tables[0].equals(tables[1])
+    texts = [text * (i + 1) for i, text in enumerate(TEXTS)]
+    ids = document_ids(tables[0]["id"].combine_chunks())
+    wanted = restricted.sample(texts, alpha=0.3, token_penalty=1, rate=0.5, seed=2, doc_ids=ids).tolist()
+    assert tables[0]["input_ids"].to_pylist() == wanted
+    with pytest.raises(ValueError, match=r"rate is 0\.5 there and 1\.0 here"):
+        retokenize(corpus, other, tokenizer=restricted, alpha=0.3, token_penalty=1, seed=2, id_column="id",
+                   progress=False, resume=True)  # fmt: skip
+    with pytest.raises(ValueError, match=r"rate is 0\.5, but without alpha"):
+        retokenize(corpus, other, tokenizer=tokenizer, rate=0.5)

@@ -119,3 +119,11 @@ def test_what_cannot_be_a_data_set_is_refused(tokenizer: Tokenizer) -> None:
 def test_importing_gpu_lattice_does_not_import_torch() -> None:
     check = "import sys, gpu_lattice; gpu_lattice.Tokenizer; assert 'torch' not in sys.modules; gpu_lattice.torch"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_options_of_sampling_are_passed_on(tokenizer: Tokenizer) -> None:
+    options = {"alpha": 0.0, "token_penalty": 0.5, "rate": 0.4}
+    data = FreshSegmentations(TEXTS[:50], tokenizer, seed=SEED, **options)
+    wanted = tokenizer.sample(TEXTS[:50], seed=SEED, **options).tolist()
+    assert [data[i].tolist() for i in range(50)] == wanted
+    assert wanted != tokenizer.sample(TEXTS[:50], seed=SEED, alpha=0.0).tolist()

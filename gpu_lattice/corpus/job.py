@@ -39,6 +39,8 @@ class Draw:
     num_samples: int
     seed: int
     verify: bool
+    token_penalty: float
+    rate: float
 
 
 @dataclass(frozen=True)

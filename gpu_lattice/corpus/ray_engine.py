@@ -26,7 +26,7 @@ class SampleBatches:
     tokenizer, or a function that makes one   the model is loaded once in each actor; give a function to choose a device
                                               there
     text_column, id_column   as in retokenize; ids may be integers or strings, and must be given to sample
-    alpha, seed, nbest_size  as in Tokenizer.sample; alpha None: the best segmentation
+    alpha, seed, nbest_size, token_penalty, rate   as in Tokenizer.sample; alpha None: the best segmentation
     column                   what the column of ids, list<int32>, is called
 
     Example:
@@ -44,13 +44,17 @@ class SampleBatches:
         alpha: float | None = None,
         nbest_size: int = -1,
         seed: int = 0,
+        token_penalty: float = 0.0,
+        rate: float = 1.0,
         column: str = "input_ids",
     ) -> None:
         if alpha is not None and id_column is None:
             raise ValueError("batches have no order of their own, so a draw needs ids; give id_column")
         self._tokenizer = tokenizer() if callable(tokenizer) else tokenizer
         self._text_column, self._id_column, self._column = text_column, id_column, column
-        self._draw: dict[str, Any] = {"nbest_size": nbest_size, "seed": seed}
+        self._draw: dict[str, Any] = {
+            "nbest_size": nbest_size, "seed": seed, "token_penalty": token_penalty, "rate": rate,
+        }  # fmt: skip
         self._alpha = alpha
 
     def __call__(self, batch: pa.Table) -> pa.Table:

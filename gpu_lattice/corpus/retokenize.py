@@ -23,13 +23,14 @@ from gpu_lattice.corpus.pipeline import run_shards
 from gpu_lattice.corpus.plan import plan
 from gpu_lattice.corpus.progress import Progress
 from gpu_lattice.corpus.storage import Local, Storage, resolve
-from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
+from gpu_lattice.runtime.arguments import checked_alpha, checked_integer, checked_penalty, checked_rate
 from gpu_lattice.runtime.files import locked, remove_leftovers
 from gpu_lattice.runtime.interrupts import put_off_interrupts
 from gpu_lattice.runtime.seeds import epoch_seed
 from gpu_lattice.runtime.version import DRAWS, __version__
 
 if TYPE_CHECKING:
+    from gpu_lattice.models.rescored import Unspellable
     from gpu_lattice.tokenizer import Tokenizer
 
 # Twice as much still fits into 64 bits.
@@ -97,6 +98,10 @@ def retokenize(
     nbest_size: int = -1,
     num_samples: int = 1,
     seed: int | None = None,
+    token_penalty: float = 0.0,
+    rate: float = 1.0,
+    exclude: Iterable[Any] = (),
+    unspellable: Unspellable = "raise",
     epochs: int | None = None,
     epoch: int | None = None,
     text_column: str = "text",
@@ -135,6 +140,8 @@ def retokenize(
     output       the folder to write to, a path or a URL; made if it does not exist
     alpha        None: the best segmentation; else samples, as in Tokenizer.sample, with nbest_size
     num_samples  K rows for each document, sample 0 to K - 1
+    token_penalty, rate   as in Tokenizer.sample
+    exclude      pieces (names, bytes or ids) to take out of the lattice, and unspellable, as in Tokenizer.rescored
     seed         0 by default; with epochs=E, or epoch=K alone, folders epoch-000 and so on, each drawn as
                  Tokenizer.sample draws it with epoch=
     text_column, id_column   "a.b" is the field b of a column a. Without an id column, a document's id is a 64-bit hash
@@ -170,7 +177,9 @@ def retokenize(
     Example:
         >>> summary = retokenize("corpus/*.jsonl.zst", "tokens", tokenizer=Tokenizer.default(), alpha=0.2)
     """
-    draw = _checked_draw(alpha, nbest_size, num_samples, seed, verify)
+    draw = _checked_draw(alpha, nbest_size, num_samples, seed, verify, token_penalty, rate)
+    if gone := list(exclude):
+        tokenizer = tokenizer.without(gone, unspellable=unspellable)
     batch_bytes = checked_integer("batch_bytes", batch_bytes, 1, MOST_BATCH_BYTES)
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error is {on_error!r:.60}; choose one of {', '.join(ON_ERROR)}")
@@ -213,11 +222,16 @@ def retokenize(
     return summary
 
 
-def _checked_draw(alpha: float | None, nbest_size: int, num_samples: int, seed: int | None, verify: bool) -> Draw:
+def _checked_draw(
+    alpha: float | None, nbest_size: int, num_samples: int, seed: int | None, verify: bool, token_penalty: float,
+    rate: float,
+) -> Draw:  # fmt: skip
     for name, value, is_given in (
         ("num_samples", num_samples, num_samples != 1),
         ("nbest_size", nbest_size, nbest_size >= 0),
         ("seed", seed, seed is not None),
+        ("token_penalty", token_penalty, token_penalty != 0),
+        ("rate", rate, rate != 1),
     ):
         if alpha is None and is_given:
             raise ValueError(f"{name} is {value}, but without alpha there is one best segmentation; give alpha too")
@@ -229,6 +243,8 @@ def _checked_draw(alpha: float | None, nbest_size: int, num_samples: int, seed: 
         checked_integer("num_samples", num_samples, 1, 2**31 - 1),
         0 if seed is None else checked_integer("seed", seed, 0, 2**64 - 1),
         verify,
+        checked_penalty(token_penalty),
+        checked_rate(rate, nbest_size),
     )
 
 
@@ -274,6 +290,8 @@ def _settings(
         "nbest_size": draw.nbest_size,
         "num_samples": draw.num_samples,
         "seed": None if draw.alpha is None else seed or 0,
+        "token_penalty": draw.token_penalty,
+        "rate": draw.rate,
         "epoch": epoch,
         "text_column": reading.text_column,
         "id_column": reading.id_column,
@@ -283,7 +301,13 @@ def _settings(
         "on_error": on_error,
         **asdict(written),
     }
-    model = {"sha256": tokenizer.digest, "kind": tokenizer.model.kind, "vocab_size": tokenizer.vocab_size}
+    model: dict[str, Any] = {
+        "sha256": tokenizer.digest,
+        "kind": tokenizer.model.kind,
+        "vocab_size": tokenizer.vocab_size,
+    }
+    if tokenizer.excluded_ids:
+        model["excluded_ids"] = tokenizer.excluded_ids
     versions = {"library": __version__, "draws": DRAWS, "arrow": pa.__version__}
     return {"gpu_lattice": versions, "model": model, "options": options}
 

@@ -99,6 +99,8 @@ def _draw(job: Job, texts: pa.Array, doc_ids: NDArray[np.int64]) -> TokenBatch:
         num_samples=draw.num_samples,
         seed=draw.seed,
         doc_ids=doc_ids,
+        token_penalty=draw.token_penalty,
+        rate=draw.rate,
         truncation=False,
     )
 

@@ -136,11 +136,16 @@ def checked_penalty(token_penalty: Any) -> float:
     return value
 
 
-def checked_rate(rate: Any) -> float:
-    """rate as a float; TypeError unless it is a number, ValueError unless it is a probability."""
+def checked_rate(rate: Any, nbest_size: int = -1) -> float:
+    """rate as a float; TypeError unless it is a number, ValueError unless it is a probability, of a full lattice."""
     value = _number("rate", rate)
     if not 0 <= value <= 1:
         raise ValueError(f"rate is {shown(rate)}; give the share of words to resample, from 0 to 1")
+    if value < 1 and nbest_size > 1:
+        raise ValueError(
+            f"rate is {value:g} with nbest_size {nbest_size}, and only full lattices are divided into words; leave "
+            "nbest_size out"
+        )
     return value
 
 

@@ -42,7 +42,13 @@ BOX, BEST_BOX = "#e6edf5", "#fbdcc8"
 
 
 def paint_lattice(
-    tokenizer: Tokenizer, text: Any, path: str | os.PathLike[str], *, alpha: float = 0.1, top: int = 5
+    tokenizer: Tokenizer,
+    text: Any,
+    path: str | os.PathLike[str],
+    *,
+    alpha: float = 0.1,
+    top: int = 5,
+    token_penalty: float = 0.0,
 ) -> Portrait:
     """Write a picture of the lattice of a text of up to 200 bytes: .svg, .png, or .html with the tables.
 
@@ -56,7 +62,7 @@ def paint_lattice(
             f"the text has {size} normalized bytes, and a picture has room for {LONGEST_PICTURE}; give a part of it, "
             "or name no picture to get the table"
         )
-    seen = portrait(tokenizer, text, alpha=alpha, top=top)
+    seen = portrait(tokenizer, text, alpha=alpha, top=top, token_penalty=token_penalty)
     suffix = target.suffix.lower()
     write_whole(target, _page(seen) if suffix == ".html" else _render(seen, suffix))
     return seen

@@ -47,7 +47,7 @@ class Portrait:
     names                the pieces by id, as the model's tool prints them
     arcs                 all arcs by start, shortest first
     segmentations        the best ones, without repeated lists of ids
-    alpha, log_partition, entropy   nats
+    alpha, token_penalty, log_partition, entropy   nats
     log_num_paths, num_paths        how many segmentations there are; None if that number is too long to print
     """
 
@@ -56,6 +56,7 @@ class Portrait:
     arcs: list[Arc]
     segmentations: list[Segmentation]
     alpha: float
+    token_penalty: float
     log_partition: float
     entropy: float
     log_num_paths: float
@@ -73,10 +74,11 @@ class Portrait:
 
     @property
     def measures(self) -> str:
-        """The distribution for alpha, in words."""
+        """The distribution, in words."""
+        penalty = f", token penalty {self.token_penalty:g}" if self.token_penalty else ""
         per_byte = self.entropy / max(1, len(self.text))
         log_z, entropy = f"log Z {self.log_partition:.4f}", f"entropy {self.entropy:.4f} nats ({per_byte:.4f} per byte)"
-        return f"alpha {self.alpha:g}: {log_z}, {entropy}"
+        return f"alpha {self.alpha:g}{penalty}: {log_z}, {entropy}"
 
     @property
     def count(self) -> str:
@@ -100,11 +102,14 @@ class Portrait:
         return visible(self.text[arc.start : arc.end], missing)
 
 
-def portrait(tokenizer: Tokenizer, text: Any, *, alpha: float = 0.1, top: int = 5) -> Portrait:
+def portrait(
+    tokenizer: Tokenizer, text: Any, *, alpha: float = 0.1, top: int = 5, token_penalty: float = 0.0
+) -> Portrait:
     """The lattice of one text (str or bytes), and its `top` best segmentations with exact probabilities.
 
     Among the `top` best paths, those that read as the same ids are one segmentation; its probability is that of the
-    ids. Raises ValueError for a text that the model cannot spell.
+    ids. With a token_penalty, the best are those of greatest probability. Raises ValueError for a text that the model
+    cannot spell.
 
     Example:
         >>> tok = Tokenizer.from_pieces({"a": -1.0, "b": -1.0, "ab": -1.5})
@@ -117,10 +122,11 @@ def portrait(tokenizer: Tokenizer, text: Any, *, alpha: float = 0.1, top: int = 
     if len(normalized) != 1 or normalized[0] is None:
         raise ValueError(f"{len(normalized)} texts or null; one text is shown at a time, so give a str or bytes")
     lattice = tokenizer.lattice(text)
-    arcs = _arcs(lattice, alpha)
+    tilt = {"alpha": alpha, "token_penalty": token_penalty}
+    arcs = _arcs(lattice, tilt)
     follow = _Follower(normalized[0], arcs, tokenizer.model.vocabulary)
-    rows = list(dict.fromkeys(map(tuple, lattice.nbest(top).tolist()[0])))
-    log_probs = on_host(lattice.log_prob([list(ids) for ids in rows], alpha=alpha)).tolist()
+    rows = list(dict.fromkeys(map(tuple, lattice.nbest(top, **tilt if token_penalty else {}).tolist()[0])))
+    log_probs = on_host(lattice.log_prob([list(ids) for ids in rows], **tilt)).tolist()
     before, after = len(tokenizer.model.prefix_ids), len(tokenizer.model.suffix_ids)
     segmentations = [
         Segmentation(ids, follow(ids[before : len(ids) - after]), log_prob)
@@ -133,18 +139,19 @@ def portrait(tokenizer: Tokenizer, text: Any, *, alpha: float = 0.1, top: int = 
         arcs=arcs,
         segmentations=segmentations,
         alpha=alpha,
-        log_partition=float(on_host(lattice.log_partition(alpha))[0]),
-        entropy=float(on_host(lattice.entropy(alpha))[0]),
+        token_penalty=token_penalty,
+        log_partition=float(on_host(lattice.log_partition(**tilt))[0]),
+        entropy=float(on_host(lattice.entropy(**tilt))[0]),
         log_num_paths=log_num_paths,
         num_paths=lattice.num_paths()[0] if log_num_paths < 15 * LN_10 else None,
     )
 
 
-def _arcs(lattice: Lattice, alpha: float) -> list[Arc]:
+def _arcs(lattice: Lattice, tilt: dict[str, float]) -> list[Arc]:
     ragged = lattice.to_ragged()
     counts = np.diff(on_host(ragged.row_splits[1]))
     ends, lengths = np.repeat(np.arange(len(counts)), counts), on_host(ragged.length).astype(np.int64)
-    posteriors = on_host(lattice.marginals(alpha))[on_host(lattice.length) > 0]
+    posteriors = on_host(lattice.marginals(**tilt))[on_host(lattice.length) > 0]
     columns = ends - lengths, ends, on_host(ragged.piece_id), posteriors, on_host(lattice._arrays.arcs) == UNKNOWN
     order = np.lexsort((ends, ends - lengths))
     return [Arc(*row) for row in zip(*(column[order].tolist() for column in columns), strict=True)]

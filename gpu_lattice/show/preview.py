@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpu_lattice.corpus.documents import ReaderOptions
 from gpu_lattice.corpus.excerpt import excerpt
-from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
+from gpu_lattice.runtime.arguments import checked_alpha, checked_integer, checked_penalty, checked_rate
 from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.show.picture import (
     BEST_LINE,
@@ -38,12 +39,21 @@ ALPHAS = (0.0, 0.1, 0.2, 0.5, 1.0)
 # How much text has its lattices in memory at a time, unless a single document is longer.
 LATTICE_BYTES = 1 << 18
 
-HEAD = ("alpha", "tokens/byte", "bytes/token", "differ from best", "entropy/byte", "pieces used")
+HEAD = (
+    "alpha",
+    "token penalty",
+    "rate",
+    "tokens/byte",
+    "bytes/token",
+    "differ from best",
+    "entropy/byte",
+    "pieces used",
+)
 
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """Measurements for one alpha.
+    """Measurements for one alpha, token penalty and rate.
 
     alpha             None: the best segmentation
     tokens_per_byte   ids of one sample of every document, divided by the bytes of the texts
@@ -59,12 +69,16 @@ class PreviewRow:
     differing: float
     entropy_per_byte: float
     coverage: float
+    token_penalty: float = 0.0
+    rate: float = 1.0
 
     def cells(self) -> tuple[str, ...]:
         """The row in the order of the table's columns."""
         is_best = self.alpha is None
         return (
             "best" if is_best else f"{self.alpha:g}",
+            "-" if is_best else f"{self.token_penalty:g}",
+            "-" if is_best else f"{self.rate:g}",
             f"{self.tokens_per_byte:.4f}",
             f"{self.bytes_per_token:.3f}",
             "-" if is_best else f"{100 * self.differing:.1f} %",
@@ -109,6 +123,8 @@ def preview(
     *,
     tokenizer: Tokenizer,
     alphas: Sequence[float] = ALPHAS,
+    token_penalties: Sequence[float] = (0.0,),
+    rates: Sequence[float] = (1.0,),
     max_bytes: int = 1_000_000,
     seed: int = 0,
     text_column: str = "text",
@@ -117,43 +133,47 @@ def preview(
 ) -> Preview:
     """Measure alphas on at most max_bytes of the documents of files, folders or glob patterns (corpus.excerpt).
 
-    seed chooses the documents and their samples. Raises ValueError for an alpha that is negative or too large for the
-    model, and for files without text; OSError for files that cannot be opened.
+    token_penalties, rates: measured with each alpha, as in Tokenizer.sample. seed chooses the documents and their
+    samples. Raises ValueError for an alpha that is negative or too large for the model, and for files without text;
+    OSError for files that cannot be opened.
 
     Example:
         >>> preview(["corpus/*.parquet"], tokenizer=Tokenizer.default()).rows[0].bytes_per_token  # doctest: +SKIP
         3.87
     """
-    alphas = [checked_alpha(alpha) for alpha in alphas]
-    if not alphas:
-        raise ValueError("alphas is empty; give at least one number >= 0")
+    for name, given in (("alphas", alphas), ("token_penalties", token_penalties), ("rates", rates)):
+        if not len(given):
+            raise ValueError(f"{name} is empty; give at least one number")
+    laws: list[dict[str, Any]] = [
+        {"alpha": checked_alpha(alpha), "token_penalty": checked_penalty(penalty), "rate": checked_rate(rate)}
+        for penalty, rate, alpha in product(token_penalties, rates, alphas)
+    ]
     vocabulary = tokenizer.model.vocabulary
-    for alpha in alphas:
-        arc_weights(vocabulary, alpha)
+    for law in laws:
+        arc_weights(vocabulary, law["alpha"], law["token_penalty"])
     max_bytes = checked_integer("max_bytes", max_bytes, 1, 2**63 - 1)
     seed = checked_integer("seed", seed, 0, 2**64 - 1)
     separator = separator.encode() if isinstance(separator, str) else separator
     options = ReaderOptions(text_column=text_column, separator=separator, input_format=input_format)
     drawn = excerpt(inputs, options, max_bytes, seed)
     best = tokenizer.encode(drawn.texts, truncation=False)
-    samples = [tokenizer.sample(drawn.texts, alpha=alpha, seed=seed, truncation=False) for alpha in alphas]
-    entropies = _entropies(tokenizer, drawn.texts, alphas)
-    rows = [_row(None, best, best, 0.0, drawn.num_bytes, vocabulary)]
-    for alpha, out, entropy in zip(alphas, samples, entropies, strict=True):
-        rows.append(_row(alpha, out, best, entropy, drawn.num_bytes, vocabulary))
+    rows = [_row({"alpha": None}, best, best, 0.0, drawn.num_bytes, vocabulary)]
+    for law, entropy in zip(laws, _entropies(tokenizer, drawn.texts, laws), strict=True):
+        out = tokenizer.sample(drawn.texts, **law, seed=seed, truncation=False)
+        rows.append(_row(law, out, best, entropy, drawn.num_bytes, vocabulary))
     return Preview(
         tuple(rows), len(drawn.texts), drawn.num_bytes, drawn.num_cut, drawn.num_files, drawn.file_bytes, seed
     )
 
 
 def _row(
-    alpha: float | None, out: TokenBatch, best: TokenBatch, entropy: float, num_bytes: int, vocabulary: Vocabulary
+    law: Mapping[str, Any], out: TokenBatch, best: TokenBatch, entropy: float, num_bytes: int, vocabulary: Vocabulary
 ) -> PreviewRow:
     ids = on_host(out.ids)
     is_used = np.bincount(ids, minlength=len(vocabulary)) > 0
     can_be = int(np.count_nonzero(vocabulary.in_lattice))
     return PreviewRow(
-        alpha=alpha,
+        **law,
         tokens_per_byte=len(ids) / num_bytes,
         bytes_per_token=num_bytes / len(ids) if len(ids) else 0.0,
         differing=float(np.mean(_differ(best, out))),
@@ -162,13 +182,15 @@ def _row(
     )
 
 
-def _entropies(tokenizer: Tokenizer, texts: list[bytes], alphas: Sequence[float]) -> list[float]:
-    """The entropy of all texts together for each alpha, nats."""
-    parts: list[list[float]] = [[] for _ in alphas]
+def _entropies(tokenizer: Tokenizer, texts: list[bytes], laws: Sequence[Mapping[str, float]]) -> list[float]:
+    """The entropy of all texts together for each alpha, token penalty and rate, nats."""
+    parts: list[list[float]] = [[] for _ in laws]
     for some in _batches(texts):
         lattice = tokenizer.lattice(some)
-        for part, alpha in zip(parts, alphas, strict=True):
-            part += on_host(lattice.entropy(alpha)).tolist()
+        for part, law in zip(parts, laws, strict=True):
+            tilt = {name: law[name] for name in ("alpha", "token_penalty")}
+            mixed = tokenizer._mixture_entropy(some, tilt, law["rate"])
+            part += on_host(lattice.entropy(**tilt)).tolist() if mixed is None else [mixed]
     return [math.fsum(part) for part in parts]
 
 
@@ -209,22 +231,32 @@ def paint_preview(seen: Preview, path: str | os.PathLike[str]) -> None:
     write_whole(target, page("Segmentations by alpha", seen.measured_on, svg, [table]))
 
 
+def _law(row: PreviewRow) -> tuple[float, float]:
+    return row.token_penalty, row.rate
+
+
 def _figure(seen: Preview) -> Any:
     figure = load_matplotlib().figure.Figure(figsize=(9, 6.4), facecolor="white")
     figure.suptitle(seen.measured_on, fontsize=9, color=FAINT)
     grid = {"left": 0.06, "right": 0.97, "bottom": 0.08, "top": 0.89, "wspace": 0.18, "hspace": 0.42}
     best = seen.rows[0]
-    rows = sorted((row for row in seen.rows if row.alpha is not None), key=lambda row: row.alpha or 0.0)
-    panels = [
-        ("tokens per byte", [row.tokens_per_byte for row in rows], best.tokens_per_byte),
-        ("documents that differ from their best segmentation, %", [100 * row.differing for row in rows], None),
-        ("entropy per byte, nats", [row.entropy_per_byte for row in rows], None),
-        ("pieces used, %", [100 * row.coverage for row in rows], 100 * best.coverage),
+    rows = sorted((row for row in seen.rows if row.alpha is not None), key=lambda row: (*_law(row), row.alpha))
+    curves = {law: list(some) for law, some in groupby(rows, _law)}
+    panels: list[tuple[str, Callable[[PreviewRow], float], float | None]] = [
+        ("tokens per byte", lambda row: row.tokens_per_byte, best.tokens_per_byte),
+        ("documents that differ from their best segmentation, %", lambda row: 100 * row.differing, None),
+        ("entropy per byte, nats", lambda row: row.entropy_per_byte, None),
+        ("pieces used, %", lambda row: 100 * row.coverage, 100 * best.coverage),
     ]
-    for axes, (title, values, level) in zip(figure.subplots(2, 2, gridspec_kw=grid).flat, panels, strict=True):
-        axes.plot([row.alpha for row in rows], values, "o-", color=OTHER_LINE, lw=2, ms=5, clip_on=False)
+    for axes, (title, value, level) in zip(figure.subplots(2, 2, gridspec_kw=grid).flat, panels, strict=True):
+        for k, ((penalty, rate), some) in enumerate(curves.items()):
+            shade = 1 - 0.7 * k / len(curves)
+            label = f"token penalty {penalty:g}, rate {rate:g}" if len(curves) > 1 else None
+            axes.plot([row.alpha for row in some], [value(row) for row in some], "o-", color=OTHER_LINE, alpha=shade,
+                      lw=2, ms=5, clip_on=False, label=label)  # fmt: skip
         if level is not None:
             axes.axhline(level, color=BEST_LINE, lw=1.5, ls="--", label="best segmentation")
+        if level is not None or len(curves) > 1:
             axes.legend(frameon=False, fontsize=8, labelcolor=INK)
         low, high = axes.get_ylim()
         axes.set_ylim(0, high + 0.05 * (high - low) if high > 0 else 1)

@@ -296,3 +296,57 @@ def test_errors_are_one_line_and_leave_nothing(
 def test_no_alphas_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="alphas is empty"):
         preview([tmp_path], tokenizer=Tokenizer.default(device="cpu"), alphas=[])
+
+
+@pytest.mark.parametrize("words", ["▁ab▁ba", "▁abab"])
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_entropies_of_mixtures_are_exact(tmp_path: Path, words: str, rate: float) -> None:
+    pieces = {"▁": -2.0, "a": -1.0, "b": -2.0, "ab": -2.5, "▁a": -1.5, "ba": -1.2}
+    tokenizer = Tokenizer.from_pieces(pieces, device="cpu")
+    path = write(tmp_path, "txt", [words])
+    row = preview([path], tokenizer=tokenizer, alphas=[0.5], token_penalties=[0.2], rates=[rate]).rows[1]
+    total = 0.0
+    for word in words.replace("▁", " ▁").split():
+        best = tuple(tokenizer.encode(word).tolist()[0])
+        every = brute_force(word, pieces).probabilities(0.5, 0.2)
+        total -= math.fsum(p * math.log(p) for p in (rate * q + (1 - rate) * (ids == best) for ids, q in every.items()))
+    assert row.entropy_per_byte * len(words.encode()) == pytest.approx(total, rel=1e-12)
+    # Where all words but one may be kept, the rest has none.
+    kept = tokenizer.without(["▁", "▁a"], unspellable="best")
+    assert preview([path], tokenizer=kept, alphas=[0.5]).rows[1].entropy_per_byte == 0.0
+
+
+def test_every_law_has_a_row(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = write(tmp_path, "txt", LINES[:200])
+    arguments = [
+        "--alphas",
+        "0,1",
+        "--token-penalty",
+        "0,2",
+        "--rate",
+        "0.1,1",
+        "--exclude",
+        "▁do",
+        "--exclude",
+        "#300",
+    ]
+    assert main(["preview", str(path), *arguments, "--device", "cpu"]) == 0
+    tokenizer = Tokenizer.default(device="cpu").without(["▁do", 300])
+    laws: dict[str, Any] = {"alphas": [0, 1], "token_penalties": [0, 2], "rates": [0.1, 1]}
+    seen = preview([path], tokenizer=tokenizer, **laws)
+    assert capsys.readouterr().out == f"{seen}\n"
+    rows = {(row.token_penalty, row.rate, row.alpha): row for row in seen.rows[1:]}
+    assert len(rows) == 8
+    for penalty, alpha in ((0, 0), (2, 0)):
+        rare, all_words = rows[penalty, 0.1, alpha], rows[penalty, 1, alpha]
+        assert seen.rows[0].tokens_per_byte < rare.tokens_per_byte < all_words.tokens_per_byte
+        assert rare.entropy_per_byte < all_words.entropy_per_byte
+    assert rows[2, 1, 0].tokens_per_byte < rows[0, 1, 0].tokens_per_byte
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_several_laws_are_several_curves(tmp_path: Path) -> None:
+    path = write(tmp_path, "txt", LINES[:50])
+    seen = preview([path], tokenizer=Tokenizer.default(device="cpu"), alphas=[0, 1], rates=[0.1, 1])
+    paint_preview(seen, tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").stat().st_size > 1000

@@ -38,9 +38,13 @@ class Words(NamedTuple):
 @compiled
 def find_words(batch, pieces, division):
     """(offsets, docs, chunk_ids) of the Words of a batch; division: where they end, BY_CHUNK and so on."""
-    values, chunk_offsets, chunk_ids = batch.values, batch.chunk_offsets, batch.chunk_ids
-    n_docs = len(batch.offsets) - 1
-    first, last = batch.offsets[0], batch.offsets[n_docs]
+    values, doc_offsets, chunk_offsets, chunk_ids = batch.values, batch.offsets, batch.chunk_offsets, batch.chunk_ids
+    pairs, keys, pages, characters, joined = pieces.pairs, pieces.keys, pieces.pages, pieces.characters, pieces.joined
+    slots, piece_at, unk_id, spells, is_bytes = (
+        pieces.slots, pieces.piece_at, pieces.unk_id, pieces.spells, pieces.is_bytes
+    )  # fmt: skip
+    n_docs = len(doc_offsets) - 1
+    first, last = doc_offsets[0], doc_offsets[n_docs]
     # Pages that are never written take no memory.
     offsets, docs = np.empty(last - first + 1, np.int64), np.empty(last - first, np.int64)
     ids = np.empty(last - first, np.int32)
@@ -50,16 +54,20 @@ def find_words(batch, pieces, division):
     offsets[0] = first
     while offsets[n] < last:
         start, stop = chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1]
-        while batch.offsets[i_doc + 1] <= start:
+        while doc_offsets[i_doc + 1] <= start:
             i_doc += 1
         p = start if division != BY_CHUNK and chunk_ids[i_chunk] < 0 else stop
         while p < stop:
             cuts[0] = p
-            n_cuts = find_cuts(values, stop, start, stop, pieces.pairs, pieces.keys, pieces.pages, pieces.characters,
-                               pieces.joined, pieces.is_bytes, cuts, 1, places)  # fmt: skip
+            n_cuts = find_cuts(values, stop, start, stop, pairs, keys, pages, characters, joined, is_bytes, cuts, 1,
+                               places)  # fmt: skip
             for i in range(1, n_cuts):
                 p = cuts[i]
-                if p < stop and _is_border(values, start, p, stop, pieces, division):
+                if division == BY_MARK and load_word(values, p, min(p + MARK_BYTES, stop)) != WORD_START:
+                    continue
+                if division == BY_MARK_BEHIND and load_word(values, max(p - MARK_BYTES, start), p) != WORD_START:
+                    continue
+                if p < stop and (spells or ends_known(values, start, p, slots, piece_at, unk_id, is_bytes)):
                     docs[n], ids[n] = i_doc, -1
                     n += 1
                     offsets[n] = p
@@ -68,16 +76,6 @@ def find_words(batch, pieces, division):
         offsets[n] = stop
         i_chunk += 1
     return offsets[: n + 1].copy(), docs[:n].copy(), ids[:n].copy()
-
-
-@compiled
-def _is_border(values, start, p, stop, pieces, division):
-    """Whether a word ends at the cut p, within the chunk start..stop."""
-    if division == BY_MARK and load_word(values, p, min(p + MARK_BYTES, stop)) != WORD_START:
-        return False
-    if division == BY_MARK_BEHIND and load_word(values, max(p - MARK_BYTES, start), p) != WORD_START:
-        return False
-    return pieces.spells or ends_known(values, start, p, pieces.slots, pieces.piece_at, pieces.unk_id, pieces.is_bytes)
 
 
 @compiled
