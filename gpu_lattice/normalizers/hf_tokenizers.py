@@ -17,7 +17,7 @@ from functools import cache, partial
 from itertools import pairwise, starmap
 from math import prod
 from types import NoneType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,6 +66,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.normalizers.pre_token_states import Pattern
+
+    Step = Callable[[NDArray[np.uint8], Parts], tuple[NDArray[np.uint8], Parts]]
+    Sources = Callable[[NDArray[np.uint8], Parts, NDArray[np.int64], NDArray[np.uint8], Parts], NDArray[np.int64]]
 
 
 Component = dict[str, Any]
@@ -198,15 +201,6 @@ class _Shown:
         )
 
 
-class Step(NamedTuple):
-    """A normalizer, compiled: (values, parts) of parts; and what goes by its name in hf_alignment.py, None for one that
-    moves no bytes.
-    """
-
-    run: Callable[[NDArray[np.uint8], Parts], tuple[NDArray[np.uint8], Parts]]
-    sources: Callable[[NDArray[np.uint8], Parts, NDArray[np.int64], NDArray[np.uint8], Parts], NDArray[np.int64]] | None
-
-
 @dataclass(frozen=True)
 class Rules:
     """Compiled rules. Tokens `raw` are matched in the text, tokens `cooked` in normalized text; None if there are none.
@@ -257,9 +251,9 @@ class Rules:
         self, values: NDArray[np.uint8], parts: Parts, sources: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.uint8], Parts, NDArray[np.int64] | None]:
         for step in self.steps:
-            new_values, new_parts = step.run(values, parts)
-            if sources is not None and step.sources is not None and new_values is not values:
-                sources = step.sources(values, parts, sources, new_values, new_parts)
+            new_values, new_parts = step(values, parts)
+            if sources is not None and new_values is not values:
+                sources = _sources_of(step)(values, parts, sources, new_values, new_parts)
             values, parts = readonly(new_values), new_parts
         return values, parts, sources
 
@@ -334,7 +328,7 @@ class CompiledNormalizer:
         return self._rules.normalize_text(text.encode()).decode()
 
     def __repr__(self) -> str:
-        has_nfc = any(step.run is _compose_step for step in self._rules.steps)
+        has_nfc = _compose_step in self._rules.steps
         return self._shown.text("compiled" + (", but NFC is by the package tokenizers" if has_nfc else ""))
 
 
@@ -355,8 +349,7 @@ class ToolNormalizer:
         self._shown = shown
         self._reason = reason
         self._to_bytes = to_bytes
-        self._parts = normalizer, pre_tokenizer, added_tokens
-        self._tool = _tool_tokenizer(*self._parts, shown.name, reason)
+        self._tool = _tool_tokenizer(normalizer, pre_tokenizer, added_tokens, shown.name, reason)
         self._contents = {self._tool.token_to_id(token.content): token for token in added_tokens}
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
@@ -396,7 +389,7 @@ class ToolNormalizer:
         """The same, slower, and where its bytes come from."""
         valid = _with_valid_text(texts, threads)
         batch, are_bytes = self._pre_tokens(valid)
-        tool = _tool_tokenizer(*self._parts, self._shown.name, self._reason, by_character=True)
+        tool = _by_character(self._tool)
         spans: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
         for doc in valid.tolist():
             text = (doc or b"").decode()
@@ -654,24 +647,22 @@ def _compile_steps(steps: list[Component], charsmaps: list[CharsMap | None], nam
     for step, charsmap in zip(steps, charsmaps, strict=False):
         kind = step.get("type")
         if charsmap is not None:
-            compiled.append(_step(apply_precompiled, precompiled_sources, precompiled(charsmap)))
+            compiled.append(partial(apply_precompiled, precompiled(charsmap)))
         elif kind == "Strip":
             flags = STRIP_LEFT * member(step, "strip_left", bool, where)
             flags += STRIP_RIGHT * member(step, "strip_right", bool, where)
-            compiled.append(Step(partial(_strip_step, flags), None))
+            compiled.append(partial(_strip_step, flags))
         elif kind == "Prepend":
-            content = _bytes_array(member(step, "prepend", str, where).encode())
-            compiled.append(_step(prepend, prepend_sources, content))
+            compiled.append(partial(prepend, _bytes_array(member(step, "prepend", str, where).encode())))
         elif kind == "NFC":
-            compiled.append(Step(_compose_step, _compose_sources))
+            compiled.append(_compose_step)
         elif kind == "Replace":
             pattern = member(step, "pattern", dict, where)
             content = _bytes_array(member(step, "content", str, where).encode())
             if _is_collapse(step):
-                compiled.append(_step(_collapse_step, collapse_sources, content))
+                compiled.append(partial(_collapse_step, content))
             elif isinstance(pattern.get("String"), str) and pattern["String"]:
-                found = _bytes_array(pattern["String"].encode())
-                compiled.append(_step(replace, replace_sources, found, content))
+                compiled.append(partial(replace, _bytes_array(pattern["String"].encode()), content))
             else:
                 raise NotCompiledError(f"Replace has the pattern {pattern!r:.60}")
         else:
@@ -679,9 +670,17 @@ def _compile_steps(steps: list[Component], charsmaps: list[CharsMap | None], nam
     return tuple(compiled)
 
 
-def _step(run: Callable[..., Any], sources: Callable[..., Any], *rule: Any) -> Step:
-    """A step by functions whose first arguments are the rule."""
-    return Step(partial(run, *rule), partial(sources, *rule))
+def _sources_of(step: Step) -> Sources:
+    """What goes by a step's name in hf_alignment.py; steps of earlier versions' pickles have one too."""
+    if not isinstance(step, partial):
+        return _compose_sources
+    compiled = {
+        "apply_precompiled": precompiled_sources,
+        "prepend": prepend_sources,
+        "replace": replace_sources,
+        "_collapse_step": collapse_sources,
+    }
+    return partial(compiled[step.func.__name__], *step.args)
 
 
 def _is_collapse(step: Component) -> bool:
@@ -727,7 +726,7 @@ def _lengths_of_characters(text: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 @cache
 def _nfc_by_character() -> Any:
-    return _tool_tokenizer({"type": "NFC"}, None, [], "NFC", "it is applied by it", by_character=True)
+    return _by_character(_tool_tokenizer({"type": "NFC"}, None, [], "NFC", "it is applied by it"))
 
 
 def _nfc() -> Any:
@@ -828,10 +827,9 @@ def _tool_tokenizer(
     added_tokens: Sequence[AddedToken],
     name: str,
     reason: str,
-    by_character: bool = False,
 ) -> Any:
-    """A tokenizer of the package whose tokens are the pre-tokens, or all their characters: all text but its one piece
-    is unknown, and in a Unigram model a run of unknown text, with that piece in it or not, is one token."""
+    """A tokenizer of the package whose tokens are the pre-tokens: all text but its one piece is unknown, and a run of
+    unknown text, with that piece in it or not, is one token."""
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -839,9 +837,7 @@ def _tool_tokenizer(
             f"{name} needs the package tokenizers, as {reason}; install it with: pip install 'gpu-lattice[hf]'"
         ) from None
     flags = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
-    piece = _unused_piece(added_tokens)
-    runs = {"type": "Unigram", "unk_id": 0, "vocab": [[piece, 0.0]], "byte_fallback": False}
-    characters = {"type": "BPE", "vocab": {piece: 0}, "merges": [], "unk_token": piece, "fuse_unk": False}
+    pieces = [[_unused_piece(added_tokens), 0.0]]
     file = {
         "version": "1.0",
         "truncation": None,
@@ -853,10 +849,18 @@ def _tool_tokenizer(
         "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
         "decoder": None,
-        "model": characters if by_character else runs,
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces, "byte_fallback": False},
     }
     with tool_errors(f"{name}: tokenizers cannot load its normalizer or pre-tokenizer"):
         return Tokenizer.from_str(json.dumps(file))
+
+
+def _by_character(tool: Any) -> Any:
+    """A tokenizer like one of `_tool_tokenizer` whose tokens are the characters of the pre-tokens."""
+    file = json.loads(tool.to_str())
+    [[piece, _]] = file["model"]["vocab"]
+    file["model"] = {"type": "BPE", "vocab": {piece: 0}, "merges": [], "unk_token": piece, "fuse_unk": False}
+    return type(tool).from_str(json.dumps(file))
 
 
 @contextmanager
