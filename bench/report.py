@@ -231,11 +231,49 @@ def _exactness_figure(path: Path) -> None:
     path.write_bytes(render(path.suffix, "", paint))
 
 
+def _samplers() -> str:
+    """The samplers of the literature, on a BPE vocabulary."""
+    mean = read("samplers_mistral_v1")["mean"]
+    rows = [[name, *(f"{one[to]:.3f}" for to in ("uniform", "posterior", "canonical"))] for name, one in mean.items()]
+    return table(["", "from uniform", "from the posterior", "changed words"], rows)
+
+
+def _statistics() -> str:
+    """Expected counts beside sampling, and fitting."""
+    result = read("statistics_mix32k")
+    rows = [
+        [
+            STREAMS.get(name, name),
+            *(f"{one['median_mb_per_s'][case]:.1f}" for case in ("sample", "expected counts", "token statistics")),
+            f"{one['counts to sample']:.2f}",
+        ]
+        for name, one in result["texts"].items()
+    ]
+    head = ["", "sample, MB/s", "expected counts", "statistics by document", "counts / sample"]
+    note = f"{NAMES[result['model']]}, one thread, processor time, alpha {result['alpha']:g} ({_where(result)})."
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def _calls() -> str:
+    """Microseconds a text, by texts in a call."""
+    result = read("calls")
+    names = list(next(iter(result["microseconds_per_text"].values())))
+    rows = [
+        [f"{int(n):,}", *(f"{times[name]:.1f}" for name in names)]
+        for n, times in result["microseconds_per_text"].items()
+    ]
+    note = f"Microseconds a text, one thread, alpha {result['alpha']:g} ({_where(result)}, a busy machine)."
+    return f"{table(['texts in a call', *names], rows)}\n\n{note}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "again": _again,
+    "calls": _calls,
     "exactness": _exactness,
     "headline": _headline,
     "long_exactness": _long_exactness,
+    "samplers": _samplers,
     "sizing": _sizing,
+    "statistics": _statistics,
     "stream": _stream,
 }
