@@ -212,20 +212,25 @@ def _exactness_figure(path: Path) -> None:
 
     result = read("exactness")
 
+    draws = [10 ** (2 + i) for i in range(len(next(iter(result["short"].values()))["expected"]))]
+    distances = (0.001, 0.01, 0.1, 1)
+
     def paint(_: Any) -> Any:
-        figure = load_matplotlib().figure.Figure(figsize=(10, 3.6), facecolor="white", layout="constrained")
-        for axes, (word, found) in zip(
-            figure.subplots(1, len(result["short"]), sharey=True), result["short"].items(), strict=True
-        ):
-            for name, distances in found.items():
-                if name == "segmentations":
-                    continue
+        figure = load_matplotlib().figure.Figure(figsize=(10, 3.4), facecolor="white")
+        grid = {"left": 0.07, "right": 0.8, "bottom": 0.15, "top": 0.9, "wspace": 0.1}
+        panels = figure.subplots(1, len(result["short"]), sharey=True, gridspec_kw=grid)
+        for axes, (word, found) in zip(panels, result["short"].items(), strict=True):
+            for name in (name for name in found if name != "segmentations"):
                 style = {"ls": ":", "color": "black"} if name == "expected" else {"marker": "o", "ms": 3}
                 label = "a perfect sampler's mean" if name == "expected" else name
-                axes.plot([10 ** (2 + i) for i in range(len(distances))], distances, label=label, **style)
+                axes.plot(draws, found[name], label=label, **style)
             axes.set(xscale="log", yscale="log", xlabel="draws", title=f"{word}, alpha {result['alpha']:g}")
-        axes.legend(fontsize=7, frameon=False)
-        figure.axes[0].set_ylabel("total variation distance")
+            axes.set_xticks(draws, [f"{n:,}" for n in draws])
+            axes.set_yticks(distances, map(str, distances))
+            axes.minorticks_off()
+            axes.tick_params(labelsize=7)
+        panels[0].set_ylabel("total variation distance")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="center right", fontsize=7, frameon=False)
         return figure
 
     path.write_bytes(render(path.suffix, "", paint))

@@ -35,7 +35,7 @@ ASCII = "".join(map(chr, range(32, 127)))
 # In points, 72 to an inch.
 NUMBER_SIZE, BYTE_SIZE = 6.0, 7.0
 FIRST_LANE, LANE, ROW = 15.0, 25.0, 21.0
-MARGIN, LEFT, LEAST_WIDTH, MOST_WIDTH = 14.0, 58.0, 280.0, 860.0
+MARGIN, LEFT, LEAST_WIDTH, MOST_WIDTH = 14.0, 58.0, 318.0, 860.0
 HEAD_GAP, LINE_GAP = 5.0, 16.0
 BOX, BEST_BOX = "#e6edf5", "#fbdcc8"
 
@@ -129,7 +129,7 @@ def _below(placed: Layout) -> float:
 def _head(seen: Portrait, width: float) -> list[tuple[str, float, dict[str, Any]]]:
     """Lines of at most this width: text, size, style; a style with "line" is a sample of such a line and its name."""
     head: list[tuple[str, float, dict[str, Any]]] = []
-    for text, size, style in (seen.sizes, 11.0, {"weight": "bold"}), (seen.measures, 8.0, {"color": FAINT}):
+    for text, size, style in (seen.sizes, 9.0, {"weight": "bold"}), (seen.measures, 7.5, {"color": FAINT}):
         head += [(line, size, style) for line in textwrap.wrap(text, int(width / (COLUMN * size)))]
     head += [("best segmentation", 8.0, {"line": BEST_LINE}), ("other arcs", 8.0, {"line": OTHER_LINE})]
     note = "dashed: unknown; " if any(arc.is_unknown for arc in seen.arcs) else ""
