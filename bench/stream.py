@@ -19,7 +19,9 @@ SIDES = ("ours", "peer")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("text", nargs="+", help="UTF-8 text, a document per line, .xz or not: tools/make_streams.py")
+    parser.add_argument(
+        "text", nargs="+", help="UTF-8 text, a document per line, .xz or not (tools/make_streams.py); or `shipped`"
+    )
     parser.add_argument("--model", help="model file; the default model if left out")
     parser.add_argument("--alpha", type=float, default=0.2)
     parser.add_argument("--max-chunks", type=int, default=1 << 30, help="of each text; 256 KB each")
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _start(side: str, model: str, alpha: float, text: str) -> Worker:
-    worker = Worker("bench.stream", side, model, alpha, Path(text).resolve())
+    worker = Worker("bench.stream", side, model, alpha, text if text == "shipped" else Path(text).resolve())
     worker.ask("start")
     return worker
 

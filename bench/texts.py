@@ -27,17 +27,25 @@ def lines(path: str) -> list[str]:
 
 
 def chunks(path: str) -> Iterator[list[str]]:
-    """The lines of a file, some CHUNK_BYTES of them at a time, the last ones fewer."""
+    """The lines of a file, or for "shipped" the documents of the package's corpus, some CHUNK_BYTES of them at a time."""
     chunk, n_bytes = [], 0
-    with _open(path) as file:
-        for line in file:
-            chunk.append(line.removesuffix("\n"))
-            n_bytes += len(line.encode())
-            if n_bytes >= CHUNK_BYTES:
-                yield chunk
-                chunk, n_bytes = [], 0
+    for document in _documents(path):
+        chunk.append(document)
+        n_bytes += len(document.encode()) + 1
+        if n_bytes >= CHUNK_BYTES:
+            yield chunk
+            chunk, n_bytes = [], 0
     if chunk:
         yield chunk
+
+
+def _documents(path: str) -> Iterator[str]:
+    if path == "shipped":
+        yield from shipped("en", "ja", "zh")
+        return
+    with _open(path) as file:
+        for line in file:
+            yield line.removesuffix("\n")
 
 
 def num_bytes(documents: list[str]) -> int:
