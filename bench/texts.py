@@ -27,7 +27,7 @@ def lines(path: str) -> list[str]:
 
 
 def chunks(path: str) -> Iterator[list[str]]:
-    """The lines of a file, or for "shipped" the documents of the package's corpus, some CHUNK_BYTES of them at a time."""
+    """The lines of a file, or for "shipped" the documents of the package, some CHUNK_BYTES of them at a time."""
     chunk, n_bytes = [], 0
     for document in _documents(path):
         chunk.append(document)
