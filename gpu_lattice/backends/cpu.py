@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.backends.cpu_launcher import CpuLauncher
-    from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeMemo
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
 
@@ -48,7 +47,6 @@ class CpuBackend:
         self.tables = tables or Tables(model)
         # By the thread that used one last; the dict operations used here are atomic.
         self._best_memos: dict[int, Memo] = {}
-        self._merge_memos: dict[int, MergeMemo] = {}
         self._sample_memos: dict[int, tuple[float, Memo]] = {}
         pieces = self.tables.pieces
         self.trie_tables = TrieTables(pieces.slots, pieces.piece_at, model.vocabulary.has_unknown_arcs, pieces.is_bytes)
@@ -75,7 +73,7 @@ class CpuBackend:
         """Best segmentation of every document; is_null bool [D] marks rows without ids."""
         texts = batch_of(batch)
         if self.tables.merges is not None:
-            return self._encode_merges(batch, texts, is_null)
+            return self._encode_merges(texts, is_null)
         part_offsets, part_doc = plan_parts(texts, self.tables.pieces, PART_BYTES)
 
         def work(start: int, stop: int) -> Any:
@@ -90,16 +88,18 @@ class CpuBackend:
         raise_if_no_path([r[-1] for r in done])
         return self._rows(done, part_doc, is_null, 1)
 
-    def _encode_merges(self, batch: NormalizedBatch, texts: Batch, is_null: NDArray[np.bool_]) -> Rows:
+    def _encode_merges(self, texts: Batch, is_null: NDArray[np.bool_]) -> Rows:
         from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges
 
-        def work(start: int, stop: int) -> Any:
-            with self._merge_memo() as memo:
-                return encode_merges(texts, start, stop, self.tables.merges, memo)
+        part_offsets, part_doc = plan_parts(texts, self.tables.pieces, PART_BYTES)
 
-        done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
+        def work(start: int, stop: int) -> Any:
+            with self._best_memo() as memo:
+                return encode_merges(texts, part_offsets[start : stop + 1], self.tables.merges, memo)
+
+        done = map_ranges(work, byte_ranges(part_offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
-        return self._rows(done, np.arange(len(batch)), is_null, 1)
+        return self._rows(done, part_doc, is_null, 1)
 
     def sample(
         self,
@@ -149,28 +149,16 @@ class CpuBackend:
     def forget(self) -> None:
         """Drop the memos of earlier texts, which only save time."""
         self._best_memos.clear()
-        self._merge_memos.clear()
         self._sample_memos.clear()
 
     @contextmanager
     def _best_memo(self) -> Iterator[Memo]:
-        """A memo of best paths, for exclusive use."""
+        """A memo of best paths, or of what merges make, for exclusive use."""
         memo = _taken(self._best_memos) or new_memo()
         try:
             yield memo
         finally:
             self._best_memos[get_ident()] = memo
-
-    @contextmanager
-    def _merge_memo(self) -> Iterator[MergeMemo]:
-        """A memo of what merges make, for exclusive use."""
-        from gpu_lattice.kernels.cpu.bulk.encode_merges import new_merge_memo
-
-        memo = _taken(self._merge_memos) or new_merge_memo()
-        try:
-            yield memo
-        finally:
-            self._merge_memos[get_ident()] = memo
 
     @contextmanager
     def _sample_memo(self, alpha: float) -> Iterator[Memo]:

@@ -462,8 +462,8 @@ def _pattern_of(cutters: list[Component]) -> Pattern | None:
         return PATTERNS[GPT2] if has_regex is True else None
     # Matches of a single pattern cover all text, so it does not matter what becomes of the rest.
     plain = [("Isolated", False), ("Removed", True)][: 1 + (len(splits) == 1)]
-    regexes = tuple(_regex_of(split, plain) for split in splits)
-    if has_regex is not False or None in regexes:
+    regexes = tuple(regex for split in splits if (regex := _regex_of(split, plain)) is not None)
+    if has_regex is not False or len(regexes) < len(splits):
         return None
     return PATTERNS.get(regexes[0]) if len(regexes) == 1 else SEQUENCES.get(regexes)
 

@@ -55,7 +55,7 @@ DEEPSEEK = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+",
 )
-SEQUENCES = {DEEPSEEK: Pattern(NEVER, False, False, 3, True, False, parted=True)}
+SEQUENCES: dict[tuple[str, ...], Pattern] = {DEEPSEEK: Pattern(NEVER, False, False, 3, True, False, parted=True)}
 
 TWO = np.uint64(2)
 SHIFT, LOW_BITS = np.uint64(STATE_SHIFT), np.uint64(0x3F)

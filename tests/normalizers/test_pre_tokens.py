@@ -13,8 +13,8 @@ from hf_files import chunks, texts
 from hypothesis import given, settings
 from tokenizers import Regex, normalizers, pre_tokenizers
 
-from gpu_lattice.normalizers.hf_tokenizers import CompiledNormalizer, ToolNormalizer, hf_normalizer
 from gpu_lattice.normalizers.code_points import class_table
+from gpu_lattice.normalizers.hf_tokenizers import CompiledNormalizer, ToolNormalizer, hf_normalizer
 from gpu_lattice.normalizers.pre_token_states import LETTER, LOWER, NEWLINE, NUMBER, SPACE, SYMBOL, UPPER
 from gpu_lattice.normalizers.pre_tokens import DEEPSEEK, GPT2, PATTERNS
 from gpu_lattice.text_batch import TextBatch
