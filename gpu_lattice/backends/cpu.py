@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.backends.cpu_launcher import CpuLauncher
-    from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeMemo
     from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch
@@ -49,7 +48,6 @@ class CpuBackend:
         self.tables = tables or Tables(model)
         # By the thread that used one last; the dict operations used here are atomic.
         self._best_memos: dict[int, Memo] = {}
-        self._merge_memos: dict[int, MergeMemo] = {}
         self._sample_memos: dict[int, tuple[tuple[float, float], Memo]] = {}
         pieces = self.tables.pieces
         self.trie_tables = TrieTables(pieces.slots, pieces.piece_at, model.vocabulary.has_unknown_arcs, pieces.is_bytes)
@@ -124,13 +122,17 @@ class CpuBackend:
             offsets = readonly(words.offsets)
             texts = texts._replace(offsets=offsets, chunk_offsets=offsets, chunk_ids=readonly(words.chunk_ids))
 
-        def work(start: int, stop: int) -> Any:
-            with self._merge_memo() as memo:
-                return encode_merges(texts, start, stop, self.tables.merges, memo)
+        # What merges make of unknown text is one run, so parts do not end within it.
+        part_offsets, part_row, firsts = self._parts(texts, words)
+        part_offsets, part_row = part_offsets[firsts], part_row[firsts[:-1]]
 
-        done = map_ranges(work, byte_ranges(texts.offsets), self.threads)
+        def work(start: int, stop: int) -> Any:
+            with self._best_memo() as memo:
+                return encode_merges(texts, part_offsets[start : stop + 1], self.tables.merges, memo)
+
+        done = map_ranges(work, byte_ranges(part_offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
-        return self._rows(done, np.arange(len(texts.offsets) - 1), is_null, 1, words)
+        return self._rows(done, part_row, is_null, 1, words)
 
     def sample(
         self,
@@ -184,28 +186,16 @@ class CpuBackend:
     def forget(self) -> None:
         """Drop the memos of earlier texts, which only save time."""
         self._best_memos.clear()
-        self._merge_memos.clear()
         self._sample_memos.clear()
 
     @contextmanager
     def _best_memo(self) -> Iterator[Memo]:
-        """A memo of best paths, for exclusive use."""
+        """A memo of best paths, or of what merges make, for exclusive use."""
         memo = _taken(self._best_memos) or new_memo()
         try:
             yield memo
         finally:
             self._best_memos[get_ident()] = memo
-
-    @contextmanager
-    def _merge_memo(self) -> Iterator[MergeMemo]:
-        """A memo of what merges make, for exclusive use."""
-        from gpu_lattice.kernels.cpu.bulk.encode_merges import new_merge_memo
-
-        memo = _taken(self._merge_memos) or new_merge_memo()
-        try:
-            yield memo
-        finally:
-            self._merge_memos[get_ident()] = memo
 
     @contextmanager
     def _sample_memo(self, tilt: tuple[float, float]) -> Iterator[Memo]:

@@ -39,6 +39,15 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound=NamedTuple)
 
+
+class OddPieces(NamedTuple):
+    """The trie (kernels/tables/trie.py) of pieces that merges do not make of their text, and whether there are any."""
+
+    slots: NDArray[np.int32]
+    piece_at: NDArray[np.int32]
+    any: np.bool_
+
+
 # Bytes of the longest character.
 MOST_SYMBOL_BYTES = 4
 MARK = "▁".encode()
@@ -97,20 +106,40 @@ class Tables:
         merges, pieces = self._merges, self.pieces
         if merges is None:
             return None
-        from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeModel
-        from gpu_lattice.kernels.tables.merges import build_merge_table
+        from gpu_lattice.kernels.cpu.bulk.encode_merges import FEW, MOST_RANKS, MergeModel
+        from gpu_lattice.kernels.tables.merges import MergeTable, build_merge_table
 
-        return MergeModel(
-            table=build_merge_table(merges.pairs, merges.symbols, merges.symbol_ids),
-            slots=pieces.slots,
-            piece_at=pieces.piece_at,
+        inputs = merges.pairs, merges.symbols, merges.symbol_ids, pieces.is_bytes
+        table = _cached(MergeTable, build_merge_table, *inputs)
+        nothing = build_trie(np.empty(0, np.uint8), np.zeros(1, np.int64), np.empty(0, np.int64))
+        model = MergeModel(
+            pieces=pieces,
+            table=table,
+            few=FEW if merges.pairs[:, 2].max(initial=0) < MOST_RANKS else 0,
+            odd_slots=nothing.slots,
+            odd_at=nothing.piece,
             byte_ids=merges.byte_ids,
             unk_id=merges.unk_id,
             fuse_unk=merges.fuse_unk,
             whole_pieces=merges.whole_pieces,
-            is_bytes=pieces.is_bytes,
-            by_words=not pieces.is_bytes and merges.begin_words(self.vocabulary.names),
+            by_cuts=not pieces.is_bytes and bool(np.all(merges.byte_ids >= 0)),
         )
+        return self._with_odd_pieces(model, inputs) if model.whole_pieces else model
+
+    def _with_odd_pieces(self, model: MergeModel, inputs: tuple[Any, ...]) -> MergeModel:
+        """The model with the pieces that are found by their whole text alone, since merges do not make them."""
+        from gpu_lattice.kernels.cpu.bulk.encode_merges import unmade
+
+        surfaces, offsets, ids = self._surfaces
+
+        def find() -> OddPieces:
+            is_odd = unmade(surfaces, offsets, ids, model)
+            texts = [surfaces[offsets[i] : offsets[i + 1]].tobytes() for i in np.flatnonzero(is_odd)]
+            odd = build_trie(*to_ragged(texts), ids[is_odd])
+            return OddPieces(odd.slots, odd.piece, np.bool_(is_odd.any()))
+
+        odd = cached(OddPieces, [surfaces, offsets, ids, *inputs, model.byte_ids], find)
+        return model._replace(odd_slots=odd.slots, odd_at=odd.piece_at, whole_pieces=bool(odd.any))
 
     @cached_property
     def _lists_known(self) -> bool:

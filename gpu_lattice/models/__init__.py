@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -68,12 +67,6 @@ class Merges:
     unk_id: int
     fuse_unk: bool
     whole_pieces: bool
-
-    def begin_words(self, names: Sequence[str]) -> bool:
-        """Whether no merge crosses the start of a word: "▁" is a symbol, and made only at the front of pieces."""
-        made = "\0".join([names[i] for i in sorted(set(self.pairs[:, 3].tolist()))])
-        is_symbol = ord("▁") in self.symbols.tolist()
-        return is_symbol and not self.whole_pieces and re.search("[^▁\0]▁", made) is None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ UPPER, LOWER, LETTER, NUMBER, SPACE, NEWLINE, SYMBOL = 1, 2, 4, 8, 16, 32, 64
 NEVER, FIRST, FIRST_FOLDED, AFTER_FOLDED = range(4)
 ANY_NUMBER = 1 << 62
 
-# Bits of an action: boundaries, in this order; to mark the place before this character. The rest is the next state.
+# Bits of an action: boundaries, in this order, then to mark the place before this character. The rest: the next state.
 AT_MARK, BEFORE_LAST, HERE, SET_MARK = 1, 2, 4, 8
 STATE_SHIFT, CLASS_BITS = 4, 5
 START: State = ("start",)

@@ -39,7 +39,7 @@ class Segment:
         for _ in range(MEETINGS):
             self.group.todo[0] = 0
             begin_group(self.memo)
-            hash_listed(self.values, self.group.segments, self.group.todo, 1, self.group.hashes, self.group.words)
+            hash_listed(self.values, self.group.segments, self.group.todo, 1, self.group.hashes, self.group.words, 0)
             self.has_path = forward_listed(self.values, 1, self.model, self.memo, self.group, self.draws) < 0
         # Where its record is, whatever its place: the first of a memo.
         self.base = words_before(len(text))

@@ -74,7 +74,7 @@ def encode_parts(batch, part_offsets, model, arcs, memo):
         ids = grown(ids, n_ids, n_ids + stop - (start if run < 0 else run))
         first = n_ids
         _remember_listed(batch.values, n_todo, model, arcs, memo, group, search)
-        keep_divided(batch.values, n_units, memo, group)
+        keep_divided(batch.values, n_units, model.pieces.is_bytes, memo, group)
         n_ids, n_to_read, bad = _best_of_group(batch, i_chunk, n_segments, model, arcs, memo, group, search, ids,
                                                n_ids)  # fmt: skip
         if bad >= 0:
@@ -97,7 +97,7 @@ def _remember_listed(values, n_todo, model, arcs, memo, group, search):
         if first > 0:
             # Many have come before in this group.
             last = look_up(values, segments, todo, first, last, first, hashes, words, memo.slots, memo.near, memo.arena,
-                           places)  # fmt: skip
+                           places, 0)  # fmt: skip
         find_lists(values, segments, todo[first:last], last - first, arcs, search.found)
         _remember_found(values, first, last, model, arcs, memo, group, search)
 
@@ -117,7 +117,7 @@ def _remember_found(values, first, last, model, arcs, memo, group, search):
         # It may have come before in this group.
         if (
             has_record(hashes[i], slots)
-            and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena, places) == k
+            and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena, places, 0) == k
         ):
             continue
         start, stop = segments[i], segments[i + 1]
@@ -134,7 +134,7 @@ def _remember_found(values, first, last, model, arcs, memo, group, search):
         if arena[base + KIND] == 1 and sums[base + NUMBER] == np.inf:
             arena[base + KIND] = SINGLE + np.int64(cells[2 * (base + BODY)])
             top = base + BODY
-        keep(values, start, stop, hashes[i], base, top, is_lasting, slots, arena, used)
+        keep(values, start, stop, hashes[i], base, top, is_lasting, slots, arena, used, 0)
         places[i] = place_of(base, arena[base + KIND])
 
 

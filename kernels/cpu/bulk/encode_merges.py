@@ -1,294 +1,379 @@
-"""Canonical BPE segmentation of documents, id for id what the model's own tool gives. One call runs on one thread.
+"""Canonical BPE segmentation of parts, id for id what the model's own tool gives. One call runs on one thread.
 
-A unit, the text in which merges happen, is a chunk (a pre-token); or a word, where no merge crosses the start of one.
-What a short unit becomes is remembered by its text, in a memo that belongs to one thread.
+What merges make is a piece, so none crosses a static cut, and the text between two is merged on its own. What becomes
+of it is remembered by its text (memo.py), with the ids in the body of its record, KIND of them.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from gpu_lattice.kernels.arcs import TOKEN_ARC
 from gpu_lattice.kernels.compiled import compiled
-from gpu_lattice.kernels.cpu.buffers import filled, grown, range_at
+from gpu_lattice.kernels.cpu.buffers import filled, grown, longest_of, range_at
 from gpu_lattice.kernels.cpu.bulk.arcs import find_piece
-from gpu_lattice.kernels.cpu.bulk.memo import fold
-from gpu_lattice.kernels.cpu.bulk.segments import WORD_START
-from gpu_lattice.kernels.cpu.machine import load_word
+from gpu_lattice.kernels.cpu.bulk.emit import count_ids
+from gpu_lattice.kernels.cpu.bulk.group import Pieces, new_group
+from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIRECT, KIND, LONGEST_RECORDED, NOWHERE, SINGLE, base_of, place_of
+from gpu_lattice.kernels.cpu.bulk.memo import (
+    begin_group,
+    find_near,
+    has_record,
+    keep,
+    look_up,
+    look_up_all,
+    reserve,
+)
+from gpu_lattice.kernels.cpu.bulk.parts import GROUP_BYTES, group_end
+from gpu_lattice.kernels.cpu.bulk.segments import find_ends, find_segments, find_units, keep_divided
+from gpu_lattice.kernels.cpu.machine import prefetch
 from gpu_lattice.kernels.cpu.utf8 import code_point
-from gpu_lattice.kernels.tables.merges import LOW_HALF, NO_ID, NONE, merge_of
+from gpu_lattice.kernels.tables.merges import LOW_HALF, N_BYTES, NONE, MergeTable, merge_of
 
 # Values of MergeModel.unk_id: unknown symbols become nothing, or are an error.
 DROPPED, MISSING = -1, -2
 
-LONGEST_REMEMBERED = 64
-SLOTS = 1 << 18
-WORDS = 1 << 20
-# A record's header, its text, and an id for each byte of it.
-MOST_RECORD_WORDS = 1 + LONGEST_REMEMBERED // 8 + LONGEST_REMEMBERED // 2
-MARK_BYTES = 3
+# Symbols among all of which the next merge is looked for, by rank << FEW_BITS | position.
+FEW_BITS = 8
+FEW = 1 << FEW_BITS
+NO_KEY = np.int32((1 << 31) - 1)
+MOST_RANKS = 1 << (31 - FEW_BITS)
+# Keys that are compared at once.
+LANES = 16
+# Texts between the one whose record is fetched and the one whose ids are taken.
+AHEAD = 8
 
 
 class MergeModel(NamedTuple):
     """A vocabulary that merges.
 
-    table: kernels/tables/merges.py; slots, piece_at: the trie of reversed pieces; byte_ids, unk_id, fuse_unk,
-    whole_pieces: of Merges; is_bytes: symbols are bytes
-    by_words: no merge crosses the start of a word, "▁" after something else
+    table: kernels/tables/merges.py; byte_ids, unk_id, fuse_unk, whole_pieces: of Merges
+    few: the most symbols for `merge_few`, 0 if ranks reach MOST_RANKS
+    odd_slots, odd_at: the trie of the reversed pieces that merges do not make of their text
+    by_cuts: chunks are divided at static cuts; else they are short, or what is unknown has to be read as one
     """
 
-    table: np.ndarray
-    slots: np.ndarray
-    piece_at: np.ndarray
+    pieces: Pieces
+    table: MergeTable
+    few: int
+    odd_slots: np.ndarray
+    odd_at: np.ndarray
     byte_ids: np.ndarray
     unk_id: int
     fuse_unk: bool
     whole_pieces: bool
-    is_bytes: bool
-    by_words: bool
-
-
-class MergeMemo(NamedTuple):
-    """Units and their ids.
-
-    slots  int64 [SLOTS], the hash's high 32 bits and where in the arena its record is; 0 is empty
-    arena, cells  the same memory as int64 and int32. A record is length << 32 | number of ids, the text, the ids
-    used   int64 [2], how many records and words are in use
-    """
-
-    slots: np.ndarray
-    arena: np.ndarray
-    cells: np.ndarray
-    used: np.ndarray
-
-
-def new_merge_memo() -> MergeMemo:
-    """An empty memo."""
-    arena = np.empty(WORDS, np.int64)
-    return MergeMemo(np.zeros(SLOTS, np.int64), arena, arena.view(np.int32), np.array([0, 1]))
+    by_cuts: bool
 
 
 class Work(NamedTuple):
-    """Scratch for units of up to n symbols: int64 [n] ids, neighbours and the merge with the next symbol; the queue."""
+    """Scratch for texts of up to n symbols: int32 [n + LANES], of each symbol its id, the one before it and after it,
+    the id that it makes with that, and that merge's rank, or key; int64 [3 n], a queue.
+    """
 
     symbols: np.ndarray
     before: np.ndarray
     after: np.ndarray
-    merges: np.ndarray
+    made: np.ndarray
+    ranks: np.ndarray
     queue: np.ndarray
 
 
 @compiled
 def _new_work(n):
-    rows = np.empty((4, n), np.int64)
-    return Work(rows[0], rows[1], rows[2], rows[3], np.empty(3 * n, np.int64))
+    rows = np.empty((5, n + LANES), np.int32)
+    return Work(rows[0], rows[1], rows[2], rows[3], rows[4], np.empty(3 * n, np.int64))
 
 
 @compiled
-def encode_merges(batch, first, last, model, memo):
-    """Segment documents first..last.
+def encode_merges(batch, part_offsets, model, memo):
+    """Segment parts.
 
-    Returns (ids int32, run_starts, run_lengths int64 [last - first, 1]: where in ids each document's are, bad: the end
-    of a symbol that the model cannot spell, or -1).
+    part_offsets int64 [P + 1].
+    Returns (ids int32, run_starts, run_lengths int64 [P, 1]: where in ids each part's are, bad: the end of a text with
+    a symbol that the model cannot spell, or -1).
     """
-    values, chunk_offsets, chunk_ids = batch.values, batch.chunk_offsets, batch.chunk_ids
-    slots, arena, cells = memo.slots, memo.arena, memo.cells
-    offsets, by_words = batch.offsets, model.by_words
-    run_starts, run_lengths = np.zeros((last - first, 1), np.int64), np.zeros((last - first, 1), np.int64)
-    ids = np.empty(max(16, (offsets[last] - offsets[first]) // 2), np.int32)
-    work = _new_work(np.int64(LONGEST_REMEMBERED))
-    n = np.int64(0)
-    i_chunk = range_at(chunk_offsets, offsets[first])
-    for i_doc in range(first, last):
-        p, stop = offsets[i_doc], offsets[i_doc + 1]
-        ids = grown(ids, n, n + stop - p)
-        run_starts[i_doc - first, 0] = n
-        while p < stop:
-            while chunk_offsets[i_chunk + 1] <= p:
-                i_chunk += 1
-            chunk_stop = chunk_offsets[i_chunk + 1]
-            if chunk_ids[i_chunk] >= 0:
-                ids[n] = chunk_ids[i_chunk]
-                n += 1
-                p = chunk_stop
-            while p < chunk_stop:
-                q = _word_end(values, p, chunk_stop) if by_words else chunk_stop
-                if q - p > len(work.symbols):
-                    work = _new_work(q - p)
-                is_short = q - p <= LONGEST_REMEMBERED
-                end = np.int64(-1)
-                if is_short:
-                    end = _append_known(values, p, q, slots, arena, cells, ids, n)
-                if end < 0:
-                    end, bad = _append_new(values, p, q, model, work, ids, n)
-                    if bad >= 0:
-                        return ids, run_starts, run_lengths, bad
-                    if is_short:
-                        _remember(values, p, q, ids, n, end, memo)
-                n, p = end, q
-        run_lengths[i_doc - first, 0] = n - run_starts[i_doc - first, 0]
-    return filled(ids, n), run_starts, run_lengths, np.int64(-1)
+    n_parts = len(part_offsets) - 1
+    longest = max(GROUP_BYTES, longest_of(part_offsets)) if n_parts else np.int64(0)
+    group, work = new_group(longest, n_parts), _new_work(np.int64(LONGEST_RECORDED))
+    run_starts, run_lengths = np.zeros((n_parts, 1), np.int64), np.zeros((n_parts, 1), np.int64)
+    ids = np.empty(max(16, (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)
+    n_ids = np.int64(0)
+    i_chunk = range_at(batch.chunk_offsets, part_offsets[0])
+    low = 0
+    while low < n_parts:
+        high = group_end(part_offsets, low)
+        start, stop = part_offsets[low], part_offsets[high]
+        while batch.chunk_offsets[i_chunk + 1] <= start:
+            i_chunk += 1
+        n_texts, n_todo, n_units = _find_texts(batch, start, stop, i_chunk, model, memo, group)
+        _merge_listed(batch.values, n_todo, model, memo, group, work)
+        keep_divided(batch.values, n_units, model.pieces.is_bytes, memo, group)
+        ids = grown(ids, n_ids, n_ids + stop - start)
+        first = n_ids
+        n_ids, work, bad = _append_all(batch, i_chunk, n_texts, model, memo, group, work, ids, n_ids)
+        if bad >= 0:
+            return ids, run_starts, run_lengths, bad
+        find_ends(group.segments, part_offsets, low, high, group.part_ends)
+        count_ids(group.part_ends, group.ends, first, low, high, run_starts[:, 0], run_lengths[:, 0])
+        low = high
+    return filled(ids, n_ids), run_starts, run_lengths, np.int64(-1)
 
 
 @compiled
-def _word_end(values, p, stop):
-    """Where the word at p ends: before the next mark that follows something else."""
-    q = p + 1
-    while q < stop:
+def _find_texts(batch, start, stop, i_chunk, model, memo, group):
+    """Divide start..stop into texts that are merged on their own, as `find_segments` does and returns."""
+    if model.by_cuts:
+        return find_segments(batch, start, stop, i_chunk, model.pieces, memo, group)
+    segments, places, todo = group.segments, group.places, group.todo
+    begin_group(memo)
+    n_texts, n_todo = find_units(batch, start, stop, i_chunk, False, False, FEW, segments, places, todo)
+    n_todo = find_near(batch.values, segments, memo.near, places, todo, 0, n_todo, 0)
+    n_todo = look_up_all(batch.values, segments, todo, n_todo, group.hashes, group.words, memo, places, 0)
+    return n_texts, n_todo, np.int64(0)
+
+
+@compiled
+def _merge_listed(values, n_todo, model, memo, group, work):
+    """Keep what becomes of the texts that are listed, unless it is for `_append_all` to say."""
+    segments, places, todo, hashes, words = group.segments, group.places, group.todo, group.hashes, group.words
+    slots, met, near, arena, cells, used = memo.slots, memo.met, memo.near, memo.arena, memo.cells, memo.used
+    odd_slots, odd_at, whole_pieces = model.odd_slots, model.odd_at, model.whole_pieces
+    byte_ids, unk_id, fuse_unk, is_bytes = model.byte_ids, model.unk_id, model.fuse_unk, model.pieces.is_bytes
+    table, few, ranks, queue = model.table, model.few, work.ranks, work.queue
+    pairs, may_merge, first_ids, of_bytes = table.slots, table.filter, table.symbols, table.of_bytes
+    symbols, before, after, made = work.symbols, work.before, work.after, work.made
+    for k in range(n_todo):
+        i = todo[k]
+        # It may have come before in this group.
         if (
-            load_word(values, q, min(q + MARK_BYTES, stop)) == WORD_START
-            and load_word(values, max(p, q - MARK_BYTES), q) != WORD_START
+            has_record(hashes[i], slots)
+            and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena, places, 0) == k
         ):
-            return q
-        q += 1
-    return stop
+            continue
+        start, stop = segments[i], segments[i + 1]
+        base, is_lasting = reserve(stop - start, BODY + (stop - start + 1) // 2, hashes[i], met, used)
+        if base < 0:
+            continue
+        count = find_symbols(values, start, stop, first_ids, byte_ids, unk_id, fuse_unk, is_bytes, symbols)
+        if count < 0:
+            continue
+        find_merges(
+            values, start, stop, count, pairs, may_merge, of_bytes, is_bytes, symbols, before, after, made, ranks
+        )
+        if count <= few:
+            count = merge_few(count, pairs, may_merge, symbols, before, after, made, ranks)
+        else:
+            count = merge_many(count, pairs, may_merge, symbols, before, after, made, ranks, queue)
+        # Such a text is a piece only where it is a whole chunk.
+        if whole_pieces and find_piece(values, start, stop, odd_slots, odd_at) >= 0:
+            continue
+        for j in range(count):
+            cells[2 * (base + BODY) + j] = symbols[j]
+        arena[base + KIND] = SINGLE + np.int64(symbols[0]) if count == 1 else count
+        keep(values, start, stop, hashes[i], base, base + BODY + (count + 1) // 2, is_lasting, slots, arena, used, 0)
+        places[i] = place_of(base, arena[base + KIND])
 
 
 @compiled
-def _hash_of(values, start, stop):
-    hashed = np.uint64(stop - start)
-    for p in range(start, stop, 8):
-        hashed = fold(hashed, load_word(values, p, stop))
-    return np.int64(hashed)
+def _append_all(batch, i_chunk, n_texts, model, memo, group, work, ids, n):
+    """Append the ids of the texts of a group; returns (where they end, the scratch, the end of one that cannot be
+    spelled or -1)."""
+    segments, ends, chunk_offsets = group.segments, group.ends, batch.chunk_offsets
+    i = np.int64(0)
+    while True:
+        i, n = _append_known(i, n_texts, memo, group, ids, n)
+        if i == n_texts:
+            return n, work, np.int64(-1)
+        start, stop = segments[i], segments[i + 1]
+        while chunk_offsets[i_chunk + 1] <= start:
+            i_chunk += 1
+        piece = np.int32(-1)
+        if model.whole_pieces and chunk_offsets[i_chunk] == start and chunk_offsets[i_chunk + 1] == stop:
+            piece = find_piece(batch.values, start, stop, model.odd_slots, model.odd_at)
+        if piece >= 0:
+            ids[n] = piece
+            n += 1
+        else:
+            if stop - start + LANES > len(work.symbols):
+                work = _new_work(stop - start)
+            count = _merged(batch.values, start, stop, model, work)
+            if count < 0:
+                return n, work, -count
+            for k in range(count):
+                ids[n] = work.symbols[k]
+                n += 1
+        ends[i] = n
+        i += 1
+
+
+@compiled
+def _append_known(i, n_texts, memo, group, ids, n):
+    """Append the ids of texts i, i + 1, ... up to one without a record; returns (that one, where they end)."""
+    places, ends, arena, cells = group.places, group.ends, memo.arena, memo.cells
+    while i < n_texts and places[i] != NOWHERE:
+        if i + AHEAD < n_texts:
+            prefetch(arena, base_of(places[i + AHEAD]) + KIND)
+        place = places[i]
+        if place >= DIRECT:
+            ids[n] = place - DIRECT
+            n += 1
+        elif place <= TOKEN_ARC:
+            ids[n] = TOKEN_ARC - place
+            n += 1
+        else:
+            at = 2 * (base_of(place) + BODY)
+            for k in range(at, at + arena[base_of(place) + KIND]):
+                ids[n] = cells[k]
+                n += 1
+        ends[i] = n
+        i += 1
+    return i, n
+
+
+@compiled
+def _merged(values, start, stop, model, work):
+    """Make ids of a text, work.symbols[:count]; returns count, or - the end of a symbol that cannot be spelled."""
+    table, is_bytes, symbols, before, after = model.table, model.pieces.is_bytes, work.symbols, work.before, work.after
+    count = find_symbols(values, start, stop, table.symbols, model.byte_ids, model.unk_id, model.fuse_unk, is_bytes,
+                         symbols)  # fmt: skip
+    if count >= 0:
+        find_merges(values, start, stop, count, table.slots, table.filter, table.of_bytes, is_bytes, symbols, before,
+                    after, work.made, work.ranks)  # fmt: skip
+        count = merge_many(count, table.slots, table.filter, symbols, before, after, work.made, work.ranks,
+                           work.queue)  # fmt: skip
+    return count
+
+
+@compiled
+def unmade(values, offsets, ids, model):
+    """Which of the pieces values[offsets[i]:offsets[i + 1]], with these ids, merges do not make: bool [n]."""
+    out, work = np.zeros(len(ids), np.bool_), _new_work(longest_of(offsets))
+    for i in range(len(ids)):
+        out[i] = _merged(values, offsets[i], offsets[i + 1], model, work) != 1 or work.symbols[0] != ids[i]
+    return out
 
 
 @compiled(forceinline=True)
-def _append_known(values, start, stop, slots, arena, cells, ids, n):
-    """Append the ids of a unit that is remembered; returns where they end, or -1."""
-    length = stop - start
-    n_words = (length + 7) >> 3
-    hashed = _hash_of(values, start, stop)
-    slot = hashed & (SLOTS - 1)
-    while slots[slot] != 0:
-        if (slots[slot] ^ hashed) >> 32 == 0:
-            base = slots[slot] & LOW_HALF
-            found = arena[base] >> 32 == length
-            for k in range(n_words if found else 0):
-                found &= arena[base + 1 + k] == np.int64(load_word(values, start + 8 * k, stop))
-            if found:
-                at = 2 * (base + 1 + n_words)
-                for k in range(arena[base] & LOW_HALF):
-                    ids[n] = cells[at + k]
-                    n += 1
-                return n
-        slot = (slot + 1) & (SLOTS - 1)
-    return np.int64(-1)
-
-
-@compiled
-def _remember(values, start, stop, ids, n, end, memo):
-    """Keep the ids n..end of a unit. A full memo is emptied before."""
-    slots, arena, cells, used = memo.slots, memo.arena, memo.cells, memo.used
-    n_words = (stop - start + 7) >> 3
-    if 2 * used[0] >= SLOTS or used[1] + MOST_RECORD_WORDS > WORDS:
-        slots[:] = 0
-        used[0], used[1] = 0, 1
-    hashed = _hash_of(values, start, stop)
-    slot = hashed & (SLOTS - 1)
-    while slots[slot] != 0:
-        slot = (slot + 1) & (SLOTS - 1)
-    base = used[1]
-    slots[slot] = hashed >> 32 << 32 | base
-    arena[base] = (stop - start) << 32 | (end - n)
-    for k in range(n_words):
-        arena[base + 1 + k] = np.int64(load_word(values, start + 8 * k, stop))
-    at = 2 * (base + 1 + n_words)
-    for k in range(end - n):
-        cells[at + k] = ids[n + k]
-    used[0] += 1
-    used[1] = base + 1 + n_words + (end - n + 1) // 2
-
-
-@compiled
-def _append_new(values, start, stop, model, work, ids, n):
-    """Append the ids of a unit that is not remembered."""
-    if model.whole_pieces:
-        piece = find_piece(values, start, stop, model.slots, model.piece_at)
-        if piece >= 0:
-            ids[n] = piece
-            return n + 1, np.int64(-1)
-    count, bad = _find_symbols(values, start, stop, model, work.symbols)
-    if bad >= 0 or count == 0:
-        return n, bad
-    _merge(model.table, count, work)
-    i = np.int64(0)
-    while i < count:
-        ids[n] = work.symbols[i]
-        n += 1
-        i = work.after[i]
-    return n, np.int64(-1)
-
-
-@compiled
-def _find_symbols(values, start, stop, model, symbols):
-    """Write the ids of the symbols of a unit; returns how many, and the end of one that the model cannot spell or -1.
+def find_symbols(values, start, stop, first_ids, byte_ids, unk_id, fuse_unk, is_bytes, symbols):
+    """Write the ids of the symbols of a text; returns how many, or - the end of one that cannot be spelled.
 
     An unknown symbol stands where the next known one begins, as in tokenizers: bytes that are spelled go before it.
     """
-    table, byte_ids, unk_id = model.table, model.byte_ids, model.unk_id
-    n = waiting = 0
+    n = waiting = np.int64(0)
     p = start
     while p < stop:
-        symbol, length = (np.int64(values[p]), 1) if model.is_bytes else code_point(values, p)
-        known = merge_of(table, NO_ID, symbol)
-        spelled = True
-        for k in range(p, p + length):
+        symbol, length = (np.int64(values[p]), 1) if is_bytes else code_point(values, p)
+        known = first_ids[symbol]
+        spelled = known < 0
+        for k in range(p, p + length if spelled else p):
             spelled &= byte_ids[values[k]] >= 0
-        if known != NONE:
+        p += length
+        if known >= 0:
             symbols[n] = unk_id
             n += waiting
             symbols[n] = known
             n += 1
-            waiting = 0
+            waiting = np.int64(0)
         elif spelled:
-            for k in range(p, p + length):
+            for k in range(p - length, p):
                 symbols[n] = byte_ids[values[k]]
                 n += 1
         elif unk_id == MISSING:
-            return n, p + length
+            n = -p
+            p, waiting = stop, np.int64(0)
         elif unk_id >= 0:
-            if waiting and not model.fuse_unk:
-                symbols[n] = unk_id
-                n += 1
-            waiting = 1
-        p += length
+            symbols[n] = unk_id
+            n += waiting & (not fuse_unk)
+            waiting = np.int64(1)
     if waiting:
         symbols[n] = unk_id
         n += 1
-    return n, np.int64(-1)
+    return n
+
+
+@compiled(forceinline=True)
+def find_merges(values, start, stop, n, pairs, may_merge, of_bytes, is_bytes, symbols, before, after, made, ranks):
+    """Write what is before and after every symbol, and its merge with the next one: made, and rank or -1."""
+    by_bytes = is_bytes and n == stop - start
+    for i in range(n):
+        before[i], after[i] = i - 1, i + 1
+        value = NONE
+        if i + 1 < n and by_bytes:
+            value = of_bytes[N_BYTES * np.int64(values[start + i]) + np.int64(values[start + i + 1])]
+        elif i + 1 < n:
+            value = merge_of(pairs, may_merge, np.int64(symbols[i]), np.int64(symbols[i + 1]))
+        made[i], ranks[i] = value, value >> 32
+
+
+@compiled(forceinline=True)
+def merge_few(n, pairs, may_merge, symbols, before, after, made, keys):
+    """Merge n symbols, at most FEW, until none may merge; returns how many are left. keys: ranks at first."""
+    top = (n + LANES - 1) & -LANES
+    for i in range(top):
+        keys[i] = keys[i] << FEW_BITS | i if i < n and keys[i] >= 0 else NO_KEY
+    least = np.int32(0)
+    while least != NO_KEY:
+        least = NO_KEY
+        for i in range(top):
+            least = min(least, keys[i])
+        if least != NO_KEY:
+            i = np.int64(least & (FEW - 1))
+            symbols[i] = made[i]
+            gone = np.int64(after[i])
+            following, left = np.int64(after[gone]), np.int64(before[i])
+            keys[gone], keys[i], after[i] = NO_KEY, NO_KEY, following
+            if following < n:
+                before[following] = i
+                value = merge_of(pairs, may_merge, np.int64(symbols[i]), np.int64(symbols[following]))
+                made[i], keys[i] = value, value >> 32 << FEW_BITS | i if value >= 0 else np.int64(NO_KEY)
+            if left >= 0:
+                value = merge_of(pairs, may_merge, np.int64(symbols[left]), np.int64(symbols[i]))
+                made[left], keys[left] = value, value >> 32 << FEW_BITS | left if value >= 0 else np.int64(NO_KEY)
+    return keep_left(n, symbols, after)
+
+
+@compiled(forceinline=True)
+def keep_left(n, symbols, after):
+    """Move the symbols that are left to the front; returns how many they are."""
+    count = i = np.int64(0)
+    while i < n:
+        symbols[count] = symbols[i]
+        count += 1
+        i = np.int64(after[i])
+    return count
 
 
 @compiled
-def _merge(table, n, work):
-    """Merge n symbols until none may merge: those left are 0, after[0], ..., up to n.
-
-    The queue holds rank << 32 | position of the left symbol; an entry whose pair is no longer there has another rank.
+def merge_many(n, pairs, may_merge, symbols, before, after, made, ranks, queue):
+    """The same for any number of symbols, by a queue of rank << 32 | position of the left symbol; an entry whose pair
+    is no longer there has another rank.
     """
-    symbols, before, after, merges, queue = work.symbols, work.before, work.after, work.merges, work.queue
     size = np.int64(0)
     for i in range(n):
-        before[i], after[i] = i - 1, i + 1
-        merges[i] = merge_of(table, symbols[i], symbols[i + 1]) if i + 1 < n else NONE
-        if merges[i] != NONE:
-            size = _push(queue, size, merges[i] >> 32 << 32 | i)
+        if ranks[i] >= 0:
+            size = _push(queue, size, np.int64(ranks[i]) << 32 | i)
     while size > 0:
         top = queue[0]
         size = _pop(queue, size)
         i = top & LOW_HALF
-        if merges[i] >> 32 != top >> 32:
+        if ranks[i] != top >> 32:
             continue
-        symbols[i] = merges[i] & LOW_HALF
-        gone = after[i]
-        merges[gone] = NONE
+        symbols[i] = made[i]
+        gone = np.int64(after[i])
+        ranks[gone] = -1
         after[i] = after[gone]
         if after[i] < n:
             before[after[i]] = i
         # The pairs that the new symbol forms with what is before and after it.
-        for left in (before[i], i):
+        for left in (np.int64(before[i]), i):
             if left >= 0:
-                right = after[left]
-                merges[left] = merge_of(table, symbols[left], symbols[right]) if right < n else NONE
-                if merges[left] != NONE:
-                    size = _push(queue, size, merges[left] >> 32 << 32 | left)
+                right, value = np.int64(after[left]), NONE
+                if right < n:
+                    value = merge_of(pairs, may_merge, np.int64(symbols[left]), np.int64(symbols[right]))
+                made[left], ranks[left] = value, value >> 32
+                if value >= 0:
+                    size = _push(queue, size, value >> 32 << 32 | left)
+    return keep_left(n, symbols, after)
 
 
 @compiled

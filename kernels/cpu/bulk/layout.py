@@ -4,7 +4,7 @@ A *record* is what is known of a text, a segment or a unit of several: one run o
 so that reading it stays within a few cache lines. It is named by its *base*:
 
     base - 4, -5, ...   the text's third, fourth, ... word of eight bytes
-    base - LENGTH       its length in bytes
+    base - LENGTH       its length in bytes, + WHOLE if it is a chunk of bytes
     base - FIRST        its first word
     base - SECOND       its second word
     base + NUMBER       samples: the segment's partition Z. encode: the lead of its best path (viterbi.py)
@@ -16,7 +16,8 @@ KIND is, for samples,
     1 to MOST_PATHS     a table of that many paths (table.py)
     0                   lists of arcs (lists.py): too many paths for a table, or a text that may not come again
     SINGLE + id         one path, of one arc
-    DIVIDED + n         a unit of n segments (segments.py), each in BODY as length << 32 | place
+    DIVIDED + n         a unit of n segments (segments.py), each in BODY as length << 32 | place; of characters, a unit
+                        of one segment has that one's record
 
 and for encode the number of the path's arcs, negative if some may become other ids, or SINGLE or DIVIDED. What each
 kind is for shows in the segments of the first 3 MB of text that comes once, per cent (of bytes in brackets):
@@ -48,6 +49,9 @@ from gpu_lattice.kernels.compiled import compiled
 
 LENGTH, FIRST, SECOND = 3, 2, 1
 NUMBER, KIND, BODY = 0, 1, 2
+
+# Tells a unit of bytes from a segment with the same text, in which cuts may be elsewhere.
+WHOLE = 1 << 20
 
 SINGLE = 1 << 32
 DIVIDED = 1 << 33

@@ -133,9 +133,11 @@ def lasts(place):
 
 
 @compiled
-def find_near(values, segments, near, places, listed, first, n_listed):
+def find_near(values, segments, near, places, listed, first, n_listed, of_kind):
     """Write the places of the segments listed[first:n_listed] that are in `near`; only the others, whose place is
     NOWHERE, remain listed. Returns where they end.
+
+    of_kind, here and below: what is added to lengths, WHOLE or 0 (layout.py).
     """
     # Unsigned indices spare the check for negative ones.
     n = np.uint64(first)
@@ -145,7 +147,7 @@ def find_near(values, segments, near, places, listed, first, n_listed):
         word = load_word(values, start, stop)
         slot = near_slot(word)
         entry = near[slot + np.uint64(1)]
-        found = (near[slot] == np.int64(word)) & (entry >> 32 == stop - start)
+        found = (near[slot] == np.int64(word)) & (entry >> 32 == stop - start + of_kind)
         places[i] = entry & 0xFFFFFFFF if found else NOWHERE
         listed[n] = i
         n += np.uint64(not found)
@@ -159,7 +161,7 @@ def near_slot(word):
 
 
 @compiled
-def hash_listed(values, segments, listed, n_listed, hashes, words):
+def hash_listed(values, segments, listed, n_listed, hashes, words, of_kind):
     """A hash of the text of every segment i that is listed, to hashes[i] int64, and its first two words to words[2 i].
 
     Eight bytes at a time go into a multiplication and a fold. Lengths cannot be foreseen, so nothing branches on those
@@ -169,7 +171,7 @@ def hash_listed(values, segments, listed, n_listed, hashes, words):
         i = listed[k]
         start, stop = segments[i], segments[i + 1]
         first, second = load_word(values, start, stop), load_word(values, start + 8, stop)
-        hashed = fold(fold(np.uint64(stop - start), first), second)
+        hashed = fold(fold(np.uint64(stop - start + of_kind), first), second)
         for p in range(start + 16, min(stop, start + LASTING_BYTES), 8):
             hashed = fold(hashed, load_word(values, p, stop))
         words[2 * i], words[2 * i + 1] = np.int64(first), np.int64(second)
@@ -183,7 +185,7 @@ def fold(hashed, word):
 
 
 @compiled
-def look_up(values, segments, listed, first, n_listed, n_missing, hashes, words, slots, near, arena, places):
+def look_up(values, segments, listed, first, n_listed, n_missing, hashes, words, slots, near, arena, places, of_kind):
     """Write the places of segments listed[first], ..., listed[n_listed - 1], NOWHERE for those without a record, which
     are listed from n_missing on, at most `first`; returns where they end.
 
@@ -203,7 +205,7 @@ def look_up(values, segments, listed, first, n_listed, n_missing, hashes, words,
                 start, stop = segments[i], segments[i + np.uint64(1)]
                 base = slots[slot] & 0xFFFFFFFF
                 found = (
-                    (arena[base - LENGTH] == stop - start)
+                    (arena[base - LENGTH] == stop - start + of_kind)
                     & (arena[base - FIRST] == words[np.uint64(2) * i])
                     & (arena[base - SECOND] == words[np.uint64(2) * i + np.uint64(1)])
                 )
@@ -217,18 +219,18 @@ def look_up(values, segments, listed, first, n_listed, n_missing, hashes, words,
         n_missing += not found
         length = segments[i + np.uint64(1)] - segments[i]
         at = near_slot(np.uint64(words[np.uint64(2) * i])) if found & (length <= NEAR_BYTES) else np.uint64(2 * NEAR)
-        near[at], near[at + np.uint64(1)] = words[np.uint64(2) * i], length << 32 | places[i]
+        near[at], near[at + np.uint64(1)] = words[np.uint64(2) * i], length + of_kind << 32 | places[i]
     return n_missing
 
 
 @compiled
-def look_up_all(values, segments, listed, n_listed, hashes, words, memo, places):
+def look_up_all(values, segments, listed, n_listed, hashes, words, memo, places, of_kind):
     """Write the places of the segments listed, NOWHERE for those without a record; only these remain listed. Returns
     how many they are.
     """
-    hash_listed(values, segments, listed, n_listed, hashes, words)
+    hash_listed(values, segments, listed, n_listed, hashes, words, of_kind)
     return look_up(values, segments, listed, 0, n_listed, np.int64(0), hashes, words, memo.slots, memo.near, memo.arena,
-                   places)  # fmt: skip
+                   places, of_kind)  # fmt: skip
 
 
 @compiled(forceinline=True)
@@ -263,12 +265,12 @@ def reserve(length, most, hashed, met, used):
 
 
 @compiled(forceinline=True)
-def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used):
+def keep(values, start, stop, hashed, base, top, lasts, slots, arena, used, of_kind):
     """Keep the record that was written to base..top, under its text if it lasts."""
     if not lasts:
         used[LONG_TOP] = top
         return
-    arena[base - LENGTH] = stop - start
+    arena[base - LENGTH] = stop - start + of_kind
     arena[base - FIRST] = np.int64(load_word(values, start, stop))
     arena[base - SECOND] = np.int64(load_word(values, start + 8, stop))
     at = base - LENGTH - 1

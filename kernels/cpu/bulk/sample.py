@@ -77,7 +77,7 @@ def sample_parts(batch, part_offsets, part_docs, doc_ids, seed, num_samples, mod
         bad = forward_listed(values, n_todo, model, memo, group, draws)
         if bad >= 0:
             return ids, run_starts, run_lengths, log_weights, part_z, part_z_exponent, bad
-        keep_divided(values, n_units, memo, group)
+        keep_divided(values, n_units, model.pieces.is_bytes, memo, group)
         find_ends(group.segments, part_offsets, low, high, group.part_ends)
         n_drawn = list_drawn(n_segments, group, draws)
         _find_positions(n_drawn, part_docs, low, high, doc_ids, batch.offsets, group, draws)
@@ -119,7 +119,7 @@ def forward_listed(values, n_todo, model, memo, group, draws):
         if first > 0:
             # Many have come before in this group.
             last = look_up(values, segments, todo, first, last, first, hashes, words, memo.slots, memo.near, memo.arena,
-                           places)  # fmt: skip
+                           places, 0)  # fmt: skip
         find_lists(values, segments, todo[first:last], last - first, model.arcs, draws.found)
         k = first
         while k < last:
@@ -167,7 +167,7 @@ def _forward_new(values, k, n_todo, model, memo, group, draws):
         # It may have come before in this group.
         if (
             has_record(hashes[i], slots)
-            and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena, places) == k
+            and look_up(values, segments, todo, k, k + 1, k, hashes, words, slots, near, arena, places, 0) == k
         ):
             k += 1
             continue
@@ -198,7 +198,7 @@ def _forward_new(values, k, n_todo, model, memo, group, draws):
                               2.0**TABLE_BITS / total, scratch, masses)  # fmt: skip
         else:
             top = write_lists(found, lists, length, arena, cells, base)
-        keep(values, start, stop, hashes[i], base, top, is_lasting, slots, arena, used)
+        keep(values, start, stop, hashes[i], base, top, is_lasting, slots, arena, used, 0)
         places[i] = place_of(base, arena[base + KIND])
         k += 1
     return k, np.int64(-1)

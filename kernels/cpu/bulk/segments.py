@@ -2,7 +2,8 @@
 
 Cuts are looked for where a text is new. A unit is a word or a chunk. The cuts in a text of characters depend on that
 text alone, so the record of a short unit that was met before (memo.py) is its segment's, or lists the length << 32 |
-place of each of its segments. In a text of bytes they depend on what is around it too, so no unit is looked up there.
+place of each of its segments. In a text of bytes they depend on what is around it too, so there only whole chunks are
+looked up, and have records of their own.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from gpu_lattice.kernels.arcs import TOKEN_ARC
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.cuts import find_cuts
-from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIVIDED, KIND, LISTED, NOWHERE, base_of
+from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIVIDED, KIND, LISTED, NOWHERE, WHOLE, base_of
 from gpu_lattice.kernels.cpu.bulk.memo import (
     begin_group,
     find_near,
@@ -41,13 +42,14 @@ def find_segments(batch, start, stop, i_chunk, pieces, memo, group):
     """
     values, chunk_offsets, is_bytes = batch.values, batch.chunk_offsets, pieces.is_bytes
     pairs, keys, pages, characters, joined = pieces.pairs, pieces.keys, pieces.pages, pieces.characters, pieces.joined
-    near, arena, longest = memo.near, memo.arena, 0 if is_bytes else LONGEST_UNIT
+    near, arena, of_kind = memo.near, memo.arena, WHOLE if is_bytes else 0
     segments, places, units, unit_places = group.segments, group.places, group.units, group.unit_places
     todo, hashes, words, divided = group.todo, group.hashes, group.words, group.divided
     begin_group(memo)
-    n_units, n_todo = find_units(batch, start, stop, i_chunk, pieces.by_words, is_bytes, units, unit_places, todo)
-    n_todo = find_near(values, units, near, unit_places, todo, 0, n_todo)
-    look_up_all(values, units, todo, n_todo, hashes, words, memo, unit_places)
+    n_units, n_todo = find_units(batch, start, stop, i_chunk, pieces.by_words, is_bytes, LONGEST_UNIT, units,
+                                 unit_places, todo)  # fmt: skip
+    n_todo = find_near(values, units, near, unit_places, todo, 0, n_todo, of_kind)
+    look_up_all(values, units, todo, n_todo, hashes, words, memo, unit_places, of_kind)
     n = n_todo = n_divided = i = np.int64(0)
     segments[0] = start
     while i < n_units:
@@ -67,31 +69,33 @@ def find_segments(batch, start, stop, i_chunk, pieces, memo, group):
                 divided[n_divided], divided[n_divided + 1] = i, n - 1
                 n = find_cuts(values, units[i + 1], chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1], pairs,
                               keys, pages, characters, joined, is_bytes, segments, n, places)  # fmt: skip
-                is_short = units[i + 1] - units[i] <= longest
-                n_divided += 2 * (is_short and n - 1 > divided[n_divided + 1] + 1)
+                is_short = units[i + 1] - units[i] <= LONGEST_UNIT
+                is_whole = (chunk_offsets[i_chunk] == units[i]) & (chunk_offsets[i_chunk + 1] == units[i + 1])
+                n_divided += 2 * (is_short & (is_whole if is_bytes else n - 1 > divided[n_divided + 1] + 1))
                 i += 1
             n -= 1
             n_todo = _list_missing(places, first, n, todo, n_todo)
-            n_todo = find_near(values, segments, near, places, todo, listed, n_todo)
-    n_todo = look_up_all(values, segments, todo, n_todo, hashes, words, memo, places)
+            n_todo = find_near(values, segments, near, places, todo, listed, n_todo, 0)
+    n_todo = look_up_all(values, segments, todo, n_todo, hashes, words, memo, places, 0)
     return n, n_todo, n_divided >> 1
 
 
 @compiled
-def find_units(batch, start, stop, i_chunk, by_words, is_bytes, units, places, listed):
-    """Write the boundaries of units, and their places: the arc of those that are a token, else NOWHERE. List those that
-    may have a record. Returns how many units there are, and how many are listed.
+def find_units(batch, start, stop, i_chunk, by_words, only_whole, longest, units, places, listed):
+    """Write the boundaries of units, and their places: the arc of those that are a token, else NOWHERE. List those of
+    up to `longest` bytes, which may have a record. Returns how many units there are, and how many are listed.
 
-    by_words: no arc spans the start of a word, so that units begin there too.
+    by_words: no arc spans the start of a word, so that units begin there too; only_whole: of no part of a chunk.
     """
     values, chunk_offsets, chunk_ids = batch.values, batch.chunk_offsets, batch.chunk_ids
-    longest = 0 if is_bytes else LONGEST_UNIT
     units[0] = start
     n = n_listed = np.uint64(0)
     begin = p = start
     while p < stop:
         chunk_stop = min(chunk_offsets[i_chunk + 1], stop)
         is_token = chunk_ids[i_chunk] >= 0
+        is_whole = (p == chunk_offsets[i_chunk]) & (chunk_offsets[i_chunk + 1] <= stop)
+        may_be_known = (not is_token) & (is_whole | (not only_whole))
         first = n
         last = chunk_stop if is_token or not by_words else p
         while last < chunk_stop:
@@ -115,7 +119,7 @@ def find_units(batch, start, stop, i_chunk, by_words, is_bytes, units, places, l
         for k in range(first, n):
             places[k] = NOWHERE
         places[n], listed[n_listed] = TOKEN_ARC - chunk_ids[i_chunk] if is_token else NOWHERE, n
-        n_listed += np.uint64((chunk_stop - begin <= longest) & (not is_token))
+        n_listed += np.uint64((chunk_stop - begin <= longest) & may_be_known)
         n += ONE
         units[n] = begin = p = chunk_stop
         i_chunk += 1
@@ -171,14 +175,15 @@ def find_ends(segments, part_offsets, low, high, part_ends):
 
 
 @compiled
-def keep_divided(values, n_divided, memo, group):
-    """Keep the segments of the units that had no record and have several, unless a segment has none that lasts."""
+def keep_divided(values, n_divided, is_bytes, memo, group):
+    """Keep the segments of the units that had no record and are for this, unless a segment has none that lasts."""
     slots, met, near, arena, used = memo.slots, memo.met, memo.near, memo.arena, memo.used
     segments, places, units, unit_places = group.segments, group.places, group.units, group.unit_places
     todo, hashes, words, divided = group.todo, group.hashes, group.words, group.divided
     for k in range(n_divided):
         todo[k] = divided[2 * k]
-    hash_listed(values, units, todo, n_divided, hashes, words)
+    of_kind = WHOLE if is_bytes else 0
+    hash_listed(values, units, todo, n_divided, hashes, words, of_kind)
     for k in range(n_divided):
         i, first = divided[2 * k], divided[2 * k + 1]
         last = first
@@ -189,7 +194,7 @@ def keep_divided(values, n_divided, memo, group):
         # It may have come before in this group.
         if (
             has_record(hashes[i], slots)
-            and look_up(values, units, todo, k, k + 1, k, hashes, words, slots, near, arena, unit_places) == k
+            and look_up(values, units, todo, k, k + 1, k, hashes, words, slots, near, arena, unit_places, of_kind) == k
         ):
             continue
         base, is_lasting = reserve(units[i + 1] - units[i], BODY + last - first, hashes[i], met, used)
@@ -198,4 +203,5 @@ def keep_divided(values, n_divided, memo, group):
         arena[base + KIND] = DIVIDED + last - first
         for j in range(first, last):
             arena[base + BODY + j - first] = segments[j + 1] - segments[j] << 32 | places[j]
-        keep(values, units[i], units[i + 1], hashes[i], base, base + BODY + last - first, True, slots, arena, used)
+        keep(values, units[i], units[i + 1], hashes[i], base, base + BODY + last - first, True, slots, arena, used,
+             of_kind)  # fmt: skip
