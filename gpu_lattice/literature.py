@@ -20,8 +20,9 @@ import numpy as np
 
 from gpu_lattice.backends import NoPathError
 from gpu_lattice.backends.cpu import batch_of
-from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges, new_merge_memo
+from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges
 from gpu_lattice.kernels.cpu.bulk.group import Batch
+from gpu_lattice.kernels.cpu.bulk.memo import new_memo
 from gpu_lattice.kernels.cpu.samplers import bpe_dropout_rows, maxmatch_paths, split_rows, walk_paths
 from gpu_lattice.kernels.fixed import fixed_exp
 from gpu_lattice.kernels.tables.merges import build_merge_table
@@ -67,10 +68,11 @@ def bpe_dropout(
     normalized = model.normalizer(texts)
     batch = batch_of(normalized)
     # Each chunk as a document by itself, and nothing to merge: its symbols.
-    no_pairs = build_merge_table(model.merges.pairs[:0], model.merges.symbols, model.merges.symbol_ids)
+    pairs, symbols_of, ids_of = model.merges.pairs[:0], model.merges.symbols, model.merges.symbol_ids
+    no_pairs = build_merge_table(pairs, symbols_of, ids_of, merges.pieces.is_bytes)
     units = Batch(batch.values, batch.chunk_offsets, batch.chunk_offsets, batch.chunk_ids)
-    plain = merges._replace(table=no_pairs, whole_pieces=False)
-    symbols, starts, lengths, bad = encode_merges(units, 0, len(batch.chunk_ids), plain, new_merge_memo())
+    plain = merges._replace(table=no_pairs, whole_pieces=False, by_cuts=False)
+    symbols, starts, lengths, bad = encode_merges(units, batch.chunk_offsets, plain, new_memo())
     if bad >= 0:
         raise NoPathError(int(bad))
     offsets = np.append(starts[:, 0], starts[-1, 0] + lengths[-1, 0]) if len(starts) else np.zeros(1, np.int64)

@@ -67,20 +67,20 @@ class TokenTrie(NamedTuple):
     """The patterns of added tokens; the children of node i are the nodes first[i]..first[i + 1].
 
     root      int32 [256], the node of a first byte, -1 for none
-    firsts    uint64, each first byte eight times; none if they are more than MOST_FIRSTS
     first     int32 [num_nodes + 1]
     labels    uint8 [num_nodes], the byte that leads to a node
     tokens    int32 [num_nodes], the token whose pattern ends at a node, -1 for none
     lstrip, rstrip   bool, by token: whether it takes the white space before it, after it
+    firsts    uint64, each first byte eight times; none if they are more than MOST_FIRSTS, or in a pickle of old
     """
 
     root: NDArray[np.int32]
-    firsts: NDArray[np.uint64]
     first: NDArray[np.int32]
     labels: NDArray[np.uint8]
     tokens: NDArray[np.int32]
     lstrip: NDArray[np.bool_]
     rstrip: NDArray[np.bool_]
+    firsts: NDArray[np.uint64] = np.empty(0, np.uint64)
 
 
 class Cutter(NamedTuple):

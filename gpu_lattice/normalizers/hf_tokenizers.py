@@ -807,12 +807,12 @@ def _token_trie(patterns: list[bytes], tokens: Sequence[AddedToken]) -> TokenTri
     firsts = np.unique(labels[:num_roots]).astype(np.uint64) * ONES
     return TokenTrie(
         root,
-        firsts if len(firsts) <= MOST_FIRSTS else firsts[:0],
         num_roots + np.cumsum(np.append(0, np.bincount(parents, minlength=len(keys))), dtype=np.int32),
         labels,
         np.where(depths + 1 == lengths[makers], numbers[makers], -1).astype(np.int32),
         np.array([token.lstrip for token in tokens], np.bool_),
         np.array([token.rstrip for token in tokens], np.bool_),
+        firsts if len(firsts) <= MOST_FIRSTS else firsts[:0],
     )
 
 

@@ -18,6 +18,7 @@ def bpe_dropout_rows(symbols, unit_offsets, doc_units, table, dropout, seed, doc
     symbols int32: those of unit i are unit_offsets[i] to unit_offsets[i + 1]; the units of document i are doc_units[i]
     to doc_units[i + 1]. table: kernels/tables/merges.py. Returns (ids int32, lengths int64 [rows]).
     """
+    slots, may_merge = table.slots, table.filter
     n_docs = len(doc_units) - 1
     lengths = np.zeros(n_docs * num_samples, np.int64)
     ids = np.empty(len(symbols) * num_samples, np.int32)
@@ -37,7 +38,7 @@ def bpe_dropout_rows(symbols, unit_offsets, doc_units, table, dropout, seed, doc
                 while merges_left:
                     least = np.int64(-1)
                     for k in range(n - 1):
-                        kept[k] = merge_of(table, tokens[k], tokens[k + 1])
+                        kept[k] = merge_of(slots, may_merge, tokens[k], tokens[k + 1])
                         if kept[k] != NONE and dropout > 0.0:
                             if uniform(seed, coin, i_sample, doc_ids[i_doc]) < dropout:
                                 kept[k] = NONE

@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-import runpy
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DATA, ROOT
+from conftest import DATA
 from cuda_on_cpu.host_device import HostDevice, compiler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -342,12 +341,3 @@ def test_paths_that_do_not_fit_are_a_memory_error() -> None:
     assert isinstance(lattice.continuations(max_rollback=1), Continuations)
     with pytest.raises(MemoryError, match="the paths to every boundary"):
         Tokenizer.from_pieces(["a", "a" * 299], device="cpu").lattice("a" * 300, memory_limit=200_000).continuations()
-
-
-def test_the_example_heals_a_prompt(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(ROOT / "examples" / "token_healing.py"), run_name="__main__")
-    printed = capsys.readouterr().out
-    chances = [float(line.split()[0].rstrip("%")) for line in printed.splitlines() if "%" in line]
-    plain, healed, sampled = chances
-    assert plain < 0.01 < 50 < healed < 100
-    assert plain < 0.01 < 10 < sampled < 100
