@@ -320,7 +320,9 @@ def test_what_cannot_be_drawn_or_left_out_is_one_line(
     assert (printed.out, printed.err.count("\n")) == ("", 1)
 
 
-def test_retokenize_records_how_its_tokens_were_drawn(corpus: Path, tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_retokenize_records_how_its_tokens_were_drawn(
+    corpus: Path, tmp_path: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
     drawn = [
         "--alpha",
         "0.3",
@@ -335,6 +337,7 @@ def test_retokenize_records_how_its_tokens_were_drawn(corpus: Path, tmp_path: Pa
         "--no-progress",
     ]
     assert main(["retokenize", str(corpus), "-o", str(tmp_path / "out"), "--id-column", "id", *drawn]) == 0
+    assert "; alpha 0.3, seed 2, token penalty 1, rate 0.5, model " in capsys.readouterr().out
     manifest = json.loads((tmp_path / "out" / "_gpu_lattice.json").read_text())
     options, model = manifest["options"], manifest["model"]
     assert (options["token_penalty"], options["rate"]) == (1.0, 0.5)

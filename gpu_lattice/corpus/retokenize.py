@@ -79,6 +79,10 @@ class Summary:
     def __str__(self) -> str:
         options = self.settings["options"]
         drawn = "best segmentation" if options["alpha"] is None else f"alpha {options['alpha']}, seed {options['seed']}"
+        if options["token_penalty"]:
+            drawn += f", token penalty {options['token_penalty']:g}"
+        if options["rate"] != 1:
+            drawn += f", rate {options['rate']:g}"
         parts = [
             f"{self.documents} documents, {self.num_bytes} bytes, {self.tokens} tokens, "
             f"{self.bytes_per_token:.3f} bytes/token, {self.megabytes_per_second:.1f} MB/s",
