@@ -117,7 +117,7 @@ def test_any_rules_for_unknown_text_and_any_chunks_give_the_same_on_both_devices
         return
     assert np.array_equal(expected, cuda.token_counts(alpha))
     assume((expected.sum(axis=1) > 0).all() and len(expected))
-    num_tokens = [int(np.flatnonzero(row)[seed % np.count_nonzero(row)]) for row in expected]
+    num_tokens = [int(np.flatnonzero(row)[seed % int(np.count_nonzero(row))]) for row in expected]
     options = {"alpha": alpha, "num_tokens": num_tokens, "seed": seed, "num_samples": 2, "return_log_prob": True}
     mine, theirs = cpu.sample(**options), cuda.sample(**options)
     assert mine.tolist() == theirs.tolist()
