@@ -238,8 +238,7 @@ def _add_preview(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--token-penalty", type=_numbers, default="0", metavar="B,...", help=f"{PENALTY_HELP}; default: 0"
     )
     parser.add_argument("--rate", type=_numbers, default="1", metavar="P,...", help=f"{RATE_HELP}; default: 1")
-    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
-    _add_text_format(parser)
+    _add_documents(parser)
     parser.add_argument(
         "--max-bytes", type=parse_size, default="1MB", metavar="SIZE", help="how much text to measure on; default: 1MB"
     )
@@ -268,8 +267,7 @@ def _add_fit(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument(
         "--tolerance", type=float, default=1e-6, metavar="T", help="the gain that ends it, relative; default: 1e-6"
     )
-    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
-    _add_text_format(parser)
+    _add_documents(parser)
 
 
 def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -287,8 +285,7 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads, beside 1; default: all")
     parser.add_argument("--alpha", type=float, default=0.2, metavar="A", help="default: 0.2")
     parser.add_argument("--rounds", type=int, default=8, metavar="N", help="default: 8")
-    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
-    _add_text_format(parser)
+    _add_documents(parser)
     parser.add_argument(
         "--max-bytes", type=parse_size, default="8MB", metavar="SIZE", help="how much text to measure on; default: 8MB"
     )
@@ -339,6 +336,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-limit", type=parse_size, metavar="SIZE", help="GPU memory for batches; default: half of what is free"
     )
+
+
+def _add_documents(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
+    _add_text_format(parser)
 
 
 def _add_text_format(parser: argparse._ActionsContainer) -> None:

@@ -42,6 +42,11 @@ class Way(NamedTuple):
     device: str
     threads: int
 
+    @property
+    def where(self) -> str:
+        """The device, or on the CPU how many threads, in words."""
+        return self.device if self.device != "cpu" else f"{self.threads} thread{'s' * (self.threads != 1)}"
+
 
 class Row(NamedTuple):
     """One line of the table: MB/s of text (60 % of the rounds lie between low and high), millions of tokens a second.
@@ -115,10 +120,9 @@ class Comparison:
         cells = [("", "", "MB/s", "60 % of rounds", "Mtokens/s", "times the tool")]
         for row in self.rows:
             way = row.way
-            where = way.device if way.device != "cpu" else f"{way.threads} thread{'s' * (way.threads != 1)}"
             times = "-" if row.times is None else f"{row.times:.1f}"
             rates = f"{row.mb_per_s:.1f}", f"{row.low:.1f} to {row.high:.1f}", f"{row.mtokens_per_s:.2f}"
-            cells.append((way.verb, f"{way.tool}, {where}", *rates, times))
+            cells.append((way.verb, f"{way.tool}, {way.where}", *rates, times))
         lines = [one_line(self.machine), versions, "", self.measured_on, "text that comes once", *_aligned(cells, 2)]
         lines += ["", self.check, "", "sample, MB/s by documents in a call"]
         devices = dict.fromkeys(point.device for point in self.curve)

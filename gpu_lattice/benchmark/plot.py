@@ -24,7 +24,7 @@ def _figure(seen: Comparison) -> Any:
     grid = {"left": 0.27, "right": 0.97, "bottom": 0.13, "top": 0.86, "wspace": 0.25, "width_ratios": (2, 1)}
     bars, curve = figure.subplots(1, 2, gridspec_kw=grid)
     rows = sorted(seen.rows, key=lambda row: (-VERBS.index(row.way.verb), row.mb_per_s))
-    names = [f"{row.way.verb}: {row.way.tool}, {_where(row.way)}" for row in rows]
+    names = [f"{row.way.verb}: {row.way.tool}, {row.way.where}" for row in rows]
     colours = [BEST_LINE if row.way.tool == "gpu_lattice" else OTHER_LINE for row in rows]
     errors = [[row.mb_per_s - row.low for row in rows], [row.high - row.mb_per_s for row in rows]]
     drawn = bars.barh(range(len(rows)), [row.mb_per_s for row in rows], xerr=errors, color=colours, ecolor=INK)
@@ -46,7 +46,3 @@ def _figure(seen: Comparison) -> Any:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     return figure
-
-
-def _where(way: Any) -> str:
-    return str(way.device) if way.device != "cpu" else f"{way.threads} thread{'s' * (way.threads != 1)}"
