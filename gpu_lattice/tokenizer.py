@@ -1015,9 +1015,11 @@ class Tokenizer:
         if vocabulary.byte_ids is not None:
             has_piece = vocabulary.byte_ids >= 0
             byte_of[vocabulary.byte_ids[has_piece]] = np.flatnonzero(has_piece)
-        return Spelling(
-            *to_ragged(vocabulary.surfaces), byte_of, -1 if vocabulary.unk_id is None else vocabulary.unk_id
-        )
+        contents = [b""] * len(vocabulary)
+        for i, content in vocabulary.contents:
+            contents[i] = content
+        unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
+        return Spelling(*to_ragged(vocabulary.surfaces), *to_ragged(contents), byte_of, unk_id)
 
     def _sample_nbest(
         self, batch: TextBatch, n: int, doc_ids: NDArray[np.uint64], options: dict[str, Any]

@@ -1,10 +1,12 @@
 """Memory for one long document: what is worked out for its parts is dropped part by part."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from bpe_files import MODELS, trained
 from conftest import DATA, ROOT
 
 pytestmark = pytest.mark.skipif(
@@ -46,6 +48,7 @@ for call in (tokenizer.encode, tokenizer.sample):
         ("en_split.tokenizer.json", UNKNOWN),
         ("en_split.tokenizer.json", JOINED),
         ("bytepiece.json", JOINED),
+        ("gpt2", JOINED),
         ("default", "en.txt"),
         ("default", "ja.txt"),
         ("en_symbols.model", "en.txt"),
@@ -56,6 +59,12 @@ for call in (tokenizer.encode, tokenizer.sample):
 )
 def test_a_long_document_takes_at_most_twelve_bytes_a_byte(tmp_path: Path, model: str, text: str) -> None:
     name, path = model if model == "default" else DATA / model, DATA / text
+    if model in MODELS:
+        file = json.loads(json.dumps(trained(model)))
+        bpe, name = file["model"], tmp_path / "tokenizer.json"
+        bpe["vocab"]["aa"] = len(bpe["vocab"]) + len(file["added_tokens"])
+        bpe["merges"].append(["a", "a"])
+        name.write_text(json.dumps(file))
     if text in (UNKNOWN, JOINED):
         path = tmp_path / "made.txt"
         path.write_text("".join(map(chr, range(0xE000, 0xF900))) if text == UNKNOWN else "a" * 4000)

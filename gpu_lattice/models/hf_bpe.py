@@ -131,6 +131,7 @@ def bpe_vocabulary(
         if i >= 0:
             surfaces[i] = bytes([byte])
     scores = np.zeros(len(names))
+    contents = [(token.id, token.content.encode()) for token in added if token.id != unk_id]
     vocabulary = Vocabulary(
         names=names,
         surfaces=surfaces,
@@ -145,6 +146,7 @@ def bpe_vocabulary(
         byte_ids=byte_ids if np.all(byte_ids >= 0) else None,
         unknown_runs="merge",
         id_of={**id_of, **{token.content: token.id for token in added}},
+        contents=tuple((i, content) for i, content in contents if content != surfaces[i]),
     )
     merges = Merges(
         pairs=pairs,
