@@ -109,7 +109,7 @@ class Tables:
         from gpu_lattice.kernels.cpu.bulk.encode_merges import FEW, MOST_RANKS, MergeModel
         from gpu_lattice.kernels.tables.merges import MergeTable, build_merge_table
 
-        inputs = merges.pairs, merges.symbols, merges.symbol_ids, pieces.is_bytes
+        inputs = merges.pairs, merges.symbols, merges.symbol_ids, pieces.is_bytes, merges.unk_id
         table = _cached(MergeTable, build_merge_table, *inputs)
         nothing = build_trie(np.empty(0, np.uint8), np.zeros(1, np.int64), np.empty(0, np.int64))
         model = MergeModel(
