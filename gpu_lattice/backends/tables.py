@@ -122,7 +122,8 @@ class Tables:
             unk_id=merges.unk_id,
             fuse_unk=merges.fuse_unk,
             whole_pieces=merges.whole_pieces,
-            by_cuts=not pieces.is_bytes and bool(np.all(merges.byte_ids >= 0)),
+            # A hidden piece may span a cut.
+            by_cuts=not pieces.is_bytes and bool(np.all(merges.byte_ids >= 0)) and not merges.hidden,
         )
         return self._with_odd_pieces(model, inputs) if model.whole_pieces else model
 
@@ -130,15 +131,17 @@ class Tables:
         """The model with the pieces that are found by their whole text alone, since merges do not make them."""
         from gpu_lattice.kernels.cpu.bulk.encode_merges import unmade
 
+        assert self._merges is not None
+        hidden, hidden_ids = [text for text, _ in self._merges.hidden], [i for _, i in self._merges.hidden]
         surfaces, offsets, ids = self._surfaces
 
         def find() -> OddPieces:
             is_odd = unmade(surfaces, offsets, ids, model)
             texts = [surfaces[offsets[i] : offsets[i + 1]].tobytes() for i in np.flatnonzero(is_odd)]
-            odd = build_trie(*to_ragged(texts), ids[is_odd])
-            return OddPieces(odd.slots, odd.piece, np.bool_(is_odd.any()))
+            odd = build_trie(*to_ragged(texts + hidden), np.append(ids[is_odd], np.array(hidden_ids, ids.dtype)))
+            return OddPieces(odd.slots, odd.piece, np.bool_(bool(texts or hidden)))
 
-        odd = cached(OddPieces, [surfaces, offsets, ids, *inputs, model.byte_ids], find)
+        odd = cached(OddPieces, [surfaces, offsets, ids, *inputs, model.byte_ids, *hidden, np.array(hidden_ids)], find)
         return model._replace(odd_slots=odd.slots, odd_at=odd.piece_at, whole_pieces=bool(odd.any))
 
     @cached_property

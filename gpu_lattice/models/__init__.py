@@ -58,6 +58,7 @@ class Merges:
     unk_id       what the rest is; DROPPED: nothing; MISSING: an error
     fuse_unk     a run of the unknown becomes one
     whole_pieces a chunk that is a piece is not divided
+    hidden       then also: (text, id) of each piece that is no arc
     """
 
     pairs: NDArray[np.int32]
@@ -67,6 +68,7 @@ class Merges:
     unk_id: int
     fuse_unk: bool
     whole_pieces: bool
+    hidden: tuple[tuple[bytes, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "bytes or nothing": ("gemma", {}, {"unk_token": None}),
     "bytes without pieces": ("fused", {"pre_tokenizer": byte_level(use_regex=True)}, {"unk_token": "a"}),
     "whole pieces": ("unknown", {}, {"ignore_merges": True, "fuse_unk": True, "unk_token": "the"}),
+    "whole names": ("llama2", pre({"type": "WhitespaceSplit"}), {"ignore_merges": True}),
     "added tokens": ("qwen", {"added_tokens": TOKENS}, {}),
     "around": ("gpt2", {"post_processor": AROUND}, {}),
 }  # fmt: skip
@@ -102,3 +103,13 @@ def test_files_with_other_parts_encode_as_by_the_tool(name):
     assert [
         (doc, own, ids) for doc, own, ids in zip(TEXTS, ours.encode(TEXTS).tolist(), wanted, strict=True) if own != ids
     ] == []
+
+
+def test_what_a_file_puts_around_a_text_may_be_ids_that_no_piece_has():
+    file = trained("unknown") | {"post_processor": AROUND}
+    vocab = {piece: i for piece, i in file["model"]["vocab"].items() if i != 4}
+    text = json.dumps(file | {"model": file["model"] | {"vocab": vocab, "merges": []}})
+    tool, ours = Tool.from_str(text), Tokenizer(read(text.encode(), "gap"), device="cpu", threads=1)
+    rows = [encoding.ids for encoding in tool.encode_batch(["", "a b"])]
+    assert ours.encode(["", "a b"]).tolist() == rows
+    assert ours.decode(rows, skip_special_tokens=False) == tool.decode_batch(rows, skip_special_tokens=False)
