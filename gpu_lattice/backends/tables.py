@@ -66,7 +66,7 @@ class Tables:
         ids = np.flatnonzero(vocabulary.in_lattice)
         surfaces, offsets = to_ragged(list(compress(vocabulary.surfaces, vocabulary.in_lattice)))
         self.vocabulary = vocabulary
-        self._merges = model.merges
+        self._merges, self._merges_bytes = model.merges, model.in_full.vocabulary.symbols == "bytes"
         self.before = np.array(model.prefix_ids, np.int32)
         self.after = np.array(model.suffix_ids, np.int32)
         self.cuts = _cached(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
@@ -103,7 +103,7 @@ class Tables:
     @cached_property
     def merges(self) -> MergeModel | None:
         """What best segmentations are made by in a BPE vocabulary; None in any other."""
-        merges, pieces = self._merges, self.pieces
+        merges, pieces = self._merges, self.pieces._replace(is_bytes=self._merges_bytes)
         if merges is None:
             return None
         from gpu_lattice.kernels.cpu.bulk.encode_merges import FEW, MOST_RANKS, MergeModel
@@ -164,9 +164,10 @@ class Tables:
 
     def _choose_division(self, model: Model) -> int:
         """Where words end within a chunk: where the mark says it if there is one, else where pre-tokens end, else at
-        every cut. Where a chunk that is a piece is not divided by merges, neither is it here.
+        every cut. Where a chunk that is a piece is not divided by merges, neither is it here, nor where merges cross
+        cuts, since characters are kept whole.
         """
-        if model.merges is not None and model.merges.whole_pieces:
+        if model.merges is not None and (model.merges.whole_pieces or model.merges.vocabulary is not None):
             return BY_CHUNK
         marked = [s for s in compress(model.vocabulary.surfaces, model.vocabulary.in_lattice) if MARK in s]
         if model.vocabulary.symbols == "bytes" or not marked:
@@ -194,10 +195,12 @@ class Tables:
             unk_id=unk_id,
             byte_ids=byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
-            # The byte pieces then get scores of their own (_with_bytes), so none may be an arc itself.
+            # The byte pieces then get scores of their own (_with_bytes), so none may be an arc of other text.
             spells=bool(
                 np.all(byte_ids >= 0)
-                and not np.any(vocabulary.in_lattice[byte_ids])
+                and all(
+                    vocabulary.surfaces[i] == bytes([b]) for b, i in enumerate(byte_ids) if vocabulary.in_lattice[i]
+                )
                 and vocabulary.unknown_runs == "merge"
                 and not (unk_id >= 0 and vocabulary.in_lattice[unk_id])
             ),
@@ -269,8 +272,10 @@ class Tables:
         """Scores by id in which those of byte pieces sum to that of the unknown arc that they spell."""
         if self.pieces.spells:
             goes_on = (np.arange(256) & 0xC0 == 0x80) & (not self.pieces.is_bytes)
+            byte_ids = self.pieces.byte_ids
+            is_spelled = ~self.vocabulary.in_lattice[byte_ids]
             scores = scores.copy()
-            scores[self.pieces.byte_ids] = np.where(goes_on, 0.0, unk_score)
+            scores[byte_ids[is_spelled]] = np.where(goes_on, 0.0, unk_score)[is_spelled]
         return scores
 
 
