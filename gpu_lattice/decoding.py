@@ -67,7 +67,9 @@ class Detokenizer:
         if wrong is not None:
             raise ValueError(f"row {i_row} holds the id {shown(wrong)}; this model has ids 0 to {size - 1}")
         if self._decoder.chain is not None:
-            return self._decoder.chain([self._names[i] for i in ids if not (skip_controls and self._is_control[i])])
+            # As in the tool, an id that no piece has is nothing.
+            names = [self._names[i] for i in ids if not (skip_controls and self._is_control[i])]
+            return self._decoder.chain([name for name in names if name])
         text: list[str] = []
         run = b""
         strip = self._decoder.strip

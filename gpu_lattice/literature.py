@@ -69,7 +69,7 @@ def bpe_dropout(
     batch = batch_of(normalized)
     # Each chunk as a document by itself, and nothing to merge: its symbols.
     pairs, symbols_of, ids_of = model.merges.pairs[:0], model.merges.symbols, model.merges.symbol_ids
-    no_pairs = build_merge_table(pairs, symbols_of, ids_of, merges.pieces.is_bytes)
+    no_pairs = build_merge_table(pairs, symbols_of, ids_of, merges.pieces.is_bytes, merges.unk_id)
     units = Batch(batch.values, batch.chunk_offsets, batch.chunk_offsets, batch.chunk_ids)
     plain = merges._replace(table=no_pairs, whole_pieces=False, by_cuts=False)
     symbols, starts, lengths, bad = encode_merges(units, batch.chunk_offsets, plain, new_memo())

@@ -32,6 +32,7 @@ from gpu_lattice.models.rescored import (
     undone,
     without_unknown,
 )
+from gpu_lattice.models.whole_characters import with_whole_characters
 from gpu_lattice.runtime.arguments import (
     as_integer,
     as_list,
@@ -111,6 +112,7 @@ class Tokenizer:
         cls,
         path: str | os.PathLike[str],
         *,
+        characters: bool = False,
         device: str = "auto",
         threads: int | None = None,
         memory_limit: int | None = None,
@@ -120,9 +122,13 @@ class Tokenizer:
         path: the file, or a folder with one: tokenizer.json, spiece.model, sentencepiece.bpe.model, tokenizer.model,
         the first of these that it holds. The format is detected from the content. Raises OSError if the file cannot be
         read, and ValueError, which says what is wrong and what to do, if it is damaged or in another format.
+
+        characters: leaves out the segmentations of a byte-level BPE model that split a character which has a piece;
+        others are spelled in pieces of their bytes, one arc of the lattice. `encode` stays. ValueError for a model
+        whose lattice splits characters and that is not BPE, or has no piece for some byte.
         """
         file = model_file(Path(path))
-        return cls.from_bytes(file.read_bytes(), name=str(file), device=device, threads=threads,
+        return cls.from_bytes(file.read_bytes(), name=str(file), characters=characters, device=device, threads=threads,
                               memory_limit=memory_limit)  # fmt: skip
 
     @classmethod
@@ -131,6 +137,7 @@ class Tokenizer:
         data: bytes,
         *,
         name: str = "the model",
+        characters: bool = False,
         device: str = "auto",
         threads: int | None = None,
         memory_limit: int | None = None,
@@ -138,23 +145,30 @@ class Tokenizer:
         """A tokenizer from the bytes of a file that `from_file` reads; name: what errors call it."""
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data is {shown(data)}; give the bytes of a model, or its path to Tokenizer.from_file")
-        return cls._from_bytes(bytes(data), name, device, threads, memory_limit)
+        return cls._from_bytes(bytes(data), name, device, threads, memory_limit, characters)
 
     @classmethod
     def from_tokenizer(
-        cls, tokenizer: Any, *, device: str = "auto", threads: int | None = None, memory_limit: int | None = None
+        cls,
+        tokenizer: Any,
+        *,
+        characters: bool = False,
+        device: str = "auto",
+        threads: int | None = None,
+        memory_limit: int | None = None,
     ) -> Tokenizer:
         """A tokenizer with the model of another one.
 
         tokenizer: a tokenizers.Tokenizer, a transformers.PreTrainedTokenizerFast, or a
-        sentencepiece.SentencePieceProcessor. Raises TypeError for anything else, and what `from_file` raises.
+        sentencepiece.SentencePieceProcessor. characters: as for `from_file`. Raises TypeError for anything else, and
+        what `from_file` raises.
 
         Example:
             >>> Tokenizer.from_tokenizer(tokenizers.Tokenizer.from_file("tokenizer.json"))  # doctest: +SKIP
         """
         data = model_bytes(tokenizer)
         name = f"the model of the {type(tokenizer).__name__}"
-        return cls._from_bytes(data, name, device, threads, memory_limit)
+        return cls._from_bytes(data, name, device, threads, memory_limit, characters)
 
     @classmethod
     def from_pieces(
@@ -184,6 +198,7 @@ class Tokenizer:
         *,
         encoding: str | None = None,
         pattern: str | None = None,
+        characters: bool = False,
         device: str = "auto",
         threads: int | None = None,
         memory_limit: int | None = None,
@@ -193,6 +208,7 @@ class Tokenizer:
         source: a path, or a tiktoken.Encoding alone. encoding: the name of one of tiktoken's ("cl100k_base",
         "o200k_base" ..); pattern: a regular expression instead. `encode` gives the ids of encode_ordinary: special
         tokens in a text are text. A pattern that none of these encodings has needs the package tokenizers.
+        characters: as for `from_file`.
         Raises OSError if the file cannot be read, ValueError if it is damaged or the encoding is unknown.
         """
         from gpu_lattice.models.tiktoken import parts_of
@@ -204,15 +220,16 @@ class Tokenizer:
             data, pattern, specials = parts_of(source)
         else:
             data = regular_file(Path(source)).read_bytes()
-        return cls._from_ranks(data, str(source), encoding, pattern, specials, device, threads, memory_limit)
+        what = data, str(source), encoding, pattern, specials
+        return cls._from_ranks(*what, device, threads, memory_limit, characters)
 
     @classmethod
     def _from_ranks(cls, *source: Any) -> Tokenizer:
-        """source: the arguments of read_ranks, then device, threads and memory_limit."""
+        """source: the five arguments of read_ranks, then as for `_from_bytes`."""
         from gpu_lattice.models.tiktoken import read_ranks
 
-        *what, device, threads, memory_limit = source
-        tokenizer = cls(read_ranks(*what), device=device, threads=threads, memory_limit=memory_limit)
+        what, how = source[:5], source[5:]
+        tokenizer = cls._of(read_ranks(*what), what[1], *how)
         tokenizer._source = (_rebuild_from_ranks, source)
         return tokenizer
 
@@ -223,12 +240,25 @@ class Tokenizer:
         return cls._from_bytes(resource.read_bytes(), "the default model", device, threads, memory_limit)
 
     @classmethod
-    def _from_bytes(
-        cls, data: bytes, name: str, device: str, threads: int | None, memory_limit: int | None
-    ) -> Tokenizer:
-        tokenizer = cls(read_model(data, name), device=device, threads=threads, memory_limit=memory_limit)
-        tokenizer._source = (_rebuild_from_bytes, (data, name, device, threads, memory_limit))
+    def _from_bytes(cls, data: bytes, name: str, *how: Any) -> Tokenizer:
+        """how: device, threads, memory_limit, characters; the last was added later, and old pickles lack it."""
+        tokenizer = cls._of(read_model(data, name), name, *how)
+        tokenizer._source = (_rebuild_from_bytes, (data, name, *how))
         return tokenizer
+
+    @classmethod
+    def _of(
+        cls,
+        model: Model,
+        name: str,
+        device: str,
+        threads: int | None,
+        memory_limit: int | None,
+        characters: bool = False,
+    ) -> Tokenizer:
+        if checked_flag("characters", characters):
+            model = with_whole_characters(model, name)
+        return cls(model, device=device, threads=threads, memory_limit=memory_limit)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._source
@@ -270,7 +300,10 @@ class Tokenizer:
         from gpu_lattice.models.saving import file_of
 
         data, name, *_ = arguments
-        write_whole(Path(path), file_of(data, name, self._model, checked_flag("as_unigram", as_unigram)))
+        as_unigram, model = checked_flag("as_unigram", as_unigram), self._model.in_full
+        if model is not self._model and (as_unigram or self._base is not self):
+            raise ValueError("no file says that scores are those of characters=True; pickle the tokenizer")
+        write_whole(Path(path), file_of(data, name, model, as_unigram))
 
     def add_tokens(
         self,
@@ -373,10 +406,13 @@ class Tokenizer:
         if self._base is not self:
             made_from = self._base.digest, self._unspellable, self._model.vocabulary.scores.tobytes().hex()
             return sha256("".join(made_from).encode()).hexdigest()
-        made_from = self._source[1][:-3]
+        made_from = self._source[1]
         if isinstance(made_from[0], Model):
             return sha256(pickle.dumps(made_from[0])).hexdigest()
-        return sha256(made_from[0] if isinstance(made_from[0], bytes) else repr(made_from).encode()).hexdigest()
+        if not isinstance(made_from[0], bytes):
+            return sha256(repr(made_from[:-3]).encode()).hexdigest()
+        keeps_characters = self._model.in_full is not self._model
+        return sha256(made_from[0] + b"characters" * keeps_characters).hexdigest()
 
     def on(self, backend: Backend) -> Tokenizer:
         """The same model on a backend made for it; pickling it gives back the tokenizer that it came from."""
@@ -515,7 +551,7 @@ class Tokenizer:
 
     @cached_property
     def _id_of_bytes(self) -> dict[bytes, int]:
-        vocabulary = self._base._model.vocabulary
+        vocabulary = self._base._model.in_full.vocabulary
         return {vocabulary.surfaces[i]: i for i in np.flatnonzero(vocabulary.in_lattice).tolist()}
 
     @told_the_right_name
@@ -685,7 +721,7 @@ class Tokenizer:
         """The batch in its frame, with what it needs to name and pad its ids, and where they are in their texts."""
         spans = None
         if unit is not None:
-            spans = spans_of(self._model, self._spelling, texts, out, unit, self._threads)
+            spans = spans_of(self._model.in_full, self._spelling, texts, out, unit, self._threads)
             with self._backend.launcher:
                 spans = self._backend.launcher.upload(spans)
         source = self._source_of(out, frame, texts)
@@ -699,7 +735,7 @@ class Tokenizer:
         model, unknown = self._model, None
         if self.unk_id is not None and (model.merges is None or model.kind == "sentencepiece"):
             frame = frame or Frame(model.prefix_ids, model.suffix_ids, None, "right")
-            surfaces = UnknownSurfaces(model, texts, out, lambda: self._spelling)
+            surfaces = UnknownSurfaces(model.in_full, texts, out, lambda: self._spelling)
             unknown = Unknown(self.unk_id, surfaces, range(len(out)), len(frame.before), len(frame.after), frame.side)
         return Source(model.vocabulary.names, self.pad_id, model.padding_side, unknown)
 
@@ -1006,11 +1042,11 @@ class Tokenizer:
 
     @cached_property
     def _detokenizer(self) -> Detokenizer:
-        return Detokenizer(self._model)
+        return Detokenizer(self._model.in_full)
 
     @cached_property
     def _spelling(self) -> Spelling:
-        vocabulary = self._model.vocabulary
+        vocabulary = self._model.in_full.vocabulary
         byte_of = np.full(len(vocabulary), -1, np.int16)
         if vocabulary.byte_ids is not None:
             has_piece = vocabulary.byte_ids >= 0
@@ -1145,10 +1181,8 @@ def _rebuild(model: Model, device: str, threads: int | None, memory_limit: int |
     return Tokenizer(model, device=device, threads=threads, memory_limit=memory_limit)
 
 
-def _rebuild_from_bytes(
-    data: bytes, name: str, device: str, threads: int | None, memory_limit: int | None
-) -> Tokenizer:
-    return Tokenizer._from_bytes(data, name, device, threads, memory_limit)
+def _rebuild_from_bytes(*source: Any) -> Tokenizer:
+    return Tokenizer._from_bytes(*source)
 
 
 def _rebuild_from_pieces(

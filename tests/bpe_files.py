@@ -1,13 +1,17 @@
-"""Small BPE models for tests, trained by the package tokenizers on the texts in tests/data."""
+"""BPE models for tests, trained by the package tokenizers on the texts in tests/data, or on the shipped corpus."""
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 from functools import cache
 from typing import Any
 
+import pyarrow.parquet as pq
 from conftest import DATA
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from gpu_lattice.normalizers.pre_tokens import O200K
 
 CL100K = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
@@ -33,6 +37,13 @@ MODELS: dict[str, tuple[dict[str, Any], Any, Any, Any, list[str]]] = {
         {},
         None,
         pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(CL100K), "removed", invert=True), BYTES]),
+        decoders.ByteLevel(),
+        CHAT,
+    ),
+    "gpt4o": (
+        {},
+        None,
+        pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(O200K), "removed", invert=True), BYTES]),
         decoders.ByteLevel(),
         CHAT,
     ),
@@ -65,8 +76,16 @@ MODELS: dict[str, tuple[dict[str, Any], Any, Any, Any, list[str]]] = {
 
 
 @cache
+def corpus() -> list[str]:
+    """Every fourth document of the shipped corpus."""
+    with (importlib.resources.files("gpu_lattice.data") / "corpus.parquet").open("rb") as file:
+        texts: list[str] = pq.read_table(file)["text"].to_pylist()[::4]
+    return texts
+
+
+@cache
 def trained(name: str, size: int = 600) -> dict[str, Any]:
-    """The tokenizer.json of a model by its name in MODELS."""
+    """The tokenizer.json of a model by its name in MODELS; above 600 pieces it is trained on `corpus()`."""
     settings, normalizer, pre_tokenizer, decoder, specials = MODELS[name]
     tool = Tokenizer(models.BPE(**settings))
     trained_by = pre_tokenizer or pre_tokenizers.Split("▁", "merged_with_next")
@@ -80,10 +99,11 @@ def trained(name: str, size: int = 600) -> dict[str, Any]:
         vocab_size=size + len(specials),
         show_progress=False,
         special_tokens=specials,
-        limit_alphabet=256 if is_bytes else 100,
+        limit_alphabet=256 if is_bytes else max(100, size // 4),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet() if is_bytes else [],
     )
-    tool.train_from_iterator([(DATA / f"{text}.txt").read_text("utf-8") for text in ("en", "ja", "zh")], trainer)
+    texts = corpus() if size > 600 else [(DATA / f"{text}.txt").read_text("utf-8") for text in ("en", "ja", "zh")]
+    tool.train_from_iterator(texts, trainer)
     file: dict[str, Any] = json.loads(tool.to_str())
     if pre_tokenizer is None:
         file["pre_tokenizer"] = None

@@ -66,7 +66,7 @@ class Tables:
         ids = np.flatnonzero(vocabulary.in_lattice)
         surfaces, offsets = to_ragged(list(compress(vocabulary.surfaces, vocabulary.in_lattice)))
         self.vocabulary = vocabulary
-        self._merges = model.merges
+        self._merges, self._merges_bytes = model.merges, model.in_full.vocabulary.symbols == "bytes"
         self.before = np.array(model.prefix_ids, np.int32)
         self.after = np.array(model.suffix_ids, np.int32)
         self.cuts = _cached(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
@@ -103,13 +103,13 @@ class Tables:
     @cached_property
     def merges(self) -> MergeModel | None:
         """What best segmentations are made by in a BPE vocabulary; None in any other."""
-        merges, pieces = self._merges, self.pieces
+        merges, pieces = self._merges, self.pieces._replace(is_bytes=self._merges_bytes)
         if merges is None:
             return None
         from gpu_lattice.kernels.cpu.bulk.encode_merges import FEW, MOST_RANKS, MergeModel
         from gpu_lattice.kernels.tables.merges import MergeTable, build_merge_table
 
-        inputs = merges.pairs, merges.symbols, merges.symbol_ids, pieces.is_bytes
+        inputs = merges.pairs, merges.symbols, merges.symbol_ids, pieces.is_bytes, merges.unk_id
         table = _cached(MergeTable, build_merge_table, *inputs)
         nothing = build_trie(np.empty(0, np.uint8), np.zeros(1, np.int64), np.empty(0, np.int64))
         model = MergeModel(
@@ -122,7 +122,8 @@ class Tables:
             unk_id=merges.unk_id,
             fuse_unk=merges.fuse_unk,
             whole_pieces=merges.whole_pieces,
-            by_cuts=not pieces.is_bytes and bool(np.all(merges.byte_ids >= 0)),
+            # A hidden piece may span a cut.
+            by_cuts=not pieces.is_bytes and bool(np.all(merges.byte_ids >= 0)) and not merges.hidden,
         )
         return self._with_odd_pieces(model, inputs) if model.whole_pieces else model
 
@@ -130,15 +131,17 @@ class Tables:
         """The model with the pieces that are found by their whole text alone, since merges do not make them."""
         from gpu_lattice.kernels.cpu.bulk.encode_merges import unmade
 
+        assert self._merges is not None
+        hidden, hidden_ids = [text for text, _ in self._merges.hidden], [i for _, i in self._merges.hidden]
         surfaces, offsets, ids = self._surfaces
 
         def find() -> OddPieces:
             is_odd = unmade(surfaces, offsets, ids, model)
             texts = [surfaces[offsets[i] : offsets[i + 1]].tobytes() for i in np.flatnonzero(is_odd)]
-            odd = build_trie(*to_ragged(texts), ids[is_odd])
-            return OddPieces(odd.slots, odd.piece, np.bool_(is_odd.any()))
+            odd = build_trie(*to_ragged(texts + hidden), np.append(ids[is_odd], np.array(hidden_ids, ids.dtype)))
+            return OddPieces(odd.slots, odd.piece, np.bool_(bool(texts or hidden)))
 
-        odd = cached(OddPieces, [surfaces, offsets, ids, *inputs, model.byte_ids], find)
+        odd = cached(OddPieces, [surfaces, offsets, ids, *inputs, model.byte_ids, *hidden, np.array(hidden_ids)], find)
         return model._replace(odd_slots=odd.slots, odd_at=odd.piece_at, whole_pieces=bool(odd.any))
 
     @cached_property
@@ -161,9 +164,10 @@ class Tables:
 
     def _choose_division(self, model: Model) -> int:
         """Where words end within a chunk: where the mark says it if there is one, else where pre-tokens end, else at
-        every cut. Where a chunk that is a piece is not divided by merges, neither is it here.
+        every cut. Where a chunk that is a piece is not divided by merges, neither is it here, nor where merges cross
+        cuts, since characters are kept whole.
         """
-        if model.merges is not None and model.merges.whole_pieces:
+        if model.merges is not None and (model.merges.whole_pieces or model.merges.vocabulary is not None):
             return BY_CHUNK
         marked = [s for s in compress(model.vocabulary.surfaces, model.vocabulary.in_lattice) if MARK in s]
         if model.vocabulary.symbols == "bytes" or not marked:
@@ -191,10 +195,12 @@ class Tables:
             unk_id=unk_id,
             byte_ids=byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
-            # The byte pieces then get scores of their own (_with_bytes), so none may be an arc itself.
+            # The byte pieces then get scores of their own (_with_bytes), so none may be an arc of other text.
             spells=bool(
                 np.all(byte_ids >= 0)
-                and not np.any(vocabulary.in_lattice[byte_ids])
+                and all(
+                    vocabulary.surfaces[i] == bytes([b]) for b, i in enumerate(byte_ids) if vocabulary.in_lattice[i]
+                )
                 and vocabulary.unknown_runs == "merge"
                 and not (unk_id >= 0 and vocabulary.in_lattice[unk_id])
             ),
@@ -266,8 +272,10 @@ class Tables:
         """Scores by id in which those of byte pieces sum to that of the unknown arc that they spell."""
         if self.pieces.spells:
             goes_on = (np.arange(256) & 0xC0 == 0x80) & (not self.pieces.is_bytes)
+            byte_ids = self.pieces.byte_ids
+            is_spelled = ~self.vocabulary.in_lattice[byte_ids]
             scores = scores.copy()
-            scores[self.pieces.byte_ids] = np.where(goes_on, 0.0, unk_score)
+            scores[byte_ids[is_spelled]] = np.where(goes_on, 0.0, unk_score)[is_spelled]
         return scores
 
 

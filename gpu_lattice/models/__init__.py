@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Merges:
     unk_id       what the rest is; DROPPED: nothing; MISSING: an error
     fuse_unk     a run of the unknown becomes one
     whole_pieces a chunk that is a piece is not divided
+    hidden       then also: (text, id) of each piece that is no arc
+    vocabulary   with all pieces that merges make, where the model's own keeps characters whole
     """
 
     pairs: NDArray[np.int32]
@@ -67,6 +69,8 @@ class Merges:
     unk_id: int
     fuse_unk: bool
     whole_pieces: bool
+    hidden: tuple[tuple[bytes, int], ...] = ()
+    vocabulary: Vocabulary | None = None
 
 
 @dataclass(frozen=True)
@@ -100,3 +104,10 @@ class Model:
     trims: tuple[bool, ...] = ()
     merges: Merges | None = None
     pre_tokenized: bool = False
+
+    @property
+    def in_full(self) -> Model:
+        """The model by which ids are encoded, decoded and found in texts: with the pieces that split characters."""
+        if self.merges is None or self.merges.vocabulary is None:
+            return self
+        return replace(self, vocabulary=self.merges.vocabulary, merges=replace(self.merges, vocabulary=None))

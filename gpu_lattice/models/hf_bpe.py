@@ -130,6 +130,7 @@ def bpe_vocabulary(
     for byte, i in enumerate(byte_ids.tolist()):
         if i >= 0:
             surfaces[i] = bytes([byte])
+    hidden = [(i, bytes_of(piece) if is_bytes else piece.encode()) for piece, i in id_of.items() if not in_lattice[i]]
     scores = np.zeros(len(names))
     contents = [(token.id, token.content.encode()) for token in added if token.id != unk_id]
     vocabulary = Vocabulary(
@@ -157,6 +158,7 @@ def bpe_vocabulary(
         unk_id=unk_id if unk_id is not None else DROPPED if model.get("unk_token") is None else MISSING,
         fuse_unk=bool(model.get("fuse_unk")),
         whole_pieces=bool(model.get("ignore_merges")),
+        hidden=tuple((text, i) for i, text in hidden if text is not None) if model.get("ignore_merges") else (),
     )
     return vocabulary, merges
 

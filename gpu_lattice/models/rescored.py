@@ -128,7 +128,7 @@ def undone(model: Model, is_gone: NDArray[np.bool_]) -> Undone | None:
     """
     if model.merges is None or not is_gone.any():
         return None
-    derive = _Derivation(model.merges, model.vocabulary.symbols == "bytes")
+    derive = _Derivation(model.merges, model.in_full.vocabulary.symbols == "bytes")
     parts: list[list[int]] = [[i] for i in range(len(is_gone))]
     for i in np.flatnonzero(is_gone).tolist():
         trees = derive(model.vocabulary.surfaces[i])

@@ -153,6 +153,8 @@ def hf_normalizer(
     charsmaps = [_read_charsmap(step, where) if step.get("type") == "Precompiled" else None for step in steps]
     check_growth(steps, where, *(longest_replacement(one.replacements) for one in charsmaps if one is not None))
     check_growth(cutters, f"{name}: the pre-tokenizer")
+    if any(step.get("type") == "Prepend" and step.get("prepend") == "" for step in steps):
+        raise ValueError(f"{where} Prepend has prepend = '', which tokenizers cannot run on all texts; take it out")
     shown = _Shown(name, _types(steps), _types(cutters), len(added_tokens))
     rules: CompiledNormalizer | ToolNormalizer
     try:

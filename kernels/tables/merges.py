@@ -35,7 +35,8 @@ class MergeTable(NamedTuple):
     slots    int64 [2 N], left << 32 | right, and beside it the merge's value; EMPTY and NONE where there is none
     filter   uint64 [F], a bit by the hash of a pair: whether it may merge
     symbols  int32 [S], the id of every byte or code point, -1 without one
-    of_bytes int64 [65536], at 256 x + y: the merge of the ids of two bytes; empty if symbols are characters
+    of_bytes int64 [65536], at 256 x + y: the merge of the ids of two bytes, that of the unknown token for one without
+             an id; empty if symbols are characters
     """
 
     slots: NDArray[np.int64]
@@ -45,15 +46,16 @@ class MergeTable(NamedTuple):
 
 
 def build_merge_table(
-    pairs: NDArray[np.int32], symbols: NDArray[np.int32], symbol_ids: NDArray[np.int32], is_bytes: bool
+    pairs: NDArray[np.int32], symbols: NDArray[np.int32], symbol_ids: NDArray[np.int32], is_bytes: bool, unk_id: int
 ) -> MergeTable:
-    """pairs, symbols, symbol_ids: of Merges (gpu_lattice/models)."""
+    """pairs, symbols, symbol_ids, unk_id: of Merges (gpu_lattice/models)."""
     n_slots = 1 << max(4, (3 * len(pairs) // 2).bit_length())
     n_bits = 1 << max(6, (MERGE_BITS * len(pairs)).bit_length())
     slots, may_merge = _fill(pairs, n_slots, n_bits)
     of_symbols = np.full(N_BYTES if is_bytes else N_CODES, -1, np.int32)
     of_symbols[symbols] = symbol_ids
-    of_bytes = _pairs_of_bytes(slots, may_merge, of_symbols) if is_bytes else np.empty(0, np.int64)
+    at_first = np.where(of_symbols < 0, np.int32(unk_id), of_symbols)
+    of_bytes = _pairs_of_bytes(slots, may_merge, at_first) if is_bytes else np.empty(0, np.int64)
     return MergeTable(slots, may_merge, of_symbols, of_bytes)
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from bpe_files import BYTE_PIECES, MODELS, trained
+from bpe_files import BYTE_PIECES, MODELS, corpus, trained
 from brute_force import brute_force, counted, p_value
 from conftest import DATA
 from hf_files import added_token, texts
@@ -263,15 +263,12 @@ def test_what_is_not_covered_is_refused_by_name(file, message):
         load(file)
 
 
-@pytest.mark.parametrize("name", ["llama2", "llama3", "qwen3", "gemma3", "gpt35turbo", "gpt4o"])
-def test_published_vocabularies_encode_as_by_the_tool(shared_data, name):
-    import lzma
-
-    data = lzma.decompress((shared_data / "bpe" / f"{name}.tokenizer.json.xz").read_bytes())
-    tokenizer, tool = Tokenizer(read(data, name), device="cpu"), Tool.from_str(data.decode())
-    for file in ("chinese_msr", "code_python", "wikitext2_valid"):
-        docs = (shared_data / "text" / f"{file}.txt").read_text("utf-8").splitlines(keepends=True)[::10]
-        assert tokenizer.encode(docs).tolist() == [encoding.ids for encoding in tool.encode_batch(docs)]
+@pytest.mark.parametrize("name", ["llama2", "llama3", "gpt4o"])
+def test_vocabularies_of_thousands_encode_the_shipped_corpus_as_by_the_tool(name):
+    text = json.dumps(trained(name, 8000))
+    docs = [*corpus()[::5], "\n".join(corpus()[::9])]
+    wanted = [encoding.ids for encoding in Tool.from_str(text).encode_batch(docs)]
+    assert Tokenizer(read(text.encode(), name), device="cpu").encode(docs).tolist() == wanted
 
 
 @pytest.mark.parametrize("name", ["llama3", "llama2"])

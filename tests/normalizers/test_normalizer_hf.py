@@ -251,6 +251,7 @@ def test_without_the_package_a_recipe_that_needs_it_names_the_extra(monkeypatch)
         ({"type": "Strip", "strip_left": 1, "strip_right": True}, None, "Strip has strip_left = 1"),
         ({"type": "Replace", "pattern": " "}, None, "Replace has pattern = ' '"),
         ({"type": "Prepend"}, None, "Prepend has prepend = None"),
+        ({"type": "Prepend", "prepend": ""}, None, "Prepend has prepend = ''"),
         ({"type": "Precompiled", "precompiled_charsmap": ""}, None, "no precompiled_charsmap"),
         ({"type": "Precompiled", "precompiled_charsmap": "a?"}, None, "not base64"),
         ({"type": "Precompiled", "precompiled_charsmap": "AAAA"}, None, "character map is broken"),
