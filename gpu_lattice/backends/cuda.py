@@ -411,10 +411,10 @@ class CudaBackend:
     def _divided(self, part: Part, num_samples: int, words: Words | None, limit: int) -> list[Part]:
         """The part in parts that fit in memory."""
         cost = self._costs(part.batch, num_samples, words)
-        ranges = self._ranges(part, cost, limit)
-        if len(ranges) == 1:
-            return [part]
-        return [part._replace(batch=part.batch.part(start, stop), first=part.first + start) for start, stop in ranges]
+        return [
+            part._replace(batch=part.batch.part(start, stop), first=part.first + start)
+            for start, stop in self._ranges(part, cost, limit)
+        ]
 
     @property
     def memory_limit(self) -> int | None:
