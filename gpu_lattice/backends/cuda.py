@@ -46,8 +46,8 @@ SCRATCH_BYTES = 1 << 28
 DEVICE_BATCH_BYTES = 1 << 27
 # Text that is normalized while the device works on the text before it.
 RANGE_BYTES = 1 << 25
-# How many ids of the text to come there is room for, if it is like the text before it.
-ROOM = 1.02
+# Room for the ids of the text to come, as if it were like the text before it, and how much of it may stay unused.
+ROOM, UNUSED = 1.02, 1.25
 UNBROKEN = 2**63 - 1
 FREE_MEMORY_USED = 0.5
 # Float32 scores, multiples of 2^-149, are scaled by this: CuPy's compiler flushes numbers below 2^-126 to zero, and the
@@ -100,7 +100,7 @@ class Output:
         needed = self._n_ids + n_ids
         if needed > len(self._ids):
             try:
-                grown = self._xp.empty(needed if share == 1 else int(ROOM * needed / share), np.int32)
+                grown = self._xp.empty(int(ROOM * needed / share) if 0 < share < 1 else needed, np.int32)
             except MemoryError:
                 grown = self._xp.empty(needed, np.int32)
             grown[: self._n_ids] = self._ids[: self._n_ids]
@@ -117,7 +117,8 @@ class Output:
 
     def rows(self) -> Rows:
         log_prob = self._xp.asarray(np.concatenate(self._log_probs)) if self._log_probs else None
-        return Rows(self._ids[: self._n_ids], self._offsets, log_prob)
+        ids = self._ids[: self._n_ids]
+        return Rows(ids.copy() if len(self._ids) > UNUSED * len(ids) else ids, self._offsets, log_prob)
 
 
 @dataclass
