@@ -40,7 +40,7 @@ from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK  # noqa: E402
 from gpu_lattice.benchmark.machine import describe  # noqa: E402
 from gpu_lattice.cli import parse_size  # noqa: E402
 from gpu_lattice.kernels.cuda.loader import FILES, define_options, kernels_in  # noqa: E402
-from gpu_lattice.token_batch import on_host  # noqa: E402
+from gpu_lattice.runtime.on_host import on_host  # noqa: E402
 
 Row = dict[str, Any]
 # Text of a smoke test, and seconds that a stage must have to be begun.

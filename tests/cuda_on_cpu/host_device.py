@@ -110,6 +110,9 @@ class HostDevice:
     def upload(self, array: NDArray[Any]) -> NDArray[Any]:
         return array.copy()
 
+    def pinned(self, n_bytes: int) -> NDArray[np.uint8]:
+        return np.full(n_bytes, POISON, np.uint8)
+
     def kernel(self, file: str, name: str, options: tuple[str, ...]) -> Any:
         library = build(file, options + COUNT_STEPS if self._counts_steps else options)
         function = getattr(library, f"launch_{name}")
@@ -159,9 +162,9 @@ class HostStream:
         array.view(np.uint8).fill(POISON)
         return array
 
-    def upload(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    def upload(self, name: str, array: NDArray[Any], minus: int = 0, is_pinned: bool = False) -> NDArray[Any]:
         out = self.empty(name, array.shape, array.dtype)
-        out[...] = array
+        out[...] = array - minus if minus else array
         return out
 
     def download(self, array: NDArray[Any]) -> NDArray[Any]:
