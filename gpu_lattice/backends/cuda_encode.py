@@ -5,22 +5,21 @@ What the kernels read of a vocabulary, and in which order they run.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+from gpu_lattice.kernels.cpu.lattice.build import CHUNK, CUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from gpu_lattice.backends import Device
-    from gpu_lattice.backends.cuda import Job
+    from gpu_lattice.backends import Device, Stream
     from gpu_lattice.backends.tables import Tables
     from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeModel
 
-# Marks of a position (text.cuh).
-CHUNK, CUT = 1, 4
 # Sizes of structs of viterbi.cu, by that of NUMBER; its constants; and the size of a struct of encode_merges.cu.
 BEST_BYTES, PASSAGE_BYTES, START_BYTES = {4: 16, 8: 24}, {4: 40, 8: 64}, 16
 PASSAGES = 2
@@ -29,6 +28,23 @@ SYMBOL_BYTES = 24
 # CPU does not. A power of two changes no decision, as long as nothing overflows.
 FLOAT_SCALE = 2.0**23
 LARGEST_SCALED = 2.0**100
+
+
+class Texts(Protocol):
+    """What is read of a job (cuda.py), and where what is found is written."""
+
+    stream: Stream
+    n: int
+    values: Any
+    cuts: Any
+    chunk_offsets: Any
+    path: Any
+
+    @property
+    def no_path(self) -> Any: ...
+
+    @property
+    def n_long(self) -> Any: ...
 
 
 class BestPaths:
@@ -55,14 +71,14 @@ class BestPaths:
         }
 
     def find(
-        self, job: Job, trie: dict[str, Any], length_of: Any, arcs: dict[str, Any], threads: Callable[..., None],
+        self, job: Texts, trie: dict[str, Any], length_of: Any, arcs: dict[str, Any], threads: Callable[..., None],
         warps: Callable[..., None],
     ) -> None:  # fmt: skip
         """Queue all that fills job.path, whose cuts are known.
 
         trie: nodes with the scores, and piece_at; arcs: room for them; threads, warps: launch a kernel.
         """
-        stream, n, n_chunks = job.stream, job.n, len(job.chunk_ids)
+        stream, n, n_chunks = job.stream, job.n, len(job.chunk_offsets) - 1
         n_stretches = -(-n // self._stretch)
         n_passages = PASSAGES * n_stretches
         text = {"values": job.values, "cuts": job.cuts, "n": n}
@@ -112,7 +128,7 @@ class CanonicalIds:
             "odd_at": device.upload(odd_at),
         }
 
-    def find(self, job: Job, threads: Callable[..., None]) -> None:
+    def find(self, job: Texts, threads: Callable[..., None]) -> None:
         """Queue all that fills job.path, whose cuts are known, or chunks if texts are not divided by_cuts."""
         stream, n = job.stream, job.n
         threads(
