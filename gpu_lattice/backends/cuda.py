@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections import deque
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gpu_lattice.backends import NoPathError, Rows, TrieTables
-from gpu_lattice.backends.cpu import CpuBackend, batch_of
+from gpu_lattice.backends.cpu import batch_of
+from gpu_lattice.backends.cuda_encode import BestPaths, CanonicalIds
 from gpu_lattice.backends.cuda_launcher import CudaLauncher
 from gpu_lattice.backends.tables import Tables
 from gpu_lattice.kernels.arcs import NO_ARC
@@ -50,13 +51,11 @@ RANGE_BYTES = 1 << 25
 ROOM, UNUSED = 1.02, 1.25
 UNBROKEN = 2**63 - 1
 FREE_MEMORY_USED = 0.5
-# Float32 scores, multiples of 2^-149, are scaled by this: CuPy's compiler flushes numbers below 2^-126 to zero, and the
-# CPU does not. A power of two changes no decision, as long as nothing overflows.
-FLOAT_SCALE = 2.0**23
-LARGEST_SCALED = 2.0**100
 # Upper bounds on device bytes, including the slack of growing buffers: per byte of text, per byte and sample, per byte
 # and sample if runs need verdicts, per document, per document and sample, per chunk.
-TEXT_COST, PATH_COST, RUN_COST, DOC_COST, ROW_COST, CHUNK_COST = 31, 6, 6, 47, 45, 14
+TEXT_COST, PATH_COST, RUN_COST, DOC_COST, ROW_COST, CHUNK_COST = 40, 6, 6, 47, 45, 32
+# Per byte of text that may be merged.
+MERGE_COST = 58
 
 
 class SampleTables(NamedTuple):
@@ -181,7 +180,7 @@ class CudaBackend:
         self._model = model
         self._tables = tables = tables or Tables(model)
         self._lock = Lock()
-        vocabulary, pieces, best = model.vocabulary, tables.pieces, tables.best
+        vocabulary, pieces = model.vocabulary, tables.pieces
         self._before = device.upload(tables.before)
         self._after = device.upload(tables.after)
         self._piece_at = device.upload(pieces.piece_at)
@@ -198,10 +197,10 @@ class CudaBackend:
         self._warp_bytes = LANES * self._max_arcs * ARC_BYTES
         scratch = SCRATCH_BYTES if memory_limit is None else min(SCRATCH_BYTES, memory_limit // 8)
         self._n_warps = max(1, min(device.warps, scratch // self._warp_bytes))
-        number = "float" if best.scores.dtype == np.float32 else "double"
-        self._best_scale = FLOAT_SCALE if number == "float" and best.extreme < LARGEST_SCALED else 1.0
+        number = "float" if tables.best.scores.dtype == np.float32 else "double"
         self._constants = {"IS_BYTES": int(pieces.is_bytes), "STRETCH": STRETCH, "LONGEST": LONGEST, "NUMBER": number}
         self.launcher = CudaLauncher(device, self._constants)
+        self._best_paths = BestPaths(device, tables, STRETCH)
         self._threads = self.launcher.threads
         self._best_nodes = lru_cache(maxsize=1)(self._build_best_nodes)
         self._sample_tables = lru_cache(maxsize=8)(self._build_sample_tables)
@@ -224,8 +223,12 @@ class CudaBackend:
         words: the batch's; if given, rows are those of words, with nothing around them.
         """
         if self._model.merges is not None:
-            raise ValueError("a BPE model does not encode on a GPU yet; make the tokenizer with device='cpu' for that")
-        return self._run(batch, is_null, 1, self._find_best, words=words, breaks_at=self._first_break)
+            if words is not None:
+                # No merge crosses the end of a word; and what has its words is normalized.
+                assert isinstance(batch, NormalizedBatch)
+                batch = NormalizedBatch(batch.values, batch.offsets, words.offsets, words.chunk_ids)
+            return self._run(batch, is_null, 1, self._find_merges, words=words)
+        return self._run(batch, is_null, 1, self._find_best, words=words)
 
     def sample(
         self,
@@ -257,16 +260,6 @@ class CudaBackend:
     def find_unspellable(self, batch: NormalizedBatch, words: Words) -> NDArray[np.bool_]:
         """bool [W], on the host: which words no path spells."""
         return self._tables.find_unspellable(batch_of(batch), words)
-
-    def _first_break(self, batch: NormalizedBatch, chunk_stop: int) -> int:
-        """Some chunk has no path; the CPU finds where the first segment without one ends."""
-        i_doc = int(np.searchsorted(batch.offsets, chunk_stop, side="left")) - 1
-        one = NormalizedBatch(on_host(batch.values), batch.offsets[i_doc : i_doc + 2], *batch.chunks)
-        try:
-            CpuBackend(self._model, 1, self._tables).encode(one, np.zeros(1, np.bool_))
-        except NoPathError as error:
-            return error.position
-        return chunk_stop
 
     @property
     def tables(self) -> Tables:
@@ -313,12 +306,8 @@ class CudaBackend:
         find: Callable[[Job], None],
         weighed: bool = False,
         words: Words | None = None,
-        breaks_at: Callable[[NormalizedBatch, int], int] | None = None,
     ) -> Rows:
-        """find: fills cuts and path of a job. weighed: whether log-probabilities are wanted. words: of rows.
-
-        breaks_at: where text without a path breaks, if not at the end that `find` tells.
-        """
+        """find: fills cuts and path of a job. weighed: whether log-probabilities are wanted. words: of rows."""
         if os.getpid() != self._process:
             raise RuntimeError(
                 f"this tokenizer's memory on {self.device} belongs to the process that this one was forked from; start "
@@ -338,10 +327,7 @@ class CudaBackend:
             try:
                 self._finish(job, output, share, num_samples, weighed)
             except NoPathError as error:
-                position = error.position
-                if breaks_at is not None:
-                    position = breaks_at(job.part.batch, position)
-                raise NoPathError(job.part.before + position) from None
+                raise NoPathError(job.part.before + error.position) from None
 
         n_rows = (len(batch) if words is None else len(words.docs)) * num_samples
         with self._lock, self._device:
@@ -434,7 +420,8 @@ class CudaBackend:
         if words is not None:
             rows = rows + np.searchsorted(words.offsets, batch.offsets)
         path = PATH_COST + RUN_COST * self._by_run
-        cost: NDArray[np.int64] = (TEXT_COST + path * num_samples) * (batch.offsets - batch.offsets[0])
+        text = TEXT_COST if self._model.merges is None else MERGE_COST
+        cost: NDArray[np.int64] = (text + path * num_samples) * (batch.offsets - batch.offsets[0])
         return cost + DOC_COST * docs + ROW_COST * num_samples * rows + CHUNK_COST * chunks
 
     def _ranges(self, part: Part, cost: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
@@ -507,29 +494,23 @@ class CudaBackend:
         self._measure(job, stream.upload("is_null", is_null), num_samples)
         return job
 
-    def _find_best(self, job: Job) -> None:
-        stream, n, best = job.stream, job.n, self._tables.best
-        number, stretches = best.scores.dtype, -(-n // STRETCH)
-        back = stream.empty("back", n, np.int32)
+    def _find_merges(self, job: Job) -> None:
         job.cuts = job.marks
-        text = {"values": job.values, "marks": job.marks, "n": n}
-        sums = {
-            "nodes": self._best_nodes(),
-            "piece_at": self._piece_at,
-            "best_unk": float(best.unk_score) * self._best_scale,
-            "lowest": float(best.lowest),
-            "reset": float(best.reset) * self._best_scale,
-            "best": stream.empty("best", n, number),
-            "back": back,
-            "long_starts": stream.empty("long_starts", n, np.uint32),
-            "n_long": job.n_long,
-            "no_path": job.no_path,
-        }
-        self._threads("viterbi", stretches, **text, **sums)
-        subtracted = stream.empty("subtracted", n, number)
-        longest = best.pieces.longest
-        self._warps("viterbi_long", **text, **sums, longest=longest, subtracted=subtracted, **self._arcs(stream))
-        self._threads("follow", stretches, **text, length_of=self._length_of, back=back, path=job.path)
+        if self._canonical_ids.by_cuts:
+            job.cuts = job.stream.empty("cuts", job.n + 1, np.uint8)
+            self._find_cuts(job.values, job.marks, job.cuts)
+        self._canonical_ids.find(job, self._threads)
+
+    @cached_property
+    def _canonical_ids(self) -> CanonicalIds:
+        assert self._tables.merges is not None
+        return CanonicalIds(self._device, self._tables.merges, STRETCH, self._upload_trie)
+
+    def _find_best(self, job: Job) -> None:
+        job.cuts = job.stream.empty("cuts", job.n + 1, np.uint8)
+        self._find_cuts(job.values, job.marks, job.cuts)
+        trie = {"nodes": self._best_nodes(), "piece_at": self._piece_at}
+        self._best_paths.find(job, trie, self._length_of, self._arcs(job.stream), self._threads, self._warps)
 
     def _find_samples(
         self, job: Job, tables: SampleTables, num_samples: int, seed: int, doc_ids: NDArray[np.uint64]
@@ -671,7 +652,7 @@ class CudaBackend:
         self.launcher.blocks(kernel, self._n_warps, self._device.warp_threads, **args)
 
     def _build_best_nodes(self) -> Any:
-        return self._upload_nodes(self._tables.best.scores.astype(np.float64) * self._best_scale)
+        return self._upload_nodes(self._best_paths.scores)
 
     def _build_sample_tables(self, alpha: float, token_penalty: float) -> SampleTables:
         vocabulary = self._tables.vocabulary
@@ -693,7 +674,9 @@ class CudaBackend:
 
     def _upload_nodes(self, values: NDArray[np.float64]) -> Any:
         """The trie with the value of each piece at its node."""
-        slots, piece_at = self._tables.pieces.slots, self._tables.pieces.piece_at
+        return self._upload_trie(self._tables.pieces.slots, self._tables.pieces.piece_at, values)
+
+    def _upload_trie(self, slots: NDArray[np.int32], piece_at: NDArray[np.int32], values: NDArray[np.float64]) -> Any:
         nodes = np.empty(len(piece_at), NODE)
         nodes["base"], nodes["check"] = slots[0::2], slots[1::2]
         nodes["value"] = np.where(piece_at >= 0, values[piece_at], np.nan)
