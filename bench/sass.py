@@ -23,6 +23,8 @@ PREDICATE = re.compile(r"BRA\S* !?U?P\d")
 TARGET = re.compile(r"`\((\.L_\w+)\)")
 MEMORY = ("LDG", "STG", "LDS", "STS", "ATOMG", "RED")
 DOUBLE = ("DADD", "DMUL", "DFMA", "DSETP", "DMNMX")
+# What has the line of something else.
+CONTROL = ("BRA", "BREAK", "BSSY", "BSYNC", "WARPSYNC", "YIELD")
 # What ends a block, and whether it comes back.
 LEAVES = {"BRA": False, "EXIT": False, "BRX": False, "RET": False, "CALL": True}
 COMPILED = re.compile(
@@ -136,7 +138,7 @@ def executed(code: Code, launch: Launch) -> Executed:
 
 def block_runs(code: Code, launch: Launch) -> list[float]:
     """What a line does is divided among the copies of it that the compiler makes by unrolling and inlining, which are
-    counted by loads and stores. A block that no jump leads back to runs at most as often as those before it together,
+    counted by loads and stores. A block that no jump leads back to runs at most as often as one of those before it,
     unless no line of theirs is known to run.
     """
     copies = Counter(place for block in code.blocks for opcode, place in block.code if opcode in MEMORY)
@@ -162,9 +164,13 @@ def block_runs(code: Code, launch: Launch) -> list[float]:
     for i, block in enumerate(code.blocks):
         for following in block.next:
             previous[following].append(i)
-    for i, before in enumerate(previous):
-        most = sum(runs[k] for k in before)
-        if not is_known[i] and all(k < i for k in before) and (len(before) == 1 or most > 0):
+    for i, (block, before) in enumerate(zip(code.blocks, previous, strict=True)):
+        most = max((runs[k] for k in before), default=0.0)
+        if is_known[i] or any(k >= i for k in before):
+            continue
+        if before and all(opcode in CONTROL for opcode, _ in block.code):
+            runs[i] = most
+        elif len(before) == 1 or most > 0:
             runs[i] = min(runs[i], most)
     return runs
 

@@ -14,7 +14,7 @@ import numpy as np
 from gpu_lattice.backends import NoPathError, Rows, TrieTables
 from gpu_lattice.backends.cpu import batch_of
 from gpu_lattice.backends.cuda_encode import BestPaths, CanonicalIds
-from gpu_lattice.backends.cuda_launcher import CudaLauncher
+from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK, CudaLauncher
 from gpu_lattice.backends.tables import Tables
 from gpu_lattice.kernels.arcs import NO_ARC
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs
@@ -38,6 +38,7 @@ LONGEST = 512
 # Constants of the .cu and .cuh files.
 LANES = 32
 GROUP = 32
+POSITIONS = 8
 TO_BYTES, TO_UNKNOWN = -1, 0
 NODE = np.dtype([("base", np.int32), ("check", np.int32), ("value", np.float64)])
 ARC_BYTES = 16
@@ -198,7 +199,13 @@ class CudaBackend:
         scratch = SCRATCH_BYTES if memory_limit is None else min(SCRATCH_BYTES, memory_limit // 8)
         self._n_warps = max(1, min(device.warps, scratch // self._warp_bytes))
         number = "float" if tables.best.scores.dtype == np.float32 else "double"
-        self._constants = {"IS_BYTES": int(pieces.is_bytes), "STRETCH": STRETCH, "LONGEST": LONGEST, "NUMBER": number}
+        self._constants = {
+            "IS_BYTES": int(pieces.is_bytes),
+            "STRETCH": STRETCH,
+            "LONGEST": LONGEST,
+            "NUMBER": number,
+            "BLOCK": THREADS_PER_BLOCK,
+        }
         self.launcher = CudaLauncher(device, self._constants)
         self._best_paths = BestPaths(device, tables, STRETCH)
         self._threads = self.launcher.threads
@@ -286,7 +293,7 @@ class CudaBackend:
 
     def _find_cuts(self, values: Any, marks: Any, cuts: Any) -> None:
         self._threads(
-            "find_cuts", len(cuts),
+            "find_cuts", -(-len(cuts) // POSITIONS),
             values=values, marks=marks, n=len(values), pairs=self._pairs, keys=self._keys, n_keys=len(self._keys),
             cuts=cuts,
         )  # fmt: skip

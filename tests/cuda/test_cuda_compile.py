@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 from gpu_lattice.backends.cuda import LONGEST, STRETCH
+from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK
 from gpu_lattice.kernels.cuda.loader import FILES, FOLDER, OPTIONS, define_options, kernels_in, read_source
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is absent: pip install cuda-bindings nvidia-cuda-nvrtc")
@@ -19,7 +20,13 @@ MOST_REGISTERS = 64  # 1024 threads of a multiprocessor's 65536 registers
 
 @pytest.fixture(scope="module", params=[(0, "float"), (0, "double"), (1, "double")], ids=str)
 def constants(request: pytest.FixtureRequest) -> dict[str, object]:
-    return {"IS_BYTES": request.param[0], "NUMBER": request.param[1], "STRETCH": STRETCH, "LONGEST": LONGEST}
+    return {
+        "IS_BYTES": request.param[0],
+        "NUMBER": request.param[1],
+        "STRETCH": STRETCH,
+        "LONGEST": LONGEST,
+        "BLOCK": THREADS_PER_BLOCK,
+    }
 
 
 @pytest.mark.parametrize("number", [80, 90, 100])

@@ -26,7 +26,12 @@ struct alignas(16) int4 {
     int x, y, z, w;
 };
 
-inline int4 __ldg(const int4* from) { return *from; }
+// One load, whatever becomes of its parts.
+inline int4 __ldg(const int4* from) {
+    typedef int Four __attribute__((vector_size(16), may_alias));
+    const Four loaded = *reinterpret_cast<const Four*>(from);
+    return {loaded[0], loaded[1], loaded[2], loaded[3]};
+}
 
 #ifdef SIMT  // threads run as lanes of warps (warps.cpp), and so wait for each other
 extern "C" void simt_barrier();
@@ -47,6 +52,20 @@ inline void __syncthreads() {}
 
 inline unsigned __umulhi(unsigned a, unsigned b) {
     return static_cast<unsigned>(static_cast<unsigned long long>(a) * b >> 32);
+}
+
+inline int __clz(int bits) { return bits == 0 ? 32 : __builtin_clz(static_cast<unsigned>(bits)); }
+
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+    return static_cast<unsigned>((static_cast<unsigned long long>(high) << 32 | low) >> (shift & 31));
+}
+
+inline unsigned __funnelshift_rc(unsigned low, unsigned high, unsigned shift) {
+    return shift >= 32 ? high : __funnelshift_r(low, high, shift);
+}
+
+inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
+    return static_cast<unsigned>((static_cast<unsigned long long>(high) << 32 | low) << (shift & 31) >> 32);
 }
 
 inline double __longlong_as_double(long long bits) {

@@ -179,9 +179,11 @@ def lines_of(library: str) -> tuple[list[int], list[Place]]:
     addresses = sorted({int(address, 16) for address in LINE_ROW.findall(rows)})
     command = ["addr2line", "-a", "-i", "-e", library]
     out = subprocess.check_output(command, input="\n".join(map(hex, addresses)), text=True)
-    return addresses, [tuple(map(_line, part.splitlines()[1:])) for part in out.split("0x")[1:]]
+    return addresses, [_place(part.splitlines()[1:]) for part in out.split("0x")[1:]]
 
 
-def _line(line: str) -> tuple[str, int]:
-    file, _, number = line.split(" (")[0].rpartition(":")
-    return Path(file).name, int(number) if number.isdigit() else 0
+def _place(lines: list[str]) -> Place:
+    """From lines of addr2line; what stands for CUDA's own functions is where these are called."""
+    split = (line.split(" (")[0].rpartition(":") for line in lines)
+    places = ((Path(file).name, int(number) if number.isdigit() else 0) for file, _, number in split)
+    return tuple(place for place in places if place[0] != "cuda_on_cpu.h")

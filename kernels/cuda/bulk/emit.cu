@@ -42,8 +42,7 @@ struct Emission {
     }
 
     // Write the ids of the arc that begins at p to ids, unless ids is null; returns how many. Positions come in order.
-    __device__ i64 emit(i64 p, int* ids) {
-        const int arc = path[p];
+    __device__ i64 emit(i64 p, int arc, int* ids) {
         if (arc == NO_ARC) return 0;
         if (!is_unknown(arc)) {
             if (ids) *ids = arc <= TOKEN_ARC ? TOKEN_ARC - arc : arc;
@@ -65,6 +64,30 @@ struct Emission {
         return is_first;
     }
 };
+
+// Every position from start on, of a group, in order, with the arc that begins there; four are loaded at once where that
+// is possible.
+template <class Take>
+__device__ __forceinline__ void each_arc(const int* path, i64 start, i64 n, Take take) {
+    const int stop = n - start < GROUP ? static_cast<int>(n - start) : GROUP;
+    path += start;
+    const bool by_four = stop == GROUP && reinterpret_cast<u64>(path) % sizeof(int4) == 0;
+    for (int k = 0; k < stop; k += 4) {
+        int4 arcs;
+        if (by_four) {
+            arcs = __ldg(reinterpret_cast<const int4*>(path + k));
+        } else {
+            arcs.x = path[k];
+            arcs.y = k + 1 < stop ? path[k + 1] : NO_ARC;
+            arcs.z = k + 2 < stop ? path[k + 2] : NO_ARC;
+            arcs.w = k + 3 < stop ? path[k + 3] : NO_ARC;
+        }
+        if (arcs.x != NO_ARC) take(start + k, arcs.x);
+        if (arcs.y != NO_ARC) take(start + k + 1, arcs.y);
+        if (arcs.z != NO_ARC) take(start + k + 2, arcs.z);
+        if (arcs.w != NO_ARC) take(start + k + 3, arcs.w);
+    }
+}
 
 // The sum of all before i.
 __device__ __forceinline__ i64 sum_before(const i64* sums, i64 i) { return i > 0 ? sums[i - 1] : 0; }
@@ -132,7 +155,7 @@ extern "C" __global__ void count_ids(const u8* values, const u8* cuts, i64 n, i6
                          static_cast<int>(unk_length), spells != 0};
     if (runs) emission.i_run = sum_before(run_sums, thread_index()) - 1;
     i64 count = 0;
-    for (i64 p = start; p < start + GROUP && p < n; ++p) count += emission.emit(p, nullptr);
+    each_arc(emission.path, start, n, [&](i64 p, int arc) { count += emission.emit(p, arc, nullptr); });
     counts[thread_index()] = count;
 }
 
@@ -154,7 +177,7 @@ extern "C" __global__ void measure_rows(const u8* values, const u8* cuts, i64 n,
         const i64 i = i_sample * n_groups + p / GROUP;
         if (runs) emission.i_run = sum_before(run_sums, i) - 1;
         i64 sum = sum_before(sums, i);
-        for (i64 q = p / GROUP * GROUP; q < p; ++q) sum += emission.emit(q, nullptr);
+        for (i64 q = p / GROUP * GROUP; q < p; ++q) sum += emission.emit(q, emission.path[q], nullptr);
         return sum;
     };
     const i64 start = ids_before(doc_offsets[i_doc]);
@@ -176,12 +199,17 @@ extern "C" __global__ void place_ids(const u8* values, const u8* cuts, i64 n, i6
                          static_cast<int>(unk_length), spells != 0};
     if (runs) emission.i_run = sum_before(run_sums, thread_index()) - 1;
     i64 sum = sum_before(sums, thread_index());
-    i64 i_doc = document_of(doc_offsets, n_docs, start + 1);
-    for (i64 p = start; p < start + GROUP && p < n; ++p) {
-        while (doc_offsets[i_doc + 1] <= p) ++i_doc;
-        const i64 row = i_doc * num_samples + i_sample;
-        sum += emission.emit(p, ids + offsets[row] + n_before + sum - first_ids[row]);
-    }
+    i64 i_doc = document_of(doc_offsets, n_docs, start + 1), stop = doc_offsets[i_doc + 1];
+    const auto place_of = [&](i64 row) { return ids + offsets[row] + n_before - first_ids[row]; };
+    int* row = place_of(i_doc * num_samples + i_sample);
+    each_arc(emission.path, start, n, [&](i64 p, int arc) {
+        if (stop <= p) {
+            do stop = doc_offsets[++i_doc + 1];
+            while (stop <= p);
+            row = place_of(i_doc * num_samples + i_sample);
+        }
+        sum += emission.emit(p, arc, row + sum);
+    });
 }
 
 // A thread per row: the ids that belong around every row that has room for them (a null row has none).

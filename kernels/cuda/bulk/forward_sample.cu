@@ -1,7 +1,7 @@
 // Perfect samples: forward scores of every segment, then arcs from its end to its start, chosen by what is left of a
 // random number (reference.py, sample).
 //
-// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu); the trie with weights; unk_weight, 0 without an unknown arc; inverses
+// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu), both aligned to 4 bytes; the trie with weights; unk_weight, 0 without an unknown arc; inverses
 //      f64 [V] and unk_inverse, 1 / weight of every piece and of the unknown arc.
 // Out: z f64 [n], Z[e] at e - 1, where Z[e] = the sum of Z[s] * weight over the arcs into e, shortest first, and 1 at a
 //      segment's start; path i32 [num_samples, n], the piece (or UNKNOWN) that begins at a byte, else unchanged;
@@ -20,49 +20,105 @@
 #include "common/trie.cuh"
 #include "common/warp.cuh"
 
+// Scores of the last positions that a thread keeps in shared memory; longer arcs read z.
+constexpr int KEPT = 16;
+// Steps of a walk between two looks at whether it has ended, which cost as much as some steps.
+constexpr int STEPS = 3;
+
+// A position of a thread's, and the text around it in registers.
+struct Reader {
+    const Words values, cuts;
+    int p;              // the position
+    u32 mark;           // what cuts has of it, lowest
+    u32 here, next;     // text: the words that p is in, and after that
+    u32 marks;          // cuts, likewise
+    u32 before, early;  // the 4 bytes before p, the last one highest, and 4 before these
+
+    __device__ Reader(const u8* values, const u8* cuts, i64 n) : values(values, n), cuts(cuts, n + 1) {}
+
+    __device__ void open(int at) {
+        p = at;
+        here = values[p >> 2], next = values[(p >> 2) + 1], marks = cuts[p >> 2];
+        mark = marks >> 8 * (p & 3);
+        before = early = 0;
+    }
+    // Go across the next symbol; returns its bytes.
+    __device__ int advance() {
+        const int symbol = (mark >> BEGINS & 3) + 1;
+        early = __funnelshift_rc(early, before, 8 * symbol);
+        before = __funnelshift_rc(before, __funnelshift_r(here, next, 8 * (p & 3)), 8 * symbol);
+        const int word = p >> 2;
+        p += symbol;
+        if (p >> 2 > word) here = next, next = values[word + 2], marks = cuts[word + 1];
+        mark = marks >> 8 * (p & 3);
+        return symbol;
+    }
+};
+
 // A thread per stretch. long_starts u32 [n], n_long u64 [1], initially 0.
-extern "C" __global__ void forward(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
-                                   const Node* __restrict__ nodes, double unk_weight, double z_low, double z_high,
-                                   double* z, u32* __restrict__ long_starts, u64* __restrict__ n_long,
-                                   i64* __restrict__ no_path) {
+extern "C" __global__ void __launch_bounds__(BLOCK)
+    forward(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n, const Node* __restrict__ nodes,
+            double unk_weight, double z_low, double z_high, double* z, u32* __restrict__ long_starts,
+            u64* __restrict__ n_long, i64* __restrict__ no_path) {
+    __shared__ double kept[KEPT][BLOCK];
     const i64 first = thread_index() * STRETCH;
     if (first >= n) return;
     const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
     values += first, cuts += first, z += first;
     int start = static_cast<int>(next_mark(cuts, CUT, 0, limit));
     if (start >= limit) return;
-    int symbol = symbol_from(values, start);
-    int e = start + symbol, s = e;
+    Reader text(values, cuts, n - first);
+    text.open(start);
+    double* const mine = &kept[0][threadIdx.x];
+    const auto score = [&](int p) -> double& { return mine[(p & (KEPT - 1)) * BLOCK]; };
+    score(start) = 1.0;
+    // The walk from text.p has gone `length` bytes, of which `before` and `early` are those to come.
+    int symbol = text.advance(), length = 0;
+    u32 before = text.before, early = text.early;
     double total = 0.0;
-    Walk walk = root(nodes);
-    for (;;) {
-        double weight;
-        if (s > start && descend(nodes, walk, values[s - 1], weight)) {
-            --s;
-            if (!is_piece(weight) && e - s == symbol) weight = unk_weight;
-            if (is_piece(weight)) total += (s == start ? 1.0 : z[s - 1]) * weight;
-            continue;
+    const Walk top = root(nodes);
+    Walk walk = top;
+    for (bool ended = false;;) {
+        for (int step = 0; step < STEPS && !ended; ++step) {
+            const u8 byte = length < 8 ? before >> 24 : values[text.p - length - 1];
+            double weight = unk_weight;
+            ended = !descend(nodes, walk, byte, weight);
+            if (ended) break;
+            before = __funnelshift_l(early, before, 8);
+            early <<= 8;
+            ++length;
+            const int s = text.p - length;
+            double from = score(s);
+            if (length > KEPT) from = s == start ? 1.0 : z[s - 1];
+            const bool is_known = is_piece(weight);
+            if (is_known || length == symbol) total += from * (is_known ? weight : unk_weight);
+            ended = s == start;
         }
-        if (e - s < symbol) total = (e - symbol == start ? 1.0 : z[e - symbol - 1]) * unk_weight;
-        z[e - 1] = total;
-        bool ends = cuts[e] & CUT;
-        const bool leaves_range = total != 0.0 && !(z_low <= total && total <= z_high);
-        if (leaves_range || (!ends && e - start >= LONGEST)) {
-            if (!(cuts[start] & TOKEN)) long_starts[atomicAdd(n_long, 1ull)] = static_cast<u32>(first + start);
-            e = static_cast<int>(next_mark(cuts, CUT, e, limit));
-            ends = true;
-        } else if (ends && total == 0.0 && !(cuts[start] & TOKEN)) {
-            atomicMin(no_path, first + e);
+        if (!ended) continue;
+        if (length < symbol) total = score(text.p - symbol) * unk_weight;
+        z[text.p - 1] = total;
+        bool is_end = text.mark & CUT;
+        const bool is_long = text.p - start >= LONGEST, in_range = z_low <= total && total <= z_high;
+        if (is_long || !in_range) {
+            if ((is_long && !is_end) || (total != 0.0 && !in_range)) {
+                if (!(cuts[start] & TOKEN)) long_starts[atomicAdd(n_long, 1ull)] = static_cast<u32>(first + start);
+                text.open(static_cast<int>(next_mark(cuts, CUT, text.p, limit)));
+                is_end = true;
+            } else if (is_end && total == 0.0 && !(cuts[start] & TOKEN)) {
+                atomicMin(no_path, first + text.p);
+            }
         }
-        if (ends) {
-            if (e >= limit) return;
-            start = e;
+        if (is_end) {
+            if (text.p >= limit) return;
+            start = text.p;
+            total = 1.0;
         }
-        symbol = symbol_from(values, e);
-        e += symbol;
-        s = e;
+        score(text.p) = total;
+        symbol = text.advance(), length = 0;
+        before = text.before, early = text.early;
         total = 0.0;
-        walk = root(nodes);
+        walk = top;
+        ended = false;
     }
 }
 
@@ -157,58 +213,73 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
     values += first, cuts += first, z += first, path += i_sample * n + first;
     int e = static_cast<int>(previous_mark(cuts, CUT, limit));
     if (e == 0) return;
-    i64 i_doc = document_of(doc_offsets, n_docs, first + e);
-    // The walk from e has reached s; the last arc so far that adds to the sum begins at arc_start; the sum is
-    // running with it and before without it. A new target is drawn from the position `due` down.
-    int due = e, s = 0, symbol = 0, arc_start = 0, arc_node = UNKNOWN;
-    double running = 0.0, before = 0.0, target = 0.0;
-    Walk walk;
+    const Words text(values, n - first);
+    const u32* const marks = reinterpret_cast<const u32*>(cuts);
+    const int lowest = first < MOST ? static_cast<int>(-first) / 4 : -MOST;
+    i64 i_doc = document_of(doc_offsets, n_docs, first + e), doc_start = doc_offsets[i_doc];
+    u64 doc_id = doc_ids[i_doc];
+    // The segment begins at start. The walk from e has gone `length` bytes; the last arc so far that adds to the sum has
+    // arc_length; the sum is running with it and below without it. A new target is drawn from the position `due` down.
+    int start = e, due = e, symbol = 0, length = 0, arc_length = 0, arc_node = UNKNOWN;
+    u32 before = 0, early = 0;
+    double running = 0.0, below = 0.0, target = 0.0;
+    const Walk top = root(nodes);
+    Walk walk = top;
     for (bool is_new = true;;) {
         if (is_new) {
-            if (cuts[e] & CUT) {
+            if (e == start) {
                 // Tokens and listed segments are done elsewhere.
                 while (e > 0 && ((cuts[e - 1] & TOKEN) || (cuts[e] & LONG)))
                     e = static_cast<int>(previous_mark(cuts, CUT, e - 1));
                 if (e <= 0) return;
+                start = last_mark(marks, CUT, e - 1);
                 due = e;
+                for (; first + e <= doc_start; doc_id = doc_ids[i_doc]) doc_start = doc_offsets[--i_doc];
             }
-            while (first + e <= doc_offsets[i_doc]) --i_doc;
-            symbol = symbol_into(values, e);
-            s = e;
-            arc_start = e - symbol;
+            const int word = e >> 2, shift = 8 * (e & 3);
+            const u32 middle = text[word - 1 > lowest ? word - 1 : lowest];
+            before = __funnelshift_r(middle, text[word], shift);
+            early = __funnelshift_r(text[word - 2 > lowest ? word - 2 : lowest], middle, shift);
+            symbol = arc_length = (cuts[e] >> ENDS) + 1;
+            length = 0;
             arc_node = UNKNOWN;
-            running = before = 0.0;
-            walk = root(nodes);
+            running = below = 0.0;
+            walk = top;
             is_new = false;
+            // An arc from the segment's start is the last one, whatever the target, and nothing goes on from there.
+            if (e <= due && e - symbol != start) {
+                target = z[e - 1] * uniform(seed, static_cast<u32>(first + e - doc_start), static_cast<u32>(i_sample), doc_id);
+                do due -= DRAW_BYTES;
+                while (e <= due);
+            }
         }
-        double weight;
-        const bool has_ended = (s < e && (cuts[s] & CUT)) || !descend(nodes, walk, values[s - 1], weight);
-        if (!has_ended) {
-            --s;
-            const bool is_unknown = !is_piece(weight) && e - s == symbol;
-            if (!is_unknown && !is_piece(weight)) continue;
-            const double term = (cuts[s] & CUT ? 1.0 : z[s - 1]) * (is_unknown ? unk_weight : weight);
+        bool ended = false;
+        for (int step = 0; step < STEPS && !ended; ++step) {
+            const u8 byte = length < 8 ? before >> 24 : values[e - length - 1];
+            double weight = unk_weight;
+            ended = !descend(nodes, walk, byte, weight);
+            if (ended) break;
+            before = __funnelshift_l(early, before, 8);
+            early <<= 8;
+            ++length;
+            const int s = e - length;
+            ended = s == start;
+            const bool is_known = is_piece(weight);
+            if (!is_known && length != symbol) continue;
+            const double term = (s == start ? 1.0 : z[s - 1]) * (is_known ? weight : unk_weight);
             if (term == 0.0) continue;
-            before = running;
+            below = running;
             running += term;
-            arc_start = s;
-            arc_node = is_unknown ? UNKNOWN : walk.node;
+            arc_length = length;
+            arc_node = is_known ? walk.node : UNKNOWN;
+            ended |= running > target;
         }
-        // An arc from the segment's start is the last one, whatever the target, and nothing goes on from there.
-        const bool is_first = cuts[arc_start] & CUT;
-        if (e <= due && !is_first) {
-            target = z[e - 1] * uniform(seed, static_cast<u32>(first + e - doc_offsets[i_doc]),
-                                        static_cast<u32>(i_sample), doc_ids[i_doc]);
-            do due -= DRAW_BYTES;
-            while (e <= due);
-        }
-        if (has_ended || is_first || running > target) {
-            const int piece = arc_node == UNKNOWN ? UNKNOWN : piece_at[arc_node];
-            path[arc_start] = piece;
-            if (!is_first) target = (target - before) * (piece == UNKNOWN ? unk_inverse : inverses[piece]);
-            e = arc_start;
-            is_new = true;
-        }
+        if (!ended) continue;
+        const int piece = arc_node == UNKNOWN ? UNKNOWN : piece_at[arc_node];
+        e -= arc_length;
+        path[e] = piece;
+        if (e != start) target = (target - below) * (piece == UNKNOWN ? unk_inverse : inverses[piece]);
+        is_new = true;
     }
 }
 

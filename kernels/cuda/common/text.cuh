@@ -1,7 +1,8 @@
 // A batch as the kernels see it: n normalized bytes, and for every position 0..n one byte of marks.
 //
 // Constants given to the compiler: IS_BYTES (1: every byte is a position; 0: positions are boundaries of characters
-// of valid UTF-8), STRETCH (bytes of text per thread), LONGEST (a longer segment is left to a warp).
+// of valid UTF-8), STRETCH (bytes of text per thread, a multiple of 4), LONGEST (a longer segment is left to a warp),
+// BLOCK (threads per block).
 #pragma once
 
 typedef unsigned char u8;
@@ -14,6 +15,8 @@ constexpr u8 CHUNK = 1;  // a chunk begins here; also at n
 constexpr u8 TOKEN = 2;  // the byte that follows is within a chunk that is one token
 constexpr u8 CUT = 4;    // a segment begins here; also at n
 constexpr u8 LONG = 8;   // the segment that ends here is done by a warp
+// Above them, at boundaries of characters: bytes of the symbols that begin and end here, both less 1.
+constexpr int BEGINS = 4, ENDS = 6;
 
 // Codes of arcs besides piece ids (kernels/arcs.py); token i is TOKEN_ARC - i.
 constexpr int UNKNOWN = -1;
@@ -25,15 +28,21 @@ constexpr int DRAW_BYTES = 16;
 
 // What keys are multiplied by in hash tables.
 constexpr u64 GOLDEN = 0x9E3779B97F4A7C15ull;
+// Bytes that a thread may count from its own first one on.
+constexpr int MOST = 1 << 30;
 
 __device__ __forceinline__ i64 thread_index() {
     return static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
+// Bytes of the symbol whose first byte is this one.
+__device__ __forceinline__ int symbol_of(u32 byte) {
+    return IS_BYTES || byte < 0xC0 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
+}
+
 // Bytes of the symbol that begins at p.
 __device__ __forceinline__ int symbol_from(const u8* text, i64 p) {
-    const u8 byte = text[p];
-    return IS_BYTES || byte < 0xC0 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
+    return symbol_of(text[p]);
 }
 
 // Bytes of the symbol that ends at e.
@@ -50,6 +59,19 @@ __device__ __forceinline__ u64 code_point(const u8* text, int length) {
     return x;
 }
 
+// Bytes in aligned words of four, the first one lowest; 0 after the end.
+struct Words {
+    const u32* words;
+    int whole;  // words that end within the bytes
+    u32 rest;   // the bytes after these
+
+    __device__ Words(const u8* bytes, i64 n)
+        : words(reinterpret_cast<const u32*>(bytes)), whole(n < MOST ? static_cast<int>(n) / 4 : MOST), rest(0) {
+        for (int p = 4 * whole; p < n && n < MOST; ++p) rest |= static_cast<u32>(bytes[p]) << 8 * (p & 3);
+    }
+    __device__ u32 operator[](int i) const { return i < whole ? words[i] : i == whole ? rest : 0; }
+};
+
 // The first position from p on that has the mark, or the first one at or after limit.
 __device__ __forceinline__ i64 next_mark(const u8* marks, u8 mark, i64 p, i64 limit) {
     while (p < limit && !(marks[p] & mark)) ++p;
@@ -60,6 +82,14 @@ __device__ __forceinline__ i64 next_mark(const u8* marks, u8 mark, i64 p, i64 li
 __device__ __forceinline__ i64 previous_mark(const u8* marks, u8 mark, i64 p) {
     while (p > 0 && !(marks[p] & mark)) --p;
     return p;
+}
+
+// The last position up to p that has the mark, which some position has, four at a time.
+__device__ __forceinline__ int last_mark(const u32* marks, u32 mark, int p) {
+    int i = p >> 2;
+    u32 found = marks[i] & mark * 0x01010101u & 0xFFFFFFFFu >> 8 * (3 - (p & 3));
+    while (!found) found = marks[--i] & mark * 0x01010101u;
+    return 4 * i + (31 - __clz(static_cast<int>(found))) / 8;
 }
 
 // The document that position e > 0 belongs to: doc_offsets[i] < e <= doc_offsets[i + 1].
