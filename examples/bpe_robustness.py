@@ -1,4 +1,4 @@
-"""Uniform segmentations of a BPE vocabulary for a tenth of the words, so that a model learns every spelling of a word."""
+"""Uniform segmentations of a BPE vocabulary for a tenth of the words, so that a model learns all spellings of them."""
 
 import sys
 
