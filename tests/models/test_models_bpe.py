@@ -180,6 +180,16 @@ def test_samples_spell_their_texts_and_the_canonical_ids_are_a_path(name):
         assert tokenizer.decode(out) == [doc for doc in docs for _ in range(3)]
 
 
+@pytest.mark.parametrize("byte_fallback", [True, False])
+def test_a_piece_taken_out_is_merged_before_it_is_undone(byte_fallback):
+    pieces = ["<unk>", "a", "b", "x", "ab", "xa", *BYTE_PIECES]
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    file = plain(vocab=vocab, merges=["a b", "x a"], unk_token="<unk>", byte_fallback=byte_fallback)
+    tokenizer = Tokenizer(load(file), device="cpu")
+    assert tokenizer.encode("xab").pieces() == [["x", "ab"]]
+    assert tokenizer.without(["ab"]).encode("xab").pieces() == [["x", "a", "b"]]
+
+
 def test_pickled_tokenizers_give_the_same_ids():
     tokenizer, _ = made("qwen")
     again = pickle.loads(pickle.dumps(tokenizer))
