@@ -50,7 +50,11 @@ SPECIALS_OF_TEKKEN = (
 
 _FIRST_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")
 _TEKKEN = re.compile(rb'\s*\{\s*"(config|vocab|special_tokens)"\s*:\s*[\[{]')
-_POSSESSIVE = re.compile(r"\{\d+(,\d*)?\}\+")
+# What Oniguruma, by which tokenizers reads patterns, takes otherwise than tiktoken does: repeating so often without
+# backtracking, words, numbered characters and POSIX classes anywhere, and outside of classes line ends.
+_OTHERWISE = re.compile(r"\{\d+(,\d*)?\}\+|\\[wWbBx]|\[:\^?[a-z]+:\]")
+_ESCAPE_OR_CLASS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]")
+_LINE_END = re.compile(r"[$^]|\(\?[a-z]*m")
 
 
 def looks_like(data: bytes) -> bool:
@@ -128,11 +132,11 @@ def read_ranks(
 
 
 def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data: bytes, name: str) -> Model:
-    possessive = None if pattern in PATTERNS else _POSSESSIVE.search(pattern)
-    if possessive is not None:
+    otherwise = _OTHERWISE.search(pattern) or _LINE_END.search(_ESCAPE_OR_CLASS.sub("", pattern))
+    if otherwise is not None and pattern not in PATTERNS:
         raise ValueError(
-            f"{name}: the pattern repeats without backtracking ({possessive[0]!r}), which the package tokenizers reads "
-            "otherwise; give the same pattern without the +"
+            f"{name}: the pattern has {otherwise[0]!r}, which the package tokenizers reads otherwise than tiktoken; "
+            "give one that says the same without it"
         )
     ids = [*id_of.values(), *set(specials.values())]
     missing = next((byte for byte in range(256) if bytes([byte]) not in id_of), None)

@@ -193,7 +193,10 @@ def test_files_that_are_not_covered_are_refused_by_name(data, message):
         (tiktoken_file(), ("cl99k", None), "encoding is 'cl99k'; known are gpt2"),
         (tiktoken_file(), (None, None), "give either encoding"),
         (tiktoken_file(), ("gpt2", "a"), "give either encoding"),
-        (tiktoken_file(), (None, r"\p{N}{1,3}+"), "repeats without backtracking"),
+        (tiktoken_file(), (None, r"\p{N}{1,3}+"), r"the pattern has '\{1,3}\+', which"),
+        (tiktoken_file(), (None, r"[^\s]+|\w"), r"the pattern has '\\\\w', which"),
+        (tiktoken_file(), (None, r"[^\s$]+|\s+$"), r"the pattern has '\$', which"),
+        (tiktoken_file(), (None, r"[[:alpha:]]"), r"the pattern has '\[:alpha:\]', which"),
         (tiktoken_file(), (None, "("), "tokenizers cannot load"),
     ],
 )
