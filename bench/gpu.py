@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 import gpu_lattice as gl
 from bench.clock import Clock
-from gpu_lattice.backends.cuda import STRETCH, CudaBackend
+from gpu_lattice.backends import cuda
+from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.backends.cuda_device import CudaDevice, device_count
 from gpu_lattice.benchmark.machine import describe
 from gpu_lattice.cli import parse_size
@@ -32,11 +33,12 @@ LOADS_PER_THREAD = 256
 MANY = 16
 # Inputs take turns until they are this long together: no load then finds in L2 what an earlier round left there.
 ROTATED_BYTES = 1 << 28
+PARTS = ("gathers", "stages", "whole", "curve")
 STAGES = {
     "cuts": ("mark_chunks", "place_tokens", "find_cuts"),
     "forward": ("forward", "forward_long"),
     "forward and sample": ("forward", "forward_long", "trace", "trace_long"),
-    "viterbi": ("viterbi", "viterbi_long", "follow"),
+    "viterbi": ("viterbi", "follow", "pass", "carry", "settle"),
     "emit": ("count_runs", "judge_runs", "count_ids", "measure_rows", "place_ids", "place_around"),
 }
 
@@ -49,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--largest", type=parse_size, default="1GB", help="where the curve by size ends; default: 1GB")
     parser.add_argument("--largest-cpu", type=parse_size, default="64MB", help="the same for the CPU; default: 64MB")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; default: all")
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--plot", help="plot the curve to this file (needs matplotlib: gpu_lattice[bench])")
 
@@ -59,9 +62,23 @@ def run(arguments: argparse.Namespace, device: Any = None) -> int:
         print("python -m bench gpu: no CUDA device answers through CuPy (pip install 'gpu_lattice[cuda13]')")
         return 2
     device = device or CudaDevice()
-    clock, texts = Clock(device), dict(_texts(arguments))
-    result: dict[str, Any] = {"machine": describe() | {"device": _describe(device)}, "rates": []}
-    result["gathers"] = list(_gathers(clock, arguments.rounds))
+    result: dict[str, Any] = {"machine": describe() | {"device": describe_device(device)}}
+    result |= {"gathers": [], "rates": [], "curve": []}
+    for name, row in measured(arguments, device):
+        result[name].append(row)
+    _show(result)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    if arguments.plot:
+        _plot(result["curve"], arguments.plot)
+    return 0
+
+
+def measured(arguments: argparse.Namespace, device: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One result after another, each after the name of its table: gathers, rates or curve."""
+    clock, texts, parts = Clock(device), dict(_texts(arguments)), set(arguments.parts)
+    if "gathers" in parts:
+        yield from (("gathers", row) for row in _gathers(clock, arguments.rounds))
     for path in arguments.model or [None]:
         cpu = gl.Tokenizer.default(device="cpu") if path is None else gl.Tokenizer.from_file(path, device="cpu")
         backend = CudaBackend(cpu.model, device)
@@ -69,15 +86,13 @@ def run(arguments: argparse.Namespace, device: Any = None) -> int:
             labels = {"model": Path(path or "default.model").name, "text": text}
             print(*labels.values(), file=sys.stderr)
             case = Case(arguments, clock, cpu, backend, lines, cpu.model.normalizer(TextBatch.from_texts(lines)))
-            result["rates"] += [labels | row for row in (*case.on_device(), *case.end_to_end())]
-            if "curve" not in result:
-                result["curve"] = labels | {"rows": list(case.by_size())}
-    _show(result)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    if arguments.plot:
-        _plot(result["curve"], arguments.plot)
-    return 0
+            if "stages" in parts:
+                yield from (("rates", labels | row) for row in case.on_device())
+            if "whole" in parts:
+                yield from (("rates", labels | row) for row in case.end_to_end())
+            if "curve" in parts:
+                parts.remove("curve")
+                yield from (("curve", labels | row) for row in case.by_size())
 
 
 @dataclass
@@ -155,7 +170,7 @@ class Case:
         return work
 
     def _walk(self, text: Any) -> dict[str, Any]:
-        device, stretches = self.clock.device, -(-len(text) // STRETCH)
+        device, stretches = self.clock.device, -(-len(text) // cuda.STRETCH)
         with device:
             loads = device.xp.zeros(stretches, np.uint64)
             args = {"values": device.upload(text), "n": len(text), "nodes": self.backend._best_nodes(), "loads": loads}
@@ -218,7 +233,7 @@ def _rate(stage: str, size: int, seconds: list[float]) -> dict[str, Any]:
     return {"stage": stage, "bytes": size, "gb_per_s": size / 1e9 / statistics.median(seconds), "seconds": seconds}
 
 
-def _describe(device: Any) -> dict[str, Any]:
+def describe_device(device: Any) -> dict[str, Any]:
     if device.xp is np:
         return {"name": device.name}
     cupy, runtime = device.xp, device.xp.cuda.runtime
@@ -238,20 +253,22 @@ def _show(result: dict[str, Any]) -> None:
         print(f"\n{model + ', GB/s':36s}" + "".join(f"{name:>10s}" for name in names))
         for stage in dict.fromkeys(stage for stage, _ in table):
             print(f"  {stage:34s}" + "".join(f"{table[stage, name]:10.4f}" for name in names))
-    print(f"\nsample by bytes of a call, GB/s: {curve['model']}, {curve['text']}")
-    for row in curve["rows"]:
+    if not curve:
+        return
+    print(f"\nsample by bytes of a call, GB/s: {curve[0]['model']}, {curve[0]['text']}")
+    for row in curve:
         speeds = (f"{name} {row['bytes'] / 1e9 / row[name]:.5f}" for name in ("device", "cpu") if name in row)
         print(f"  {row['bytes']:12d}  " + "  ".join(speeds))
-    faster = [row["bytes"] for row in curve["rows"] if row["device"] < row.get("cpu", 0)]
+    faster = [row["bytes"] for row in curve if row["device"] < row.get("cpu", 0)]
     print(f"  the device is faster from {min(faster)} bytes on" if faster else "  the CPU is faster at every size")
 
 
-def _plot(curve: dict[str, Any], path: str) -> None:
+def _plot(curve: list[dict[str, Any]], path: str) -> None:
     from matplotlib import pyplot
 
     pyplot.switch_backend("agg")
     for name in ("device", "cpu"):
-        rows = [(row["bytes"], row["bytes"] / 1e9 / row[name]) for row in curve["rows"] if name in row]
+        rows = [(row["bytes"], row["bytes"] / 1e9 / row[name]) for row in curve if name in row]
         pyplot.loglog(*zip(*rows, strict=True), "o-", label=name)
     pyplot.xlabel("bytes of normalized text in a call")
     pyplot.ylabel("sample, GB/s")

@@ -9,9 +9,9 @@ from gpu_lattice.torch import FreshSegmentations, Padded
 
 torch.manual_seed(0)
 tok = Tokenizer.default()
-texts = pq.read_table("gpu_lattice/data/corpus.parquet")["text"][:512]
+texts = pq.read_table("gpu_lattice/data/corpus.parquet")["text"][:128]
 data = FreshSegmentations(texts, tok, alpha=0.2, seed=1)
-loader = DataLoader(data, batch_size=64, shuffle=True, num_workers=0, collate_fn=Padded(tok, pad_id=0))
+loader = DataLoader(data, batch_size=16, shuffle=True, num_workers=0, collate_fn=Padded(tok, pad_id=0))
 model = torch.nn.Sequential(torch.nn.Embedding(len(tok), 32), torch.nn.Linear(32, len(tok)))
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 for epoch in range(3):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gpu_lattice.runtime.cache import cached, forget
-from gpu_lattice.token_batch import on_host
+from gpu_lattice.runtime.on_host import on_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

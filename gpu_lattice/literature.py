@@ -126,8 +126,9 @@ def grampa(
     """Walks from a text's end along arcs, each with weight (number of paths to its start)^(1 / temperature).
 
     temperature 1 is uniform over segmentations; below 0, longer pieces are preferred, the more the nearer it is to 0.
-    least_length: pieces of fewer bytes are left out where a segment can be spelled without them. Rows and the other
-    arguments are as in `Lattice.sample`. Raises ValueError for a text that no path spells and for options out of range.
+    least_length: pieces of fewer bytes are left out, but for the longest that ends at a position, if all are shorter.
+    Rows and the other arguments are as in `Lattice.sample`. Raises ValueError for a text that no path spells and for
+    options out of range.
     Source: Bauwens, Kaczer and de Lhoneux 2025 (https://aclanthology.org/2025.acl-long.1180).
 
     Example:
@@ -141,18 +142,18 @@ def grampa(
     least_length = checked_integer("least_length", least_length, 1, 2**31 - 1)
     options = _options(lattice, num_samples, seed, doc_ids)
     arrays = lattice._arrays
-    is_arc = _long_enough(lattice, least_length)
-    logs = np.concatenate(
-        [
-            row[: n + 1]
-            for row, n in zip(lattice.forward_scores(weights=is_arc[:, None]), lattice.num_bytes, strict=True)
-        ]
-        or [np.empty(0)]
-    )
+    ends = np.repeat(np.arange(len(arrays.marks)), np.diff(arrays.arc_offsets))
+    is_arc = np.ones(len(ends))
+    if least_length > 1:
+        # What no path leads to is no choice.
+        lengths = np.where(np.isneginf(_log_paths(lattice, is_arc)[ends - arrays.lengths]), 0, arrays.lengths)
+        longest = np.zeros(len(arrays.marks), np.int32)
+        np.maximum.at(longest, ends, lengths)
+        is_arc = (lengths >= np.clip(longest[ends], 1, least_length)).astype(np.float64)
+    logs = _log_paths(lattice, is_arc)
     for i_doc, stop in enumerate(arrays.doc_positions[1:] - 1):
         if np.isneginf(logs[stop]):
             raise BrokenLatticeError(i_doc, int(stop - arrays.doc_positions[i_doc]))
-    ends = np.repeat(np.arange(len(arrays.marks)), np.diff(arrays.arc_offsets))
     with np.errstate(invalid="ignore"):
         exponents = (logs[ends - arrays.lengths] - logs[ends]) / temperature
     is_way = (is_arc > 0) & np.isfinite(exponents)
@@ -216,14 +217,10 @@ def splits_of(model: Model) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     return np.array(pairs, np.int32).reshape(-1, 2), np.array(offsets, np.int64)
 
 
-def _long_enough(lattice: Lattice, least_length: int) -> NDArray[np.float64]:
-    """float64 [A], 1 for the arcs that may be taken: all those of a segment without a path of arcs so long."""
-    arrays, ranges = lattice._arrays, lattice._segments
-    is_long = (arrays.lengths >= least_length).astype(np.float64)
-    has_path = lattice._forward(is_long).mantissas[ranges.stops] > 0
-    position = np.repeat(np.arange(len(arrays.marks)), np.diff(arrays.arc_offsets))
-    i_range = np.searchsorted(ranges.stops, position, side="left")
-    return np.where(has_path[i_range], is_long, 1.0) if len(position) else is_long
+def _log_paths(lattice: Lattice, is_arc: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 [P]: the log of the number of paths to each position, of arcs with 1 in is_arc [A]."""
+    rows = zip(lattice.forward_scores(weights=is_arc[:, None]), lattice.num_bytes, strict=True)
+    return np.concatenate([np.empty(0), *(row[: n + 1] for row, n in rows)])
 
 
 def _options(lattice: Lattice, num_samples: Any, seed: Any, doc_ids: Any) -> SampleOptions:

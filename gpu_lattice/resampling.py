@@ -18,7 +18,8 @@ from gpu_lattice.lattice import Lattice
 from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.lattice.sums import row_sums
 from gpu_lattice.normalizers import NormalizedBatch
-from gpu_lattice.token_batch import Frame, TokenBatch, joined, on_host
+from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.token_batch import Frame, TokenBatch, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,9 @@ from gpu_lattice.backends.cpu import batch_of
 from gpu_lattice.kernels.compiled import readonly
 from gpu_lattice.kernels.cpu.bulk.spans import LAST, OWN, RUN, Habits, find_spans
 from gpu_lattice.runtime.arguments import read_only, shown
+from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
-from gpu_lattice.token_batch import TokenBatch, on_host
+from gpu_lattice.token_batch import TokenBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ def spans_of(
     model: Model, spelling: Spelling, texts: TextBatch, out: TokenBatch, unit: Unit, threads: int
 ) -> NDArray[np.int64]:
     """int64 [ids, 2]: start and stop of each id in its text; out: rows as the backend makes them of the texts."""
+    texts = texts.on_host()
     ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
     spans = np.empty((len(ids), 2), np.int64)
     num_samples = len(out) // max(1, len(texts))
@@ -79,7 +81,7 @@ def _unknown_surfaces(
 ) -> list[list[str]]:
     ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
     spans = np.zeros((len(ids), 2), np.int64)
-    normalized = model.normalizer(texts)
+    normalized = model.normalizer(texts.on_host())
     places = np.arange(len(normalized.values) + 1)
     find_spans(
         batch_of(normalized), readonly(places[:-1]), readonly(places[1:]), readonly(normalized.values),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gpu_lattice.runtime.arguments import check_offsets, read_only
+from gpu_lattice.runtime.on_host import is_on_device, on_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,13 +26,15 @@ ARROW_PROTOCOLS = ("__arrow_array__", "__arrow_c_array__", "__arrow_c_stream__",
 # None of its suffixes is a prefix of it, so it is found only where it was put, and in strings that contain it.
 BETWEEN = b"\0\1"
 FEW = 16
+# Of DLPack's kinds of devices.
+HOST, CUDA = 1, 2
 
 
 @dataclass(frozen=True, eq=False)
 class TextBatch:
     """A batch of documents as ragged bytes.
 
-    values   uint8 [num_bytes], the documents one after another
+    values   uint8 [num_bytes], the documents one after another; of `from_dlpack` perhaps on a GPU
     offsets  int64 [num_docs + 1], document i is values[offsets[i]:offsets[i + 1]]
     valid    bool [num_docs], False for a null document (of zero bytes); None if there are no nulls
 
@@ -58,7 +61,7 @@ class TextBatch:
         or leave the values.
         """
         if isinstance(texts, TextBatch):
-            batch = _checked(np.asarray(texts.values), np.asarray(texts.offsets), texts.valid)
+            batch = _checked(np.asarray(on_host(texts.values)), np.asarray(on_host(texts.offsets)), texts.valid)
             is_same = batch.values is texts.values and batch.offsets is texts.offsets and batch.valid is texts.valid
             return texts if is_same else batch
         if isinstance(texts, str | bytes):
@@ -83,8 +86,37 @@ class TextBatch:
             "an Arrow string or binary array, or a TextBatch"
         )
 
+    @staticmethod
+    def from_dlpack(values: Any, offsets: Any, valid: Any = None) -> TextBatch:
+        """Texts that are in arrays already, on a GPU or the host: of CuPy, PyTorch, JAX, or what else has DLPack.
+
+        values   uint8 [num_bytes]; on a GPU they stay there, if the tokenizer is on the same one and its model takes
+                 any bytes as they are (`from_pieces` with bytes). Other models' rules are applied on the host
+        offsets  integers [num_docs + 1], which come to the host
+        valid    bool [num_docs], False for a null document; a null document on a GPU must have no bytes
+
+        Raises TypeError for anything else, and for other devices, ValueError for offsets that decrease or leave the
+        values.
+
+        Example:
+            >>> TextBatch.from_dlpack(np.frombuffer(b"abc", np.uint8), np.array([0, 1, 3])).tolist()
+            [b'a', b'bc']
+        """
+        bounds = np.asarray(on_host(_from_dlpack("offsets", offsets)))
+        return _checked(_from_dlpack("values", values), bounds, valid)
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def device(self) -> str:
+        """Where the bytes are: "cpu", or "cuda:0" and so on."""
+        values: Any = self.values
+        return f"cuda:{values.device.id}" if is_on_device(values) else "cpu"
+
+    def on_host(self) -> TextBatch:
+        """The same texts, copied from the GPU if they are on one."""
+        return self if self.device == "cpu" else TextBatch.from_texts(self)
 
     @property
     def num_bytes(self) -> int:
@@ -102,7 +134,7 @@ class TextBatch:
 
     def tolist(self) -> list[bytes | None]:
         """The documents as Python bytes."""
-        blob, offsets = self.values.tobytes(), self.offsets.tolist()
+        blob, offsets = on_host(self.values).tobytes(), self.offsets.tolist()
         docs: list[bytes | None] = [blob[a:b] for a, b in pairwise(offsets)]
         if self.valid is not None:
             docs = [doc if ok else None for doc, ok in zip(docs, self.valid.tolist(), strict=True)]
@@ -155,6 +187,26 @@ def decoded(strings: Sequence[bytes], errors: str = "strict") -> list[str]:
     """
     texts = BETWEEN.join(strings).decode(errors=errors).split(BETWEEN.decode())
     return texts if len(texts) == len(strings) else [string.decode(errors=errors) for string in strings]
+
+
+def _from_dlpack(name: str, array: Any) -> Any:
+    """The same memory as an array of NumPy or CuPy."""
+    if isinstance(array, np.ndarray) or is_on_device(array):
+        return array
+    if not hasattr(array, "__dlpack_device__"):
+        raise TypeError(f"{name} are a {type(array).__name__}; give an array with DLPack, of CuPy, PyTorch or NumPy")
+    kind, ordinal = array.__dlpack_device__()
+    if kind not in (HOST, CUDA):
+        raise TypeError(f"{name} are on a device of DLPack's kind {int(kind)}; give an array on the host or a CUDA GPU")
+    try:
+        if kind == HOST:
+            return np.from_dlpack(array)
+        import cupy
+
+        with cupy.cuda.Device(ordinal):
+            return cupy.from_dlpack(array)
+    except (BufferError, RuntimeError, ValueError) as error:
+        raise TypeError(f"{name} are a {type(array).__name__} that DLPack does not hand over: {error}") from None
 
 
 def _few(texts: Sequence[str | bytes]) -> TextBatch:
@@ -287,7 +339,12 @@ def _checked(values: NDArray[Any], offsets: NDArray[Any], valid: Any) -> TextBat
 
 
 def _batch(values: NDArray[np.uint8], offsets: NDArray[Any], valid: NDArray[np.bool_] | None) -> TextBatch:
-    """Valid arrays in the form that compiled functions take."""
+    """Valid arrays in the form that compiled functions take; values on a device as they are."""
+    if is_on_device(values):
+        if valid is not None and np.any(np.diff(offsets)[~valid]):
+            row = int(np.flatnonzero(np.diff(offsets) * ~valid)[0])
+            raise ValueError(f"document {row} is null and has bytes, on a GPU; give it none")
+        return TextBatch(values, read_only(offsets, np.int64), valid)
     if valid is not None:
         values, offsets = _without_null_bytes(values, offsets, valid)
     return TextBatch(read_only(values, np.uint8), read_only(offsets, np.int64), valid)

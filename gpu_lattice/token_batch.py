@@ -16,6 +16,7 @@ from gpu_lattice.runtime.arguments import (
     read_only,
     shown,
 )
+from gpu_lattice.runtime.on_host import on_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -329,11 +330,6 @@ def joined(parts: Sequence[TokenBatch]) -> TokenBatch:
         valid=None if parts[0].valid is None else np.concatenate([part.valid for part in parts]),
         spans=None if parts[0].spans is None else xp.concatenate([part.spans for part in parts]),
     )
-
-
-def on_host(array: Any) -> Any:
-    """The array, copied from the GPU if it is on one."""
-    return array.get() if hasattr(array, "get") else array
 
 
 def _array_module(array: Any) -> Any:

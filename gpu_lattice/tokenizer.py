@@ -33,6 +33,8 @@ from gpu_lattice.models.rescored import (
     without_unknown,
 )
 from gpu_lattice.models.whole_characters import with_whole_characters
+from gpu_lattice.normalizers import PendingBatch
+from gpu_lattice.normalizers.identity import IdentityNormalizer
 from gpu_lattice.runtime.arguments import (
     as_integer,
     as_list,
@@ -593,7 +595,7 @@ class Tokenizer:
         """
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         unit = checked_unit(return_offsets)
-        batch = TextBatch.from_texts(texts)
+        batch = self._texts(texts)
         return self._told(self._best(batch), frame, batch, unit)
 
     @told_the_right_name
@@ -661,10 +663,10 @@ class Tokenizer:
         unit = checked_unit(return_offsets)
         if self._model.merges is not None and alpha != 0 and not self._model.vocabulary.scores.any():
             _warn_of_alpha()
-        batch = TextBatch.from_texts(texts)
+        batch = self._texts(texts)
         ids = checked_doc_ids(doc_ids, len(batch))
 
-        def work(part: NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
+        def work(part: PendingBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
             draw = Draw(alpha, num_samples, key, ids[docs], return_log_prob, penalty)
             return self._segmented(part, is_null, draw, rate)
 
@@ -673,7 +675,7 @@ class Tokenizer:
                 "alpha": alpha, "num_samples": num_samples, "seed": key, "token_penalty": penalty,
                 "return_log_prob": return_log_prob,
             }  # fmt: skip
-            out = self._sample_nbest(batch, nbest_size, ids, options)
+            out = self._sample_nbest(batch.on_host(), nbest_size, ids, options)
         elif nbest_size >= 0:
             from gpu_lattice.lattice.nbest import repeated
 
@@ -812,9 +814,9 @@ class Tokenizer:
         batch, chosen = TextBatch.from_texts(texts), (checked_alpha(alpha), checked_penalty(token_penalty))
         ids, is_wanted = checked_doc_ids(doc_ids, len(batch)), checked_flag("return_log_prob", return_log_prob)
 
-        def work(part: NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
+        def work(part: PendingBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
             options = NearOptions(max_changes, *chosen, num_samples, seed, ids[docs])
-            return sample_near(self._model, self._backend, part, is_null, options)
+            return sample_near(self._model, self._backend, part.whole(), is_null, options)
 
         out = self._run(batch, num_samples, work)
         out = TokenBatch(out.ids, out.offsets, out.log_prob if is_wanted else None, out.valid)
@@ -1051,9 +1053,11 @@ class Tokenizer:
         if vocabulary.byte_ids is not None:
             has_piece = vocabulary.byte_ids >= 0
             byte_of[vocabulary.byte_ids[has_piece]] = np.flatnonzero(has_piece)
-        return Spelling(
-            *to_ragged(vocabulary.surfaces), byte_of, -1 if vocabulary.unk_id is None else vocabulary.unk_id
-        )
+        contents = [b""] * len(vocabulary)
+        for i, content in vocabulary.contents:
+            contents[i] = content
+        unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
+        return Spelling(*to_ragged(vocabulary.surfaces), *to_ragged(contents), byte_of, unk_id)
 
     def _sample_nbest(
         self, batch: TextBatch, n: int, doc_ids: NDArray[np.uint64], options: dict[str, Any]
@@ -1084,9 +1088,16 @@ class Tokenizer:
             valid = None if batch.valid is None else batch.valid[start:stop]
             yield start, Lattice.of(self._model, self._backend, part, valid, limit)
 
-    def _normalize(self, batch: TextBatch, first: int = 0) -> NormalizedBatch:
+    def _texts(self, texts: Texts) -> TextBatch:
+        """Texts to segment; they stay on the tokenizer's device where its model takes them as they are."""
+        is_taken = isinstance(self._model.normalizer, IdentityNormalizer)
+        if is_taken and isinstance(texts, TextBatch) and texts.device == self.device != "cpu":
+            return TextBatch.from_dlpack(texts.values, texts.offsets, texts.valid)
+        return TextBatch.from_texts(texts)
+
+    def _normalize(self, batch: TextBatch, first: int = 0, threads: int | None = None) -> NormalizedBatch:
         """first: the number by which errors name the batch's first document."""
-        normalized = self._model.normalizer(batch, self._threads)
+        normalized = self._model.normalizer(batch, threads or self._threads)
         if normalized.offsets[-1] > LARGEST_TEXT:
             lengths = np.diff(normalized.offsets)
             i_doc = int(lengths.argmax())
@@ -1115,29 +1126,27 @@ class Tokenizer:
         is_gone[self.excluded_ids] = True
         return undone(self._base._model, is_gone)
 
-    def _segmented(
-        self, part: NormalizedBatch, is_null: NDArray[np.bool_], draw: Draw | None, rate: float = 1.0
-    ) -> Rows:
+    def _segmented(self, part: PendingBatch, is_null: NDArray[np.bool_], draw: Draw | None, rate: float = 1.0) -> Rows:
         """Samples, or best segmentations if draw is None."""
         spelled_by = self._base._backend if self._unspellable == "best" else None
         if spelled_by is None and rate == 1 and (draw or self._undone is None):
             return self._backend.sample(part, is_null, *draw) if draw else self._backend.encode(part, is_null)
         from gpu_lattice.resampling import segmented
 
-        return segmented(self._model, self._backend, part, is_null, draw, rate, spelled_by, self._undone)
+        return segmented(self._model, self._backend, part.whole(), is_null, draw, rate, spelled_by, self._undone)
 
     def _run(
-        self, batch: TextBatch, num_samples: int, work: Callable[[NormalizedBatch, NDArray[np.bool_], slice], Rows]
+        self, batch: TextBatch, num_samples: int, work: Callable[[PendingBatch, NDArray[np.bool_], slice], Rows]
     ) -> TokenBatch:
-        """work(normalized, is_null, where in the batch they are) for the documents that the backend wants together."""
+        """work(texts, is_null, where in the batch they are) for the documents that the backend wants together."""
 
         def take(start: int, stop: int) -> TokenBatch:
             part = batch.slice(start, stop)
-            normalized = self._normalize(part, start)
+            pending = PendingBatch(part, self._normalize, start, self._threads)
             try:
-                rows = work(normalized, part.is_null, slice(start, stop))
+                rows = work(pending, part.is_null, slice(start, stop))
             except NoPathError as error:
-                raise self._no_path(normalized, error.position, start) from None
+                raise self._no_path(pending.whole(), error.position, start) from None
             valid = None if part.valid is None else np.repeat(part.valid, num_samples)
             return TokenBatch(rows.ids, rows.offsets, rows.log_prob, valid)
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu_lattice.runtime.arguments import checked_integer, shown
+from gpu_lattice.text_batch import TextBatch
 
 try:
     import torch
@@ -63,7 +64,7 @@ class FreshSegmentations(Dataset[Tensor]):
     ) -> None:
         if not hasattr(texts, "__len__") or not hasattr(texts, "__getitem__") or isinstance(texts, str | bytes):
             raise TypeError(f"texts is a {type(texts).__name__}; give a list of texts, a column or an Arrow array")
-        self._texts, self._draw = texts, _Draw(tokenizer, alpha, seed, epoch, options)
+        self._texts, self._draw = _checked(texts), _Draw(tokenizer, alpha, seed, epoch, options)
 
     def set_epoch(self, epoch: int) -> None:
         """Have documents drawn anew, as those of this epoch, counted from 0."""
@@ -78,11 +79,7 @@ class FreshSegmentations(Dataset[Tensor]):
     def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
         """The documents of a batch, drawn at once; a DataLoader calls this."""
         numbers = [checked_integer("the index", i, -len(self), len(self) - 1) % len(self) for i in indices]
-        if hasattr(self._texts, "to_pylist"):
-            texts = self._texts.take(numbers)
-        else:
-            texts = [self._texts[i] for i in numbers]
-        out = self._draw(texts, numbers)
+        out = self._draw([self._texts[i] for i in numbers], numbers)
         return [_tensor(out[i]) for i in range(len(out))]
 
 
@@ -116,7 +113,7 @@ class FreshSequences(IterableDataset[dict[str, Tensor]]):
         if isinstance(documents, Iterator | str | bytes):
             raise TypeError(f"documents is a {type(documents).__name__}, which is not to be iterated anew in each "
                             "epoch; give a list, or a function that returns an iterator")  # fmt: skip
-        self._documents, self._draw = documents, _Draw(tokenizer, alpha, seed, epoch, options)
+        self._documents, self._draw = _checked(documents), _Draw(tokenizer, alpha, seed, epoch, options)
         self._length = checked_integer("sequence_length", sequence_length, 1, 2**31 - 1)
         end_id = tokenizer.eos_id if end_id is None else end_id
         if end_id is None:
@@ -186,6 +183,29 @@ class Padded:
         ids = pad_sequence(list(rows), padding_value=self.pad_id, **options)  # type: ignore[arg-type]
         mask = pad_sequence([torch.ones_like(row) for row in rows], **options)  # type: ignore[arg-type]
         return _labelled(ids, mask)
+
+
+class _Column:
+    """Texts of an Arrow array, checked once: pyarrow looks a text up wherever damaged offsets lead."""
+
+    def __init__(self, array: Any) -> None:
+        self._parts = [TextBatch.from_texts(chunk) for chunk in getattr(array, "chunks", [array])]
+        self._starts = np.cumsum([0, *map(len, self._parts)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, i: int) -> bytes | None:
+        if not 0 <= i < len(self):
+            raise IndexError(i)  # which ends an iteration
+        i_part = int(np.searchsorted(self._starts, i, side="right")) - 1
+        part, k = self._parts[i_part], i - int(self._starts[i_part])
+        is_null = part.valid is not None and not part.valid[k]
+        return None if is_null else part.values[part.offsets[k] : part.offsets[k + 1]].tobytes()
+
+
+def _checked(texts: Any) -> Any:
+    return _Column(texts) if hasattr(texts, "to_pylist") else texts
 
 
 class _Draw:

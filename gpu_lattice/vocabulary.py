@@ -45,6 +45,7 @@ class Vocabulary:
     unknown_runs what a run of unknown arcs becomes: "merge" (SentencePiece: one id, or bytes one by one) or "lookup"
                  (Hugging Face: the run is looked up as a piece first; bytes only if all of them have pieces)
     id_of        name -> id, resolved as by the tool if a name occurs twice
+    contents     (id, bytes) of pieces that are added tokens too, whose text is other bytes than the surface
     """
 
     names: list[str]
@@ -60,6 +61,7 @@ class Vocabulary:
     byte_ids: NDArray[np.int32] | None
     unknown_runs: Literal["merge", "lookup"]
     id_of: dict[str, int]
+    contents: tuple[tuple[int, bytes], ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)

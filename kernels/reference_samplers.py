@@ -96,24 +96,28 @@ def stochastok(
     return tokens
 
 
-def grampa(incoming: Arcs, temperature: float, coin: Iterator[float]) -> Path:
+def grampa(incoming: Arcs, temperature: float, least_length: int, coin: Iterator[float]) -> Path:
     """A walk from a text's end to its start along arcs, by how many paths lead to where they begin: (end, rank).
 
     incoming: of every position, the arcs that end there. An arc has weight (paths to its start)^(1 / temperature): 1 is
-    uniform over paths, less than 0 prefers the longer arcs. Raises ValueError if there is no path.
-    Source: Bauwens, Kaczer and de Lhoneux 2025, "GRaMPa" (https://aclanthology.org/2025.acl-long.1180).
+    uniform over paths, less than 0 prefers the longer arcs. Arcs that are shorter than least_length are left out, but
+    for the longest that ends at a position, if none is long enough. Raises ValueError if there is no path.
+    Source: Bauwens, Kaczer and de Lhoneux 2025, "GRaMPa" (https://aclanthology.org/2025.acl-long.1180), there with
+    lengths in characters, and also the other way round, from the start.
     """
-    counts = [1]
-    for arcs in incoming[1:]:
-        counts.append(sum(counts[len(counts) - length] for length, _ in arcs))
+    counts: list[int] = [1]
+    kept: list[list[tuple[int, int]]] = [[]]
+    for e in range(1, len(incoming)):
+        reached = [(length, rank) for length, rank in incoming[e] if counts[e - length]]
+        least = min(least_length, max(reached, default=(0, 0))[0])
+        kept.append([(length, rank) for length, rank in reached if length >= least])
+        counts.append(sum(counts[e - length] for length, _ in kept[e]))
     if not counts[-1]:
         raise ValueError("no path leads to the end")
     path, e = [], len(incoming) - 1
     while e > 0:
         ways = [
-            (length, rank, exp((log(counts[e - length]) - log(counts[e])) / temperature))
-            for length, rank in incoming[e]
-            if counts[e - length]
+            (length, rank, exp((log(counts[e - length]) - log(counts[e])) / temperature)) for length, rank in kept[e]
         ]
         target, running = next(coin) * sum(weight for *_, weight in ways), 0.0
         for length, rank, weight in ways:

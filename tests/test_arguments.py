@@ -355,3 +355,40 @@ def test_numbers_of_samples_of_any_integer_type_are_like_python_s_own(tokenizer:
         expected = draw(num_samples=2, alpha=0.5).tolist()
         for two in (pa.scalar(2), np.uint8(2), np.array(2)):
             assert draw(num_samples=two, alpha=0.5).tolist() == expected
+
+
+class Elsewhere:
+    """An array of a device that is neither the host nor a CUDA GPU, or one that is not handed over."""
+
+    def __init__(self, kind: int) -> None:
+        self._kind = kind
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._kind, 0
+
+    def __dlpack__(self, **options: Any) -> Any:
+        raise BufferError("it is in use")
+
+
+@pytest.mark.parametrize(
+    ("values", "offsets", "error", "message"),
+    [
+        (b"ab", [0, 2], TypeError, "offsets are a list; give an array with DLPack"),
+        (b"ab", np.array([0, 2]), TypeError, "values are a bytes; give an array with DLPack"),
+        (Elsewhere(8), np.array([0, 2]), TypeError, "values are on a device of DLPack's kind 8"),
+        (
+            Elsewhere(1),
+            np.array([0, 2]),
+            TypeError,
+            "values are a Elsewhere that DLPack does not hand over: it is in use",
+        ),
+        (VALUES, np.array([0.0, 2.0]), TypeError, "offsets are of dtype float64; give int64"),
+        (VALUES.view(np.int8), np.array([0, 2]), TypeError, "values are of dtype int8; give uint8"),
+        (VALUES, np.array([0, 5, 2]), ValueError, "offsets go from 5 to 2 in row 1"),
+        (VALUES, np.array([0, 99]), ValueError, "offsets end at 99, but there are 8 values"),
+        (VALUES.reshape(2, 4), np.array([0, 2]), ValueError, r"values have the shape \[2, 4\]"),
+    ],
+)
+def test_arrays_that_are_no_texts_are_refused(values: Any, offsets: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        TextBatch.from_dlpack(values, offsets)

@@ -47,7 +47,10 @@ def test_every_rate_is_measured(
     assert len({row["stage"] for row in result["rates"]}) == len(result["rates"]) / 4 == 15
     assert all(row["gb_per_s"] > 0 and len(row["seconds"]) == 1 for row in result["rates"])
     assert all(1 < row["loads_per_byte"] < 10 for row in result["rates"] if row["stage"] == "trie walk")
-    assert [sorted(row) for row in result["curve"]["rows"]] == [["bytes", "cpu", "device"], ["bytes", "device"]]
+    assert [sorted(row) for row in result["curve"]] == [
+        ["bytes", "cpu", "device", "model", "text"],
+        ["bytes", "device", "model", "text"],
+    ]
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("cuda:host", "8-byte loads", "forward and sample", "zh", "bytepiece.json"))
 
@@ -81,7 +84,5 @@ def test_inputs_take_turns_without_a_gap(gpu: Any, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("matplotlib")
 def test_the_curve_is_plotted(gpu: Any, tmp_path: Path) -> None:
-    gpu._plot(
-        {"rows": [{"bytes": 1000, "device": 0.1, "cpu": 0.01}, {"bytes": 4000, "device": 0.1}]}, tmp_path / "a.png"
-    )
+    gpu._plot([{"bytes": 1000, "device": 0.1, "cpu": 0.01}, {"bytes": 4000, "device": 0.1}], tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

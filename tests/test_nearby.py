@@ -37,7 +37,7 @@ def test_samples_have_the_distribution_of_what_is_near(device: str, k: int, alph
     tokenizer = on(device, Tokenizer.from_pieces(PIECES, unk_piece="<unk>", device="cpu"))
     best = [tuple(row) for row in tokenizer.encode(WORDS).tolist()]
     truth = law(WORDS, PIECES, alpha, k, best)
-    n = 20_000 if device == "cpu" else 300
+    n = 100_000 if device == "cpu" else 300
     out = tokenizer.sample_near("".join(WORDS), k, alpha=alpha, num_samples=n, seed=k, return_log_prob=True)
     if device == "cpu":
         assert p_value(counted(out.tolist()), truth) > 1e-3

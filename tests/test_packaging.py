@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import site
 import subprocess
 import sys
 import tarfile
@@ -125,10 +126,10 @@ def test_what_was_built_works_without_the_sources(built: dict[str, Path], kind: 
 
 
 def test_a_clone_without_links_says_what_to_do_and_then_works(without_links: Path, tmp_path: Path) -> None:
-    # Without site-packages, where another clone may be installed.
+    # Without what site does for another clone that is installed in the same environment.
     tried = "try: import gpu_lattice\nexcept ImportError as error: print(error)"
     assert "run `python -m pip install -e .` in it" in run("-S", "-c", tried, cwd=without_links)
     install(tmp_path, "-e", without_links)
-    script = f"import site, sys\nsite.addsitedir(sys.argv[2])\n{USED}"
+    script = f"import site, sys\nsite.addsitedir(sys.argv[2])\nsys.path += sys.argv[3:]\n{USED}"
     options = {"NUMBA_DISABLE_JIT": "1", "PYTHONWARNINGS": "ignore"}
-    run("-c", script, without_links, tmp_path, cwd=without_links, **options)
+    run("-S", "-c", script, without_links, tmp_path, *site.getsitepackages(), cwd=without_links, **options)

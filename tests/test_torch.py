@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -57,7 +58,25 @@ def test_every_document_comes_once_an_epoch_with_the_tokens_of_one_process(
     assert seen[0] != seen[1] != seen[2] != seen[0]
 
 
-@pytest.mark.parametrize("form", [list, pa.array, lambda texts: pa.chunked_array([texts[:3], texts[3:]])])
+def test_damaged_arrow_arrays_are_refused_before_a_document_is_looked_up(tokenizer: Tokenizer) -> None:
+    view = np.array([40, 0, 0, 10**6], np.int32)
+    damaged = pa.Array.from_buffers(pa.string_view(), 1, [None, pa.py_buffer(view), pa.py_buffer(b"ab" * 20)])
+    for make in (FreshSegmentations, lambda *of: FreshSequences(*of, sequence_length=3, end_id=END)):
+        with pytest.raises(ValueError, match="damaged"):
+            make(damaged, tokenizer)
+    column = pa.chunked_array([["ab"], [None, "ba"]])
+    drawn = tokenizer.sample(["ab", None, "ba"], seed=SEED).tolist()
+    data = FreshSegmentations(column, tokenizer, seed=SEED)
+    assert [data[i].tolist() for i in range(3)] == [row or [] for row in drawn]
+    [item] = FreshSequences(column, tokenizer, sequence_length=9, end_id=END, seed=SEED)
+    assert item["input_ids"].tolist()[:3] == [*(drawn[0] or []), END, END][:3]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [list, pa.array, lambda texts: pa.chunked_array([texts[:3], texts[3:]]),
+     lambda texts: pa.array(texts, pa.string_view())],
+)  # fmt: skip
 def test_documents_are_got_by_index_from_lists_and_arrow(tokenizer: Tokenizer, form: Any) -> None:
     data = FreshSegmentations(form(TEXTS), tokenizer, seed=SEED, epoch=2)
     rows = expected(tokenizer, 2)

@@ -1,140 +1,418 @@
-"""Prove the CUDA kernels on this machine's GPU: every gpu test, then compute-sanitizer's tools, into one JSON file.
+"""Prove and measure the CUDA kernels on a machine that is lent for minutes, whatever is most worth knowing first.
 
-    python tools/prove_on_gpu.py [results.json]
+    python tools/prove_on_gpu.py --prepare prepared --model M --text NAME=FILE    # anywhere: no GPU is needed
+    python tools/prove_on_gpu.py results --prepared prepared --minutes 9          # there
 
-Runs from a checkout, in ten minutes at most. Needs CuPy, the test extra (a test without its package is skipped, and the
-file says so) and compute-sanitizer (of the CUDA toolkit) on the path. Exits with 1 if anything fails, with 2 where no
-device answers.
+The first collects models and texts in a folder to be carried, with hashes of their ids by the CPU. The second runs
+stages, each in a process of its own with a limit of its own, and appends every result to results/results.jsonl at once:
+a run that is killed keeps what it has. What takes part is CuPy and the test extra; a tool that is not there, or that
+this machine refuses, is recorded as absent. Exits with 1 if a stage fails, with 2 where no device answers. With --host
+all of it runs on the host build of the kernels (tests/cuda_on_cpu), whose figures mean nothing.
 """
 
+import argparse
+import dataclasses
+import hashlib
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "bench" / "results" / "cuda_proof.json"
-PACKAGES = ("numpy", "numba", "pyarrow", "sentencepiece", "hypothesis", "torch")
-SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
-TESTS_TAKE, SANITIZER_TAKES = 400, 180
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-# Through every kernel of the bulk path: characters and bytes, sums in floats and doubles, short and long segments,
-# tokens, resets, unknown runs of every kind, several samples and batches, scores.
-SMALL_RUN = """
-import dataclasses
-import cupy
-import numpy as np
-from gpu_lattice import Tokenizer
-from gpu_lattice.backends import cuda as cuda
-# A pool hands out parts of larger blocks, in which no overrun would be seen.
-cupy.cuda.set_allocator(None)
-cuda.STRETCH, cuda.LONGEST, cuda.DEVICE_BATCH_BYTES = 64, 40, 3000
-texts = ["a new dawn", "", "\\u543e\\u8f29\\u306f\\u732b\\u3067\\u3042\\u308b" * 9, "a" * 700, "\\U0010ffff" * 40] * 2
-names = ["ja_bytes.model", "en_symbols.model", "ja_whole.tokenizer.json", "en_split.tokenizer.json", "bytepiece.json"]
-for name in names:
-    expected = Tokenizer.from_file("tests/data/" + name, device="cpu")
-    vocabulary = expected.model.vocabulary
-    if vocabulary.best_scores.dtype == np.float32:
-        vocabulary = dataclasses.replace(vocabulary, best_scores=vocabulary.best_scores * np.float32(1e4))
-        expected = Tokenizer(dataclasses.replace(expected.model, vocabulary=vocabulary), device="cpu")
-    tokenizer = Tokenizer(expected.model, device="cuda")
-    for call in (lambda t: t.encode(texts), lambda t: t.sample(texts, alpha=0.2, num_samples=3, return_log_prob=True)):
-        got, want = call(tokenizer), call(expected)
-        assert got.ids.get().tolist() == want.ids.tolist()
-        assert want.log_prob is None or got.log_prob.get().tolist() == want.log_prob.tolist()
-"""
+from bench import gpu, texts  # noqa: E402
+from gpu_lattice import Tokenizer  # noqa: E402
+from gpu_lattice.backends import cuda  # noqa: E402
+from gpu_lattice.backends.cuda_device import CudaDevice, device_count  # noqa: E402
+from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK  # noqa: E402
+from gpu_lattice.benchmark.machine import describe  # noqa: E402
+from gpu_lattice.cli import parse_size  # noqa: E402
+from gpu_lattice.kernels.cuda.loader import FILES, define_options, kernels_in  # noqa: E402
+from gpu_lattice.runtime.on_host import on_host  # noqa: E402
+
+Row = dict[str, Any]
+# Text of a smoke test, and seconds that a stage must have to be begun.
+SMOKE_BYTES, LEAST = 1_000_000, 5
+# What tools say where a machine does not let them look.
+REFUSALS = ("Device not supported", "ERR_NVGPUCTRPERM", "not supported on this")
+# Tuned by measuring: the text of a thread, and how many warps a multiprocessor may hold.
+SWEPT = {"STRETCH": (256, 128, 64, 32), "resident": (64, 48, 32, 16)}
+# One of each kind that kernels and Numba compile anew for.
+MODELS = ("ja_bytes.model", "ja_whole.tokenizer.json", "bytepiece.json")
+CALLS: dict[str, Callable[[Tokenizer, Any], Any]] = {
+    "encode": lambda tok, texts: tok.encode(texts),
+    "sample": lambda tok, texts: tok.sample(texts, alpha=0.2, seed=1),
+    "sample 3": lambda tok, texts: tok.sample(texts, alpha=0.2, seed=2, num_samples=3, return_log_prob=True),
+}
 
 
-def main(path: Path = RESULTS) -> int:
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    device = describe_device()
-    if device is None:
+class Stage(NamedTuple):
+    """A command with a limit in seconds; `tool` must be on the path."""
+
+    name: str
+    limit: int
+    command: list[str]
+    tool: str = ""
+
+
+def main() -> int:
+    options = arguments()
+    if options.prepare:
+        return prepare(options)
+    if options.run:
+        return run_here(options)
+    if not options.host and device_count() == 0:
         print("tools/prove_on_gpu.py: no CUDA device answers through CuPy")
         return 2
-    results: dict[str, Any] = {
-        **device,
-        "machine": platform.platform(),
-        "cpus": os.cpu_count(),
-        "versions": {"python": platform.python_version()} | {name: version_of(name) for name in PACKAGES},
-        "commit": output("git", "rev-parse", "HEAD"),
-        "changed_files": output("git", "status", "--porcelain", "--untracked-files=no").splitlines(),
-    }
-    # -m here takes the place of the one in pyproject.toml, which leaves slow tests out.
-    tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "--durations=10", "-p", "no:cacheprovider", "tests"]
-    runs = [run("pytest -m gpu", tests, TESTS_TAKE)]
-    small = [sys.executable, "-c", SMALL_RUN]
-    with ThreadPoolExecutor(len(SANITIZERS)) as pool:
-        runs += pool.map(lambda tool: sanitize(tool, small), SANITIZERS)
-    results["passed"] = all(done["passed"] for done in runs)
-    results["runs"] = runs
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    for done in runs:
-        print(f"{done['name']}: {'passed' if done['passed'] else 'FAILED'} in {done['seconds']} s")
-        if not done["passed"]:
-            print(done["output"])
-    return 0 if results["passed"] else 1
+    options.results.mkdir(parents=True, exist_ok=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    end = perf_counter() + 60 * options.minutes
+    append(options, "machine", describe() | {"device": gpu.describe_device(new_device(options))})
+    warming = [start(command, options.results / "warm.log") for command in warm_ups(options)]
+    outcomes = {}
+    try:
+        for stage in stages(options):
+            row = carry_out(options, stage, end - perf_counter())
+            append(options, stage.name, row)
+            print(f"{stage.name}: {row['outcome']}, {row['seconds']} s", flush=True)
+            outcomes[stage.name] = row["outcome"]
+    finally:
+        for process in warming:
+            stop(process)
+    return int("failed" in outcomes.values())
 
 
-def describe_device() -> dict[str, Any] | None:
-    sys.path.insert(0, str(ROOT))
-    from gpu_lattice.backends.cuda_device import device_count
-
-    if device_count() == 0:
-        return None
-    import cupy
-
-    return {
-        "gpu": cupy.cuda.runtime.getDeviceProperties(0)["name"].decode(),
-        "driver": cupy.cuda.runtime.driverGetVersion(),
-        "runtime": cupy.cuda.runtime.runtimeGetVersion(),
-        "nvrtc": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
-        "cupy": cupy.__version__,
-    }
-
-
-def sanitize(tool: str, command: list[str]) -> dict[str, Any]:
-    if shutil.which("compute-sanitizer") is None:
-        return {"name": tool, "passed": False, "seconds": 0.0, "output": "compute-sanitizer is not on the path"}
-    return run(tool, ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *command], SANITIZER_TAKES)
-
-
-def run(name: str, command: list[str], limit: int) -> dict[str, Any]:
-    """The run's outcome; one that takes longer than `limit` seconds is stopped, and has failed."""
-    start = perf_counter()
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Prove and measure the CUDA kernels on this machine's GPU.")
+    parser.add_argument("results", nargs="?", type=Path, help="the folder for results")
+    parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="collect models and texts there, and do no more")
+    parser.add_argument("--model", action="append", default=[], type=Path)
+    parser.add_argument(
+        "--text", action="append", default=[], metavar="NAME=FILE", help="UTF-8 text, a document a line"
     )
+    parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="what --prepare made")
+    parser.add_argument("--minutes", type=float, default=9.0, help="what does not fit is left out; default: 9")
+    parser.add_argument("--stages", nargs="+", help="only these, to go on where another run ended")
+    parser.add_argument("--size", type=parse_size, default="64MB", help="text of a measured call; default: 64MB")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--host", action="store_true", help="on the host build, with little of everything")
+    parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not options.prepare and not (options.results and options.prepared):
+        parser.error("give a folder for results and --prepared FOLDER, or --prepare FOLDER")
+    return options
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Models and texts into one folder, and the hashes of what the CPU makes of them."""
+    folder, named = options.prepare, [text.rpartition("=") for text in options.text]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in options.model:
+        shutil.copy(path, folder / path.name)
+    if not options.model:
+        shutil.copy(ROOT / "gpu_lattice" / "data" / "default.model", folder)
+    for name, _, path in named:
+        (folder / f"{name or Path(path).stem}.txt").write_text("\n".join(texts.lines(path)), "utf-8")
+    if not named:
+        (folder / "shipped.txt").write_text("\n".join(texts.shipped("en", "ja", "zh")), "utf-8")
+    models = sorted(path.name for path in options.model) or ["default.model"]
+    expected = [
+        {"model": model, "text": text.stem, "call": call, "digest": digest}
+        for model, text in product(models, sorted(folder.glob("*.txt")))
+        for call, digest in digests(Tokenizer.from_file(folder / model, device="cpu"), text)
+    ]
+    content = {"commit": describe()["commit"], "models": models, "expected": expected}
+    (folder / "prepared.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    return 0
+
+
+def digests(tokenizer: Tokenizer, text: Path) -> Iterator[tuple[str, str]]:
+    """The name of every call, and the hash of all that it gives for the first SMOKE_BYTES of a text."""
+    lines = text.read_text("utf-8")[:SMOKE_BYTES].split("\n")
+    for name, call in CALLS.items():
+        if name == "encode" and tokenizer.model.merges is not None:
+            continue  # of BPE models only the CPU encodes
+        out = call(tokenizer, lines)
+        arrays = [on_host(array) for array in (out.ids, out.offsets, out.log_prob) if array is not None]
+        yield name, hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+
+def stages(options: argparse.Namespace) -> list[Stage]:
+    """All, the most valuable first; or those asked for."""
+    results, host = options.results, options.host
+    pytest = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-n", "1" if host else "6"]
+    parity, everywhere = "tests/cuda/test_cuda_parity.py", "tests"
+    some = ["-k", "nothing and host and not last", parity] if host else [parity, everywhere]
+    counters = ["--csv", "--log-file", str(results / "ncu.csv"), "-k", "regex:^(forward|trace|viterbi)$", "-c", "6"]
+    sections = ("SpeedOfLight", "Occupancy", "MemoryWorkloadAnalysis", "LaunchStats", "WarpStateStats")
+    counters += [option for section in sections for option in ("--section", section)]
+
+    def tests(name: str, mark: str, limit: int) -> Stage:
+        junit = ["--junitxml", str(results / f"{name}.xml")]
+        return Stage(name, limit, [*pytest, *junit, "-m", "not slow" if host else mark, *some])
+
+    def sanitizer(name: str, limit: int) -> Stage:
+        command = ["compute-sanitizer", "--tool", name, "--error-exitcode", "9", *itself(options, "small")]
+        return Stage(name, limit, command, "compute-sanitizer")
+
+    plan = [
+        Stage("nvidia-smi", 10, ["nvidia-smi"], "nvidia-smi"),
+        Stage("smoke", 90, itself(options, "smoke")),
+        Stage("rates", 100, itself(options, "rates")),
+        Stage("sweep", 120, itself(options, "sweep")),
+        Stage("ncu", 60, ["ncu", *counters, *itself(options, "one")], "ncu"),
+        tests("pytest", "gpu and not slow", 240),
+        sanitizer("memcheck", 60),
+        sanitizer("initcheck", 60),
+        Stage("whole", 90, itself(options, "whole")),
+        sanitizer("racecheck", 60),
+        sanitizer("synccheck", 60),
+        tests("slow", "gpu and slow", 120),
+    ]
+    return [stage for stage in plan if options.stages is None or stage.name in options.stages]
+
+
+def warm_ups(options: argparse.Namespace) -> list[list[str]]:
+    """Commands that fill the caches of compiled kernels, CuPy's and Numba's, for the stages and the tests."""
+    commands = [itself(options, "compile")]
+    if not options.host:
+        commands += [itself(options, "warm", model, call) for model, call in product(MODELS, CALLS)]
+    return commands
+
+
+def itself(options: argparse.Namespace, *work: str) -> list[str]:
+    """The command for a part of the work (run_here)."""
+    given = ["--size", f"{options.size}B", "--rounds", str(options.rounds), *["--host"] * options.host]
+    command = [sys.executable, str(Path(__file__).resolve()), str(options.results.resolve())]
+    return [*command, "--prepared", str(options.prepared.resolve()), *given, "--run", *work]
+
+
+def carry_out(options: argparse.Namespace, stage: Stage, left: float) -> Row:
+    """What came of a stage. It writes to a file of its own, the end of which is kept."""
+    if stage.tool and shutil.which(stage.tool) is None:
+        return {"outcome": "absent", "seconds": 0.0, "output": f"{stage.tool} is not on the path"}
+    limit = min(stage.limit, left)
+    if limit < LEAST:
+        return {"outcome": "left out", "seconds": 0.0}
+    log, began = options.results / f"{stage.name}.log", perf_counter()
+    log.unlink(missing_ok=True)
+    process = start(stage.command, log)
     try:
-        text, _ = process.communicate(timeout=limit)
+        process.wait(limit)
     except subprocess.TimeoutExpired:
+        stop(process)
+    output = log.read_text("utf-8", "replace")
+    refused = any(words in output for words in REFUSALS)
+    outcome = {0: "passed", -signal.SIGKILL: "stopped"}.get(process.returncode, "absent" if refused else "failed")
+    return {"outcome": outcome, "seconds": round(perf_counter() - began, 1), "limit": limit, "output": output[-3000:]}
+
+
+def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as file:
+        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-        text = process.communicate()[0] + f"\nstopped after {limit} seconds"
-    passed, seconds = process.returncode == 0, round(perf_counter() - start, 1)
-    return {"name": name, "passed": passed, "seconds": seconds, "output": text[-4000:]}
+        process.wait()
 
 
-def output(*command: str) -> str:
-    try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+def append(options: argparse.Namespace, run: str, row: Row) -> None:
+    """Keep a result of what `run` names: the machine, a stage, or what is warmed up."""
+    with (options.results / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"run": run} | row) + "\n")
 
 
-def version_of(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
+def run_here(options: argparse.Namespace) -> int:
+    """One of the functions below, in this process: every row is kept as soon as it is there."""
+    name, *others = options.run
+    is_well = True
+    for row in WORKS[name](options, *others):
+        append(options, name, row)
+        is_well &= row.get("same", True)
+    return 0 if is_well else 1
+
+
+def new_device(options: argparse.Namespace) -> Any:
+    if not options.host:
+        return CudaDevice()
+    from cuda_on_cpu.host_device import HostDevice
+
+    return HostDevice()
+
+
+def on(device: Any, cpu: Tokenizer) -> Tokenizer:
+    return cpu.on(cuda.CudaBackend(cpu.model, device))
+
+
+def prepared(options: argparse.Namespace) -> Any:
+    return json.loads((options.prepared / "prepared.json").read_text("utf-8"))
+
+
+def smoke(options: argparse.Namespace) -> Iterator[Row]:
+    """Whether ids, offsets and probabilities hash to what the CPU gave beforehand."""
+    device, known = new_device(options), prepared(options)
+    wanted = {(row["model"], row["text"], row["call"]): row["digest"] for row in known["expected"]}
+    for model in known["models"]:
+        tokenizer = on(device, Tokenizer.from_file(options.prepared / model, device="cpu"))
+        for text in sorted(options.prepared.glob("*.txt")):
+            began = perf_counter()
+            for call, digest in digests(tokenizer, text):
+                labels = {"model": model, "text": text.stem, "call": call}
+                same = wanted[model, text.stem, call] == digest
+                yield labels | {"same": same, "seconds": round(perf_counter() - began, 2)}
+                began = perf_counter()
+
+
+def measured(
+    options: argparse.Namespace, *parts: str, size: int, few: bool = False, device: Any = None
+) -> Iterator[Row]:
+    """Rows of `python -m bench gpu`; few: for the first model and text alone."""
+    parser = argparse.ArgumentParser()
+    gpu.add_arguments(parser)
+    models = [str(options.prepared / model) for model in prepared(options)["models"]]
+    files = [f"{path.stem}={path}" for path in sorted(options.prepared.glob("*.txt"))]
+    if few:
+        models, files = models[:1], files[:1]
+    given = parser.parse_args(["--parts", *parts, "--size", f"{size}B", "--rounds", str(options.rounds)])
+    given.model, given.text = models, files
+    given.largest, given.largest_cpu = 4 * size, size // 4
+    if options.host:
+        gpu.LOADS_PER_THREAD = 1
+    for table, row in gpu.measured(given, device or new_device(options)):
+        yield {"table": table} | row
+
+
+def rates(options: argparse.Namespace) -> Iterator[Row]:
+    yield from measured(options, "stages", size=options.size)
+    yield from measured(options, "gathers", "stages", size=2 * options.size, few=True)
+
+
+def whole(options: argparse.Namespace) -> Iterator[Row]:
+    """From Arrow to Arrow and from file to file, and by size of a call."""
+    yield from measured(options, "whole", "curve", size=4 * options.size, few=True)
+
+
+def sweep(options: argparse.Namespace) -> Iterator[Row]:
+    """The stages under every combination of the constants; the first values of all are as shipped."""
+    for values in product(*(values[:2] if options.host else values for values in SWEPT.values())):
+        setting = dict(zip(SWEPT, values, strict=True))
+        cuda.STRETCH = setting["STRETCH"]
+        device = None if options.host else Uncrowded(setting["resident"])
+        for row in measured(options, "stages", size=options.size, few=True, device=device):
+            yield setting | row
+
+
+class Uncrowded(CudaDevice):
+    """With at most so many warps a multiprocessor, by shared memory that no kernel uses.
+
+    The driver is asked for 16 KB of it, so that the L1 cache stays large. Kernels with shared memory of their own, and
+    those of one warp a block, are left as they are.
+    """
+
+    def __init__(self, warps: int) -> None:
+        super().__init__()
+        blocks = warps * self.warp_threads // THREADS_PER_BLOCK
+        # A block takes 1 KB itself.
+        self._shared = (16384 // blocks - 1024) // 128 * 128
+
+    def kernel(self, file: str, name: str, options: tuple[str, ...]) -> Any:
+        kernel = super().kernel(file, name, options)
+        if kernel.shared_size_bytes or self._shared <= 0:
+            return kernel
+        kernel.preferred_shared_memory_carveout = 7  # percent of 228 KB
+        return lambda grid, block, args: kernel(
+            grid, block, args, shared_mem=self._shared if block[0] == THREADS_PER_BLOCK else 0
+        )
+
+
+def one(options: argparse.Namespace) -> Iterator[Row]:
+    """Two calls on a batch that fills the device, for a profiler."""
+    tokenizer = Tokenizer.from_file(options.prepared / prepared(options)["models"][0], device="cpu")
+    unit = sorted(options.prepared.glob("*.txt"))[0].read_text("utf-8")
+    lines = (unit * max(1, options.size // 4 // len(unit.encode()))).split("\n")
+    for call in (CALLS["sample"], CALLS["encode"]):
+        call(on(new_device(options), tokenizer), lines)
+    yield {"bytes": len(unit)}
+
+
+def small(options: argparse.Namespace) -> Iterator[Row]:
+    """Through every kernel of the bulk path, for sanitizers, with the results of the CPU.
+
+    Characters and bytes, sums in floats and doubles, short and long segments, tokens, resets, unknown runs of every
+    kind, several samples and batches, scores.
+    """
+    if not options.host:
+        import cupy
+
+        # A pool hands out parts of larger blocks, in which no overrun would be seen.
+        cupy.cuda.set_allocator(None)
+    cuda.STRETCH, cuda.LONGEST, cuda.DEVICE_BATCH_BYTES = 64, 40, 3000
+    some = ["a new dawn", "", "吾輩は猫である" * 9, "a" * 700, "\U0010ffff" * 40] * 2
+    for name in (*MODELS, "en_symbols.model", "en_split.tokenizer.json"):
+        cpu = Tokenizer.from_file(ROOT / "tests" / "data" / name, device="cpu")
+        vocabulary = cpu.model.vocabulary
+        if vocabulary.best_scores.dtype == np.float32:
+            vocabulary = dataclasses.replace(vocabulary, best_scores=vocabulary.best_scores * np.float32(1e4))
+            cpu = Tokenizer(dataclasses.replace(cpu.model, vocabulary=vocabulary), device="cpu")
+        tokenizer = on(new_device(options), cpu)
+        for call in CALLS.values():
+            got, want = call(tokenizer, some), call(cpu, some)
+            arrays = [(got.ids, want.ids), (got.offsets, want.offsets)]
+            arrays += [(got.log_prob, want.log_prob)] if want.log_prob is not None else []
+            assert all(on_host(one).tolist() == other.tolist() for one, other in arrays)
+    yield {"models": len(MODELS) + 2}
+
+
+def warm(options: argparse.Namespace, model: str, call: str) -> Iterator[Row]:
+    """Numba's code for one call with one kind of model."""
+    began = perf_counter()
+    CALLS[call](Tokenizer.from_file(ROOT / "tests" / "data" / model, device="cpu"), ["A new dawn.", "a" * 100] * 9)
+    yield {"model": model, "call": call, "seconds": round(perf_counter() - began, 1)}
+
+
+def compile_all(options: argparse.Namespace) -> Iterator[Row]:
+    """Every .cu file, for every kind of model and every swept constant that it reads."""
+    swept = [dict(zip(SWEPT, values, strict=True)) for values in product(*SWEPT.values())]
+    kinds = [{"IS_BYTES": i, "NUMBER": number} for i, number in ((0, "float"), (0, "double"), (1, "double"))]
+    constants = [{"STRETCH": cuda.STRETCH, "LONGEST": cuda.LONGEST} | kind | one for kind in kinds for one in swept]
+    todo = dict.fromkeys((file, define_options(file, one)) for one in constants for file in FILES)
+    chosen = list(todo)[:1] if options.host else list(todo)
+    with ProcessPoolExecutor(1 if options.host else 6, get_context("spawn")) as pool:
+        yield from pool.map(compiled, [options] * len(chosen), chosen)
+
+
+def compiled(options: argparse.Namespace, what: tuple[str, tuple[str, ...]]) -> Row:
+    file, defines = what
+    began = perf_counter()
+    new_device(options).kernel(file, next(iter(kernels_in(file))), defines)
+    return {"file": file, "options": defines, "seconds": round(perf_counter() - began, 2)}
+
+
+WORKS: dict[str, Callable[..., Iterator[Row]]] = {
+    "smoke": smoke,
+    "rates": rates,
+    "sweep": sweep,
+    "one": one,
+    "small": small,
+    "whole": whole,
+    "warm": warm,
+    "compile": compile_all,
+}
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:2])))
+    sys.exit(main())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpu_lattice.backends.tables import Tables
     from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
-    from gpu_lattice.normalizers import NormalizedBatch
+    from gpu_lattice.normalizers import NormalizedBatch, PendingBatch
 
 
 class NoPathError(ValueError):
@@ -84,7 +84,9 @@ class Backend(Protocol):
     def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
         """The ranges of documents for the calls of `encode` or `sample`."""
 
-    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_], words: Words | None = None) -> Rows:
+    def encode(
+        self, batch: NormalizedBatch | PendingBatch, is_null: NDArray[np.bool_], words: Words | None = None
+    ) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without ids.
 
         words: the batch's; if given, rows are those of words, with nothing around them.
@@ -92,7 +94,7 @@ class Backend(Protocol):
 
     def sample(
         self,
-        batch: NormalizedBatch,
+        batch: NormalizedBatch | PendingBatch,
         is_null: NDArray[np.bool_],
         alpha: float,
         num_samples: int,
@@ -171,6 +173,9 @@ class Device(Protocol):
     def upload(self, array: NDArray[Any]) -> Any:
         """A table in memory of its own, ready for every stream when this returns."""
 
+    def pinned(self, n_bytes: int) -> NDArray[np.uint8]:
+        """At least so many bytes on the host, which are copied to the device without another copy."""
+
     def new_stream(self) -> Stream: ...
 
 
@@ -184,8 +189,12 @@ class Stream(Protocol):
     def empty(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> Any:
         """The buffer `name`, whose earlier content is lost. The stream must be the current one."""
 
-    def upload(self, name: str, array: NDArray[Any]) -> Any:
-        """Copy to the buffer `name` without waiting. The previous copy by this name must be done."""
+    def upload(self, name: str, array: NDArray[Any], minus: int = 0, is_pinned: bool = False) -> Any:
+        """Copy to the buffer `name` without waiting. The previous copy by this name must be done.
+
+        minus: what is taken from every number on the way, unless the array is pinned: then it goes as it is, and must
+        stay until it has gone. An array on the device must be ready in this stream.
+        """
 
     def download(self, array: Any) -> NDArray[Any]:
         """A copy on the host; waits for all of this stream."""

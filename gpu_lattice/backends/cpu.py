@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gpu_lattice.backends.cpu_launcher import CpuLauncher
     from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
-    from gpu_lattice.normalizers import NormalizedBatch
+    from gpu_lattice.normalizers import NormalizedBatch, PendingBatch
 
 
 T = TypeVar("T")
@@ -74,11 +74,14 @@ class CpuBackend:
         """
         return byte_ranges(offsets, self.threads) or [(0, 0)]
 
-    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_], words: Words | None = None) -> Rows:
+    def encode(
+        self, batch: NormalizedBatch | PendingBatch, is_null: NDArray[np.bool_], words: Words | None = None
+    ) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without ids.
 
         words: the batch's; if given, rows are those of words, with nothing around them.
         """
+        batch = batch.whole()
         texts = batch_of(batch)
         if self.tables.merges is not None:
             return self._encode_merges(texts, is_null, words)
@@ -136,7 +139,7 @@ class CpuBackend:
 
     def sample(
         self,
-        batch: NormalizedBatch,
+        batch: NormalizedBatch | PendingBatch,
         is_null: NDArray[np.bool_],
         alpha: float,
         num_samples: int,
@@ -147,6 +150,7 @@ class CpuBackend:
         words: Words | None = None,
     ) -> Rows:
         """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed; words: as for `encode`."""
+        batch = batch.whole()
         model, texts = self.tables.sample_model(alpha, token_penalty), batch_of(batch)
         part_offsets, part_row, firsts = self._parts(texts, words)
         part_doc = part_row if words is None else words.docs[part_row]

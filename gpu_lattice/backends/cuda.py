@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import deque
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gpu_lattice.backends import NoPathError, Rows, TrieTables
-from gpu_lattice.backends.cpu import CpuBackend, batch_of
+from gpu_lattice.backends.cpu import batch_of
+from gpu_lattice.backends.cuda_encode import BestPaths, CanonicalIds
 from gpu_lattice.backends.cuda_launcher import CudaLauncher
 from gpu_lattice.backends.tables import Tables
 from gpu_lattice.kernels.arcs import NO_ARC
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
-from gpu_lattice.normalizers import NormalizedBatch
+from gpu_lattice.normalizers import NormalizedBatch, PendingBatch
+from gpu_lattice.runtime.on_host import is_on_device, on_host
 from gpu_lattice.weights import arc_weights, inverse_of, log_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -42,15 +45,17 @@ SCRATCH_BYTES = 1 << 28
 
 # Text of a batch, unless one document is longer: enough to fill a device, little enough to hide copies behind kernels.
 DEVICE_BATCH_BYTES = 1 << 27
+# Text that is normalized while the device works on the text before it.
+RANGE_BYTES = 1 << 25
+# Room for the ids of the text to come, as if it were like the text before it, and how much of it may stay unused.
+ROOM, UNUSED = 1.02, 1.25
 UNBROKEN = 2**63 - 1
 FREE_MEMORY_USED = 0.5
-# Float32 scores, multiples of 2^-149, are scaled by this: CuPy's compiler flushes numbers below 2^-126 to zero, and the
-# CPU does not. A power of two changes no decision, as long as nothing overflows.
-FLOAT_SCALE = 2.0**23
-LARGEST_SCALED = 2.0**100
 # Upper bounds on device bytes, including the slack of growing buffers: per byte of text, per byte and sample, per byte
 # and sample if runs need verdicts, per document, per document and sample, per chunk.
-TEXT_COST, PATH_COST, RUN_COST, DOC_COST, ROW_COST, CHUNK_COST = 31, 6, 6, 47, 45, 14
+TEXT_COST, PATH_COST, RUN_COST, DOC_COST, ROW_COST, CHUNK_COST = 40, 6, 6, 47, 45, 32
+# Per byte of text that may be merged.
+MERGE_COST = 58
 
 
 class SampleTables(NamedTuple):
@@ -66,16 +71,65 @@ class SampleTables(NamedTuple):
     unk_log_weight: float
 
 
+class Part(NamedTuple):
+    """Documents that are worked on together.
+
+    first   the number of the first of them in the call
+    before  by how much a position in the call's normalized text exceeds one in that of the batch
+    """
+
+    batch: NormalizedBatch
+    first: int
+    before: int
+    is_pinned: bool
+
+
+class Output:
+    """The rows of a call's parts, one after another, in arrays of the caller's stream."""
+
+    def __init__(self, xp: Any, n_rows: int) -> None:
+        self._xp = xp
+        self._ids = xp.empty(0, np.int32)
+        self._offsets = xp.zeros(n_rows + 1, np.int64)
+        self._n_rows = self._n_ids = 0
+        self._log_probs: list[NDArray[np.float64]] = []
+
+    def room(self, n_ids: int, share: float) -> Any:
+        """Where so many further ids go; share: of the call's text, that which has its ids then."""
+        needed = self._n_ids + n_ids
+        if needed > len(self._ids):
+            try:
+                grown = self._xp.empty(int(ROOM * needed / share) if 0 < share < 1 else needed, np.int32)
+            except MemoryError:
+                grown = self._xp.empty(needed, np.int32)
+            grown[: self._n_ids] = self._ids[: self._n_ids]
+            self._ids = grown
+        return self._ids[self._n_ids : needed]
+
+    def add(self, n_ids: int, ends: Any, log_prob: NDArray[np.float64] | None) -> None:
+        """The ids are in their room; ends: where rows end within them."""
+        self._xp.add(ends, self._n_ids, out=self._offsets[self._n_rows + 1 : self._n_rows + 1 + len(ends)])
+        self._n_rows += len(ends)
+        self._n_ids += n_ids
+        if log_prob is not None:
+            self._log_probs.append(log_prob)
+
+    def rows(self) -> Rows:
+        log_prob = self._xp.asarray(np.concatenate(self._log_probs)) if self._log_probs else None
+        ids = self._ids[: self._n_ids]
+        return Rows(ids.copy() if len(self._ids) > UNUSED * len(ids) else ids, self._offsets, log_prob)
+
+
 @dataclass
 class Job:
-    """A range of documents of a batch in one stream; arrays are on the device unless marked as host.
+    """A part in one stream; arrays are on the device unless marked as host.
 
     status int64 [3]: the smallest end of a segment without a path, listed segments, ids.
     row_offsets: where rows begin, documents or words; of words, there is nothing around a row.
     """
 
     stream: Stream
-    start: int
+    part: Part
     n_docs: int
     low: int
     n: int
@@ -126,7 +180,7 @@ class CudaBackend:
         self._model = model
         self._tables = tables = tables or Tables(model)
         self._lock = Lock()
-        vocabulary, pieces, best = model.vocabulary, tables.pieces, tables.best
+        vocabulary, pieces = model.vocabulary, tables.pieces
         self._before = device.upload(tables.before)
         self._after = device.upload(tables.after)
         self._piece_at = device.upload(pieces.piece_at)
@@ -143,14 +197,15 @@ class CudaBackend:
         self._warp_bytes = LANES * self._max_arcs * ARC_BYTES
         scratch = SCRATCH_BYTES if memory_limit is None else min(SCRATCH_BYTES, memory_limit // 8)
         self._n_warps = max(1, min(device.warps, scratch // self._warp_bytes))
-        number = "float" if best.scores.dtype == np.float32 else "double"
-        self._best_scale = FLOAT_SCALE if number == "float" and best.extreme < LARGEST_SCALED else 1.0
+        number = "float" if tables.best.scores.dtype == np.float32 else "double"
         self._constants = {"IS_BYTES": int(pieces.is_bytes), "STRETCH": STRETCH, "LONGEST": LONGEST, "NUMBER": number}
         self.launcher = CudaLauncher(device, self._constants)
+        self._best_paths = BestPaths(device, tables, STRETCH)
         self._threads = self.launcher.threads
         self._best_nodes = lru_cache(maxsize=1)(self._build_best_nodes)
         self._sample_tables = lru_cache(maxsize=8)(self._build_sample_tables)
         self._streams = [device.new_stream(), device.new_stream()]
+        self._pinned = deque([np.empty(0, np.uint8)] * 2)
 
     def rescored(self, model: Model) -> CudaBackend:
         """One for the same model with other scores, on the same device."""
@@ -160,22 +215,24 @@ class CudaBackend:
         """The ranges of documents for the calls of `encode` or `sample`: one, since each call waits for the device."""
         return [(0, len(offsets) - 1)]
 
-    def encode(self, batch: NormalizedBatch, is_null: NDArray[np.bool_], words: Words | None = None) -> Rows:
+    def encode(
+        self, batch: NormalizedBatch | PendingBatch, is_null: NDArray[np.bool_], words: Words | None = None
+    ) -> Rows:
         """Best segmentation of every document; is_null bool [D] marks rows without ids.
 
         words: the batch's; if given, rows are those of words, with nothing around them.
         """
         if self._model.merges is not None:
-            raise ValueError("a BPE model does not encode on a GPU yet; make the tokenizer with device='cpu' for that")
-        try:
-            return self._run(batch, is_null, 1, self._find_best, words=words)
-        except NoPathError as error:
-            self._raise_where_it_breaks(batch, error.position)
-            raise
+            if words is not None:
+                # No merge crosses the end of a word; and what has its words is normalized.
+                assert isinstance(batch, NormalizedBatch)
+                batch = NormalizedBatch(batch.values, batch.offsets, words.offsets, words.chunk_ids)
+            return self._run(batch, is_null, 1, self._find_merges, words=words)
+        return self._run(batch, is_null, 1, self._find_best, words=words)
 
     def sample(
         self,
-        batch: NormalizedBatch,
+        batch: NormalizedBatch | PendingBatch,
         is_null: NDArray[np.bool_],
         alpha: float,
         num_samples: int,
@@ -189,9 +246,10 @@ class CudaBackend:
         tables = self._sample_tables(alpha, token_penalty)
 
         def find(job: Job) -> None:
-            self._find_samples(job, tables, num_samples, seed, doc_ids[job.start : job.start + job.n_docs])
+            first = job.part.first
+            self._find_samples(job, tables, num_samples, seed, doc_ids[first : first + job.n_docs])
             if return_log_prob:
-                self._weigh(job, batch, tables, num_samples)
+                self._weigh(job, tables, num_samples)
 
         return self._run(batch, is_null, num_samples, find, return_log_prob, words)
 
@@ -202,12 +260,6 @@ class CudaBackend:
     def find_unspellable(self, batch: NormalizedBatch, words: Words) -> NDArray[np.bool_]:
         """bool [W], on the host: which words no path spells."""
         return self._tables.find_unspellable(batch_of(batch), words)
-
-    def _raise_where_it_breaks(self, batch: NormalizedBatch, chunk_stop: int) -> None:
-        """Some chunk has no path; the CPU finds the first segment without one."""
-        i_doc = int(np.searchsorted(batch.offsets, chunk_stop, side="left")) - 1
-        one = NormalizedBatch(batch.values, batch.offsets[i_doc : i_doc + 2], *batch.chunks)
-        CpuBackend(self._model, 1, self._tables).encode(one, np.zeros(1, np.bool_))
 
     @property
     def tables(self) -> Tables:
@@ -244,10 +296,11 @@ class CudaBackend:
         with self._lock:
             for stream in self._streams:
                 stream.clear()
+            self._pinned = deque([np.empty(0, np.uint8)] * 2)
 
     def _run(
         self,
-        batch: NormalizedBatch,
+        batch: NormalizedBatch | PendingBatch,
         is_null: NDArray[np.bool_],
         num_samples: int,
         find: Callable[[Job], None],
@@ -260,19 +313,95 @@ class CudaBackend:
                 f"this tokenizer's memory on {self.device} belongs to the process that this one was forked from; start "
                 "workers by spawn and send them the tokenizer, or give them one with device='cpu'"
             )
-        cost = self._costs(batch, num_samples, words)
-        with self._lock:
-            limit = self._batch_limit()
-            while True:
-                ranges = self._ranges(batch, cost, limit)
-                try:
-                    with self._device:
-                        return self._run_ranges(batch, is_null, num_samples, find, weighed, words, ranges)
-                except MemoryError:
-                    limit //= 2
+
+        def begin(stream: Stream, part: Part) -> Job:
+            if is_on_device(part.batch.values):
+                stream.follow_caller()
+            with stream:
+                return self._begin(stream, part, is_null, num_samples, find, words)
+
+        def finish(job: Job, output: Output) -> None:
+            done = job.part.first + job.n_docs
+            size = int(batch.offsets[-1] - batch.offsets[0])
+            share = 1.0 if done == len(batch) or size == 0 else int(batch.offsets[done] - batch.offsets[0]) / size
+            try:
+                self._finish(job, output, share, num_samples, weighed)
+            except NoPathError as error:
+                raise NoPathError(job.part.before + error.position) from None
+
+        n_rows = (len(batch) if words is None else len(words.docs)) * num_samples
+        with self._lock, self._device:
+            try:
+                return self._run_parts(batch, begin, finish, Output(self._device.xp, n_rows), num_samples, words)
+            except BaseException:
+                # The next call must not overwrite pinned buffers of a job that nobody awaits.
+                for stream in self._streams:
+                    stream.synchronize()
+                raise
+
+    def _run_parts(
+        self,
+        batch: NormalizedBatch | PendingBatch,
+        begin: Callable[[Stream, Part], Job],
+        finish: Callable[[Job, Output], None],
+        output: Output,
+        num_samples: int,
+        words: Words | None,
+    ) -> Rows:
+        """While one stream's job is awaited, the other's next one is running; so it is while text is normalized."""
+        limit, source = self._batch_limit(), self._parts(batch)
+        todo: deque[Part] = deque()
+        jobs: deque[Job] = deque()  # of the first of these
+        n_begun = 0
+        while True:
+            if len(jobs) == len(todo):
+                for part in source:
+                    todo += self._divided(part, num_samples, words, limit)
+                    break
+            if not todo:
+                return output.rows()
+            is_refused = False
+            try:
+                if len(jobs) < len(todo):
+                    jobs.append(begin(self._streams[n_begun % len(self._streams)], todo[len(jobs)]))
+                    n_begun += 1
+                    if len(jobs) < len(self._streams):
+                        continue
+                finish(jobs[0], output)
+                jobs.popleft()
+                todo.popleft()
+            except MemoryError:
+                is_refused = True
+            if is_refused:
                 # Only now have the failed call's frames released the buffers.
+                jobs.clear()
                 for stream in self._streams:
                     stream.clear()
+                limit //= 2
+                todo = deque(one for part in todo for one in self._divided(part, num_samples, words, limit))
+
+    def _parts(self, batch: NormalizedBatch | PendingBatch) -> Iterator[Part]:
+        """The documents in parts of their own values, each normalized when it is asked for."""
+        first = before = 0
+        for part in batch.ranges(RANGE_BYTES, self._next_pinned):
+            yield Part(part, first, before, isinstance(batch, PendingBatch))
+            first += len(part)
+            before += int(part.offsets[-1])
+
+    def _next_pinned(self, n_bytes: int) -> NDArray[np.uint8]:
+        """Pinned memory, by turns: what is asked for next does not touch it, what is asked for after that does."""
+        self._pinned.rotate()
+        if len(self._pinned[0]) < n_bytes:
+            self._pinned[0] = self._device.pinned(n_bytes)
+        return self._pinned[0][:n_bytes]
+
+    def _divided(self, part: Part, num_samples: int, words: Words | None, limit: int) -> list[Part]:
+        """The part in parts that fit in memory."""
+        cost = self._costs(part.batch, num_samples, words)
+        return [
+            part._replace(batch=part.batch.part(start, stop), first=part.first + start)
+            for start, stop in self._ranges(part, cost, limit)
+        ]
 
     @property
     def memory_limit(self) -> int | None:
@@ -291,16 +420,19 @@ class CudaBackend:
         if words is not None:
             rows = rows + np.searchsorted(words.offsets, batch.offsets)
         path = PATH_COST + RUN_COST * self._by_run
-        cost: NDArray[np.int64] = (TEXT_COST + path * num_samples) * (batch.offsets - batch.offsets[0])
+        text = TEXT_COST if self._model.merges is None else MERGE_COST
+        cost: NDArray[np.int64] = (text + path * num_samples) * (batch.offsets - batch.offsets[0])
         return cost + DOC_COST * docs + ROW_COST * num_samples * rows + CHUNK_COST * chunks
 
-    def _ranges(self, batch: NormalizedBatch, cost: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
+    def _ranges(self, part: Part, cost: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
         """Consecutive ranges of documents within the limit; MemoryError if one document exceeds it."""
+        batch = part.batch
         largest = int(np.diff(cost).max(initial=0))
         if largest > limit:
             i_doc = int(np.diff(cost).argmax())
+            n_bytes = batch.offsets[i_doc + 1] - batch.offsets[i_doc]
             raise MemoryError(
-                f"document {i_doc} has {batch.offsets[i_doc + 1] - batch.offsets[i_doc]} normalized bytes, which take "
+                f"document {part.first + i_doc} has {n_bytes} normalized bytes, which take "
                 f"up to {largest} bytes of memory on {self.device}; a batch may take {limit} (memory_limit is "
                 f"{self._memory_limit}): ask for fewer samples at once, raise memory_limit, split the document, or use "
                 "device='cpu'"
@@ -316,84 +448,44 @@ class CudaBackend:
             start = stop
         return ranges
 
-    def _run_ranges(
-        self,
-        batch: NormalizedBatch,
-        is_null: NDArray[np.bool_],
-        num_samples: int,
-        find: Callable[[Job], None],
-        weighed: bool,
-        words: Words | None,
-        ranges: list[tuple[int, int]],
-    ) -> Rows:
-        """While one stream's job is awaited, the other's next one is running."""
-        jobs: list[Job] = []
-        done: list[Rows] = []
-        try:
-            for i, (start, stop) in enumerate(ranges):
-                stream = self._streams[i % len(self._streams)]
-                with stream:
-                    jobs.append(self._begin(stream, batch, is_null, num_samples, find, words, start, stop))
-                if i > 0:
-                    done.append(self._finish(jobs[i - 1], num_samples, weighed))
-            done.append(self._finish(jobs[-1], num_samples, weighed))
-        except BaseException:
-            # The next call must not overwrite pinned buffers of a job that nobody awaits.
-            for stream in self._streams:
-                stream.synchronize()
-            raise
-        if len(done) == 1:
-            return done[0]
-        xp = self._device.xp
-        totals = np.cumsum([0, *(len(rows.ids) for rows in done)])
-        offsets = [rows.offsets[:-1] + int(total) for rows, total in zip(done, totals, strict=False)]
-        return Rows(
-            xp.concatenate([rows.ids for rows in done]),
-            xp.concatenate([*offsets, xp.asarray(totals[-1:])]),
-            xp.concatenate([rows.log_prob for rows in done]) if weighed else None,
-        )
-
     def _begin(
         self,
         stream: Stream,
-        batch: NormalizedBatch,
+        part: Part,
         is_null: NDArray[np.bool_],
         num_samples: int,
         find: Callable[[Job], None],
         words: Words | None,
-        start: int,
-        stop: int,
     ) -> Job:
-        """Upload documents start..stop and queue all the work up to the rows' offsets."""
+        """Upload the documents and queue all the work up to the rows' offsets."""
+        batch, start, stop = part.batch, part.first, part.first + len(part.batch)
         chunk_offsets, chunk_ids = batch.chunks
-        low, high = batch.offsets[start], batch.offsets[stop]
-        first, last = np.searchsorted(chunk_offsets, [low, high]).tolist()
-        n, n_docs = int(high - low), stop - start
-        doc_offsets = row_offsets = stream.upload("doc_offsets", batch.offsets[start : stop + 1] - low)
+        low, high = int(batch.offsets[0]), int(batch.offsets[-1])
+        n, n_docs, n_chunks = high - low, len(batch), len(chunk_ids)
+        doc_offsets = row_offsets = stream.upload("doc_offsets", batch.offsets, minus=low)
         is_null = is_null[start:stop]
         if words is not None:
             begin, end = np.searchsorted(words.docs, [start, stop]).tolist()
-            row_offsets = stream.upload("row_offsets", words.offsets[begin : end + 1] - low)
+            row_offsets = stream.upload("row_offsets", words.offsets[begin : end + 1], minus=low)
             is_null = np.zeros(end - begin, np.bool_)
         job = Job(
             stream=stream,
-            start=start,
+            part=part,
             n_docs=n_docs,
-            low=int(low),
+            low=low,
             n=n,
-            values=stream.upload("values", batch.values[low:high]),
+            values=stream.upload("values", batch.values[low:high], is_pinned=part.is_pinned),
             doc_offsets=doc_offsets,
             row_offsets=row_offsets,
             of_words=words is not None,
-            chunk_offsets=stream.upload("chunk_offsets", chunk_offsets[first : last + 1] - low),
-            chunk_ids=stream.upload("chunk_ids", chunk_ids[first:last]),
+            chunk_offsets=stream.upload("chunk_offsets", chunk_offsets, minus=low),
+            chunk_ids=stream.upload("chunk_ids", chunk_ids),
             status=stream.upload("status", np.array([UNBROKEN, 0, 0], np.int64)),
             marks=stream.empty("marks", n + 1, np.uint8),
             path=stream.empty("path", (num_samples, n), np.int32),
         )
         job.marks.fill(0)
         job.path.fill(NO_ARC)
-        n_chunks = last - first
         chunks = {"chunk_offsets": job.chunk_offsets, "chunk_ids": job.chunk_ids, "n_chunks": n_chunks}
         self._threads("mark_chunks", n_chunks + 1, **chunks, marks=job.marks)
         if batch.chunk_ids is not None:
@@ -402,29 +494,23 @@ class CudaBackend:
         self._measure(job, stream.upload("is_null", is_null), num_samples)
         return job
 
-    def _find_best(self, job: Job) -> None:
-        stream, n, best = job.stream, job.n, self._tables.best
-        number, stretches = best.scores.dtype, -(-n // STRETCH)
-        back = stream.empty("back", n, np.int32)
+    def _find_merges(self, job: Job) -> None:
         job.cuts = job.marks
-        text = {"values": job.values, "marks": job.marks, "n": n}
-        sums = {
-            "nodes": self._best_nodes(),
-            "piece_at": self._piece_at,
-            "best_unk": float(best.unk_score) * self._best_scale,
-            "lowest": float(best.lowest),
-            "reset": float(best.reset) * self._best_scale,
-            "best": stream.empty("best", n, number),
-            "back": back,
-            "long_starts": stream.empty("long_starts", n, np.uint32),
-            "n_long": job.n_long,
-            "no_path": job.no_path,
-        }
-        self._threads("viterbi", stretches, **text, **sums)
-        subtracted = stream.empty("subtracted", n, number)
-        longest = best.pieces.longest
-        self._warps("viterbi_long", **text, **sums, longest=longest, subtracted=subtracted, **self._arcs(stream))
-        self._threads("follow", stretches, **text, length_of=self._length_of, back=back, path=job.path)
+        if self._canonical_ids.by_cuts:
+            job.cuts = job.stream.empty("cuts", job.n + 1, np.uint8)
+            self._find_cuts(job.values, job.marks, job.cuts)
+        self._canonical_ids.find(job, self._threads)
+
+    @cached_property
+    def _canonical_ids(self) -> CanonicalIds:
+        assert self._tables.merges is not None
+        return CanonicalIds(self._device, self._tables.merges, STRETCH, self._upload_trie)
+
+    def _find_best(self, job: Job) -> None:
+        job.cuts = job.stream.empty("cuts", job.n + 1, np.uint8)
+        self._find_cuts(job.values, job.marks, job.cuts)
+        trie = {"nodes": self._best_nodes(), "piece_at": self._piece_at}
+        self._best_paths.find(job, trie, self._length_of, self._arcs(job.stream), self._threads, self._warps)
 
     def _find_samples(
         self, job: Job, tables: SampleTables, num_samples: int, seed: int, doc_ids: NDArray[np.uint64]
@@ -460,10 +546,10 @@ class CudaBackend:
         self._threads("trace", stretches * num_samples, **sums, **draws, cuts=job.cuts)
         self._warps("trace_long", **sums, **draws, **long)
 
-    def _weigh(self, job: Job, batch: NormalizedBatch, tables: SampleTables, num_samples: int) -> None:
+    def _weigh(self, job: Job, tables: SampleTables, num_samples: int) -> None:
         """The same parts, hence the same sums, as on the CPU."""
-        stream = job.stream
-        texts = batch_of(batch)._replace(offsets=batch.offsets[job.start : job.start + job.n_docs + 1])
+        stream, batch = job.stream, job.part.batch
+        texts = batch_of(replace(batch, values=on_host(batch.values)))
         part_offsets, job.part_doc, _ = plan_parts(texts, self._tables.pieces, PART_BYTES)
         n_parts = len(job.part_doc)
         job.parts = {
@@ -474,7 +560,7 @@ class CudaBackend:
         self._threads(
             "weigh_parts", n_parts * num_samples,
             cuts=job.cuts, n=job.n, num_samples=num_samples, path=job.path, z=job.z, exponents=job.exponents,
-            part_offsets=stream.upload("part_offsets", part_offsets - job.low), n_parts=n_parts,
+            part_offsets=stream.upload("part_offsets", part_offsets, minus=job.low), n_parts=n_parts,
             log_weights=tables.log_weights, unk_log_weight=tables.unk_log_weight, **job.parts,
         )  # fmt: skip
 
@@ -527,16 +613,15 @@ class CudaBackend:
         runs = {"byte_ids": self._byte_ids, "spells": self._spells, "run_sums": job.run_sums, "runs": job.runs}
         return self._paths(job, num_samples) | runs
 
-    def _finish(self, job: Job, num_samples: int, weighed: bool) -> Rows:
-        """Wait for the job, and write its ids to arrays of the caller's stream."""
-        stream, xp = job.stream, self._device.xp
+    def _finish(self, job: Job, output: Output, share: float, num_samples: int, weighed: bool) -> None:
+        """Wait for the job, and write its rows to the output."""
+        stream = job.stream
         no_path, _, total = stream.download(job.status).tolist()
         if no_path < UNBROKEN:
             raise NoPathError(job.low + no_path)
-        ids, offsets = xp.empty(total, np.int32), xp.empty(len(job.offsets), np.int64)
+        ids, offsets = output.room(total, share), job.offsets
         stream.follow_caller()
         with stream:
-            offsets[...] = job.offsets
             if total:
                 self._threads(
                     "place_ids", len(job.sums), **self._ids(job, num_samples),
@@ -550,12 +635,13 @@ class CudaBackend:
                     offsets=offsets, n_rows=len(offsets) - 1, before=self._before, n_before=len(self._before),
                     after=self._after, n_after=len(self._after), ids=ids,
                 )  # fmt: skip
+            log_prob = None
+            if weighed:
+                logs, z, exponents = (stream.download(array) for array in job.parts.values())
+                log_z = np.log(z) + exponents * np.log(2.0)
+                log_prob = log_probs(logs, log_z, job.part_doc, job.n_docs)
+            output.add(total, offsets[1:], log_prob)
         stream.lead_caller()
-        if not weighed:
-            return Rows(ids, offsets, None)
-        logs, z, exponents = (stream.download(array) for array in job.parts.values())
-        log_z = np.log(z) + exponents * np.log(2.0)
-        return Rows(ids, offsets, xp.asarray(log_probs(logs, log_z, job.part_doc, job.n_docs)))
 
     def _arcs(self, stream: Stream) -> dict[str, Any]:
         """Room for the arcs into a position, for every warp."""
@@ -566,7 +652,7 @@ class CudaBackend:
         self.launcher.blocks(kernel, self._n_warps, self._device.warp_threads, **args)
 
     def _build_best_nodes(self) -> Any:
-        return self._upload_nodes(self._tables.best.scores.astype(np.float64) * self._best_scale)
+        return self._upload_nodes(self._best_paths.scores)
 
     def _build_sample_tables(self, alpha: float, token_penalty: float) -> SampleTables:
         vocabulary = self._tables.vocabulary
@@ -588,7 +674,9 @@ class CudaBackend:
 
     def _upload_nodes(self, values: NDArray[np.float64]) -> Any:
         """The trie with the value of each piece at its node."""
-        slots, piece_at = self._tables.pieces.slots, self._tables.pieces.piece_at
+        return self._upload_trie(self._tables.pieces.slots, self._tables.pieces.piece_at, values)
+
+    def _upload_trie(self, slots: NDArray[np.int32], piece_at: NDArray[np.int32], values: NDArray[np.float64]) -> Any:
         nodes = np.empty(len(piece_at), NODE)
         nodes["base"], nodes["check"] = slots[0::2], slots[1::2]
         nodes["value"] = np.where(piece_at >= 0, values[piece_at], np.nan)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu_lattice.kernels.cuda.loader import load
+from gpu_lattice.runtime.on_host import copy_by_threads, is_on_device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,6 +110,14 @@ class CudaDevice:
     def new_stream(self) -> CudaStream:
         return CudaStream(self)
 
+    def pinned(self, n_bytes: int) -> NDArray[np.uint8]:
+        """At least n_bytes: CuPy rounds up to a power of two."""
+        cuda = self.xp.cuda
+        try:
+            return np.frombuffer(cuda.alloc_pinned_memory(n_bytes), np.uint8)
+        except cuda.runtime.CUDARuntimeError as error:
+            raise MemoryError(f"{n_bytes} bytes of pinned memory: {error}") from error
+
     def upload(self, array: NDArray[Any]) -> Any:
         """A table in memory of its own, ready for every stream when this returns."""
         with self._device:
@@ -146,18 +155,27 @@ class CudaStream:
             buffer = self._buffers[name] = self._device.xp.empty(n_bytes + n_bytes // 8, np.uint8)
         return buffer[:n_bytes].view(dtype).reshape(shape)
 
-    def upload(self, name: str, array: NDArray[Any]) -> Any:
-        """Copy to the buffer `name` without waiting. The previous copy by this name must be done."""
+    def upload(self, name: str, array: NDArray[Any], minus: int = 0, is_pinned: bool = False) -> Any:
+        """Copy to the buffer `name` without waiting. The previous copy by this name must be done.
+
+        minus: what is taken from every number on the way, unless the array is pinned: then it goes as it is, and must
+        stay until it has gone. An array on the device must be ready in this stream.
+        """
         out = self.empty(name, array.shape, array.dtype)
         if array.size == 0:
             return out
-        staged = self._pinned.get(name)
-        if staged is None or staged.size < array.nbytes:
-            self._pinned.pop(name, None)
-            staged = self._pinned[name] = self._new_pinned(array.nbytes)
-        view = staged[: array.nbytes].view(array.dtype).reshape(array.shape)
-        view[...] = array
-        out.set(view, stream=self.cupy_stream)
+        if is_on_device(array):
+            out[...] = array
+            return out
+        if not is_pinned:
+            staged = self._pinned.get(name)
+            if staged is None or staged.size < array.nbytes:
+                self._pinned.pop(name, None)
+                staged = self._pinned[name] = self._device.pinned(array.nbytes)
+            view = staged[: array.nbytes].view(array.dtype).reshape(array.shape)
+            copy_by_threads(array, view, minus)
+            array = view
+        out.set(array, stream=self.cupy_stream)
         return out
 
     def follow_caller(self) -> None:
@@ -173,14 +191,6 @@ class CudaStream:
 
     def _order(self, first: Any, then: Any) -> None:
         then.wait_event(first.record(self._device.xp.cuda.Event(disable_timing=True)))
-
-    def _new_pinned(self, n_bytes: int) -> NDArray[np.uint8]:
-        """At least n_bytes: CuPy rounds up to a power of two."""
-        cuda = self._device.xp.cuda
-        try:
-            return np.frombuffer(cuda.alloc_pinned_memory(n_bytes), np.uint8)
-        except cuda.runtime.CUDARuntimeError as error:
-            raise MemoryError(f"{n_bytes} bytes of pinned memory: {error}") from error
 
     def download(self, array: Any) -> NDArray[Any]:
         """A copy on the host; waits for all of this stream."""

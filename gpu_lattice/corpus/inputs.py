@@ -115,21 +115,27 @@ class _Expansion:
             yield _file(storage, path, status, shared)
             return
         found = self._below(storage, path)
-        names = sorted((relative for relative in found if _is_input(relative)), key=PurePosixPath)
+        names = sorted((relative for relative in found if _is_input(relative)), key=_parts)
         if not names:
             raise ValueError(f"the folder {name} holds no {', '.join(SUFFIXES)} file (or a compressed one)")
-        yield from (_file(storage, _join(path, relative), found[relative], self.root or path) for relative in names)
+        yield from (self._found(storage, _join(path, name), name, found[name]) for name in names)
 
     def _matches(self, pattern: str) -> Iterator[InputFile]:
         fixed, rest, options = _divide(pattern)
         storage, folder = resolve((fixed or ".") + options)
         found, parts = self._below(storage, folder, "/" in rest or "**" in rest), rest.split("/")
-        names = sorted((name for name in found if _fits(name.split("/"), parts)), key=PurePosixPath)
+        names = sorted((name for name in found if _fits(_parts(name), parts)), key=_parts)
         if not names:
             raise ValueError(f"no file matches {pattern}")
         for relative in names:
             path = _join(folder, relative) if fixed else relative
-            yield _file(storage, path, found[relative], self.root or folder)
+            yield self._found(storage, path, relative, found[relative])
+
+    def _found(self, storage: Storage, path: str, below: str, status: Status) -> InputFile:
+        """below: its path in a folder that is its root, unless users have named another."""
+        if self.root is not None:
+            return _file(storage, path, status, self.root)
+        return InputFile(storage, path, below, status.size, status.time)
 
     def _below(self, storage: Storage, folder: str, is_deep: bool = True) -> dict[str, Status]:
         found = storage.files_below(folder, is_deep)
@@ -194,9 +200,13 @@ def _parent(path: str) -> str:
 
 
 def _is_input(relative: str) -> bool:
-    path = PurePosixPath(relative)
-    is_hidden = any(part.startswith(".") for part in path.parts)
-    return not is_hidden and path.name not in NO_INPUTS and suffixes_of(path.name).kind is not None
+    names = _parts(relative)
+    is_hidden = any(name.startswith(".") for name in names)
+    return not is_hidden and names[-1] not in NO_INPUTS and suffixes_of(names[-1]).kind is not None
+
+
+def _parts(relative: str) -> list[str]:
+    return relative.split("/")
 
 
 def _check_access(file: InputFile) -> None:

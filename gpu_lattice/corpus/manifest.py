@@ -1,22 +1,27 @@
 """The manifest of an output folder: from what and how it was made, and which shards are there, complete.
 
-A shard is what one input file gives, or some row groups of a large one. While runs are at work, each shard that is
-complete has a record of its own in a folder beside the manifest, so that runs on several machines need no lock; the
-run that finds all of them moves them into the manifest.
+A shard is what one input file gives, or some row groups of a large one. While runs are at work, the records of shards
+that are complete are in files beside the manifest, each written once, so that runs on several machines need no lock;
+the run that finds all of them moves them into the manifest.
 """
 
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
 
 from gpu_lattice.corpus.storage import Status, Storage
 
 MANIFEST = "_gpu_lattice.json"
 RECORDS = "_gpu_lattice"
+# Noting takes at most this share of the time of the threads that complete shards.
+NOTING = 0.05
 # What a record says of each shard: its number, the stem of its files, the files, and sums of their rows.
 Record = dict[str, Any]
 
@@ -65,11 +70,11 @@ class Manifest:
         if not self.check():
             self._write(MANIFEST, self._content([]))
 
-    def add(self, record: Record) -> None:
-        """Note that a shard is complete. If a power failure loses the note, the shard is done again."""
+    def add(self, records: Sequence[Record]) -> None:
+        """Note that shards are complete. If a power failure loses the note, they are done again."""
         self.storage.make_folder(self.path(RECORDS))
-        with self.storage.whole_file(self.path(f"{RECORDS}/{record['shard']:06d}.json"), False) as file:
-            file.write(_encoded(record))
+        with self.storage.whole_file(self.path(f"{RECORDS}/{token_hex(8)}.json"), False) as file:
+            file.write(json.dumps(records).encode())
 
     def finish(self) -> None:
         """Move the records into the manifest, if all shards are complete."""
@@ -98,7 +103,8 @@ class Manifest:
     def _listed(self) -> list[Record]:
         """The records in the manifest, then those beside it."""
         beside = [self._read(f"{RECORDS}/{name}") for name in self._record_names()]
-        return [*(self._found() or {}).get("shards", []), *filter(_is_record, beside)]
+        noted = [record for records in beside if isinstance(records, list) for record in records if _is_record(record)]
+        return [*(self._found() or {}).get("shards", []), *noted]
 
     def _content(self, shards: list[Record]) -> dict[str, Any]:
         return {**self.settings, "inputs": list(self.inputs), "num_shards": self.num_shards, "shards": shards}
@@ -125,13 +131,52 @@ class Manifest:
             file.write(_encoded(content))
 
 
+class Notes:
+    """Records of shards on their way to the manifest: several in one file, if shards are complete faster than noted.
+
+    Threads may share it. Shards that were not noted when a run was killed are done again.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._lock = threading.Lock()
+        self._held: list[Record] = []
+        self._next = 0.0
+
+    def add(self, record: Record) -> None:
+        with self._lock:
+            self._held.append(record)
+            if time.monotonic() >= self._next:
+                self._write()
+
+    def flush(self) -> None:
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        if self._held:
+            start = time.monotonic()
+            self._manifest.add(self._held)
+            self._held = []
+            end = time.monotonic()
+            self._next = end + (end - start) / NOTING
+
+
 def for_report(manifest: Manifest, **results: Any) -> bytes:
     """The settings and the results of a run, as JSON for people's own tools."""
     return _encoded({**manifest.settings, **results})
 
 
-def _encoded(content: Any) -> bytes:
-    return (json.dumps(content, indent=1) + "\n").encode()
+def _encoded(content: Mapping[str, Any]) -> bytes:
+    """JSON, each input and shard in a line of its own: there may be millions."""
+    fields = ",\n".join(f" {json.dumps(name)}: {_lines(value)}" for name, value in content.items())
+    return f"{{\n{fields}\n}}\n".encode()
+
+
+def _lines(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(f"\n  {json.dumps(one)}" for one in value) + "]"
+    return json.dumps(value)
 
 
 def _is_manifest(found: Any) -> bool:

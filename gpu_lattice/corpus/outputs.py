@@ -136,7 +136,7 @@ class TokenFile(Protocol):
 
 
 class ShardOutput:
-    """The files of one shard: written under temporary names, and recorded once all of them are there.
+    """The files of one shard, written under temporary names until each is complete.
 
     One thread uses it: `write`, then `finish`, or `abort` after an error, which removes what was written.
     """
@@ -168,7 +168,7 @@ class ShardOutput:
         self._write(rows if self._pack is None else self._pack(rows))
 
     def finish(self, number: int, bad: BadRows, file: str, **counts: int) -> Record:
-        """The shard's record, noted in the manifest."""
+        """The shard's record, which is still to be noted."""
         if self._pack is not None:
             self._write(self._pack.last())
         if self._file is None:
@@ -178,9 +178,7 @@ class ShardOutput:
             self._write_bad_rows(bad, file)
         dropped = {} if self._pack is None else {"dropped_tokens": self._pack.dropped}
         sums = {"rows": self._rows, "tokens": self._tokens, "bad_rows": len(bad), **dropped}
-        record = {"shard": number, "input": file, **counts, **sums, "files": self._files}
-        self._manifest.add(record)
-        return record
+        return {"shard": number, "input": file, **counts, **sums, "files": self._files}
 
     def abort(self) -> None:
         if self._file is not None:

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from gpu_lattice.corpus.bad_rows import BadRows
 from gpu_lattice.corpus.job import Job, Piece, Shard
-from gpu_lattice.corpus.manifest import Record
+from gpu_lattice.corpus.manifest import Notes, Record
 from gpu_lattice.corpus.outputs import ShardOutput
 from gpu_lattice.corpus.progress import Progress
 from gpu_lattice.corpus.readers import read_documents
@@ -131,7 +131,7 @@ class _Writing:
     """
 
     def __init__(self, job: Job, records: deque[Record]) -> None:
-        self._job, self._records = job, records
+        self._job, self._records, self._notes = job, records, Notes(job.manifest)
         self._lock = threading.Lock()
         self._enders = ThreadPoolExecutor(ENDERS, "gpu-lattice-end")
         self._ending: deque[Future[Record]] = deque()
@@ -159,17 +159,20 @@ class _Writing:
                 self._output.write(one)
             elif piece.documents is None:
                 counts = {"documents": self._documents, "text_bytes": self._text_bytes}
-                self._ending.append(self._enders.submit(_finished, self._output, piece, counts))
+                self._ending.append(self._enders.submit(self._finished, self._output, piece, counts))
                 self._output = None
                 self._collect(MOST_ENDING)
 
     def end(self) -> None:
-        """Wait until all shards are complete."""
+        """Wait until all shards are complete, and noted."""
         self._collect(0)
+        self._notes.flush()
 
     def abort(self) -> None:
         """Complete the shards of which all has been written, and remove the one that has more to come."""
         self._enders.shutdown()
+        with suppress(Exception):  # as on a full disk: what is not noted is done again
+            self._notes.flush()
         if self._output is not None:
             self._output.abort()
             self._output = None
@@ -190,18 +193,19 @@ class _Writing:
                 self._job.manifest.begin()
                 self._has_begun = True
 
+    def _finished(self, output: ShardOutput, piece: Piece, counts: dict[str, int]) -> Record:
+        try:
+            record = output.finish(piece.shard.number, piece.bad, piece.shard.file.relative, **counts)
+        except BaseException:
+            output.abort()
+            raise
+        self._notes.add(record)
+        return record
+
     def _id_type(self, first: Rows | None) -> pa.DataType:
         if first is not None:
             return first.columns["id"].type
         return pa.int64() if self._job.reading.id_column is None else pa.string()
-
-
-def _finished(output: ShardOutput, piece: Piece, counts: dict[str, int]) -> Record:
-    try:
-        return output.finish(piece.shard.number, piece.bad, piece.shard.file.relative, **counts)
-    except BaseException:
-        output.abort()
-        raise
 
 
 def metadata(job: Job, shard: Shard) -> dict[str, str]:

@@ -105,7 +105,9 @@ def _parts(
     else:
         if start:
             content.file.seek(start)
-        blocks = plain_text.blocks(content.stream, content.file.tell, options.part_bytes)
+        # A small file needs no room for more than itself.
+        most = options.part_bytes if content.codec or file.is_stdin else min(options.part_bytes, file.size + 1)
+        blocks = plain_text.blocks(content.stream, content.file.tell, most)
         if content.kind == "jsonl":
             yield from jsonl.parts(blocks, options, bad)
             return
@@ -166,6 +168,11 @@ def _rebatch(parts: Iterator[Documents], batch_bytes: int) -> Iterator[Documents
     held_bytes = 0
     for part in parts:
         texts, ids, rows, position = part
+        at_most = texts.nbytes + DOCUMENT_OVERHEAD * len(texts)
+        if 0 < at_most <= batch_bytes - held_bytes:
+            held.append(part)
+            held_bytes += at_most
+            continue
         costs = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         bounds = np.concatenate([[0], np.cumsum(costs + DOCUMENT_OVERHEAD)])
         start = 0

@@ -396,11 +396,12 @@ class _Run:
 
     def _refuse_inputs_as_outputs(self) -> None:
         manifest = self.job.manifest
-        inputs = {identity(shard.file.storage, shard.file.path) for shard in self.shards}
-        for shard in self.shards:
-            path = manifest.path(self._first_file(shard))
-            if identity(manifest.storage, path) in inputs:
-                raise ValueError(f"the output {path} is an input as well; write to another folder")
+        paths = (manifest.path(self._first_file(shard)) for shard in self.shards)
+        may_be_there = os.path.exists if isinstance(manifest.storage, Local) else bool
+        there = {identity(manifest.storage, path): path for path in paths if may_be_there(path)}
+        inputs = {identity(shard.file.storage, shard.file.path) for shard in self.shards} if there else set()
+        for name in there.keys() & inputs:
+            raise ValueError(f"the output {there[name]} is an input as well; write to another folder")
 
     def _clear(self) -> None:
         manifest = self.job.manifest

@@ -15,7 +15,8 @@ from gpu_lattice.corpus.documents import Documents
 from gpu_lattice.corpus.draws import document_ids, row_ids
 from gpu_lattice.corpus.job import Job, Piece
 from gpu_lattice.corpus.sequences import Rows
-from gpu_lattice.token_batch import TokenBatch, checked_tokens, on_host
+from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.token_batch import TokenBatch, checked_tokens
 
 
 def segmented(job: Job, group: list[Piece]) -> list[Rows | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -68,13 +69,18 @@ class Local:
             found = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return Status(os.path.isdir(path), found.st_size, found.st_mtime_ns)
+        return Status(stat.S_ISDIR(found.st_mode), found.st_size, found.st_mtime_ns)
 
     def files_below(self, folder: str, is_deep: bool = True) -> dict[str, Status]:
         folders = os.walk(folder) if is_deep else islice(os.walk(folder), 1)
-        paths = (Path(where) / name for where, _, names in folders for name in names)
-        found = ((path.relative_to(folder).as_posix(), self.status(str(path))) for path in paths)
-        return {relative: status for relative, status in found if status is not None and not status.is_folder}
+        found: dict[str, Status] = {}
+        for where, _, names in folders:
+            below = Path(where).relative_to(folder).as_posix()
+            for name in names:
+                status = self.status(os.path.join(where, name))
+                if status is not None and not status.is_folder:
+                    found[name if below == "." else f"{below}/{name}"] = status
+        return found
 
     def open(self, path: str) -> pa.NativeFile:
         return pa.PythonFile(open(path, "rb"), "r")

@@ -28,7 +28,8 @@ from gpu_lattice.lattice.inputs import ArcWeights, arrays_from_ragged, checked_w
 from gpu_lattice.lattice.path_batch import PathBatch
 from gpu_lattice.lattice.ragged import padded
 from gpu_lattice.runtime.arguments import checked_alpha, checked_flag, checked_integer, checked_penalty
-from gpu_lattice.token_batch import TokenBatch, on_host
+from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.token_batch import TokenBatch
 from gpu_lattice.weights import arc_weights
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from gpu_lattice.kernels.fixed import fixed_log
 from gpu_lattice.lattice.arrays import LatticeArrays, Ranges
 from gpu_lattice.lattice.ragged import counts_up_to, row_of
-from gpu_lattice.token_batch import on_host
+from gpu_lattice.runtime.on_host import on_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from gpu_lattice.lattice.paths import SampleOptions
 from gpu_lattice.lattice.ragged import padded, row_of
 from gpu_lattice.lattice.sums import LN_2, log_of
 from gpu_lattice.runtime.arguments import as_integer
-from gpu_lattice.token_batch import on_host
+from gpu_lattice.runtime.on_host import on_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from gpu_lattice.lattice.arrays import LatticeArrays, Ranges
 from gpu_lattice.lattice.paths import SampleOptions, raise_if_broken
 from gpu_lattice.lattice.without_replacement import ARRIVAL
 from gpu_lattice.runtime.arguments import checked_alpha
-from gpu_lattice.token_batch import on_host
+from gpu_lattice.runtime.on_host import on_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

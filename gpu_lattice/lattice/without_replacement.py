@@ -20,7 +20,7 @@ from gpu_lattice.lattice.paths import SampleOptions, path_sums
 from gpu_lattice.lattice.ragged import offsets_of, row_of
 from gpu_lattice.lattice.sums import LN_2, forward, log_of, log_partition
 from gpu_lattice.runtime.arguments import checked_integer
-from gpu_lattice.token_batch import on_host
+from gpu_lattice.runtime.on_host import on_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -132,6 +132,7 @@ def bpe_vocabulary(
             surfaces[i] = bytes([byte])
     hidden = [(i, bytes_of(piece) if is_bytes else piece.encode()) for piece, i in id_of.items() if not in_lattice[i]]
     scores = np.zeros(len(names))
+    contents = [(token.id, token.content.encode()) for token in added if token.id != unk_id]
     vocabulary = Vocabulary(
         names=names,
         surfaces=surfaces,
@@ -146,6 +147,7 @@ def bpe_vocabulary(
         byte_ids=byte_ids if np.all(byte_ids >= 0) else None,
         unknown_runs="merge",
         id_of={**id_of, **{token.content: token.id for token in added}},
+        contents=tuple((i, content) for i, content in contents if content != surfaces[i]),
     )
     merges = Merges(
         pairs=pairs,

@@ -34,7 +34,7 @@ def whole_file(path: Path, is_durable: bool = True) -> Iterator[BinaryIO]:
         ...     file.write(b"1 2 3")
     """
     while True:
-        temporary = path.with_name(f"{PREFIX}{token_hex(8)}{SUFFIX}")
+        temporary = os.path.join(os.path.dirname(path), f"{PREFIX}{token_hex(8)}{SUFFIX}")
         try:
             with open(temporary, "xb") as file:
                 if not _is_ours(file.fileno()):
@@ -49,7 +49,7 @@ def whole_file(path: Path, is_durable: bool = True) -> Iterator[BinaryIO]:
                 return
         finally:
             with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                os.unlink(temporary)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
 from gpu_lattice.runtime.arguments import checked_integer
+from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.show.picture import LN_10, percent, power_of_ten, visible
-from gpu_lattice.token_batch import on_host
 
 if TYPE_CHECKING:
     from gpu_lattice.lattice import Lattice

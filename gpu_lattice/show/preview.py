@@ -15,6 +15,7 @@ from gpu_lattice.corpus.documents import ReaderOptions
 from gpu_lattice.corpus.excerpt import excerpt
 from gpu_lattice.runtime.arguments import checked_alpha, checked_integer, checked_penalty, checked_rate
 from gpu_lattice.runtime.files import write_whole
+from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.show.picture import (
     BEST_LINE,
     FAINT,
@@ -26,7 +27,7 @@ from gpu_lattice.show.picture import (
     page,
     render,
 )
-from gpu_lattice.token_batch import TokenBatch, on_host
+from gpu_lattice.token_batch import TokenBatch
 from gpu_lattice.weights import arc_weights
 
 if TYPE_CHECKING:

@@ -551,7 +551,8 @@ def test_an_interrupted_file_leaves_nothing_and_finished_ones_stay(
     with pytest.raises(type(error)):
         run(tmp_path, tmp_path / "out", Failing(single_bytes, 15, error), batch_bytes=1)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [RECORDS, MANIFEST, "a.parquet"]
-    assert [path.name for path in (tmp_path / "out" / RECORDS).iterdir()] == ["000000.json"]
+    (noted,) = (tmp_path / "out" / RECORDS).iterdir()
+    assert [record["input"] for record in json.loads(noted.read_text())] == ["a.txt"]
     assert pq.read_table(tmp_path / "out" / "a.parquet").num_rows == 10
 
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gpu_lattice.corpus import manifest as manifest_module
 from gpu_lattice.corpus.bad_rows import BadRows
-from gpu_lattice.corpus.manifest import MANIFEST, RECORDS, Manifest
+from gpu_lattice.corpus.manifest import MANIFEST, RECORDS, Manifest, Notes
 from gpu_lattice.corpus.outputs import ENDINGS, OutputOptions, ShardOutput
 from gpu_lattice.corpus.sequences import Rows
 from gpu_lattice.corpus.storage import Local
@@ -39,7 +40,7 @@ def rows(*lengths: int) -> Rows:
 
 
 @pytest.mark.parametrize("format", ENDINGS)
-def test_nothing_has_its_name_before_the_end_and_all_is_recorded_then(tmp_path: Path, format: str) -> None:
+def test_nothing_has_its_name_before_the_end_and_the_record_tells_what_has(tmp_path: Path, format: str) -> None:
     shard = output(tmp_path, format)
     shard.write(rows(2, 3))
     shard.write(rows(4))
@@ -50,6 +51,7 @@ def test_nothing_has_its_name_before_the_end_and_all_is_recorded_then(tmp_path: 
         data = (tmp_path / file["path"]).read_bytes()
         assert (file["bytes"], file["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert (record["rows"], record["tokens"], record["documents"]) == (3, 9, 3)
+    manifest_in(tmp_path).add([record])
     assert manifest_in(tmp_path).records() == {0: record}
     assert {path.name for path in tmp_path.iterdir()} == {"x", MANIFEST, RECORDS}
 
@@ -75,3 +77,17 @@ def test_outputs_of_one_name_do_not_meet(tmp_path: Path) -> None:
     late.finish(0, BadRows(False), "a.txt")
     assert pq.read_table(tmp_path / "x" / "a.parquet")["num_tokens"].to_pylist() == [1, 1]
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["a.parquet"]
+
+
+def test_records_that_come_fast_share_a_file_and_the_first_waits_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_module, "NOTING", 1e-9)  # the second note is due in hours
+    notes = Notes(manifest_in(tmp_path))
+    for number, noted in enumerate([1, 1, 1]):
+        notes.add({"shard": number, "files": []})
+        assert len(manifest_in(tmp_path).records()) == noted
+    notes.flush()
+    notes.flush()
+    assert sorted(manifest_in(tmp_path).records()) == [0, 1, 2]
+    assert len(list((tmp_path / RECORDS).iterdir())) == 2

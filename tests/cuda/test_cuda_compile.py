@@ -1,7 +1,6 @@
 """Every .cu file compiles for today's GPUs, without one at hand, to code on which numerics and speed can rest."""
 
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +10,11 @@ from conftest import ROOT
 from gpu_lattice.backends.cuda import LONGEST, STRETCH
 from gpu_lattice.kernels.cuda.loader import FILES, FOLDER, OPTIONS, define_options, kernels_in, read_source
 
-nvrtc = pytest.importorskip(
-    "cuda.bindings.nvrtc", reason="NVRTC is absent: pip install cuda-bindings nvidia-cuda-nvrtc"
-)
+pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is absent: pip install cuda-bindings nvidia-cuda-nvrtc")
+from cuda_on_cpu.nvrtc import CUPY_ADDS, compiled
 
 ALL = [*FILES, str(ROOT / "bench" / "gpu")]
 MOST_REGISTERS = 64  # 1024 threads of a multiprocessor's 65536 registers
-# What CuPy 14.2 gives the compiler after our options, besides folders of headers and with {} for the device's number.
-CUPY_ADDS = ("-ftz=true", "-arch=sm_{}", "--device-as-default-execution-space")
-
-
-def call(result: tuple[Any, ...]) -> Any:
-    assert result[0] == nvrtc.nvrtcResult.NVRTC_SUCCESS, result[0]
-    return result[1] if len(result) > 1 else None
-
-
-@cache
-def compiled(source: str, name: str, options: tuple[str, ...], kind: str, number: int = 80) -> tuple[bytes, str]:
-    """The cubin or PTX for the device's number, and the log; compiled as CuPy does."""
-    program = call(nvrtc.nvrtcCreateProgram(source.encode(), f"{name}.cu".encode(), 0, [], []))
-    added = [option.format(number).replace("sm_", "sm_" if kind == "cubin" else "compute_") for option in CUPY_ADDS]
-    arguments = [option.encode() for option in (*OPTIONS, *options, *added)]
-    (status,) = nvrtc.nvrtcCompileProgram(program, len(arguments), arguments)
-    log = bytearray(call(nvrtc.nvrtcGetProgramLogSize(program)))
-    call(nvrtc.nvrtcGetProgramLog(program, log))
-    text = log.decode().strip("\0 ")
-    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-        return b"", text
-    size, get = (
-        (nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
-        if kind == "cubin"
-        else (nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX)
-    )
-    out = bytearray(call(size(program)))
-    call(get(program, out))
-    return bytes(out), text
 
 
 @pytest.fixture(scope="module", params=[(0, "float"), (0, "double"), (1, "double")], ids=str)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import DATA
 
-from gpu_lattice import Tokenizer
+from gpu_lattice import TextBatch, Tokenizer
 from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.backends.cuda_device import CudaDevice, device_count
+from gpu_lattice.runtime.on_host import on_host
 
 pytestmark = [
     pytest.mark.gpu,
@@ -116,6 +117,30 @@ def test_torch_takes_the_ids_without_a_copy(cuda: Tokenizer, texts: Any) -> None
     assert tensor.is_cuda
     assert tensor.data_ptr() == out.ids.data.ptr
     assert tensor.cpu().tolist() == out.ids.get().tolist()
+
+
+def test_text_on_the_device_gives_the_ids_of_the_cpu(texts: Any) -> None:
+    cupy, torch = pytest.importorskip("cupy"), pytest.importorskip("torch")
+    pieces = {bytes([byte]): -3.0 for byte in range(256)} | {b"th": -2.0, b"e ": -2.5, b"the ": -4.0}
+    cpu = Tokenizer.from_pieces(pieces, device="cpu")
+    cuda, host = on_device(cpu), TextBatch.from_texts(texts)
+    with cupy.cuda.Stream(non_blocking=True):
+        values, offsets = cupy.asarray(host.values), cupy.asarray(host.offsets)
+        out = cuda.sample(TextBatch.from_dlpack(values, offsets), seed=4)
+        values.fill(0)
+    assert same(cpu.sample(texts, seed=4), out)
+    tensors = torch.tensor(host.values).cuda(), torch.tensor(host.offsets)
+    batch = TextBatch.from_dlpack(*tensors)
+    assert batch.device == "cuda:0"
+    assert same(cpu.encode(texts), cuda.encode(batch))
+    assert batch.tolist() == host.tolist()
+
+
+def test_many_ids_come_to_the_host_whole() -> None:
+    cupy = pytest.importorskip("cupy")
+    for high in (2**16 - 1, 2**16):
+        ids = np.arange(20_000_001, dtype=np.int32) % (high + 1)
+        assert np.array_equal(on_host(cupy.asarray(ids)), ids)
 
 
 @pytest.mark.slow

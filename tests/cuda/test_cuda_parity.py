@@ -196,6 +196,41 @@ def test_scores_below_the_normal_floats_count_as_on_the_cpu(device: Any) -> None
 
 
 @pytest.mark.usefixtures("sizes")
+@pytest.mark.parametrize("numbers", ["floats", "doubles"])
+@pytest.mark.parametrize(("scale", "is_coarse"), [(1.0, False), (60.0, False), (1.0, True)])
+def test_near_ties_far_into_a_document_are_decided_by_the_sums_of_the_cpu(
+    device: Any, numbers: str, scale: float, is_coarse: bool
+) -> None:
+    """Words of several paths whose scores differ by less than sums are rounded by, at sums of every binade, before and
+    after resets (scale 60); where scores are coarse, many sums lie midway between two numbers. Short documents among
+    them, of which one thread does several.
+    """
+    scores = {" ": -1.25, "a": -3.1, "b": -4.7, "ab": -7.8, "ba": -7.80002, "aa": -6.200001, "bab": -12.5, "c": 0.7}
+    unit = (2.0**-10 if numbers == "floats" else 2.0**-39) if is_coarse else 2.0**-60
+    pieces: dict[Any, float] = {piece: round(score * scale / unit) * unit for piece, score in scores.items()}
+    cpu = in_floats(pieces) if numbers == "floats" else Tokenizer.from_pieces(pieces, device="cpu")
+    random = np.random.default_rng(7)
+    words = ["".join(word) for word in random.choice(list("abab abc"), (9000, 5))]
+    long_segment = "ab" * 400
+    documents = ["ab ba", " ".join(words), "", *words[:50], " ".join([*words[:300], long_segment, *words[300:900]])]
+    assert_same(cpu.encode(documents), on(device, cpu).encode(documents))
+
+
+def test_a_long_document_is_no_longer_chain_of_steps_than_a_short_segment() -> None:
+    """One megabyte among lines takes any thread fewer steps than 4096 positions that no static cut divides."""
+    if gcc_version() < 12:
+        pytest.skip("g++ is older than 12, which is the first to count steps as is needed here")
+    cpu, _ = tokenizers(host_device(), "default")
+    text = " ".join(lines("en.txt"))
+    steps = []
+    for documents in ([*lines("en.txt"), (text * (10**6 // len(text) + 1))[: 10**6]], ["e" * 4096]):
+        device = host_device(counts_steps=True)
+        assert_same(cpu.encode(documents), on(device, cpu).encode(documents))
+        steps.append(device.most_steps)
+    assert max(steps[0].values()) < steps[1]["carry"]
+
+
+@pytest.mark.usefixtures("sizes")
 @pytest.mark.parametrize("bytes_with_ids", [0, 200, 256])
 @pytest.mark.parametrize("rule", ["merge", "lookup"])
 def test_runs_of_unknown_text_become_what_they_are_on_the_cpu(device: Any, bytes_with_ids: int, rule: Any) -> None:

@@ -7,7 +7,11 @@
 
 #define __global__
 #define __device__
+#ifdef SIMT
+#define __shared__ static __attribute__((section("shared_memory")))
+#else
 #define __shared__ static
+#endif
 #define __restrict__ __restrict
 #define __forceinline__ inline
 #define __align__(n) alignas(n)
@@ -24,7 +28,22 @@ struct alignas(16) int4 {
 
 inline int4 __ldg(const int4* from) { return *from; }
 
+#ifdef SIMT  // threads run as lanes of warps (warps.cpp), and so wait for each other
+extern "C" void simt_barrier();
+extern "C" char __start_shared_memory[] __attribute__((weak)), __stop_shared_memory[] __attribute__((weak));
+extern "C" void find_shared_memory(unsigned long long* span) {
+    span[0] = reinterpret_cast<unsigned long long>(__start_shared_memory);
+    span[1] = static_cast<unsigned long long>(__stop_shared_memory - __start_shared_memory);
+}
+extern "C" void simt_launch(unsigned grid, unsigned block, void (*thread)(void*, unsigned long), void* kernel);
+inline void __syncthreads() {
+    const Index me = threadIdx;
+    simt_barrier();
+    threadIdx = me;
+}
+#else
 inline void __syncthreads() {}
+#endif
 
 inline unsigned __umulhi(unsigned a, unsigned b) {
     return static_cast<unsigned>(static_cast<unsigned long long>(a) * b >> 32);
@@ -82,6 +101,16 @@ void launch(void (*kernel)(Args...), unsigned grid, unsigned block, bool reverse
     gridDim.x = grid;
     blockDim.x = block;
     const Flushing flushing;
+#ifdef SIMT
+    auto thread = [&](unsigned long index) {
+        blockIdx.x = static_cast<unsigned>(index / block);
+        threadIdx.x = static_cast<unsigned>(index % block);
+        kernel(*static_cast<Args*>(args[I])...);
+    };
+    using Thread = decltype(thread);
+    simt_launch(grid, block, [](void* one, unsigned long index) { (*static_cast<Thread*>(one))(index); }, &thread);
+    return;
+#endif
     const unsigned long long n = static_cast<unsigned long long>(grid) * block;
     for (unsigned long long i = 0; i < n; ++i) {
         const unsigned long long index = reversed ? n - 1 - i : i;

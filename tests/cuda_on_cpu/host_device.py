@@ -48,7 +48,7 @@ COUNT_STEPS = ("-DCOUNT_STEPS", "-fsanitize-coverage=trace-pc")
 
 @cache
 def build(file: str, options: tuple[str, ...]) -> ctypes.CDLL:
-    """One .cu file as a shared library, kept by the hash of all that it is made of."""
+    """One .cu file as a shared library."""
     source = f'#include "cuda_on_cpu.h"\n#include "{file}.cu"\n' + "".join(
         f'extern "C" void launch_{kernel}(unsigned grid, unsigned block, bool reversed, void** args) '
         f"{{ launch({kernel}, grid, block, reversed, args); }}\n"
@@ -58,11 +58,16 @@ def build(file: str, options: tuple[str, ...]) -> ctypes.CDLL:
     if SANITIZE:
         flags += ["-g", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
     headers = sorted([FOLDER / f"{file}.cu", *FOLDER.glob("common/*.cuh"), *HERE.glob("*.h")])
+    return ctypes.CDLL(str(compile_library(Path(file).name, source, flags, headers)))
+
+
+def compile_library(name: str, source: str, flags: list[str], headers: list[Path]) -> Path:
+    """A shared library, kept by the hash of all that it is made of."""
     parts = [source, *flags, *(path.read_text("utf-8") for path in headers)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     folder = Path(gettempdir()) / f"cuda_on_cpu-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    library = folder / f"{Path(file).name}-{digest}.so"
+    library = folder / f"{name}-{digest}.so"
     if not library.exists():
         fresh = library.with_suffix(f".{os.getpid()}.so")
         subprocess.run(
@@ -70,7 +75,7 @@ def build(file: str, options: tuple[str, ...]) -> ctypes.CDLL:
             input=source, text=True, check=True,
         )  # fmt: skip
         fresh.replace(library)
-    return ctypes.CDLL(str(library))
+    return library
 
 
 class HostDevice:
@@ -105,12 +110,15 @@ class HostDevice:
     def upload(self, array: NDArray[Any]) -> NDArray[Any]:
         return array.copy()
 
+    def pinned(self, n_bytes: int) -> NDArray[np.uint8]:
+        return np.full(n_bytes, POISON, np.uint8)
+
     def kernel(self, file: str, name: str, options: tuple[str, ...]) -> Any:
         library = build(file, options + COUNT_STEPS if self._counts_steps else options)
         function = getattr(library, f"launch_{name}")
 
         def launch(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
-            values = [_as_argument(arg) for arg in args]
+            values = [as_argument(arg) for arg in args]
             addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
             function(ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]), ctypes.c_bool(self._reversed), addresses)
             if self._counts_steps:
@@ -123,7 +131,8 @@ class HostDevice:
 _: type[Device] = HostDevice
 
 
-def _as_argument(arg: Any) -> Any:
+def as_argument(arg: Any) -> Any:
+    """What the address of a kernel's argument is given of, kept alive by it."""
     if arg is None:
         return ctypes.c_void_p(None)
     if isinstance(arg, np.ndarray):
@@ -153,9 +162,9 @@ class HostStream:
         array.view(np.uint8).fill(POISON)
         return array
 
-    def upload(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    def upload(self, name: str, array: NDArray[Any], minus: int = 0, is_pinned: bool = False) -> NDArray[Any]:
         out = self.empty(name, array.shape, array.dtype)
-        out[...] = array
+        out[...] = array - minus if minus else array
         return out
 
     def download(self, array: NDArray[Any]) -> NDArray[Any]:

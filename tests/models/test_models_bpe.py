@@ -83,13 +83,17 @@ def test_encoding_is_the_tools_on_generated_text(name):
 
 @pytest.mark.parametrize("flags", [{}, {"single_word": True}, {"lstrip": True, "rstrip": True}, {"normalized": True}])
 def test_added_tokens_are_cut_out_first_as_by_the_tool(flags):
-    file = trained("llama3") | {
-        "added_tokens": [added_token(0, "<|end|>", special=True), added_token(999, "new", **flags)]
-    }
-    docs = ["a new  newer new", " new <|end|>new", "ne w"]
-    assert Tokenizer(load(file), device="cpu").encode(docs).tolist() == [
-        encoding.ids for encoding in Tool.from_str(json.dumps(file)).encode_batch(docs)
-    ]
+    """Among them characters that stand for a byte each as pieces, and for themselves as tokens."""
+    contents = ["new", "é", "Ġ", "Ã"]
+    tokens = [added_token(0, "<|end|>", special=True), *(added_token(999, content, **flags) for content in contents)]
+    file = trained("llama3") | {"added_tokens": tokens}
+    docs = ["a new  newer new", " new <|end|>new", "ne w", "café Ġ aĠé", "Ãé Ã", "日本 ñ", "Ã©"]
+    tokenizer, tool = Tokenizer(load(file), device="cpu"), Tool.from_str(json.dumps(file))
+    out = tokenizer.encode(docs)
+    assert out.tolist() == [encoding.ids for encoding in tool.encode_batch(docs)]
+    assert tokenizer.verify(docs, out) is None
+    assert tokenizer.verify(docs, tokenizer.sample(docs, alpha=0, num_samples=2, seed=0)) is None
+    assert tokenizer.verify(["é"], tokenizer.encode(["Ġ"])) == 0
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama2"])

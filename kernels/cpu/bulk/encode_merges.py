@@ -40,6 +40,9 @@ NO_KEY = np.int32((1 << 31) - 1)
 MOST_RANKS = 1 << (31 - FEW_BITS)
 # Keys that are compared at once.
 LANES = 16
+# Symbols that are merged at a time, and how many of them are merged once more with those that follow.
+BLOCK = 1 << 14
+OVERLAP = 1 << 11
 # Texts between the one whose record is fetched and the one whose ids are taken.
 AHEAD = 8
 
@@ -194,14 +197,21 @@ def _append_all(batch, i_chunk, n_texts, model, memo, group, work, ids, n):
             ids[n] = piece
             n += 1
         else:
-            if stop - start + LANES > len(work.symbols):
-                work = _new_work(stop - start)
-            count = _merged(batch.values, start, stop, model, work)
-            if count < 0:
-                return n, work, -count
-            for k in range(count):
-                ids[n] = work.symbols[k]
-                n += 1
+            size = min(stop - start, np.int64(BLOCK))
+            if size + LANES > len(work.symbols):
+                work = _new_work(size)
+            count = np.int64(0)
+            if stop - start > BLOCK:
+                count = _merged_by_blocks(batch.values, start, stop, model, work, ids[n:])
+                if count == 0:
+                    work = _new_work(stop - start)
+            if count == 0:
+                count = _merged(batch.values, start, stop, model, work)
+                if count < 0:
+                    return n, work, -count
+                for k in range(count):
+                    ids[n + k] = work.symbols[k]
+            n += count
         ends[i] = n
         i += 1
 
@@ -242,6 +252,66 @@ def _merged(values, start, stop, model, work):
         count = merge_many(count, table.slots, table.filter, symbols, before, after, work.made, work.ranks,
                            work.queue)  # fmt: skip
     return count
+
+
+@compiled
+def _merged_by_blocks(values, start, stop, model, work, ids):
+    """Make ids of a long text, ids[:count], which has room for its bytes; returns count, or 0 if it is not done."""
+    table = model.table
+    count = find_symbols(values, start, stop, table.symbols, model.byte_ids, model.unk_id, model.fuse_unk,
+                         model.pieces.is_bytes, ids)  # fmt: skip
+    return merge_blocks(ids, count, table, work, np.int64(BLOCK), np.int64(OVERLAP)) if count > 0 else np.int64(0)
+
+
+@compiled
+def merge_blocks(symbols, n, table, work, block, overlap):
+    """Merge n symbols in place, a block at a time; returns how many are left, or 0 if a block does not go on where the
+    one before had got to.
+
+    overlap: at most half a block. Where two parts of a text are merged apart, what they become together is the one
+    followed by the other, if that holds for the last id of the one and the first of the other: the first merge of the
+    whole across their bound would be the first of these two as well, since the pairs in them are merged in the same
+    order. So a block begins at an id near the end of the one before; and where both have an id at the same place, all
+    from there on is that of the new block, since the ids before and at that place stay apart in the block before.
+    """
+    ids, after = work.symbols, work.after
+    places, left = np.empty(block + 1, np.int32), np.empty(block, np.int32)
+    at = n_ids = n_left = np.int64(0)
+    while True:
+        size = min(block, n - at)
+        for i in range(size):
+            ids[i] = symbols[at + i]
+        find_merges(symbols, 0, 0, size, table.slots, table.filter, table.of_bytes, False, ids, work.before, after,
+                    work.made, work.ranks)  # fmt: skip
+        count = merge_many(size, table.slots, table.filter, ids, work.before, after, work.made, work.ranks, work.queue)
+        # The first id, k at p, that is the one before's, j of those that are left.
+        p = k = j = np.int64(0)
+        while n_left > 0 and k < count and (places[j] != p or places[j + 1] != after[p]):
+            if places[j] < p:
+                j += 1
+            else:
+                p, k = np.int64(after[p]), k + 1
+            if j == n_left:
+                return np.int64(0)
+        if k == count:
+            return np.int64(0)
+        for i in range(j):
+            symbols[n_ids] = left[i]
+            n_ids += 1
+        end = size if at + size == n else size - overlap
+        while k < count and p < end:
+            symbols[n_ids] = ids[k]
+            n_ids, k, p = n_ids + 1, k + 1, np.int64(after[p])
+        if at + size == n:
+            return n_ids
+        first, n_left = p, np.int64(0)
+        while k < count:
+            places[n_left], left[n_left] = p - first, ids[k]
+            n_left, k, p = n_left + 1, k + 1, np.int64(after[p])
+        places[n_left] = p - first
+        if n_left == 0:
+            return np.int64(0)
+        at += first
 
 
 @compiled

@@ -10,12 +10,15 @@ from gpu_lattice.kernels.compiled import compiled
 class Spelling(NamedTuple):
     """What ids stand for.
 
-    surfaces uint8 and offsets int64 [V + 1]: the text of every id; byte_of int16 [V]: the byte that an id of byte
-    fallback may stand for instead, else -1; unk_id: the id that stands for any text that is not empty, or -1
+    surfaces uint8 and offsets int64 [V + 1]: the text of every id; contents, content_offsets: one that an id may stand
+    for instead, which is not a part of that, or nothing; byte_of int16 [V]: the byte that an id of byte fallback may
+    stand for instead, else -1; unk_id: the id that stands for any text that is not empty, or -1
     """
 
     surfaces: np.ndarray
     offsets: np.ndarray
+    contents: np.ndarray
+    content_offsets: np.ndarray
     byte_of: np.ndarray
     unk_id: int
 
@@ -41,13 +44,18 @@ def first_misspelled(values, doc_offsets, ids, offsets, num_samples, n_before, n
 
 @compiled
 def _spells(text, ids, spelling):
-    p, i = np.int64(0), np.int64(0)
+    begin, p, i = np.int64(0), np.int64(0), np.int64(0)
     while i < len(ids) and ids[i] != spelling.unk_id:
         length = length_at(text, p, ids[i], spelling)
+        if length < 0 and i > 0 and spelling.content_offsets[ids[i - 1]] < spelling.content_offsets[ids[i - 1] + 1]:
+            # The id before stands for its piece, though its content, which begins alike, was there too.
+            start, end = spelling.offsets[ids[i - 1]], spelling.offsets[ids[i - 1] + 1]
+            p = begin + end - start
+            if _equals(text, begin, spelling.surfaces, start, end):
+                length = length_at(text, p, ids[i], spelling)
         if length < 0:
             return False
-        p += length
-        i += 1
+        begin, p, i = p, p + length, i + 1
     if i == len(ids):
         return p == len(text)
     stop, last = np.int64(len(text)), np.int64(len(ids) - 1)
@@ -73,6 +81,9 @@ def _spells(text, ids, spelling):
 @compiled
 def length_at(text, p, i, spelling):
     """How many bytes of text from p on the id i stands for, -1 if it does not."""
+    start, end = spelling.content_offsets[i], spelling.content_offsets[i + 1]
+    if start < end and _equals(text, p, spelling.contents, start, end):
+        return end - start
     start, end = spelling.offsets[i], spelling.offsets[i + 1]
     if _equals(text, p, spelling.surfaces, start, end):
         return end - start
@@ -82,6 +93,9 @@ def length_at(text, p, i, spelling):
 @compiled
 def _length_before(text, stop, i, spelling):
     """As `length_at`, for the bytes before stop."""
+    start, end = spelling.content_offsets[i], spelling.content_offsets[i + 1]
+    if start < end and _equals(text, stop - (end - start), spelling.contents, start, end):
+        return end - start
     start, end = spelling.offsets[i], spelling.offsets[i + 1]
     if _equals(text, stop - (end - start), spelling.surfaces, start, end):
         return end - start

@@ -1,64 +1,98 @@
-// Best segmentation of every chunk, summed as by the model's own tool: left to right in NUMBER (a compiler constant:
-// float for SentencePiece, else double); in a tie the longest last arc wins.
+// Best segmentation, arc for arc what the model's own tool gives: it sums left to right in NUMBER (a compiler
+// constant: float for SentencePiece, else double), and in a tie the longest last arc wins.
 //
-// In:  values u8 [n]; marks u8 [n + 1] (cuts.cu); the trie with scores; best_unk, the score of an unknown arc;
-//      lowest, -inf; reset: a score that leaves [-reset, reset] is subtracted from every end reached from its position.
-//      Floats are scaled by a power of two that keeps their sums out of reach of -ftz (backends/cuda.py).
-// Out: best NUMBER [n] at e - 1; back i32 [n], the piece (or UNKNOWN) that ends at e on the best path to it, at e - 1;
-//      path i32 [n], the piece that begins at a byte of the best path, else unchanged; no_path i64 [1], the smallest
-//      end of a chunk that no path reaches.
+// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu); the trie with scores; best_unk, the score of an unknown arc; scores
+//      NUMBER [V] and length_of i32 [V] of every piece; lowest, -inf; reset: a score that leaves [-reset, reset] is
+//      subtracted from every end reached from its position; rounding, extreme: of BestModel. Floats are scaled by a
+//      power of two that keeps their sums out of reach of -ftz (backends/cuda_encode.py).
+// Out: path i32 [n], the piece (or UNKNOWN) that begins at a byte of the best path, else unchanged; no_path i64 [1],
+//      the smallest end of a segment that no path reaches.
 //
-// A thread owns the chunks that begin (viterbi) or end (follow) in its STRETCH bytes, one trie step per iteration. A
-// chunk that is longer than LONGEST, or in which a reset is due, is listed and done by a warp. 8 bytes (12 in double)
-// per byte of text, and 8 to 16 that only listed chunks use.
+// As on the CPU (kernels/cpu/bulk/encode.py): between static cuts the tool's choice is the path that is best in
+// float64, if it leads by more than rounding can add up to (viterbi, follow). Any other segment takes the tool's own
+// sum at which it arrives there, which depends on all that precedes it in the chunk. But while sums stay in one
+// binade, what is added to the first, an even multiple of its last place, is added to all that follow, and changes no
+// decision: so stretches are passed, all at once, from an even and from an odd sum near the one to be expected (pass),
+// the true one is carried on from stretch to stretch (carry), and the segments that it decides are settled, all at
+// once (settle).
+//
+// A thread owns the segments that begin in its STRETCH bytes. What is longer than LONGEST, and segments in which the
+// sum changes its binade or is reset, are done by the warp that carries it.
+// 20 bytes per byte of text, 32 in double, of which 4 and 8 only for segments that a warp does.
 // Source: sentencepiece 0.2.3 Model::EncodeOptimized; tokenizers 0.23.3 Unigram; bytepiece 0.6.3 Tokenizer.
 #include "common/trie.cuh"
 #include "common/warp.cuh"
 
-__device__ __forceinline__ NUMBER magnitude(NUMBER x) { return x < 0 ? -x : x; }
+// Of the best path to a position e, at e - 1: its score, by how much it leads, MOST_LEAD at most, its last arc's piece.
+struct __align__(sizeof(NUMBER) == 4 ? 16 : 8) Best {
+    double score;
+    NUMBER lead;
+    int piece;
+};
 
-// A thread per stretch. long_starts u32 [n], n_long u64 [1], initially 0.
-extern "C" __global__ void viterbi(const u8* __restrict__ values, const u8* __restrict__ marks, i64 n,
+constexpr double MOST_LEAD = 1e38;
+// Beyond this no passages are looked for.
+constexpr double MOST_EXPECTED = 1e18;
+
+// The tool's sum on its way through the segments from start on, length bytes: from `from` it comes to to[0], from the
+// next number to to[1], by way of sums from low to high; no sum that could be one passes [-most, most]. Where the best
+// paths depend on the sum, state is OPEN; when the true one has come, `from` is that.
+enum State : int { CLOSED, OPEN, ARRIVED };
+
+struct Passage {
+    i64 start;
+    int length;
+    State state;
+    NUMBER from, to[2], low, high, most;
+};
+
+// A stretch has one from its first segment on, and one from where the sum has changed its binade.
+constexpr int PASSAGES = 2;
+
+// A sum that is to be carried on from a position.
+struct Start {
+    i64 position;
+    double total;
+};
+
+__device__ __forceinline__ double magnitude(double x) { return x < 0 ? -x : x; }
+
+// A thread per stretch: the path of every segment up to LONGEST that is best in float64.
+extern "C" __global__ void viterbi(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
                                    const Node* __restrict__ nodes, const int* __restrict__ piece_at, double best_unk,
-                                   double lowest, double reset, NUMBER* best, int* __restrict__ back,
-                                   u32* __restrict__ long_starts, u64* __restrict__ n_long,
-                                   i64* __restrict__ no_path) {
+                                   double lowest, Best* best) {
     const i64 first = thread_index() * STRETCH;
     if (first >= n) return;
     const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
-    values += first, marks += first, best += first, back += first;
-    int start = static_cast<int>(next_mark(marks, CHUNK, 0, limit));
+    values += first, cuts += first, best += first;
+    int start = static_cast<int>(next_mark(cuts, CUT, 0, limit));
     if (start >= limit) return;
-    const NUMBER none = static_cast<NUMBER>(lowest);
     int symbol = symbol_from(values, start);
     int e = start + symbol, s = e, node = UNKNOWN;
-    NUMBER top = none;
+    double top = lowest, second = lowest;
+    NUMBER lead = 0;
+    const auto pull = [&](int from, double score, int by) {
+        const Best before = from == start ? Best{0.0, static_cast<NUMBER>(MOST_LEAD), UNKNOWN} : best[from - 1];
+        const double candidate = before.score + score;
+        if (candidate > top) second = top, top = candidate, lead = before.lead, node = by;
+        else if (candidate > second) second = candidate;
+    };
     Walk walk = root(nodes);
     for (;;) {
         double score;
         if (s > start && descend(nodes, walk, values[s - 1], score)) {
             --s;
-            const bool is_unknown = !is_piece(score) && e - s == symbol;
-            if (is_unknown || is_piece(score)) {
-                const NUMBER from = s == start ? 0 : best[s - 1];
-                const NUMBER candidate = from + static_cast<NUMBER>(is_unknown ? best_unk : score);
-                if (candidate >= top && candidate > none) {
-                    top = candidate;
-                    node = is_unknown ? UNKNOWN : walk.node;
-                }
-            }
+            if (is_piece(score)) pull(s, score, walk.node);
+            else if (e - s == symbol) pull(s, best_unk, UNKNOWN);
             continue;
         }
-        if (e - s < symbol) top = (e - symbol == start ? 0 : best[e - symbol - 1]) + static_cast<NUMBER>(best_unk);
-        best[e - 1] = top;
-        back[e - 1] = node == UNKNOWN ? UNKNOWN : piece_at[node];
-        bool ends = marks[e] & CHUNK;
-        if (!ends && (e - start >= LONGEST || (top > none && magnitude(top) > reset))) {
-            if (!(marks[start] & TOKEN)) long_starts[atomicAdd(n_long, 1ull)] = static_cast<u32>(first + start);
-            e = static_cast<int>(next_mark(marks, CHUNK, e, limit));
+        if (e - s < symbol) pull(e - symbol, best_unk, UNKNOWN);
+        if (top - second < lead) lead = static_cast<NUMBER>(top - second);
+        best[e - 1] = {top, lead, node == UNKNOWN ? UNKNOWN : piece_at[node]};
+        bool ends = cuts[e] & CUT;
+        if (!ends && e - start >= LONGEST) {
+            e = static_cast<int>(next_mark(cuts, CUT, e, limit));
             ends = true;
-        } else if (ends && top == none && !(marks[start] & TOKEN)) {
-            atomicMin(no_path, first + e);
         }
         if (ends) {
             if (e >= limit) return;
@@ -67,35 +101,261 @@ extern "C" __global__ void viterbi(const u8* __restrict__ values, const u8* __re
         symbol = symbol_from(values, e);
         e += symbol;
         s = e;
-        top = none;
         node = UNKNOWN;
+        top = second = lowest;
+        lead = 0;
         walk = root(nodes);
+    }
+}
+
+// Write the best path of the segment from start to stop.
+__device__ inline void write_path(const u8* values, const Best* best, const int* length_of, i64 start, i64 stop,
+                                  int* path) {
+    for (i64 e = stop; e > start;) {
+        const int piece = best[e - 1].piece;
+        e -= piece == UNKNOWN ? symbol_into(values, e) : length_of[piece];
+        path[e] = piece;
+    }
+}
+
+// A thread per stretch. sums f64: of the scores of its segments, from the last chunk on that begins there.
+extern "C" __global__ void follow(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
+                                  const int* __restrict__ length_of, double lowest, const Best* __restrict__ best,
+                                  int* __restrict__ path, double* __restrict__ sums) {
+    const i64 first = thread_index() * STRETCH;
+    if (first >= n) return;
+    const i64 limit = n - first < STRETCH ? n : first + STRETCH;
+    double sum = 0.0;
+    for (i64 p = next_mark(cuts, CUT, first, limit), stop = p; p < limit; p = next_mark(cuts, CUT, stop, limit)) {
+        stop = next_mark(cuts, CUT, p + 1, p + 1 + LONGEST);
+        if (cuts[p] & CHUNK) sum = 0.0;
+        if ((cuts[p] & TOKEN) || stop - p > LONGEST || best[stop - 1].score == lowest) continue;
+        sum += best[stop - 1].score;
+        write_path(values, best, length_of, p, stop, path);
+    }
+    sums[thread_index()] = sum;
+}
+
+// The tool's arithmetic.
+struct Tool {
+    const u8* values;
+    const u8* cuts;
+    const Node* nodes;
+    const int* piece_at;
+    const int* length_of;
+    const NUMBER* scores;
+    Best* best;
+    int* path;
+    double best_unk, lowest, reset, rounding, extreme;
+
+    // The sum with which a segment at p begins, where one before it has ended with total.
+    __device__ NUMBER begin(i64 p, NUMBER total) const {
+        return (cuts[p] & CHUNK) || magnitude(total) > reset ? 0 : total;
+    }
+
+    // Add the path of the segment at p to total if rounding cannot make another one the best, from no sum beyond
+    // `most`; else stop is the segment's end, or p if it is longer than LONGEST. visit(sum): every sum on the way.
+    template <class Visit>
+    __device__ bool add_path(i64 p, double most, NUMBER& total, i64& stop, Visit visit) const {
+        stop = p;
+        if (path[p] == NO_ARC) return false;
+        NUMBER sum = total;
+        do {
+            const int arc = path[stop];
+            sum = sum + (arc == UNKNOWN ? static_cast<NUMBER>(best_unk) : scores[arc]);
+            visit(sum);
+            stop += arc == UNKNOWN ? symbol_from(values, stop) : length_of[arc];
+        } while (!(cuts[stop] & CUT));
+        const double length = stop - p;
+        if (magnitude(total) + length * extreme > reset) return false;
+        if (!(best[stop - 1].lead > length * (most + length * extreme) * rounding)) return false;
+        total = sum;
+        return true;
+    }
+
+    __device__ bool add_path(i64 p, NUMBER& total, i64& stop) const {
+        return add_path(p, magnitude(total), total, stop, [](NUMBER) {});
+    }
+
+    // What total is at the end of the best path of a segment, in the tool's arithmetic, or lowest: there is no path,
+    // or a reset is due within.
+    __device__ NUMBER search(i64 start, i64 stop, NUMBER total) const {
+        const NUMBER none = static_cast<NUMBER>(lowest);
+        NUMBER top = none;
+        for (i64 e = start; e < stop;) {
+            e += symbol_from(values, e);
+            int chosen = UNKNOWN;
+            top = none;
+            visit_arcs(values, start, e, nodes, best_unk, [&](double score, int length, int node) {
+                const i64 s = e - length;
+                const NUMBER candidate =
+                    (s == start ? total : static_cast<NUMBER>(best[s - 1].score)) + static_cast<NUMBER>(score);
+                if (candidate >= top && candidate > none) top = candidate, chosen = node;
+            });
+            if (e < stop && top > none && magnitude(top) > reset) return none;
+            best[e - 1].score = top;
+            best[e - 1].piece = chosen == UNKNOWN ? UNKNOWN : piece_at[chosen];
+        }
+        return top;
+    }
+
+    __device__ void replace_path(i64 start, i64 stop) const {
+        for (i64 p = start; p < stop; ++p) path[p] = NO_ARC;
+        write_path(values, best, length_of, start, stop, path);
+    }
+
+    // Settle the segments from p on that begin before limit and in the same chunk; returns their end, or that of those
+    // before one that is longer than LONGEST, in which a reset is due, or that no path reaches.
+    __device__ i64 settle(i64 p, i64 limit, NUMBER& total) const {
+        do {
+            i64 stop;
+            const NUMBER start = total = begin(p, total);
+            if (!add_path(p, total, stop)) {
+                if (stop > p) total = search(p, stop, start);
+                if (stop == p || total == lowest) {
+                    total = start;
+                    return p;
+                }
+                replace_path(p, stop);
+            }
+            p = stop;
+        } while (p < limit && !(cuts[p] & CHUNK));
+        return p;
+    }
+};
+
+// Numbers with the same sign and exponent are all multiples of one last place.
+__device__ __forceinline__ i64 binade(double x) { return __double_as_longlong(x) >> 52; }
+
+// The last place of a NUMBER, among the bits of a double.
+constexpr i64 LAST_PLACE = sizeof(NUMBER) == 4 ? 1ll << 29 : 1;
+
+__device__ __forceinline__ NUMBER with_parity(NUMBER x, bool is_odd) {
+    const i64 bits = __double_as_longlong(x) & ~LAST_PLACE;
+    return static_cast<NUMBER>(__longlong_as_double(is_odd ? bits | LAST_PLACE : bits));
+}
+
+// The passage from p on, with a sum near `expected`, as far as it goes.
+__device__ inline Passage passage_from(const Tool& tool, i64 p, i64 limit, NUMBER expected) {
+    const NUMBER from = with_parity(expected, false);
+    Passage passage = {p, 0, CLOSED, from, {from, with_parity(from, true)}, from, from, 0};
+    do {
+        Passage next = passage;
+        const auto pass_by = [&](NUMBER sum) {
+            if (sum < next.low) next.low = sum;
+            if (sum > next.high) next.high = sum;
+        };
+        i64 stop = p;
+        for (int i = 0; i < 2; ++i) {
+            const NUMBER before = i ? passage.to[1] : passage.to[0];
+            NUMBER total = before;
+            // All sums of this binade are at most twice this one.
+            const bool is_known = tool.add_path(p, 2 * magnitude(before), total, stop, pass_by);
+            // No sum in the segment is further away from this one.
+            const double reach = (stop - p) * (tool.extreme + magnitude(before) * tool.rounding);
+            if (!is_known) {
+                next.state = OPEN;
+                if (stop > p) total = tool.search(p, stop, before);
+                if (stop == p || total == tool.lowest) return passage;
+                pass_by(static_cast<NUMBER>(before - reach));
+                pass_by(static_cast<NUMBER>(before + reach));
+            }
+            if (magnitude(before) + reach > next.most) next.most = static_cast<NUMBER>(magnitude(before) + reach);
+            (i ? next.to[1] : next.to[0]) = total;
+        }
+        if (binade(next.low) != binade(from) || binade(next.high) != binade(from)) return passage;
+        next.length += static_cast<int>(stop - p);
+        passage = next;
+        p = stop;
+    } while (p < limit && !(tool.cuts[p] & CHUNK));
+    return passage;
+}
+
+// Whether the sum can take the passage; if so, total is then what it comes to.
+__device__ __forceinline__ bool takes(const Passage& passage, i64 p, double reset, NUMBER& total) {
+    if (passage.start != p || passage.length == 0) return false;
+    const bool is_odd = __double_as_longlong(total) & LAST_PLACE;
+    const double away = static_cast<double>(total) - with_parity(passage.from, is_odd);
+    if (binade(passage.low + away) != binade(passage.from) || binade(passage.high + away) != binade(passage.from))
+        return false;
+    if (passage.most + magnitude(away) > reset) return false;
+    total = static_cast<NUMBER>((is_odd ? passage.to[1] : passage.to[0]) + away);
+    return true;
+}
+
+// A thread per stretch. Settles the chunks that begin there, as far as it can, lists those that go on (starts Start
+// [n_chunks], n_starts u64 [1], initially 0), and finds the passage through what precedes them. sums f64: the running
+// sums of what follow has written. resets: 1 / reset, or 0. passages
+// [stretches * PASSAGES].
+extern "C" __global__ void pass(const u8* values, const u8* cuts, i64 n, const Node* nodes, const int* piece_at,
+                                const int* length_of, const NUMBER* scores, double best_unk, double lowest,
+                                double reset, double rounding, double extreme, Best* best, int* path,
+                                const i64* chunk_offsets, i64 n_chunks, const double* __restrict__ sums, double resets,
+                                Passage* __restrict__ passages, Start* __restrict__ starts,
+                                u64* __restrict__ n_starts) {
+    const i64 i_stretch = thread_index(), first = i_stretch * STRETCH;
+    if (first >= n) return;
+    const i64 limit = n - first < STRETCH ? n : first + STRETCH;
+    const Tool tool = {values, cuts, nodes, piece_at, length_of, scores, best, path,
+                       best_unk, lowest, reset, rounding, extreme};
+    passages += i_stretch * PASSAGES;
+    for (int i = 0; i < PASSAGES; ++i) passages[i] = {0, 0, CLOSED, 0, {0, 0}, 0, 0, 0};
+    i64 p = next_mark(cuts, CUT, first, limit);
+    if (p < limit && !(cuts[p] & CHUNK)) {
+        const i64 begun = chunk_offsets[document_of(chunk_offsets, n_chunks, p)] / STRETCH;
+        double expected = sums[i_stretch - 1] - (begun > 0 ? sums[begun - 1] : 0.0);
+        const bool is_usual = magnitude(expected) < MOST_EXPECTED;
+        if (is_usual && resets > 0) expected -= static_cast<double>(static_cast<i64>(expected * resets)) * reset;
+        NUMBER total = static_cast<NUMBER>(expected);
+        for (int i = 0; i < PASSAGES && is_usual; ++i) {
+            const Passage passage = passage_from(tool, p, limit, total);
+            passages[i] = passage;
+            p += passage.length;
+            total = passage.to[0];
+            i64 stop;
+            if (p >= limit || (cuts[p] & CHUNK) || !tool.add_path(p, total, stop)) break;
+            p = stop;
+            if (p >= limit || (cuts[p] & CHUNK)) break;
+        }
+    }
+    for (p = next_mark(cuts, CHUNK, p, limit); p < limit;) {
+        i64 stop = p + 1;
+        if (!(cuts[p] & TOKEN)) {
+            NUMBER total = 0;
+            stop = tool.settle(p, limit, total);
+            if (stop == p || !(cuts[stop] & CHUNK)) starts[atomicAdd(n_starts, 1ull)] = {stop, total};
+            if (stop == p) ++stop;
+        }
+        p = next_mark(cuts, CHUNK, stop, limit);
     }
 }
 
 constexpr int RECENT = 64;
 
-// A warp per listed chunk. subtracted NUMBER [n], at e - 1: what a reset at e takes from the ends that arcs reach across
-// it. longest: bytes of the longest arc. arcs: LANES * max_arcs for each block.
+// A warp per listed start, from where it carries the sum on to the end of the chunk. subtracted NUMBER [n], at e - 1:
+// what a reset at e takes from the ends that arcs reach across it. longest: bytes of the longest arc. arcs: LANES *
+// max_arcs for each block.
 extern "C" __global__ void __launch_bounds__(LANES)
-    viterbi_long(const u8* __restrict__ values, const u8* __restrict__ marks, i64 n, const Node* __restrict__ nodes,
-                 const int* __restrict__ piece_at, double best_unk, double lowest, double reset, i64 longest,
-                 NUMBER* best, NUMBER* subtracted, int* __restrict__ back, const u32* __restrict__ long_starts,
-                 const u64* __restrict__ n_long, Arc* arcs, i64 max_arcs, i64* __restrict__ no_path) {
+    carry(const u8* values, const u8* cuts, i64 n, const Node* nodes, const int* piece_at, const int* length_of,
+          const NUMBER* scores, double best_unk, double lowest, double reset, double rounding, double extreme,
+          Best* best, int* path, Passage* passages, const Start* __restrict__ starts, const u64* __restrict__ n_starts,
+          i64 longest, NUMBER* subtracted, Arc* arcs, i64 max_arcs, i64* __restrict__ no_path) {
     __shared__ bool is_end[LANES];
     __shared__ int n_arcs[LANES];
     __shared__ NUMBER candidates[LANES];
     __shared__ NUMBER recent[RECENT];
+    const Tool tool = {values, cuts, nodes, piece_at, length_of, scores, best, path,
+                       best_unk, lowest, reset, rounding, extreme};
     const NUMBER none = static_cast<NUMBER>(lowest);
     arcs += blockIdx.x * LANES * max_arcs;
-    for (u64 i = blockIdx.x; i < *n_long; i += gridDim.x) {
-        const i64 start = long_starts[i];
+    // The segment at start, from total at its start to that at its end; returns its end.
+    const auto search = [&](i64 start, NUMBER& total) {
         i64 done = start, last_reset = start - longest;
         NUMBER top = none;
         for (bool ended = false; !ended;) {
             each_lane([&](int lane) {
                 const i64 e = done + 1 + lane;
-                is_end[lane] = e >= n || (marks[e] & CHUNK);
+                is_end[lane] = e >= n || (cuts[e] & CUT);
             });
             int size = 1;
             while (size < LANES && !is_end[size - 1]) ++size;
@@ -116,7 +376,9 @@ extern "C" __global__ void __launch_bounds__(LANES)
                         if (k + lane >= count) return;
                         const Arc arc = mine[k + lane];
                         const i64 s = e - arc.length;
-                        const NUMBER from = s == start ? 0 : arc.length <= RECENT ? recent[s % RECENT] : best[s - 1];
+                        const NUMBER from = s == start             ? total
+                                            : arc.length <= RECENT ? recent[s % RECENT]
+                                                                   : static_cast<NUMBER>(best[s - 1].score);
                         candidates[lane] = from + static_cast<NUMBER>(arc.value);
                     });
                 };
@@ -144,34 +406,64 @@ extern "C" __global__ void __launch_bounds__(LANES)
                 const bool resets = !(ended && i_pos == size - 1) && top > none && magnitude(top) > reset;
                 each_lane([&](int lane) {
                     if (lane > 0) return;
-                    recent[e % RECENT] = best[e - 1] = resets ? 0 : top;
+                    const NUMBER kept = resets ? 0 : top;
+                    recent[e % RECENT] = kept;
+                    best[e - 1].score = kept;
+                    best[e - 1].piece = node == UNKNOWN ? UNKNOWN : piece_at[node];
                     subtracted[e - 1] = resets ? top : 0;
-                    back[e - 1] = node == UNKNOWN ? UNKNOWN : piece_at[node];
                 });
                 if (resets) last_reset = e;
             }
             done += size;
         }
-        if (threadIdx.x == 0 && top == none) atomicMin(no_path, done);
+        total = top;
+        return done;
+    };
+    for (u64 i = blockIdx.x; i < *n_starts; i += gridDim.x) {
+        i64 p = starts[i].position;
+        NUMBER total = static_cast<NUMBER>(starts[i].total);
+        do {
+            total = tool.begin(p, total);
+            Passage* passage = passages + p / STRETCH * PASSAGES;
+            while (passage->start != p && passage < passages + p / STRETCH * PASSAGES + PASSAGES - 1) ++passage;
+            const NUMBER before = total;
+            i64 stop;
+            if (takes(*passage, p, reset, total)) {
+                if (passage->state == OPEN)
+                    each_lane([&](int lane) {
+                        if (lane > 0) return;
+                        passage->from = before;
+                        passage->state = ARRIVED;
+                    });
+                stop = p + passage->length;
+            } else if (!tool.add_path(p, total, stop)) {
+                each_lane([&](int lane) {
+                    if (lane == 0) candidates[0] = stop > p ? tool.search(p, stop, total) : none;
+                });
+                if (candidates[0] > none) total = candidates[0];
+                else stop = search(p, total);
+                if (total == none) {
+                    if (threadIdx.x == 0) atomicMin(no_path, stop);
+                    break;
+                }
+                each_lane([&](int lane) {
+                    if (lane == 0) tool.replace_path(p, stop);
+                });
+            }
+            p = stop;
+        } while (!(cuts[p] & CHUNK));
     }
 }
 
-// A thread per stretch. length_of i32 [V]: bytes of each piece.
-extern "C" __global__ void follow(const u8* __restrict__ values, const u8* __restrict__ marks, i64 n,
-                                  const int* __restrict__ length_of, const int* __restrict__ back,
-                                  int* __restrict__ path) {
-    const i64 first = thread_index() * STRETCH;
-    if (first >= n) return;
-    values += first, marks += first, back += first, path += first;
-    i64 e = previous_mark(marks, CHUNK, n - first < STRETCH ? n - first : STRETCH);
-    if (e == 0) return;
-    for (;;) {
-        if (marks[e] & CHUNK) {
-            while (e > 0 && (marks[e - 1] & TOKEN)) e = previous_mark(marks, CHUNK, e - 1);
-            if (e <= 0) return;
-        }
-        const int arc = back[e - 1];
-        e -= arc == UNKNOWN ? symbol_into(values, e) : length_of[arc];
-        path[e] = arc;
-    }
+// A thread per passage: what carry has left open, now that the sum is known. n_passages: of all stretches.
+extern "C" __global__ void settle(const u8* values, const u8* cuts, const Node* nodes, const int* piece_at,
+                                  const int* length_of, const NUMBER* scores, double best_unk, double lowest,
+                                  double reset, double rounding, double extreme, Best* best, int* path,
+                                  const Passage* __restrict__ passages, i64 n_passages) {
+    if (thread_index() >= n_passages || passages[thread_index()].state != ARRIVED) return;
+    const Passage passage = passages[thread_index()];
+    const Tool tool = {values, cuts, nodes, piece_at, length_of, scores, best, path,
+                       best_unk, lowest, reset, rounding, extreme};
+    NUMBER total = passage.from;
+    tool.settle(passage.start, passage.start + passage.length, total);
 }

@@ -31,19 +31,28 @@ __device__ __forceinline__ bool descend(const Node* nodes, Walk& walk, u8 byte, 
     return true;
 }
 
-// Write the arcs into e that begin at or after start; returns how many. A symbol without a piece is an unknown arc.
-__device__ inline int find_arcs(const u8* text, i64 start, i64 e, const Node* nodes, double unk_value, Arc* arcs) {
+// visit(value, length, node) every arc into e that begins at or after start, shortest first; node is UNKNOWN for a symbol
+// without a piece.
+template <class Visit>
+__device__ __forceinline__ void visit_arcs(const u8* text, i64 start, i64 e, const Node* nodes, double unk_value,
+                                           Visit visit) {
     const int symbol = symbol_into(text, e);
-    int n = 0;
     int length = 0;
     double value;
     Walk walk = root(nodes);
     while (length < e - start && descend(nodes, walk, text[e - length - 1], value)) {
         ++length;
-        if (is_piece(value)) arcs[n++] = {value, length, walk.node};
-        else if (length == symbol) arcs[n++] = {unk_value, length, UNKNOWN};
+        if (is_piece(value)) visit(value, length, walk.node);
+        else if (length == symbol) visit(unk_value, length, UNKNOWN);
     }
-    if (length < symbol) arcs[n++] = {unk_value, symbol, UNKNOWN};
+    if (length < symbol) visit(unk_value, symbol, UNKNOWN);
+}
+
+// Write the arcs into e that begin at or after start; returns how many.
+__device__ inline int find_arcs(const u8* text, i64 start, i64 e, const Node* nodes, double unk_value, Arc* arcs) {
+    int n = 0;
+    visit_arcs(text, start, e, nodes, unk_value,
+               [&](double value, int length, int node) { arcs[n++] = {value, length, node}; });
     return n;
 }
 

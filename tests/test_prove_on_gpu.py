@@ -1,0 +1,84 @@
+"""The proof for a GPU that is lent goes through every stage here, on the host build; its figures mean nothing."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DATA, ROOT
+from cuda_on_cpu.host_device import compiler
+
+TOOL = [sys.executable, str(ROOT / "tools" / "prove_on_gpu.py")]
+MODEL = "ja_whole.tokenizer.json"
+# Runs the command that it is given; of the sanitizers, the device refuses one, and two find nothing without running it.
+PROFILER = """#!/bin/sh
+case "$*" in
+*racecheck*) echo "Error: Device not supported"; exit 1;;
+*initcheck* | *synccheck*) exit 0;;
+esac
+while [ "$1" != PYTHON ]; do shift; done
+exec "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if compiler() is None:
+        pytest.skip("no g++: the CUDA sources cannot be built for this machine")
+    folder = tmp_path_factory.mktemp("prepared")
+    what = ["--model", str(DATA / MODEL), "--text", f"English={DATA / 'en.txt'}"]
+    subprocess.run([*TOOL, "--prepare", str(folder), *what], check=True)
+    return folder
+
+
+def prove(results: Path, prepared: Path, *options: str, **environment: str) -> tuple[int, list[dict[str, Any]]]:
+    command = [*TOOL, str(results), "--prepared", str(prepared), "--host", "--size", "2KB", "--rounds", "1", *options]
+    status = subprocess.run(command, env=os.environ | environment, check=False).returncode
+    lines = (results / "results.jsonl").read_text("utf-8").splitlines()
+    return status, [json.loads(line) for line in lines]
+
+
+def test_every_stage_runs_and_keeps_its_results(prepared: Path, tmp_path: Path) -> None:
+    for name in ("ncu", "compute-sanitizer"):
+        (tmp_path / name).write_text(PROFILER.replace("PYTHON", sys.executable))
+        (tmp_path / name).chmod(0o755)
+    status, rows = prove(tmp_path, prepared, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    outcomes = {row["run"]: row["outcome"] for row in rows if "outcome" in row}
+    smi = "passed" if shutil.which("nvidia-smi") else "absent"
+    assert outcomes == dict.fromkeys(
+        ["smoke", "rates", "sweep", "ncu", "pytest", "memcheck", "initcheck", "whole", "synccheck", "slow"], "passed"
+    ) | {"nvidia-smi": smi, "racecheck": "absent"}
+    assert status == 0
+    assert rows[0]["run"] == "machine"
+    assert rows[0]["device"] == {"name": "cuda:host"}
+    assert [row["call"] for row in rows if row["run"] == "smoke" and row.get("same")] == [
+        "encode",
+        "sample",
+        "sample 3",
+    ]
+    settings = {(row["STRETCH"], row["resident"]) for row in rows if row["run"] == "sweep" and "STRETCH" in row}
+    assert len(settings) == 4
+    assert {row.get("table") for row in rows if row["run"] == "whole"} == {"rates", "curve", None}
+    assert "compile" in {row["run"] for row in rows}
+    assert (tmp_path / "pytest.xml").read_text("utf-8").count("<testcase")
+
+
+def test_ids_that_are_not_the_cpus_fail(prepared: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(prepared, tmp_path / "prepared")
+    known = json.loads((folder / "prepared.json").read_text("utf-8"))
+    known["expected"][1]["digest"] = "0" * 64
+    (folder / "prepared.json").write_text(json.dumps(known), "utf-8")
+    status, rows = prove(tmp_path / "out", folder, "--stages", "smoke")
+    assert status == 1
+    assert [row["same"] for row in rows if "same" in row] == [True, False, True]
+    assert rows[-1]["outcome"] == "failed"
+
+
+def test_what_does_not_fit_is_left_out(prepared: Path, tmp_path: Path) -> None:
+    status, rows = prove(tmp_path, prepared, "--minutes", "0", "--stages", "smoke", "pytest")
+    assert status == 0
+    assert [row.get("outcome") for row in rows if row["run"] in ("smoke", "pytest")] == ["left out"] * 2
