@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 import gpu_lattice as gl
-from bench.peers import PEERS, converted, model_path, own_tool
+from bench.peers import PEERS, converted, is_bpe, model_path, of_tiktoken, own_tool
 from bench.texts import lines as read_lines
 from bench.texts import num_bytes, shipped
 from gpu_lattice.benchmark.machine import describe
@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     lines = read_lines(arguments.text) if arguments.text else shipped("en")
+    if is_bpe(arguments.model):
+        arguments.alpha = 0.0
     cases = {**_ours(arguments.model, lines, arguments.alpha), **_peers(arguments, lines)}
     cases = {name: cases[name] for name in sorted(cases, key=_turn)}
     seconds: dict[str, list[float]] = {name: [] for name in cases}
@@ -115,10 +117,10 @@ def _ours(model: str | None, lines: list[str], alpha: float) -> dict[str, tuple[
 def _peers(arguments: argparse.Namespace, lines: list[str]) -> dict[str, tuple[Callable[[], Any], int]]:
     model, alpha = arguments.model, arguments.alpha
     few = lines[:: max(1, len(lines) // arguments.peer_lines)]
-    calls = own_tool(model, alpha)
-    if "sentencepiece sample" in calls:
+    calls = own_tool(model, alpha) | of_tiktoken(model)
+    if "sentencepiece sample" in calls and not is_bpe(model):
         calls = converted(str(model_path(model)), alpha) | calls
-    given = {name: lines if name.startswith("sentencepiece") else few for name in calls}
+    given = {name: lines if name.startswith(("sentencepiece", "tiktoken")) else few for name in calls}
     return {name: (partial(call, given[name]), num_bytes(given[name])) for name, call in calls.items()}
 
 

@@ -22,6 +22,8 @@ NAMES = {
     "zh8k_bytefb.model": "SentencePiece 8k, byte fallback",
     "en8k.tokenizer.json": "Hugging Face 8k",
     "bytepiece.plus.40k.zip": "BytePiece 40k",
+    "gpt35turbo.tokenizer.json": "BPE, cl100k",
+    "llama3.tokenizer.json": "BPE, Llama 3",
     "default.model": "the shipped model, 8k",
 }
 STREAMS = {
@@ -142,15 +144,17 @@ def _headline() -> str:
 def _again() -> str:
     """The same text again and again, for each model."""
     rows = []
-    names = ("english", "japanese", "chinese", "tokenizer_json", "bytepiece")
+    names = ["english", "japanese", "chinese", "tokenizer_json", "bytepiece"]
+    names += sorted(path.stem.removeprefix("cpu_") for path in RESULTS.glob("cpu_bpe_*.json"))
     results = [read(f"cpu_{name}") for name in names]
     for result in results:
         rates = result["median_mb_per_s"]
-        tool = next(name.split(" ")[0] for name in reversed(rates) if not name.startswith(("sample", "encode", "norm")))
-        version = result["machine"]["versions"].get(tool, "")
-        sampled, encoded = rates[f"{tool} sample"], rates[f"{tool} encode"]
-        cells = [f"{rates['sample']:.0f}", f"{sampled:.1f}", f"{rates['encode']:.0f}", f"{encoded:.1f}"]
-        rows.append([NAMES.get(result["model"], result["model"]), result["text"], f"{tool} {version}", *cells])
+        tools = [name.split(" ")[0] for name in reversed(rates) if name.endswith(" encode")]
+        for tool in tools if len(tools) > 1 and "tiktoken" in tools else tools[:1]:
+            version = result["machine"]["versions"].get(tool, "")
+            sampled = f"{rates[f'{tool} sample']:.1f}" if f"{tool} sample" in rates else "-"
+            cells = [f"{rates['sample']:.0f}", sampled, f"{rates['encode']:.0f}", f"{rates[f'{tool} encode']:.1f}"]
+            rows.append([NAMES.get(result["model"], result["model"]), result["text"], f"{tool} {version}", *cells])
     head = ["model", "text", "its tool", "sample, MB/s", "the tool", "encode, MB/s", "the tool"]
     commit = results[0]["machine"]["commit"]
     note = f"One thread, alpha {results[0]['alpha']:g} ({_where(results[0])}, commit {commit})."

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.peers import is_bpe
 from bench.texts import chunks, num_bytes, shipped
 from bench.worker import Worker, answer
 from gpu_lattice.benchmark.machine import describe, peak_memory
@@ -30,17 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     model = arguments.model or ""
-    options = (str(Path(model).resolve()) if model else "", arguments.alpha)
+    alpha = 0.0 if is_bpe(model or None) else arguments.alpha
+    options = (str(Path(model).resolve()) if model else "", alpha)
     # Compiling takes memory that the process of a stream shall not be charged with.
     _start("ours", *options, arguments.text[0]).end()
     streams: dict[str, Any] = {}
     result = {
         "machine": describe(),
         "model": Path(model).name or "default.model",
-        "alpha": arguments.alpha,
+        "alpha": alpha,
         "streams": streams,
     }
-    print(f"{result['model']}, alpha {arguments.alpha}; processor time on one thread, medians of chunks of 256 KB\n")
+    print(f"{result['model']}, alpha {alpha}; processor time on one thread, medians of chunks of 256 KB\n")
     print(f"{'':16}{'MB':>6}{'sample':>9}{'encode':>8} MB/s   {'sample':>6}{'encode':>8} of the tool's {'peak MB':>12}")
     for text in arguments.text:
         name = Path(text).name.partition(".")[0]

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bpe_files import trained
 from conftest import DATA, ROOT
+
+from gpu_lattice import Tokenizer
 
 
 @pytest.fixture
@@ -40,3 +43,21 @@ def test_every_case_is_measured_and_every_ratio_is_of_its_round(
     assert ratios["time of 16 samples / time of 1"] == pytest.approx(sorted(sixteen)[1])
     shown = capsys.readouterr().out
     assert all(name in shown for name in [*names, *ratios])
+
+
+def test_a_bpe_model_is_measured_beside_both_of_its_tools(bench: Any, tmp_path: Path) -> None:
+    pytest.importorskip("tiktoken", reason="tiktoken is not installed")
+    model, out = tmp_path / "tokenizer.json", tmp_path / "out.json"
+    model.write_text(json.dumps(trained("llama3", 2000)), "utf-8")
+    parser = ArgumentParser()
+    bench.add_arguments(parser)
+    text = str(DATA / "en.txt")
+    bench.run(parser.parse_args(["--model", str(model), "--text", text, "--rounds", "1", "--json", str(out)]))
+    result = json.loads(out.read_text("utf-8"))
+    assert result["alpha"] == 0
+    names = {"sample / tokenizers sample", "encode / tokenizers encode", "encode / tiktoken encode"}
+    assert names <= set(result["ratios"])
+    peers = importlib.import_module("bench.peers")
+    docs = (DATA / "en.txt").read_text("utf-8").split("\n")
+    own = Tokenizer.from_file(model, device="cpu").encode(docs, add_special_tokens=False).tolist()
+    assert peers.of_tiktoken(str(model))["tiktoken encode"](docs) == own

@@ -92,6 +92,8 @@ class Tables:
             pieces = other.pieces
             other._word_pieces = self.pieces._replace(slots=pieces.slots, piece_at=pieces.piece_at)
             other._division = self._division
+            # Merges make what was taken out, and it may span what are cuts now.
+            other.__dict__["merges"] = self.merges
             return other
         other = copy(self)
         other.__dict__.pop("best_arcs", None)

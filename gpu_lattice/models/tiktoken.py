@@ -20,14 +20,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 END = "<|endoftext|>"
-FILL_IN = {"<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260}
+FILL_IN = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
+# Two names have the id 200018.
+HARMONY = {f"<|reserved_{i}|>": i for i in (200000, 200001, 200004, *range(200009, 200012), *range(200013, 201088))} | {
+    "<|startoftext|>": 199998, END: 199999, "<|return|>": 200002, "<|constrain|>": 200003, "<|channel|>": 200005,
+    "<|start|>": 200006, "<|end|>": 200007, "<|message|>": 200008, "<|call|>": 200012, "<|endofprompt|>": 200018,
+}  # fmt: skip
 # Patterns and special tokens of tiktoken's encodings.
 ENCODINGS: dict[str, tuple[str, dict[str, int]]] = {
     "gpt2": (TIKTOKEN_GPT2, {END: 50256}),
     "r50k_base": (TIKTOKEN_GPT2, {END: 50256}),
     "p50k_base": (TIKTOKEN_GPT2, {END: 50256}),
-    "cl100k_base": (TIKTOKEN_CL100K, {END: 100257, **FILL_IN, "<|endofprompt|>": 100276}),
+    "p50k_edit": (TIKTOKEN_GPT2, {END: 50256, **dict(zip(FILL_IN, range(50281, 50284), strict=True))}),
+    "cl100k_base": (
+        TIKTOKEN_CL100K,
+        {END: 100257, **dict(zip(FILL_IN, range(100258, 100261), strict=True)), "<|endofprompt|>": 100276},
+    ),
     "o200k_base": (O200K, {END: 199999, "<|endofprompt|>": 200018}),
+    "o200k_harmony": (O200K, HARMONY),
 }
 
 # Ids without a token, and special ids of a tekken.json.
@@ -40,7 +50,11 @@ SPECIALS_OF_TEKKEN = (
 
 _FIRST_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")
 _TEKKEN = re.compile(rb'\s*\{\s*"(config|vocab|special_tokens)"\s*:\s*[\[{]')
-_POSSESSIVE = re.compile(r"\{\d+(,\d*)?\}\+")
+# What Oniguruma, by which tokenizers reads patterns, takes otherwise than tiktoken does: repeating so often without
+# backtracking, words, numbered characters and POSIX classes anywhere, and outside of classes line ends.
+_OTHERWISE = re.compile(r"\{\d+(,\d*)?\}\+|\\[wWbBx]|\[:\^?[a-z]+:\]")
+_ESCAPE_OR_CLASS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]")
+_LINE_END = re.compile(r"[$^]|\(\?[a-z]*m")
 
 
 def looks_like(data: bytes) -> bool:
@@ -118,13 +132,13 @@ def read_ranks(
 
 
 def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data: bytes, name: str) -> Model:
-    possessive = None if pattern in PATTERNS else _POSSESSIVE.search(pattern)
-    if possessive is not None:
+    otherwise = _OTHERWISE.search(pattern) or _LINE_END.search(_ESCAPE_OR_CLASS.sub("", pattern))
+    if otherwise is not None and pattern not in PATTERNS:
         raise ValueError(
-            f"{name}: the pattern repeats without backtracking ({possessive[0]!r}), which the package tokenizers reads "
-            "otherwise; give the same pattern without the +"
+            f"{name}: the pattern has {otherwise[0]!r}, which the package tokenizers reads otherwise than tiktoken; "
+            "give one that says the same without it"
         )
-    ids = [*id_of.values(), *specials.values()]
+    ids = [*id_of.values(), *set(specials.values())]
     missing = next((byte for byte in range(256) if bytes([byte]) not in id_of), None)
     if missing is not None:
         raise ValueError(f"{name}: the byte 0x{missing:02X} has no token, so it is no tiktoken vocabulary")

@@ -444,6 +444,22 @@ def has_two_spaces(values):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def may_compose(inert, values, parts):  # type: ignore[no-untyped-def]
+    """Whether each part of text holds a character that is not inert in NFC; inert: bits over code points."""
+    starts, stops, tokens = parts.starts, parts.stops, parts.tokens
+    out = np.zeros(len(starts), np.bool_)
+    for i_part in range(len(starts)):
+        i, stop = starts[i_part], stops[i_part]
+        is_inert = True
+        while i < stop and tokens[i_part] < 0:
+            code, length = code_point(values, i)
+            is_inert &= inert[code >> 3] >> (code & 7) & 1 == 1
+            i += length
+        out[i_part] = not is_inert
+    return out
+
+
+@compiled
 def replace(pattern, content, values, parts):  # type: ignore[no-untyped-def]
     """`content` for every occurrence of a string, from left to right, as (values, parts)."""
     old_starts, old_stops, tokens = parts.starts, parts.stops, parts.tokens

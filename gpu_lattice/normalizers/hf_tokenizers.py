@@ -52,6 +52,7 @@ from gpu_lattice.normalizers.hf_text import (
     cut,
     find_tokens,
     has_two_spaces,
+    may_compose,
     precompiled,
     prepend,
     repair,
@@ -331,7 +332,8 @@ class CompiledNormalizer:
 
     def __repr__(self) -> str:
         has_nfc = _compose_step in self._rules.steps
-        return self._shown.text("compiled" + (", but NFC is by the package tokenizers" if has_nfc else ""))
+        what = ", but what NFC may change goes through the package tokenizers"
+        return self._shown.text("compiled" + (what if has_nfc else ""))
 
 
 class ToolNormalizer:
@@ -694,14 +696,23 @@ def _strip_step(flags: int, values: NDArray[np.uint8], parts: Parts) -> tuple[ND
 
 
 def _compose_step(values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
-    """NFC, by the package tokenizers; no character below U+0300 is changed unless one from there on follows."""
+    """NFC, by the package tokenizers where it may change a part.
+
+    No character below U+0300 is changed unless one from there on follows. What is inert in one version of Unicode is so
+    in all later ones.
+    """
     if not len(values) or values.max() < FIRST_BYTE_COMPOSED:
+        return values, parts
+    from gpu_lattice.normalizers.bytepiece import inert_code_points
+
+    is_active = may_compose(inert_code_points(), values, parts)
+    if not is_active.any():
         return values, parts
     compose = _nfc().normalize_str
     texts = [values[start:stop].tobytes() for start, stop in zip(parts.starts, parts.stops, strict=True)]
     composed = [
-        text if token >= 0 or text.isascii() else compose(text.decode()).encode()
-        for text, token in zip(texts, parts.tokens.tolist(), strict=True)
+        compose(text.decode()).encode() if active else text
+        for text, active in zip(texts, is_active.tolist(), strict=True)
     ]
     bounds = np.cumsum([0, *map(len, composed)], dtype=np.int64)
     return _bytes_array(b"".join(composed)), parts._replace(starts=bounds[:-1].copy(), stops=bounds[1:].copy())

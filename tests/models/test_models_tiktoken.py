@@ -77,7 +77,7 @@ def trained_bpe(**options) -> bytes:
     return written.getvalue()
 
 
-@pytest.mark.parametrize("encoding", ["gpt2", "cl100k_base", "o200k_base"])
+@pytest.mark.parametrize("encoding", ["gpt2", "cl100k_base", "o200k_harmony"])
 def test_a_tiktoken_file_encodes_as_by_tiktoken(encoding, tmp_path):
     (tmp_path / "x.tiktoken").write_bytes(tiktoken_file())
     tokenizer = Tokenizer.from_tiktoken(tmp_path / "x.tiktoken", encoding=encoding, device="cpu", threads=1)
@@ -97,6 +97,15 @@ def test_a_tiktoken_file_encodes_as_by_tiktoken(encoding, tmp_path):
     out = tokenizer.sample(ODD, alpha=0, num_samples=2, seed=0)
     assert tokenizer.verify(ODD, out) is None
     assert tokenizer.decode(out) == [text for text in ODD for _ in range(2)]
+
+
+def test_encodings_are_those_of_tiktoken(monkeypatch):
+    from tiktoken_ext import openai_public as public
+
+    for load in ("load_tiktoken_bpe", "data_gym_to_mergeable_bpe_ranks"):
+        monkeypatch.setattr(public, load, lambda *_, **__: {})
+    made = {name: make() for name, make in public.ENCODING_CONSTRUCTORS.items()}
+    assert {name: (parts["pat_str"], parts["special_tokens"]) for name, parts in made.items()} == ENCODINGS
 
 
 def test_a_megabyte_of_one_pre_token_is_encoded_as_by_tiktoken():
@@ -184,7 +193,10 @@ def test_files_that_are_not_covered_are_refused_by_name(data, message):
         (tiktoken_file(), ("cl99k", None), "encoding is 'cl99k'; known are gpt2"),
         (tiktoken_file(), (None, None), "give either encoding"),
         (tiktoken_file(), ("gpt2", "a"), "give either encoding"),
-        (tiktoken_file(), (None, r"\p{N}{1,3}+"), "repeats without backtracking"),
+        (tiktoken_file(), (None, r"\p{N}{1,3}+"), r"the pattern has '\{1,3}\+', which"),
+        (tiktoken_file(), (None, r"[^\s]+|\w"), r"the pattern has '\\\\w', which"),
+        (tiktoken_file(), (None, r"[^\s$]+|\s+$"), r"the pattern has '\$', which"),
+        (tiktoken_file(), (None, r"[[:alpha:]]"), r"the pattern has '\[:alpha:\]', which"),
         (tiktoken_file(), (None, "("), "tokenizers cannot load"),
     ],
 )

@@ -7,6 +7,7 @@ import json
 import pickle
 import random
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from hf_files import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.normalizers import NFC
 
 from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer
 from gpu_lattice.text_batch import TextBatch
@@ -269,6 +271,16 @@ def test_broken_parts_are_named(normalizer, pre_tokenizer, message):
     with pytest.raises(ValueError, match=message) as error:
         hf_normalizer(normalizer, pre_tokenizer, [], "t.json")
     assert str(error.value).startswith("t.json")
+
+
+def test_nfc_of_every_code_point_and_of_what_combines_with_it_is_the_tools():
+    rules, tool_rules = hf_normalizer({"type": "NFC"}, None, [], "t.json"), NFC()
+    points = [chr(c) for c in (*range(0xD800), *range(0xE000, 0x110000))]
+    docs = ["a".join(points[i : i + 64]) for i in range(0, len(points), 64)]
+    docs += ["".join(f"{a}{b}" for a in "eかᄀ가" for b in points[i : i + 64]) for i in range(0, 0x2000, 64)]
+    found = rules(TextBatch.from_texts(docs))
+    values = found.values.tobytes()
+    assert [values[a:b].decode() for a, b in pairwise(found.offsets)] == list(map(tool_rules.normalize_str, docs))
 
 
 @pytest.mark.parametrize("model", ["en8k", "ja8k_nosplit"])
