@@ -22,6 +22,7 @@ def log_mean_exp(x):
 
 drawn = tok.sample(texts, alpha=0.7, num_samples=num_samples, seed=0, return_log_prob=True)
 estimated = log_mean_exp((log_p(drawn) - drawn.log_prob).reshape(len(texts), num_samples))
+columns = log_p(tok.encode(texts)), estimated, tok.log_partition(texts), texts
 print("best segmentation  estimate    exact  text")
-for best, estimate, exact, text in zip(log_p(tok.encode(texts)), estimated, tok.log_partition(texts), texts, strict=True):
+for best, estimate, exact, text in zip(*columns, strict=True):
     print(f"{best:17.3f} {estimate:9.3f} {exact:8.3f}  {text}")
