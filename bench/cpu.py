@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,11 @@ from bench.peers import PEERS, converted, is_bpe, model_path, of_tiktoken, own_t
 from bench.texts import lines as read_lines
 from bench.texts import num_bytes, shipped
 from gpu_lattice.benchmark.machine import describe
+from gpu_lattice.benchmark.rounds import Case, Timings, in_turns
 from gpu_lattice.runtime.threads import default_threads
 
 LEAST_SECONDS = 0.3
+APART = "sample, a tokenizer on each CPU"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,15 +38,10 @@ def run(arguments: argparse.Namespace) -> None:
     lines = read_lines(arguments.text) if arguments.text else shipped("en")
     if is_bpe(arguments.model):
         arguments.alpha = 0.0
-    cases = {**_ours(arguments.model, lines, arguments.alpha), **_peers(arguments, lines)}
-    cases = {name: cases[name] for name in sorted(cases, key=_turn)}
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for work, _ in cases.values():
-        work()
-    for _ in range(arguments.rounds):
-        for name, (work, _) in cases.items():
-            seconds[name].append(_seconds(work))
-    rates = {name: cases[name][1] / 1e6 / statistics.median(seconds[name]) for name in cases}
+    cases = sorted([*_ours(arguments.model, arguments.alpha), *_peers(arguments, len(lines))], key=_turn)
+    in_turns(cases, [lines])
+    timings = in_turns(cases, [lines] * arguments.rounds, least_seconds=LEAST_SECONDS)
+    rates = {name: _rates(name, one) for name, one in timings.items()}
     result = {
         "machine": describe(),
         "model": Path(arguments.model or "default.model").name,
@@ -56,36 +50,27 @@ def run(arguments: argparse.Namespace) -> None:
         "documents": len(lines),
         "alpha": arguments.alpha,
         "rounds": arguments.rounds,
-        "median_mb_per_s": rates,
-        "seconds": seconds,
-        "ratios": _ratios({name: cases[name][1] / np.array(seconds[name]) for name in cases}),
+        "median_mb_per_s": {name: statistics.median(one) for name, one in rates.items()},
+        "seconds": {name: one.seconds for name, one in timings.items()},
+        "ratios": _ratios(rates),
     }
     _show(result)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _turn(name: str) -> int:
+def _turn(case: Case) -> int:
     """What is compared runs one after the other: the peers' sampling, our own, our encoding, the peers'."""
+    name = str(case.name)
     is_encoding, is_peer = "encode" in name, name.split(" ")[0] in PEERS
     return 2 + is_peer if is_encoding else 1 - is_peer
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    """The mean time of a run, over as many as fill LEAST_SECONDS.
-
-    One short run would tell of what the peer before it left in the processor's caches, not of a corpus.
-    """
-    start, n = time.perf_counter(), 0
-    while n == 0 or time.perf_counter() - start < LEAST_SECONDS:
-        work()
-        n += 1
-    return (time.perf_counter() - start) / n
+def _rates(name: str, one: Timings) -> NDArray[np.float64]:
+    return np.array(one.rates) * (default_threads() if name == APART else 1)
 
 
-def _ours(model: str | None, lines: list[str], alpha: float) -> dict[str, tuple[Callable[[], Any], int]]:
-    texts, size = pa.array(lines, pa.large_string()), num_bytes(lines)
-
+def _ours(model: str | None, alpha: float) -> list[Case]:
     def load(threads: int | None) -> gl.Tokenizer:
         if model is None:
             return gl.Tokenizer.default(device="cpu", threads=threads)
@@ -95,33 +80,36 @@ def _ours(model: str | None, lines: list[str], alpha: float) -> dict[str, tuple[
     apart = [load(1) for _ in range(default_threads())]
     pool = ThreadPoolExecutor(len(apart))
 
-    def first_time() -> None:
+    def sample(tokenizer: gl.Tokenizer, texts: pa.Array, num_samples: int = 1) -> Any:
+        return tokenizer.sample(texts, alpha=alpha, num_samples=num_samples, seed=0)
+
+    def first_time(texts: pa.Array) -> Any:
         cold.backend.forget()
-        cold.sample(texts, alpha=alpha, seed=0)
+        return sample(cold, texts)
 
-    return {
-        "normalize": (lambda: one.normalize(texts), size),
-        "sample": (lambda: one.sample(texts, alpha=alpha, seed=0), size),
-        "sample, tables cold": (first_time, size),
-        "sample, 16 per document": (lambda: one.sample(texts, alpha=alpha, num_samples=16, seed=0), size),
-        "sample, all threads": (lambda: every.sample(texts, alpha=alpha, seed=0), size),
-        "sample, a tokenizer on each CPU": (
-            lambda: list(pool.map(lambda tokenizer: tokenizer.sample(texts, alpha=alpha, seed=0), apart)),
-            size * len(apart),
-        ),
-        "encode": (lambda: one.encode(texts), size),
-        "encode, all threads": (lambda: every.encode(texts), size),
+    calls = {
+        "normalize": one.normalize,
+        "sample": lambda texts: sample(one, texts),
+        "sample, tables cold": first_time,
+        "sample, 16 per document": lambda texts: sample(one, texts, 16),
+        "sample, all threads": lambda texts: sample(every, texts),
+        APART: lambda texts: list(pool.map(lambda tokenizer: sample(tokenizer, texts), apart)),
+        "encode": one.encode,
+        "encode, all threads": every.encode,
     }
+    return [Case(name, lambda lines: pa.array(lines, pa.large_string()), call) for name, call in calls.items()]
 
 
-def _peers(arguments: argparse.Namespace, lines: list[str]) -> dict[str, tuple[Callable[[], Any], int]]:
+def _peers(arguments: argparse.Namespace, num_lines: int) -> list[Case]:
     model, alpha = arguments.model, arguments.alpha
-    few = lines[:: max(1, len(lines) // arguments.peer_lines)]
     calls = own_tool(model, alpha) | of_tiktoken(model)
     if "sentencepiece sample" in calls and not is_bpe(model):
         calls = converted(str(model_path(model)), alpha) | calls
-    given = {name: lines if name.startswith(("sentencepiece", "tiktoken")) else few for name in calls}
-    return {name: (partial(call, given[name]), num_bytes(given[name])) for name, call in calls.items()}
+    few = min(1.0, arguments.peer_lines / num_lines)
+    return [
+        Case(name, list, call, share=1.0 if name.startswith(("sentencepiece", "tiktoken")) else few)
+        for name, call in calls.items()
+    ]
 
 
 def _ratios(rates: dict[str, NDArray[np.float64]]) -> dict[str, float]:

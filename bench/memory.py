@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpu_lattice.benchmark.machine import describe, peak_memory
+from gpu_lattice.runtime.threads import default_threads
 
 # The copy is numbered, so that no two documents are the same.
 GENERATE_ROWS = 20_000
@@ -25,13 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--megabytes", type=int, default=1000, help="size of the text")
     parser.add_argument("--alpha", type=float, default=0.2)
     parser.add_argument("--batch-bytes", type=int, default=64_000_000)
+    parser.add_argument("--threads", type=int, help="all by default")
     parser.add_argument("--json", help="write the results to this file")
 
 
 def run(arguments: argparse.Namespace) -> None:
     from gpu_lattice import Tokenizer, retokenize
 
-    tokenizer = Tokenizer.default(device="cpu")
+    tokenizer = Tokenizer.default(device="cpu", threads=arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "text.parquet"
         size = _generate(source, arguments.megabytes * 1_000_000)
@@ -56,6 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     result = {
         "machine": describe(),
         "bytes": size,
+        "threads": arguments.threads or default_threads(),
         "seconds": seconds,
         "batch_bytes": arguments.batch_bytes,
         "mb_per_s": size / 1e6 / seconds,

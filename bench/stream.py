@@ -14,6 +14,7 @@ from bench.peers import is_bpe
 from bench.texts import chunks, num_bytes, shipped
 from bench.worker import Worker, answer
 from gpu_lattice.benchmark.machine import describe, peak_memory
+from gpu_lattice.benchmark.rounds import Case, in_turns
 
 VERBS = ("sample", "encode")
 SIDES = ("ours", "peer")
@@ -100,7 +101,7 @@ def _measure(text: str, options: tuple[str, float], max_chunks: int) -> dict[str
 
 def _work(side: str, model: str, alpha: float, text: str) -> None:
     """Answer "chunk" with the processor time of each call on the next chunk, or with {} at the end of the text."""
-    calls = (_our_calls if side == "ours" else _peer_calls)(model or None, alpha)
+    cases = (_our_cases if side == "ours" else _peer_cases)(model or None, alpha)
     parts = chunks(text)
 
     def reply(question: str) -> object:
@@ -109,21 +110,14 @@ def _work(side: str, model: str, alpha: float, text: str) -> None:
         documents = next(parts, None)
         if documents is None:
             return "{}"
-        seconds = {verb: round(_seconds(call, documents), 6) for verb, call in calls.items()}
+        timings = in_turns(cases, [documents], clock=time.process_time)
+        seconds = {verb: round(one.seconds[0], 6) for verb, one in timings.items()}
         return json.dumps({"bytes": num_bytes(documents), "seconds": seconds})
 
     answer(reply)
 
 
-def _seconds(call: Any, documents: list[str]) -> float:
-    prepare, work = call
-    given = prepare(documents)
-    start = time.process_time()
-    work(given)
-    return time.process_time() - start
-
-
-def _our_calls(model: str | None, alpha: float) -> dict[str, Any]:
+def _our_cases(model: str | None, alpha: float) -> list[Case]:
     """A tokenizer for each, as one would remember for the other; compiled and with tables, but nothing remembered."""
     import pyarrow as pa
 
@@ -143,13 +137,13 @@ def _our_calls(model: str | None, alpha: float) -> dict[str, Any]:
     encoder.encode(other)
     sampler.backend.forget()
     encoder.backend.forget()
-    return {
-        "sample": (prepare, lambda texts: sampler.sample(texts, alpha=alpha, seed=0)),
-        "encode": (prepare, encoder.encode),
-    }
+    return [
+        Case("sample", prepare, lambda texts: sampler.sample(texts, alpha=alpha, seed=0)),
+        Case("encode", prepare, encoder.encode),
+    ]
 
 
-def _peer_calls(model: str | None, alpha: float) -> dict[str, Any]:
+def _peer_cases(model: str | None, alpha: float) -> list[Case]:
     from bench.peers import own_tool
 
     calls = own_tool(model, alpha)
@@ -157,7 +151,7 @@ def _peer_calls(model: str | None, alpha: float) -> dict[str, Any]:
     for call in calls.values():
         call(other)
     verbs = {name.partition(" ")[2]: call for name, call in calls.items()}
-    return {verb: (list, verbs[verb]) for verb in VERBS if verb in verbs}
+    return [Case(verb, list, verbs[verb]) for verb in VERBS if verb in verbs]
 
 
 if __name__ == "__main__":

@@ -214,6 +214,11 @@ def _add_show(commands: argparse._SubParsersAction[_Parser]) -> None:
     _add_model(parser)
     parser.add_argument("--alpha", type=float, default=0.1, metavar="A", help="default: 0.1")
     parser.add_argument("--token-penalty", type=float, default=0.0, metavar="B", help=f"{PENALTY_HELP}; default: 0")
+    parser.add_argument("--rate", type=float, default=1.0, metavar="P", help=f"{RATE_HELP}, with --samples; default: 1")
+    parser.add_argument(
+        "--samples", "--num-samples", type=int, metavar="K", help="list what K draws give most often, not the best"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples; default: 0")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="segmentations to list; default: 5")
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="write a picture (.svg, .png, .html) instead of printing a table"
@@ -477,7 +482,10 @@ def _show(options: argparse.Namespace) -> None:
     if options.output is not None:
         checked_path(options.output)
     tokenizer, text = _load(options), os.fsencode(options.text)
-    shown = {"alpha": options.alpha, "top": options.top, "token_penalty": options.token_penalty}
+    if options.rate != 1 and options.samples is None:
+        raise ValueError(f"--rate {options.rate} needs --samples: no order of segmentations is known for it")
+    shown = {name: getattr(options, name) for name in ("alpha", "top", "token_penalty", "rate", "seed")}
+    shown["num_samples"] = options.samples
     if options.output is not None:
         paint_lattice(tokenizer, text, options.output, **shown)
     else:

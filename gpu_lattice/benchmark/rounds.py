@@ -13,14 +13,14 @@ class Case(NamedTuple):
     """A way of doing the work.
 
     prepare     puts documents into the form that `call` takes, outside the clock
-    num_tokens  of what `call` returns, which is outside the clock too
+    num_tokens  of what `call` returns, which is outside the clock too; 0 where nobody asks
     share       of each round's documents that it gets: less than 1 for what is slow
     """
 
     name: Hashable
     prepare: Callable[[list[str]], Any]
     call: Callable[[Any], Any]
-    num_tokens: Callable[[Any], int]
+    num_tokens: Callable[[Any], int] = lambda out: 0
     share: float = 1.0
 
 
@@ -50,24 +50,31 @@ class Timings:
 
 
 def in_turns(
-    cases: Sequence[Case], rounds: Iterable[list[str]], done: Callable[[Hashable], None] = lambda name: None
+    cases: Sequence[Case],
+    rounds: Iterable[list[str]],
+    done: Callable[[Hashable], None] = lambda name: None,
+    clock: Callable[[], float] = time.perf_counter,
+    least_seconds: float = 0.0,
 ) -> dict[Any, Timings]:
-    """Give the documents of each round to every case once; done(name) follows each call.
+    """Give the documents of each round to every case; done(name) follows each of them.
 
-    What is compared must be measured in one run: a shared machine's speed changes between rounds more than within one.
+    A case is called once a round, or until least_seconds have passed, of which the mean is taken: one short call would
+    tell of what the case before it left in the processor's caches. What is compared must be measured in one run: a
+    shared machine's speed changes between rounds more than within one.
     """
     timings = {case.name: Timings() for case in cases}
     for i_round, documents in enumerate(rounds):
         for case in cases if i_round % 2 else reversed(cases):
             given = documents[: max(1, round(case.share * len(documents)))]
             prepared = case.prepare(given)
-            start = time.perf_counter()
-            out = case.call(prepared)
-            spent = time.perf_counter() - start
+            start, calls, spent = clock(), 0, 0.0
+            while calls == 0 or spent < least_seconds:
+                out = case.call(prepared)
+                calls, spent = calls + 1, clock() - start
             one = timings[case.name]
             one.num_bytes.append(sum(len(document.encode()) for document in given))
             one.num_tokens.append(case.num_tokens(out))
-            one.seconds.append(spent)
+            one.seconds.append(spent / calls)
             done(case.name)
     return timings
 

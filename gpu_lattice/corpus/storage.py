@@ -110,11 +110,14 @@ class Remote:
     prefix: str
 
     def status(self, path: str) -> Status | None:
-        found = self.filesystem.get_file_info(path)
+        with self._errors_name(path):
+            found = self.filesystem.get_file_info(path)
         return None if found.type == pa.fs.FileType.NotFound else _status(found)
 
     def files_below(self, folder: str, is_deep: bool = True) -> dict[str, Status]:
-        found = self.filesystem.get_file_info(pa.fs.FileSelector(folder, recursive=is_deep, allow_not_found=True))
+        selected = pa.fs.FileSelector(folder, recursive=is_deep, allow_not_found=True)
+        with self._errors_name(folder):
+            found = self.filesystem.get_file_info(selected)
         below = len(folder.rstrip("/")) + 1
         return {info.path[below:]: _status(info) for info in found if info.type == pa.fs.FileType.File}
 
@@ -149,6 +152,16 @@ class Remote:
 
     def url(self, path: str) -> str:
         return self.prefix + path
+
+    @contextmanager
+    def _errors_name(self, path: str) -> Iterator[None]:
+        """Have what cannot be reached be an OSError: libraries for HTTP raise exceptions of their own."""
+        try:
+            yield
+        except (OSError, ValueError, ImportError):
+            raise
+        except Exception as error:
+            raise OSError(f"{self.url(path)}: {error}") from error
 
 
 def _status(info: Any) -> Status:

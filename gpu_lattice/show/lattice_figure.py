@@ -44,15 +44,13 @@ def paint_lattice(
     tokenizer: Tokenizer,
     text: Any,
     path: str | os.PathLike[str],
-    *,
-    alpha: float = 0.1,
-    top: int = 5,
-    token_penalty: float = 0.0,
+    **shown: Any,
 ) -> Portrait:
     """Write a picture of the lattice of a text of up to 400 bytes: .svg, .png, or .html with the tables.
 
-    The width of an arc shows its posterior, the number below its text; the best segmentation is highlighted, and the
-    `top` best are rows below the text. Needs matplotlib. Raises ValueError for a longer text or another suffix.
+    shown: as portrait takes it. The width of an arc shows its posterior, the number below its text; the best
+    segmentation is highlighted, and those that are listed are rows below the text. Needs matplotlib. Raises ValueError
+    for a longer text or another suffix.
     """
     target = checked_path(path)
     size = tokenizer.normalize(text).num_bytes
@@ -61,7 +59,7 @@ def paint_lattice(
             f"the text has {size} normalized bytes, and a picture has room for {LONGEST_PICTURE}; give a part of it, "
             "or name no picture to get the table"
         )
-    seen = portrait(tokenizer, text, alpha=alpha, top=top, token_penalty=token_penalty)
+    seen = portrait(tokenizer, text, **shown)
     suffix = target.suffix.lower()
     write_whole(target, _page(seen) if suffix == ".html" else _render(seen, suffix))
     return seen
@@ -84,8 +82,9 @@ def _page(seen: Portrait) -> bytes:
         [f"{arc.start}", f"{arc.end}", f"{arc.id}", percent_of(arc.posterior), html.escape(seen.label(arc))]
         for arc in seen.arcs
     ]
+    best = ["best" if one.is_best else "" for one in seen.segmentations]
     tables = [
-        html_table(["probability", "segmentation"], segmentations, ["best"]),
+        html_table(["probability", "segmentation"], segmentations, best),
         html_table(["from byte", "to byte", "id", "posterior", "arc"], arcs),
     ]
     summary = f"{seen.sizes}; {seen.measures}; {' '.join(seen.listed)}"
@@ -205,10 +204,11 @@ class _Painter:
     def segmentations(self, y: float) -> None:
         for rank, one in enumerate(self._seen.segmentations):
             row = y - ROW * rank
-            self._write(LEFT, row, percent(one.log_prob), 8.5, ha="right", weight="normal" if rank else "bold")
+            weight, colour = ("bold", BEST_BOX) if one.is_best else ("normal", BOX)
+            self._write(LEFT, row, percent(one.log_prob), 8.5, ha="right", weight=weight)
             for i_arc in one.arcs:
                 start, end = self._seen.arcs[i_arc].start, self._seen.arcs[i_arc].end
-                self._box(self._x[start] + 1, self._x[end] - 1, row - 8, row + 8, BOX if rank else BEST_BOX, 2)
+                self._box(self._x[start] + 1, self._x[end] - 1, row - 8, row + 8, colour, 2)
                 self._write(
                     self._middle(start, end), row, self._placed.labels[i_arc], LABEL_SIZE, family=self._families
                 )

@@ -99,6 +99,7 @@ def _part(seen: Portrait, start: int, end: int) -> Portrait:
         seen,
         text=seen.text[start:end],
         arcs=[replace(seen.arcs[i], start=seen.arcs[i].start - start, end=seen.arcs[i].end - start) for i in at],
+        best_arcs=frozenset(i - first for i in at if i in seen.best_arcs),
         segmentations=[
             replace(one, arcs=tuple(i - first for i in one.arcs if start <= seen.arcs[i].start < end))
             for one in seen.segmentations

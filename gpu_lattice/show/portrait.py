@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
-from gpu_lattice.runtime.arguments import checked_integer
+from gpu_lattice.runtime.arguments import checked_integer, checked_rate
 from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.show.picture import LN_10, percent, power_of_ten, visible
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from gpu_lattice.lattice import Lattice
     from gpu_lattice.tokenizer import Tokenizer
     from gpu_lattice.vocabulary import Vocabulary
+
+
+Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,16 @@ class Arc:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A segmentation: its ids, the arcs that it takes (indices into Portrait.arcs), log of its probability."""
+    """A segmentation: its ids, the arcs that it takes (indices into Portrait.arcs), log of its probability.
+
+    times   how often it was drawn; None if none were
+    """
 
     ids: tuple[int, ...]
     arcs: tuple[int, ...]
     log_prob: float
+    is_best: bool
+    times: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,8 +56,10 @@ class Portrait:
     text                 the normalized bytes, which arcs are of
     names                the pieces by id, as the model's tool prints them
     arcs                 all arcs by start, shortest first
-    segmentations        the best ones, without repeated lists of ids
-    alpha, token_penalty, log_partition, entropy   nats
+    best_arcs            the indices of the best segmentation's arcs
+    segmentations        the best ones, or those drawn most often, without repeated lists of ids
+    alpha, token_penalty, rate   the distribution, of which posteriors, probabilities and the entropy are
+    log_partition, entropy       nats; the former is that of the lattice, whatever the rate
     log_num_paths, num_paths        how many segmentations there are; None if that number is too long to print
     """
 
@@ -56,18 +67,15 @@ class Portrait:
     text: bytes
     names: Sequence[str]
     arcs: list[Arc]
+    best_arcs: frozenset[int]
     segmentations: list[Segmentation]
     alpha: float
     token_penalty: float
+    rate: float
     log_partition: float
     entropy: float
     log_num_paths: float
     num_paths: int | None
-
-    @property
-    def best_arcs(self) -> frozenset[int]:
-        """The indices of the best segmentation's arcs."""
-        return frozenset(self.segmentations[0].arcs)
 
     @property
     def sizes(self) -> str:
@@ -78,10 +86,11 @@ class Portrait:
     @property
     def measures(self) -> str:
         """The distribution, in words."""
-        penalty = f", token penalty {self.token_penalty:g}" if self.token_penalty else ""
+        tilt = f", token penalty {self.token_penalty:g}" if self.token_penalty else ""
+        tilt += f", rate {self.rate:g}" if self.rate != 1 else ""
         per_byte = self.entropy / max(1, self.num_bytes)
         log_z, entropy = f"log Z {self.log_partition:.4f}", f"entropy {self.entropy:.4f} nats ({per_byte:.4f} per byte)"
-        return f"alpha {self.alpha:g}{penalty}: {log_z}, {entropy}"
+        return f"alpha {self.alpha:g}{tilt}: {log_z}, {entropy}"
 
     @property
     def count(self) -> str:
@@ -106,13 +115,22 @@ class Portrait:
 
 
 def portrait(
-    tokenizer: Tokenizer, text: Any, *, alpha: float = 0.1, top: int = 5, token_penalty: float = 0.0
+    tokenizer: Tokenizer,
+    text: Any,
+    *,
+    alpha: float = 0.1,
+    top: int = 5,
+    token_penalty: float = 0.0,
+    rate: float = 1.0,
+    num_samples: int | None = None,
+    seed: int = 0,
 ) -> Portrait:
     """The lattice of one text (str or bytes), and its `top` best segmentations with exact probabilities.
 
     Among the `top` best paths, those that read as the same ids are one segmentation; its probability is that of the
-    ids. With a token_penalty, the best are those of greatest probability. Raises ValueError for a text that the model
-    cannot spell.
+    ids. With a token_penalty, the best are those of greatest probability. With num_samples, the segmentations are
+    those that so many draws give most often, as `tokenizer.sample` draws them with the seed and the rate. Raises
+    ValueError for a text that the model cannot spell, and for a rate below 1 without draws, which nothing ranks.
 
     Example:
         >>> tok = Tokenizer.from_pieces({"a": -1.0, "b": -1.0, "ab": -1.5})
@@ -121,6 +139,9 @@ def portrait(
         [((2,), -0.6931), ((0, 1), -0.6931)]
     """
     top = checked_integer("top", top, 1, 10_000)
+    rate = checked_rate(rate)
+    if rate < 1 and num_samples is None:
+        raise ValueError(f"the rate is {rate:g}, for which no order of segmentations is known; draw some (samples)")
     normalized = tokenizer.normalize(text).tolist()
     if len(normalized) != 1 or normalized[0] is None:
         raise ValueError(f"{len(normalized)} texts or null; one text is shown at a time, so give a str or bytes")
@@ -128,24 +149,42 @@ def portrait(
     tilt = {"alpha": alpha, "token_penalty": token_penalty}
     arcs = _arcs(lattice, tilt)
     follow = _Follower(normalized[0], arcs, tokenizer.model.vocabulary)
-    rows = list(dict.fromkeys(map(tuple, lattice.nbest(top, **tilt if token_penalty else {}).tolist()[0])))
-    log_probs = on_host(lattice.log_prob([list(ids) for ids in rows], **tilt)).tolist()
     before, after = len(tokenizer.model.prefix_ids), len(tokenizer.model.suffix_ids)
+    listed: dict[Ids, tuple[float, int | None]]
+    if num_samples is None:
+        rows = list(dict.fromkeys(map(_ids, lattice.nbest(top, **tilt if token_penalty else {}).tolist()[0])))
+        log_probs = on_host(lattice.log_prob([list(ids) for ids in rows], **tilt)).tolist()
+        best, listed = rows[0], {ids: (log_prob, None) for ids, log_prob in zip(rows, log_probs, strict=True)}
+    else:
+        out = tokenizer.sample(
+            text, alpha=alpha, token_penalty=token_penalty, rate=rate, num_samples=num_samples, seed=seed,
+            return_log_prob=True, truncation=False,
+        )  # fmt: skip
+        drawn = list(map(_ids, out.tolist()))
+        log_prob_of = dict(zip(drawn, on_host(out.log_prob).tolist(), strict=True))
+        listed = {ids: (log_prob_of[ids], times) for ids, times in Counter(drawn).most_common(top)}
+        best = _ids(tokenizer.encode(text, truncation=False).tolist()[0])
     segmentations = [
-        Segmentation(ids, follow(ids[before : len(ids) - after]), log_prob)
-        for ids, log_prob in zip(rows, log_probs, strict=True)
+        Segmentation(ids, follow(ids[before : len(ids) - after]), log_prob, ids == best, times)
+        for ids, (log_prob, times) in listed.items()
     ]
+    best_arcs = frozenset(follow(best[before : len(best) - after]))
+    entropy = None if rate == 1 else tokenizer._mixture_entropy(text, tilt, rate)
     log_num_paths = float(on_host(lattice.num_paths(log=True))[0])
     return Portrait(
         num_bytes=len(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text),
         text=normalized[0],
         names=tokenizer.model.vocabulary.names,
-        arcs=arcs,
+        arcs=[
+            replace(arc, posterior=rate * arc.posterior + (1 - rate) * (i in best_arcs)) for i, arc in enumerate(arcs)
+        ],
+        best_arcs=best_arcs,
         segmentations=segmentations,
         alpha=alpha,
         token_penalty=token_penalty,
+        rate=rate,
         log_partition=float(on_host(lattice.log_partition(**tilt))[0]),
-        entropy=float(on_host(lattice.entropy(**tilt))[0]),
+        entropy=float(on_host(lattice.entropy(**tilt))[0]) if entropy is None else entropy,
         log_num_paths=log_num_paths,
         num_paths=lattice.num_paths()[0] if log_num_paths < 15 * LN_10 else None,
     )
@@ -159,6 +198,16 @@ def _arcs(lattice: Lattice, tilt: dict[str, float]) -> list[Arc]:
     columns = ends - lengths, ends, on_host(ragged.piece_id), posteriors, on_host(lattice._arrays.arcs) == UNKNOWN
     order = np.lexsort((ends, ends - lengths))
     return [Arc(*row) for row in zip(*(column[order].tolist() for column in columns), strict=True)]
+
+
+def _ids(row: list[int] | None) -> Ids:
+    assert row is not None  # the text is not null
+    return tuple(row)
+
+
+def _mixed(arc: Arc, is_best: bool, rate: float) -> Arc:
+    """The arc with its posterior where its word is sampled with probability `rate`, and else keeps its best arcs."""
+    return replace(arc, posterior=rate * arc.posterior + (1 - rate) * is_best)
 
 
 State = tuple[int, int]

@@ -18,10 +18,12 @@ BOLD, DIM, ODD, EVEN, BEST = "1", "2", "36", "34", "33"
 def table(seen: Portrait, colour: bool = False) -> str:
     """The sizes, the best segmentations with their probabilities, and the first arcs with their posteriors."""
     paint = _ansi if colour else _plain
-    lines = [paint(seen.sizes, BOLD), seen.measures, "", f"{'probability':>12}  segmentation"]
-    for rank, one in enumerate(seen.segmentations):
+    drawn = "" if seen.segmentations[0].times is None else " drawn  "
+    lines = [paint(seen.sizes, BOLD), seen.measures, "", f"{'probability':>12}  {drawn}segmentation"]
+    for one in seen.segmentations:
         words = " ".join(paint(piece, EVEN if i % 2 else ODD) for i, piece in enumerate(seen.pieces(one)))
-        lines.append(f"{paint(f'{percent(one.log_prob):>12}', BOLD if rank else BEST)}  {words}")
+        times = "" if one.times is None else f"{one.times:>6}  "
+        lines.append(f"{paint(f'{percent(one.log_prob):>12}', BEST if one.is_best else BOLD)}  {times}{words}")
     share, of = seen.listed
     lines += [paint(f"{share:>12}  {of}", DIM), "", f"{'posterior':>12}  {'':{BAR_COLUMNS}}  {'bytes':>9}  arc"]
     best, listed = seen.best_arcs, seen.arcs[:ARCS_LISTED]

@@ -280,6 +280,26 @@ def test_a_url_is_no_local_folder(tmp_path: Path, single_bytes: Tokenizer, monke
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_what_cannot_be_reached_is_an_error_and_no_local_folder(
+    tmp_path: Path, single_bytes: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("x\n")
+    nobody = "gs://anonymous@bucket/out?scheme=http&endpoint_override=127.0.0.1:1&retry_limit_seconds=1"
+    with pytest.raises(OSError, match="connect"):
+        retokenize("a.txt", nobody, tokenizer=single_bytes, progress=False)
+    fsspec = pytest.importorskip("fsspec")
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no route")  # such as httpx.ConnectError
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", fails)
+    for inputs, output in (("memory://in", "out"), ("a.txt", "memory://out")):
+        with pytest.raises(OSError, match=r"memory://.*no route"):
+            retokenize(inputs, output, tokenizer=single_bytes, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
 @pytest.mark.parametrize("format", ["parquet", "megatron"])
 def test_urls_are_read_listed_and_written(tmp_path: Path, single_bytes: Tokenizer, format: str) -> None:
     fsspec = pytest.importorskip("fsspec")

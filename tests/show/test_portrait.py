@@ -148,6 +148,26 @@ def test_the_table_says_everything_in_order() -> None:
     ]
 
 
+def test_draws_are_those_of_sample_and_a_rate_mixes_the_best_in() -> None:
+    tokenizer = Tokenizer.default(device="cpu")
+    whole, options = portrait(tokenizer, "hello", alpha=0.5, top=14), {"alpha": 0.5, "num_samples": 400, "seed": 3}
+    assert whole.best_arcs == frozenset(whole.segmentations[0].arcs)
+    for rate in (1.0, 0.25):
+        seen = portrait(tokenizer, "hello", top=4, rate=rate, **options)
+        drawn = list(map(tuple, tokenizer.sample("hello", rate=rate, **options).tolist()))
+        times = [one.times for one in seen.segmentations]
+        assert times == [drawn.count(one.ids) for one in seen.segmentations] == sorted(times, reverse=True)
+        assert seen.segmentations[0].is_best
+        for one, of_all in zip(seen.arcs, whole.arcs, strict=True):
+            is_best = seen.arcs.index(one) in whole.best_arcs
+            assert one.posterior == pytest.approx(rate * of_all.posterior + (1 - rate) * is_best)
+        mixed = [rate * math.exp(one.log_prob) + (1 - rate) * one.is_best for one in whole.segmentations]
+        assert math.exp(seen.segmentations[0].log_prob) == pytest.approx(mixed[0])
+        assert seen.entropy == pytest.approx(-sum(p * math.log(p) for p in mixed))
+        assert f"{times[0]:>6}  ▁he llo" in table(seen).split("\n")[4]
+    assert seen.measures.startswith("alpha 0.5, rate 0.25: log Z -7.6343")
+
+
 @pytest.mark.usefixtures("matplotlib")
 def test_a_long_text_has_a_table_and_no_picture(tmp_path: Path) -> None:
     tokenizer, text = Tokenizer.default(device="cpu"), "over and over " * 1000
@@ -339,8 +359,11 @@ def test_what_cannot_be_written_leaves_the_file_as_it_was(
 
 
 def test_show_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = Tokenizer.default(device="cpu")
     assert main(["show", "A new dawn", "--alpha", "0.5", "--top", "3"]) == 0
-    seen = portrait(Tokenizer.default(device="cpu"), "A new dawn", alpha=0.5, top=3)
+    assert capsys.readouterr().out == table(portrait(tokenizer, "A new dawn", alpha=0.5, top=3)) + "\n"
+    assert main(["show", "A new dawn", "--samples", "9", "--rate", "0.5", "--seed", "2"]) == 0
+    seen = portrait(tokenizer, "A new dawn", num_samples=9, rate=0.5, seed=2)
     assert capsys.readouterr().out == table(seen) + "\n"
 
 
@@ -379,6 +402,7 @@ def test_show_writes_a_picture_instead_of_printing(capsys: pytest.CaptureFixture
         (["a" * 500, "-o", "a.svg"], "a picture has room for 400"),
         (["a", "--top", "0"], "top is 0; give an integer from 1"),
         (["a", "--alpha", "-1"], "alpha is -1"),
+        (["a", "--rate", "0.5"], "--rate 0.5 needs --samples"),
         (["a", "--alpha", "1e9"], "the largest alpha for this model"),
         ([], "arguments are required: TEXT"),
     ],
