@@ -74,13 +74,16 @@ def _outcome(data: bytes) -> str:
     try:
         tokenizer = Tokenizer(model, device="cpu", threads=1)
         _use(tokenizer)
-        _change(data, tokenizer)
     except ValueError as error:
         return "refused" if type(error) is ValueError else _described("using", error)
     except MemoryError as error:
         return "refused" if str(error) else _described("using", error)
     except BaseException as error:
         return _described("using", error)
+    try:
+        _change(data, tokenizer)
+    except BaseException as error:
+        return _described("changing", error)
     return "read"
 
 
