@@ -436,6 +436,16 @@ def _name_or_id(name: str) -> str | int:
     return int(name[1:]) if re.fullmatch(r"#[0-9]{1,10}", name) else name
 
 
+def _check_apart(inputs: list[str], *outputs: str | None) -> None:
+    """Raise ValueError, before any work, for an output that would replace an input."""
+    from gpu_lattice.corpus.inputs import expand_inputs, identity
+
+    read = {identity(file.storage, file.path) for file in expand_inputs(inputs)}
+    for output in outputs:
+        if output is not None and os.path.realpath(output) in read:
+            raise ValueError(f"{output} is an input, which would be replaced; name another file")
+
+
 def _retokenize(options: argparse.Namespace) -> None:
     from gpu_lattice.corpus.retokenize import retokenize
 
@@ -499,6 +509,7 @@ def _preview(options: argparse.Namespace) -> None:
 
     if options.output is not None:
         checked_path(options.output)
+    _check_apart(options.inputs, options.output)
     seen = preview(
         options.inputs,
         tokenizer=_load(options),
@@ -526,6 +537,7 @@ def _fit(options: argparse.Namespace) -> None:
     files = expand_inputs(options.inputs)
     for file in files:
         check_columns(file, reading)
+    _check_apart(options.inputs, options.output)
     tokenizer = _load(options)
     found = tokenizer.fit(
         (batch.texts for file in files for batch in read_documents(file, reading)),
@@ -550,6 +562,7 @@ def _bench(options: argparse.Namespace) -> None:
 
     if options.plot is not None:
         checked_path(options.plot)
+    _check_apart(options.inputs, options.json, options.plot)
     seen = compare(
         None if options.model == "default" else options.model,
         options.inputs,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_lattice.models import FIRST_TEXT, SECOND_TEXT, Layout
+from gpu_lattice.runtime.files import write_whole
 
 try:
     from transformers import AddedToken, BatchEncoding, PreTrainedTokenizerBase
@@ -236,8 +237,9 @@ class HFTokenizer(PreTrainedTokenizerBase):  # type: ignore[misc]
             "truncation_side": self.truncation_side,
             **{name: str(token) for name, token in self.special_tokens_map.items() if isinstance(token, str)},
         }
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        return str(file), str(folder / "tokenizer_config.json")
+        config_file = folder / "tokenizer_config.json"
+        write_whole(config_file, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+        return str(file), str(config_file)
 
 
 def _at_least_one(n: int) -> int:

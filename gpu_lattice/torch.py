@@ -73,6 +73,9 @@ class FreshSegmentations(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self._texts)
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return map(self.__getitem__, range(len(self)))
+
     def __getitem__(self, i: int) -> Tensor:
         return self.__getitems__([i])[0]
 

@@ -59,6 +59,15 @@ def charsmap_blob(rules: dict[bytes, bytes]) -> bytes:
     return struct.pack(f"<{len(units) + 1}I", 4 * len(units), *units) + replacements
 
 
+def from_first_leaf(rules: dict[bytes, bytes], step: int) -> bytes:
+    """A character map whose first leaf says that its replacement begins `step` bytes later."""
+    blob = charsmap_blob(rules)
+    (num_bytes,) = struct.unpack_from("<I", blob)
+    units = list(struct.unpack_from(f"<{num_bytes // 4}I", blob, 4))
+    units[next(i for i, unit in enumerate(units) if unit >> 31)] += step
+    return struct.pack(f"<{len(units) + 1}I", num_bytes, *units) + blob[4 + num_bytes :]
+
+
 def hugging_face_file(vocab: list[tuple[str, float]], unk_id: int | None, byte_fallback: bool) -> bytes:
     model = {"type": "Unigram", "unk_id": unk_id, "vocab": vocab, "byte_fallback": byte_fallback}
     return json.dumps({"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None,

@@ -149,6 +149,8 @@ def test_retokenize_takes_columns_separators_and_the_best_segmentation(
         (["retokenize", "CORPUS", "--output", "out", "--batch-bytes", "64 furlongs"], "'64 furlongs' is not a size"),
         (["retokenize", "CORPUS", "--output", "CORPUS"], "is a file; name a folder"),
         (["retokenize", "CORPUS", "CORPUS", "--output", "out"], "would both be written to"),
+        (["fit", "CORPUS", "-o", "CORPUS"], "is an input, which would be replaced; name another file"),
+        (["bench", "default", "CORPUS", "--json", "CORPUS"], "is an input, which would be replaced; name another file"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CALLS = 600
+CALLS = 1000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is bounded by what Linux says of it")

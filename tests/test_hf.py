@@ -136,7 +136,10 @@ def test_options_that_are_not_supported_are_refused(both: Any) -> None:
 
 def test_what_is_saved_is_read_by_both(both: Any, tmp_path: Path) -> None:
     ours, tool = both
+    (tmp_path / "other").write_text("of another program")
+    (tmp_path / "tokenizer_config.json").symlink_to("other")
     ours.save_pretrained(tmp_path)
+    assert (tmp_path / "other").read_text() == "of another program"
     again = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert again(TEXTS)["input_ids"] == tool(TEXTS)["input_ids"]
     assert again.pad_token == "<pad>"

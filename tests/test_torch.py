@@ -67,7 +67,7 @@ def test_damaged_arrow_arrays_are_refused_before_a_document_is_looked_up(tokeniz
     column = pa.chunked_array([["ab"], [None, "ba"]])
     drawn = tokenizer.sample(["ab", None, "ba"], seed=SEED).tolist()
     data = FreshSegmentations(column, tokenizer, seed=SEED)
-    assert [data[i].tolist() for i in range(3)] == [row or [] for row in drawn]
+    assert [row.tolist() for row in data] == [row or [] for row in drawn]
     [item] = FreshSequences(column, tokenizer, sequence_length=9, end_id=END, seed=SEED)
     assert item["input_ids"].tolist()[:3] == [*(drawn[0] or []), END, END][:3]
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 
 # How each is reported when it ends the process.
 INTERRUPTS = {
@@ -41,12 +41,13 @@ def noted_interrupts(is_last: bool = False) -> Iterator[list[int]]:
 
     is_last: the process ends after the block, and ignores what comes then.
 
-    One that comes while LLVM calls back into Python, or an object is freed, is dropped there. It is sent again, and
-    the list shows that an error that follows from it is not an error of its own.
+    One that comes while LLVM calls back into Python, or an object is freed, is dropped there; while an extension module
+    imports NumPy, it is printed, and an ImportError in its place may be too. It is sent again, and the list shows that
+    an error that follows from it is not an error of its own.
     """
     before = {number: signal.getsignal(number) for number in INTERRUPTS} if _in_main_thread() else {}
     heeded = [number for number, handler in before.items() if handler not in (None, signal.SIG_IGN)]
-    hook, noted, quiet_until = sys.unraisablehook, list[int](), 0.0
+    hook, print_error, noted, quiet_until = sys.unraisablehook, sys.excepthook, list[int](), 0.0
     again: list[threading.Timer] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -56,17 +57,26 @@ def noted_interrupts(is_last: bool = False) -> Iterator[list[int]]:
             quiet_until = time.monotonic() + SECONDS_TO_END
             raise KeyboardInterrupt
 
-    def drop(dropped: sys.UnraisableHookArgs) -> None:
+    def send_again() -> None:
         nonlocal quiet_until
+        quiet_until = 0.0
+        again.append(threading.Timer(SECONDS_UNTIL_AGAIN, os.kill, (os.getpid(), noted[0])))
+        again[-1].start()
+
+    def drop(dropped: sys.UnraisableHookArgs) -> None:
         if not noted:
             hook(dropped)
         elif isinstance(dropped.exc_value, KeyboardInterrupt):
-            quiet_until = 0.0
-            again.append(threading.Timer(SECONDS_UNTIL_AGAIN, os.kill, (os.getpid(), noted[0])))
-            again[-1].start()
+            send_again()
+
+    def print_other(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if noted and isinstance(error, KeyboardInterrupt):
+            send_again()
+        else:
+            print_error(kind, error, traceback)
 
     if heeded:
-        sys.unraisablehook = drop
+        sys.unraisablehook, sys.excepthook = drop, print_other
     for number in heeded:
         signal.signal(number, note)
     try:
@@ -79,7 +89,7 @@ def noted_interrupts(is_last: bool = False) -> Iterator[list[int]]:
             timer.join()
         for number in heeded:
             signal.signal(number, signal.SIG_IGN if is_last else before[number])
-        sys.unraisablehook = hook
+        sys.unraisablehook, sys.excepthook = hook, print_error
 
 
 def report_interrupt(interrupts: list[int]) -> int:

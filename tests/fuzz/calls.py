@@ -6,6 +6,8 @@ message, within SECONDS of the processor's time and MOST_BYTES of memory, and wh
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import json
 import os
@@ -24,12 +26,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from gpu_lattice import Lattice, PathBatch, RaggedLattice, TextBatch, TokenBatch, Tokenizer
+from gpu_lattice import Lattice, PathBatch, RaggedLattice, TextBatch, TokenBatch, Tokenizer, literature
+from gpu_lattice.cli import _parser, main
 from gpu_lattice.corpus.draws import document_ids
 from gpu_lattice.corpus.retokenize import retokenize
+from gpu_lattice.runtime.arguments import read_only
 from gpu_lattice.show.portrait import portrait
 from gpu_lattice.show.preview import preview
 from gpu_lattice.show.table import table
+from gpu_lattice.torch import FreshSegmentations, FreshSequences
+from tests.fuzz.models import DATA, PATTERNS, sound_files
 
 ROOT = Path(__file__).parents[2]
 ALLOWED = (ValueError, TypeError, IndexError, OSError, MemoryError)
@@ -43,6 +49,7 @@ INTEGERS = [0, -1, 1, 2, 3, 7, 255, 2**31 - 1, 2**31, -(2**31), 2**32, 2**63 - 1
             10**5000, True, np.int8(-1), np.uint64(2**64 - 1), np.int64(2)]  # fmt: skip
 NUMBERS = [0.0, -0.0, 0.1, 1.0, -1.0, 1e-320, 1e9, 1e308, float("nan"), float("inf"), float("-inf"), np.float32(0.5)]
 DTYPES = [np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint64, np.float32, np.float64, np.bool_, ">i8", object]
+FILES = ["en_symbols.model", "en_split.tokenizer.json", "bytepiece.json", "en_bpe.model"]
 KINDS = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]
 TEXTS: list[Any] = ["", "a", "ab", "abba" * 5, "漢a", "é b", b"\xff", b"a\xe6\xbc", "\ud800", "\0", None, "x" * 300]
 
@@ -227,8 +234,79 @@ class Maker:
     def draw(self) -> dict[str, Any]:
         return {
             "alpha": self.alpha(), "num_samples": self.integer(1, 2), "seed": self.integer(0, 5),
-            "doc_ids": self.doc_ids(), "return_log_prob": self.pick(True, False, None, "x"),
+            "doc_ids": self.doc_ids(), "return_log_prob": self.flag(),
         }  # fmt: skip
+
+    def flag(self) -> Any:
+        return self.either(lambda: self.pick(True, False), lambda: self.pick(None, 0, 1, "x", np.True_))
+
+    def number(self, *good: float) -> Any:
+        return self.either(lambda: self.pick(*good), lambda: self.pick(*NUMBERS), lambda: self.pick(*INTEGERS))
+
+    def some(self, **makers: Callable[[], Any]) -> dict[str, Any]:
+        """A few of these options."""
+        return {name: make() for name, make in makers.items() if self.random.random() < 0.3}
+
+    def law(self) -> dict[str, Any]:
+        return {"alpha": self.alpha()} | self.some(token_penalty=lambda: self.number(0.0, -2.0, 500))
+
+    def frame(self) -> dict[str, Any]:
+        def ids() -> Any:
+            return self.either(lambda: [0, 1], lambda: self.array(2), lambda: [self.pick(*INTEGERS)], lambda: "ab")
+
+        return self.some(
+            add_special_tokens=self.flag, add_bos=self.flag, add_eos=self.flag, prefix_ids=ids, suffix_ids=ids,
+            max_length=lambda: self.integer(0, 3),
+            truncation=lambda: self.pick("left", "right", False, None, True, "x"),
+            return_offsets=lambda: self.either(lambda: self.pick("bytes", "characters"), lambda: self.pick("x", 1)),
+        )  # fmt: skip
+
+    def scores(self, n: int) -> Any:
+        """What `rescored` may be given, by piece or of n ids."""
+        bad = [
+            float("nan"),
+            float("inf"),
+            float("-inf"),
+            1e308,
+            -1e308,
+            10**400,
+            True,
+            "x",
+            1j,
+            np.float32("nan"),
+            None,
+        ]
+        array = np.array([self.random.choice([-1.0, -2.0, float("-inf")]) for _ in range(n)])
+
+        def damaged() -> Any:
+            array[self.random.randrange(n)] = self.pick(*bad[:5])
+            wide = np.repeat(array, 2)
+            return self.pick(
+                array,
+                wide[::2],
+                array[::-1],
+                wide,
+                array.reshape(-1, 1),
+                array.astype(">f4"),
+                array.astype(object),
+                array.astype(str),
+                array.tolist(),
+                array[:-1],
+                read_only(array, np.float64),
+            )
+
+        return self.either(
+            lambda: {self.pick("a", b"a", 0): -3.0}, lambda: array, damaged, lambda: self.array(n),
+            lambda: {self.pick("a", 0, 2**31, 10**400, None, "\ud800", b"\xff", -1, "absent"): self.pick(-1.0, *bad)},
+            lambda: {i: self.pick(-1.0, *bad) for i in range(3)},
+        )  # fmt: skip
+
+    def some_pieces(self, n: int) -> Any:
+        return self.either(
+            lambda: self.pick(["a"], [0], range(2), [b"a"], ()), lambda: range(n), lambda: self.array(3), lambda: "ab",
+            lambda: [self.pick(*INTEGERS)], lambda: ["no such piece"], lambda: [[0]], lambda: [None], lambda: {"a": 1},
+            lambda: iter(["a"]),
+        )  # fmt: skip
 
     def lattice(self) -> Lattice:
         if self.random.random() < 0.3:
@@ -241,16 +319,41 @@ class Maker:
     def call(self) -> Call:
         """A function of those below."""
         return self.pick(
-            self.of_tokenizer, self.of_tokenizer, self.of_lattice, self.of_lattice, self.of_batch, self.of_files
-        )()
+            self.of_tokenizer, self.of_tokenizer, self.of_tokenizer, self.of_lattice, self.of_lattice, self.of_batch,
+            self.of_files, self.of_models, self.of_literature, self.of_loaders, self.of_commands,
+        )()  # fmt: skip
 
     def of_tokenizer(self) -> Call:
         tok = self.pick(*self.tokenizers)
         integer, texts = self.integer, self.texts
         made: dict[str, Callable[[], dict[str, Any]]] = {
-            "encode": lambda: {"texts": texts()},
-            "sample": lambda: {"texts": texts(), "nbest_size": integer(-1, 0, 2)} | self.draw(),
-            "nbest": lambda: {"texts": texts(), "n": integer(0, 3)},
+            "encode": lambda: {"texts": texts()} | self.frame(),
+            "sample": lambda: (
+                {"texts": texts()}
+                | self.draw()
+                | self.law()
+                | self.frame()
+                | self.some(
+                    nbest_size=lambda: integer(-1, 0, 2),
+                    rate=lambda: self.number(0.0, 0.5, 1),
+                    epoch=lambda: integer(0, 1),
+                )
+            ),
+            "sample_near": lambda: {"texts": texts(), "max_changes": integer(0, 1, 2)} | self.draw() | self.law(),
+            "nbest": lambda: {"texts": texts(), "n": integer(0, 3)} | self.some(token_penalty=lambda: self.number(1.0)),
+            "expected_counts": lambda: (
+                {"texts": texts()}
+                | self.law()
+                | self.some(
+                    document_weights=lambda: self.either(lambda: [1.0] * self.n_texts, lambda: self.array(self.n_texts))
+                )
+            ),
+            "token_statistics": lambda: {"texts": texts()} | self.law(),
+            "entropy": lambda: {"texts": texts()} | self.law(),
+            "log_partition": lambda: {"texts": texts()} | self.law(),
+            "canonical": lambda: {"rows": self.rows()},
+            "is_canonical": lambda: {"rows": self.rows()},
+            "score": lambda: {"i": self.either(lambda: 0, lambda: self.array(3), lambda: integer(0))},
             "lattice": lambda: {"texts": texts(), "memory_limit": self.pick(None, integer(10**6))},
             "continuations": lambda: {"texts": texts(), "max_rollback": self.pick(None, integer(0, 3))},
             "normalize": lambda: {"texts": texts()},
@@ -269,7 +372,7 @@ class Maker:
             return Call("Lattice.from_ragged", from_ragged, {"ragged": self.ragged(), "vocab_size": size})
         lattice = self.lattice()
         weights = self.weights(lattice.shape, lattice._n_ids)
-        weighed = {"weights": weights} if self.random.random() < 0.5 else {"alpha": self.pick(None, self.alpha())}
+        weighed = {"weights": weights} if self.random.random() < 0.5 else self.law()
         if self.random.random() < 0.05:
             weighed = {"weights": weights, "alpha": self.alpha()}
         only = {"weights": self.pick(None, weights)}
@@ -277,7 +380,8 @@ class Maker:
         bare = {name: value for name, value in draw.items() if name != "return_log_prob"}
         made: dict[str, dict[str, Any]] = {
             **dict.fromkeys(
-                ["forward_scores", "backward_scores", "log_partition", "marginals", "expected_counts", "entropy"],
+                ["forward_scores", "backward_scores", "log_partition", "marginals", "expected_counts", "entropy",
+                 "token_counts"],
                 weighed,
             ),
             "num_paths": {"log": self.pick(True, False)},
@@ -299,12 +403,18 @@ class Maker:
 
     def of_batch(self) -> Call:
         batch = self.token_batch()
+        padded = self.some(
+            pad_id=lambda: self.integer(0, -1), max_length=lambda: self.integer(0, 3), return_mask=self.flag,
+            side=lambda: self.pick("left", "right", None, "x", 1),
+        )  # fmt: skip
+        own = self.pick(*self.tokenizers).encode(["a", "", None], return_offsets=self.pick(None, "bytes"))
+        row = self.either(lambda: self.pick(0, -1), lambda: slice(*(self.pick(None, *INTEGERS[:6]) for _ in range(3))),
+                          lambda: self.pick(*INTEGERS))  # fmt: skip
         made: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "TextBatch.from_texts": (TextBatch.from_texts, {"texts": self.texts()}),
             "TokenBatch.to_arrow": (batch.to_arrow, {}),
-            "TokenBatch.to_padded": (
-                batch.to_padded, {"pad_id": self.integer(0, -1), "max_length": self.pick(None, self.integer(0, 3))}
-            ),
+            "TokenBatch.to_padded": (self.pick(batch, own).to_padded, padded),
+            "TokenBatch.pieces": (pieces_of, {"batch": self.pick(own, own, batch), "row": row}),
             "Tokenizer.from_pieces": (from_pieces, {
                 "pieces": self.pieces(), "unk_piece": self.either(lambda: None, lambda: self.pick("a", "z", b"a")),
                 "device": self.either(lambda: "cpu", lambda: self.pick("tpu", "CPU", "cuda:x", "")),
@@ -318,6 +428,129 @@ class Maker:
         }  # fmt: skip
         name = self.pick(*made)
         return Call(name, *made[name])
+
+    def of_models(self) -> Call:
+        """What makes other models of models, or reads them."""
+        tok = self.pick(*self.tokenizers)
+        n, flag = len(tok), self.flag
+        flags = self.some(special=flag, single_word=flag, lstrip=flag, rstrip=flag, normalized=flag)
+        unspellable = self.some(unspellable=lambda: self.pick("raise", "best", None, "x", 1))
+        patterns = [*PATTERNS, "a{1,1000000}", "(?<a>", "\\", "[", "(?i)(?=a)", "a" * 10**5, "\0", "\ud800", "()*", "|"]
+        data = self.folder / "ranks.tiktoken"
+        path = self.either(lambda: self.folder / "saved", lambda: self.pick("\0", "", self.folder, "absent/x", b"x", 5))
+        tokens = self.either(
+            lambda: self.pick("<sep>", ["<a>", "é"]), lambda: {"a": 1}, lambda: iter(["a"]), lambda: ["a"] * 3,
+            lambda: [self.pick("", "\ud800", None, 5, b"ab", "a", "x" * 10**5)],
+        )  # fmt: skip
+        made: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+            "rescored": (used(tok.rescored), {"scores": self.scores(n)} | unspellable),
+            "without": (used(tok.without), {"pieces": self.some_pieces(n)} | unspellable),
+            "fit": (tok.fit, {"texts": self.either(self.texts, lambda: iter([["ab"], self.texts()]))} | self.some(
+                iterations=lambda: self.integer(1, 2), alpha=self.alpha, tolerance=lambda: self.number(1e-3, 0),
+                m_step=lambda: self.pick("maximum", "sentencepiece", None, "x", 1),
+            )),
+            "save": (tok.save, {"path": path} | self.some(as_unigram=flag)),
+            "rescored.save": (saved, {"tokenizer": tok, "scores": self.scores(n), "path": path, "as_unigram": flag()}),
+            "add_tokens": (used(tok.add_tokens), {"tokens": tokens} | flags),
+            "from_tiktoken": (used(Tokenizer.from_tiktoken), {
+                "source": self.either(lambda: data, lambda: self.folder / "a.txt"), "device": "cpu"} | self.pick(
+                {"encoding": self.either(lambda: "gpt2", lambda: self.pick("x", "", 5))},
+                {"pattern": self.either(lambda: self.pick(*patterns), lambda: self.pick(5, b"a", 10**400))},
+            )),
+            "from_bytes": (used(Tokenizer.from_bytes), {"data": self.anything(), "device": "cpu"}),
+            "from_tokenizer": (used(Tokenizer.from_tokenizer), {"tokenizer": self.anything(), "device": "cpu"}),
+        }  # fmt: skip
+        name = self.pick(*made)
+        return Call(f"Tokenizer.{name}", *made[name])
+
+    def of_literature(self) -> Call:
+        share, integer = self.number(0.0, 0.5, 1.0), self.integer
+        draw = {name: value for name, value in self.draw().items() if name in ("num_samples", "seed", "doc_ids")}
+        tok = self.pick(*self.tokenizers)
+        made: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+            "bpe_dropout": (literature.bpe_dropout, {"tokenizer": tok, "texts": self.texts(), "dropout": share} | draw),
+            "maxmatch_dropout": (literature.maxmatch_dropout, {"lattice": self.lattice(), "dropout": share} | draw),
+            "grampa": (literature.grampa, {"lattice": self.lattice(), "temperature": share,
+                                           "least_length": integer(1, 2)} | draw),
+        }  # fmt: skip
+        name = self.pick(*made)
+        return Call(name, *made[name])
+
+    def of_loaders(self) -> Call:
+        tok = self.pick(*self.tokenizers)
+        options = self.some(
+            alpha=self.alpha, seed=lambda: self.integer(0), epoch=lambda: self.integer(0, 1), x=lambda: 1,
+            token_penalty=lambda: self.number(0.5), rate=lambda: self.number(0.5), max_length=lambda: self.integer(2),
+        )  # fmt: skip
+        more = self.some(rank=lambda: self.integer(0), world_size=lambda: self.integer(1, 2))
+        length = self.either(lambda: 3, lambda: self.pick(*[i for i in INTEGERS if not 10**6 < i < 2**31]))
+        made: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+            "FreshSegmentations": (
+                segmentations, {"texts": self.texts(), "tokenizer": tok, "i": self.integer(0, -1)} | options
+            ),
+            "FreshSequences": (sequences, {
+                "documents": self.texts(), "tokenizer": tok, "sequence_length": length,
+                "end_id": self.integer(0),
+            } | options | more),
+        }  # fmt: skip
+        name = self.pick(*made)
+        return Call(name, *made[name])
+
+    def of_commands(self) -> Call:
+        """A line for the command, made of what its parser knows."""
+        [commands] = [action.choices for action in _parser()._actions if isinstance(action.choices, dict)]
+        command = self.pick(*commands)
+        line = [command]
+        for action in commands[command]._actions:
+            is_positional = not action.option_strings
+            if not is_positional and self.random.random() > (0.9 if action.required else 0.12):
+                continue
+            line += [] if is_positional else [self.pick(*action.option_strings)]
+            line += [] if action.nargs == 0 else [self.word(action.dest, action.choices)]
+        return Call(" ".join(["gpu-lattice", command]), run_command, {"line": line})
+
+    def word(self, name: str, choices: Any) -> str:
+        path, file = self.folder.name, str(self.folder / "a.txt")
+        good: dict[str, list[str]] = {
+            "model": [str(self.folder / "model")] * 3 + ["default"], "inputs": [file, str(self.folder / "b.jsonl")],
+            "output": [str(self.folder / "out")], "device": ["cpu", "auto"], "text_column": ["text"], "alpha": ["0.1"],
+            "report": [str(self.folder / "report.json")], "json": [str(self.folder / "report.json")],
+            "plot": [str(self.folder / "p.svg")], "format": ["parquet", "arrow", "megatron", "datatrove", "bin"],
+            "dtype": ["int32", "uint16"], "shard": ["0/2", "1/2"], "max_bytes": ["1KB"], "input_format": ["text"],
+            "exclude": ["#1", "a", f"@{file}"], "alphas": ["0,1"], "rate": ["0.5", "1"], "root": [str(self.folder)],
+        }  # fmt: skip
+        words = list(choices) if choices else good.get(name, ["1", "2", "a"])
+        bad = [
+            "",
+            "-1",
+            "0",
+            "nan",
+            "inf",
+            "1e400",
+            "9" * 5000,
+            "\0",
+            "\udcff",
+            "-",
+            "--",
+            "0x10",
+            "1_000",
+            "a,b",
+            "1/0",
+            "é",
+            "*",
+            "[",
+            "\n",
+            "#",
+            "@",
+            "@absent",
+            "4294967296",
+            "99999999999999999999",
+            "1KB",
+            "1,,2",
+        ]
+        if name in ("output", "report", "json", "plot"):  # what is written to stays within the folder
+            bad = ["", path, f"{path}/x", file]
+        return self.pick(*words) if self.random.random() < self.good else self.pick(*bad)
 
     def of_files(self) -> Call:
         tok = self.pick(*self.tokenizers)
@@ -368,6 +601,61 @@ def shown(tokenizer: Any, text: Any, **options: Any) -> str:
     return table(portrait(tokenizer, text, **options))
 
 
+def used(make: Callable[..., Tokenizer]) -> Callable[..., Any]:
+    """The tokenizer that it makes, used."""
+
+    def use(**options: Any) -> Any:
+        tokenizer, texts = make(**options), ["ab", "a", None, "ba ab"]
+        if not isinstance(tokenizer, Tokenizer):
+            return tokenizer
+        try:
+            out = tokenizer.encode(texts)
+            sampled = tokenizer.sample(texts, alpha=0.1, seed=0, rate=0.5, return_log_prob=True, return_offsets="bytes")
+        except ValueError as error:
+            if "spelled" not in str(error) and "alpha" not in str(error):
+                raise
+            return tokenizer
+        assert tokenizer.verify(texts, out) is None, "the best segmentation does not spell its texts"
+        assert tokenizer.verify(texts, sampled) is None, "samples do not spell their texts"
+        assert not np.isnan(sampled.log_prob).any(), "a log_prob is NaN"
+        return sampled
+
+    return use
+
+
+def saved(tokenizer: Tokenizer, scores: Any, path: Any, as_unigram: Any) -> Any:
+    """With these scores, saved and read again."""
+    tokenizer.rescored(scores).save(path, as_unigram=as_unigram)
+    again = Tokenizer.from_file(path, device="cpu")
+    Path(path).unlink()
+    return again.sample(["ab"], alpha=0.1, seed=0)
+
+
+def pieces_of(batch: TokenBatch, row: Any) -> Any:
+    return batch[row].pieces() if isinstance(row, slice) else (batch[row], batch.pieces())
+
+
+def segmentations(texts: Any, tokenizer: Any, i: Any, **options: Any) -> Any:
+    return FreshSegmentations(texts, tokenizer, **options)[i]
+
+
+def sequences(documents: Any, tokenizer: Any, **options: Any) -> Any:
+    return next(iter(FreshSequences(documents, tokenizer, **options)), None)
+
+
+def run_command(line: list[str]) -> int:
+    """Its exit code, which is 0 or 2, and what it says of an error is one line."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        try:
+            code = main(line)
+        except SystemExit as end:  # --help and --version
+            code = int(end.code or 0)
+    lines = [one for one in said.getvalue().splitlines() if one.startswith("gpu-lattice: ")]
+    assert (code, len(lines)) in ((0, 0), (2, 1)), f"{code}, {said.getvalue()[:200]}"
+    return code
+
+
 def outcome(call: Call) -> str:
     """ "returned" or "refused", else what was wrong."""
     try:
@@ -406,12 +694,16 @@ def make_tokenizers() -> list[Tokenizer]:
     return [
         Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5, " ": -3.0}, device="cpu", threads=2),
         Tokenizer.from_pieces({"?": None, "a": -1.0, "aa": -1.5, "漢": -2.0}, unk_piece="?", device="cpu", threads=1),
+        *(Tokenizer.from_bytes(data, device="cpu", threads=1) for data in sound_files()[-2:-1]),
+        *(Tokenizer.from_file(DATA / name, device="cpu", threads=1) for name in FILES),
     ]
 
 
 def make_files(folder: Path) -> None:
     (folder / "a.txt").write_text("ab\nba\n\nabab\n")
     (folder / "b.jsonl").write_text('{"text": "ab", "id": 1}\n{"text": null, "id": 2}\n')
+    (folder / "model").write_bytes((DATA / FILES[0]).read_bytes())
+    (folder / "ranks.tiktoken").write_bytes(sound_files()[-1])
 
 
 def work(seed: int, start: int) -> None:
@@ -446,8 +738,8 @@ def run(seconds: float, seed: int, most: int = sys.maxsize) -> tuple[int, list[s
         with (
             tempfile.TemporaryDirectory() as folder,
             subprocess.Popen(
-                command, cwd=ROOT, text=True, env=os.environ | {"TMPDIR": folder}, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                command, cwd=ROOT, text=True, env=os.environ | {"TMPDIR": folder}, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             ) as worker,
         ):  # fmt: skip
             assert worker.stdout is not None

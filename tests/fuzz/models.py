@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gpu_lattice.normalizers.pre_tokens import PATTERNS as DIVIDING
 from tests.handmade import (
     BYTE_NAMES,
     charsmap_blob,
@@ -85,7 +86,7 @@ COMPONENTS: dict[str, list[dict[str, Any]]] = {
 }  # fmt: skip
 # Of a SentencePiece model: its trainer's model_type.
 BPE: Field = (2, 2, [(3, 0, 2)])
-PATTERNS = [r" ?\p{L}+| ?\p{N}+|\s+|.", r"a+|(?!a).", "a*", "(", "", r"\s", r"(a|b)++", r"\p{Nope}", "."]
+PATTERNS = [*DIVIDING, r" ?\p{L}+| ?\p{N}+|\s+|.", r"a+|(?!a).", "a*", "(", "", r"\s", r"(a|b)++", r"\p{Nope}", "."]
 MEMBERS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "post_processor": "processors",
            "decoder": "decoders"}  # fmt: skip
 
@@ -287,7 +288,11 @@ def _merges(draw: random.Random) -> Any:
              "continuing_subword_prefix": None, "end_of_word_suffix": draw.choice([None, None, "", "</w>"]),
              "byte_fallback": draw.random() < 0.4, "ignore_merges": draw.random() < 0.4,
              "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": merges}  # fmt: skip
-    byte_level = COMPONENTS["pretokenizers"][7] if is_bytes else None
+    bare = COMPONENTS["pretokenizers"][7] | {"use_regex": False, "add_prefix_space": False}
+    split = {"type": "Split", "pattern": {"Regex": draw.choice(list(DIVIDING))}, "invert": False,
+             "behavior": draw.choice(["Isolated", "Removed"])}  # fmt: skip
+    divided = {"type": "Sequence", "pretokenizers": [split, bare]}
+    byte_level = draw.choice([COMPONENTS["pretokenizers"][7], divided]) if is_bytes else None
     return json.loads(hugging_face_file([], None, False)) | {"pre_tokenizer": byte_level, "model": model}
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import resource
 import signal
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpu_lattice import Tokenizer
+from gpu_lattice import TextBatch, TokenBatch, Tokenizer
 from gpu_lattice.kernels.cpu.bulk.encode_merges import DROPPED
+from gpu_lattice.models.added import new_tokens, with_tokens
 from gpu_lattice.models.detect import read_model
+from gpu_lattice.models.saving import file_of
 from gpu_lattice.models.tiktoken import ENCODINGS, is_rank_file, read_ranks
+from gpu_lattice.spans import spans_of
 from tests.fuzz.models import model_file, sound_files
 
 NAME = "odd.model"
@@ -67,13 +72,18 @@ def _outcome(data: bytes) -> str:
     except BaseException as error:
         return _described("reading", error)
     try:
-        _use(Tokenizer(model, device="cpu", threads=1))
+        tokenizer = Tokenizer(model, device="cpu", threads=1)
+        _use(tokenizer)
     except ValueError as error:
         return "refused" if type(error) is ValueError else _described("using", error)
     except MemoryError as error:
         return "refused" if str(error) else _described("using", error)
     except BaseException as error:
         return _described("using", error)
+    try:
+        _change(data, tokenizer)
+    except BaseException as error:
+        return _described("changing", error)
     return "read"
 
 
@@ -103,7 +113,7 @@ def _use(tokenizer: Tokenizer) -> None:
         try:
             rows = segment(texts)
         except ValueError as error:
-            if not any(words in str(error) for words in ("cannot be spelled", "out of range")):
+            if not _is_said(error):
                 raise
             continue
         if not drops:
@@ -113,11 +123,49 @@ def _use(tokenizer: Tokenizer) -> None:
         if rows.log_prob is not None:
             assert not np.any(rows.log_prob > 1e-6), "a log_prob is above 0"
             assert not np.isnan(rows.log_prob).any(), "a log_prob is NaN"
+        _check_spans(tokenizer, texts, rows)
         try:
             tokenizer.decode(rows)
         except ValueError as error:
             if "the decoder" not in str(error):
                 raise
+
+
+def _is_said(error: ValueError) -> bool:
+    """Whether it is one that a sound model may raise."""
+    return any(words in str(error) for words in ("cannot be spelled", "out of range"))
+
+
+def _check_spans(tokenizer: Tokenizer, texts: Sequence[str | bytes | None], rows: TokenBatch) -> None:
+    spans = spans_of(tokenizer.model, tokenizer._spelling, TextBatch.from_texts(texts), rows, "bytes", 1)
+    lengths = [len(text.encode() if isinstance(text, str) else text or b"") for text in texts]
+    ends = np.repeat(np.repeat(lengths, len(rows) // len(texts)), np.diff(rows.offsets))
+    assert np.all((spans[:, 0] >= 0) & (spans[:, 0] <= spans[:, 1]) & (spans[:, 1] <= ends)), (
+        "a span is out of its text"
+    )
+
+
+def _change(data: bytes, tokenizer: Tokenizer) -> None:
+    """Other models of this one: with other scores, written to a file, with a token added."""
+    model, vocabulary = tokenizer.model, tokenizer.model.vocabulary
+    generator = np.random.default_rng(len(data))
+    scores = generator.choice([-1.0, -2.5, -np.inf], len(vocabulary), p=[0.5, 0.4, 0.1])
+    texts = ["ab", "bababa", " a  b ", "aé漢<é"]
+    other = tokenizer.rescored(scores)
+    try:
+        rows = other.sample(texts, alpha=0.1, seed=0, rate=0.5, return_log_prob=True)
+        assert other.verify(texts, rows) is None, "rows by other scores do not spell their texts"
+        assert not np.isnan(rows.log_prob).any(), "a log_prob by other scores is NaN"
+        counts = other.expected_counts(texts)
+        assert np.all(counts >= 0), "an expected count is below 0"
+    except ValueError as error:
+        if not _is_said(error):
+            raise
+    with contextlib.suppress(ValueError):
+        file_of(data, NAME, other.model, True)
+    if model.kind in ("huggingface", "sentencepiece"):
+        with contextlib.suppress(ValueError):
+            read_model(with_tokens(data, model.kind, new_tokens(["ab", "<new>", "é"]), vocabulary), NAME)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,13 @@ def test_a_damaged_file_of_compiled_code_is_compiled_anew(
     assert run(tmp_path) == ["11", "1"]
 
 
+def test_files_that_are_damaged_while_a_process_runs_are_compiled_anew_by_it(tmp_path: Path, package: Path) -> None:
+    damage = "import glob; [open(name, 'r+b').truncate(99) for name in glob.glob('gpu_lattice/__pycache__/*.nb?')]"
+    assert run(tmp_path) == ["11", "0"]
+    assert run(tmp_path, damage) == ["11", "0"]
+    assert run(tmp_path) == ["11", "1"]
+
+
 def test_code_that_checks_indices_is_kept_apart_from_code_that_does_not(tmp_path: Path, package: Path) -> None:
     checked = "import numba; numba.config.BOUNDSCHECK = 1"
     assert run(tmp_path) == ["11", "0"]

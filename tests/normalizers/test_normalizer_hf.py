@@ -6,12 +6,13 @@ import base64
 import json
 import pickle
 import random
+import struct
 import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from handmade import charsmap_blob
+from handmade import charsmap_blob, from_first_leaf
 from hf_files import (
     COLLAPSE,
     MARK,
@@ -31,7 +32,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.normalizers import NFC
 
-from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer
+from gpu_lattice.normalizers.hf_tokenizers import AddedToken, hf_normalizer, tool_errors
 from gpu_lattice.text_batch import TextBatch
 
 NO_SPLIT = METASPACE | {"split": False}
@@ -56,8 +57,9 @@ COOKED = [added_token(20 + i, token, normalized=True, lstrip=i % 3 == 0) for i, 
 
 
 def precompiled_of(rules):
-    """A Precompiled with a character map of these keys and replacements."""
-    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap_blob(rules)).decode()}
+    """A Precompiled with a character map of these keys and replacements, or of these bytes."""
+    blob = rules if isinstance(rules, bytes) else charsmap_blob(rules)
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(blob).decode()}
 
 
 def steps(*parts):
@@ -258,6 +260,8 @@ def test_without_the_package_a_recipe_that_needs_it_names_the_extra(monkeypatch)
         ({"type": "Precompiled", "precompiled_charsmap": "a?"}, None, "not base64"),
         ({"type": "Precompiled", "precompiled_charsmap": "AAAA"}, None, "character map is broken"),
         (precompiled_of({b"a": b"\xff"}), None, "character map is broken: its replacements are not UTF-8"),
+        (precompiled_of(from_first_leaf({b"a": "é".encode()}, 1)), None, "a leaf points into a character"),
+        (precompiled_of(struct.pack("<I", 1 << 31) + bytes(1024)), None, "an array of 2147483648 bytes, of which 1024"),
         (precompiled_of({b"a" * 513: b""}), None, "character map is broken: it has keys of more than 512 bytes"),
         (steps({"type": "NFC"}, precompiled_of({b"a": b"\xc3"})), None, "character map is broken"),
         (steps(*[precompiled_of({b"a": b"a" * 999})] * 2), None, "more than 262144 characters from one"),
@@ -281,6 +285,16 @@ def test_nfc_of_every_code_point_and_of_what_combines_with_it_is_the_tools():
     found = rules(TextBatch.from_texts(docs))
     values = found.values.tobytes()
     assert [values[a:b].decode() for a, b in pairwise(found.offsets)] == list(map(tool_rules.normalize_str, docs))
+
+
+def test_panics_of_the_tool_are_value_errors_and_interrupts_are_not():
+    class PanicException(BaseException):
+        """Of pyo3, whose panics are no Exceptions."""
+
+    with pytest.raises(ValueError, match=r"^t: index out of bounds; take the part"), tool_errors("t"):
+        raise PanicException("index out of bounds")
+    with pytest.raises(KeyboardInterrupt), tool_errors("t"):
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("model", ["en8k", "ja8k_nosplit"])

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import sentencepiece
-from handmade import charsmap_blob
+from handmade import charsmap_blob, from_first_leaf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece_files import (
@@ -422,15 +422,6 @@ def test_keys_that_go_on_in_odd_ways_are_found(keys):
 
 # Every byte leads back to where it came from, so the map holds as many beginnings as there are strings.
 ENDLESS = struct.pack("<I512I", 2048, 256 << 10, *[0] * 255, *(byte << 10 | byte for byte in range(256))) + b"\0"
-
-
-def from_first_leaf(rules: dict[bytes, bytes], step: int) -> bytes:
-    """A character map whose first leaf says that its replacement begins `step` bytes later."""
-    blob = charsmap_blob(rules)
-    (num_bytes,) = struct.unpack_from("<I", blob)
-    units = np.frombuffer(blob, "<u4", num_bytes // 4, 4).copy()
-    units[np.flatnonzero(units >> 31)[0]] += step
-    return blob[:4] + units.tobytes() + blob[4 + num_bytes :]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,22 @@ def test_a_handler_that_is_not_pythons_is_left_alone() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
-def test_an_interrupt_that_a_callback_from_c_drops_comes_again_and_is_not_printed(
-    capsys: pytest.CaptureFixture[str],
+def print_and_drop() -> None:
+    """As an extension module whose import of NumPy fails: it has PyErr_Print call the hook."""
+    try:
+        interrupt()
+    except KeyboardInterrupt:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("drop", [ctypes.CFUNCTYPE(None)(interrupt), print_and_drop], ids=["a callback", "an import"])
+def test_an_interrupt_that_c_code_drops_comes_again_and_is_not_printed(
+    capsys: pytest.CaptureFixture[str], drop: Callable[[], None]
 ) -> None:
-    hook, dropped = sys.unraisablehook, []
+    hooks, dropped = (sys.unraisablehook, sys.excepthook), []
 
     def wait() -> None:
-        ctypes.CFUNCTYPE(None)(interrupt)()
+        drop()
         dropped.append(1)
         time.sleep(60)
 
@@ -113,7 +122,7 @@ def test_an_interrupt_that_a_callback_from_c_drops_comes_again_and_is_not_printe
     assert dropped == [1]
     assert interrupts == [signal.SIGINT] * 2
     assert capsys.readouterr().err == ""
-    assert sys.unraisablehook is hook
+    assert (sys.unraisablehook, sys.excepthook) == hooks
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
