@@ -25,6 +25,7 @@ ARROW_PROTOCOLS = ("__arrow_array__", "__arrow_c_array__", "__arrow_c_stream__",
 # None of its suffixes is a prefix of it, so it is found only where it was put, and in strings that contain it.
 BETWEEN = b"\0\1"
 FEW = 16
+STRINGS = frozenset((str, bytes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class TextBatch:
             return texts if is_same else batch
         if isinstance(texts, str | bytes):
             return _few([texts])
-        if isinstance(texts, list | tuple) and 0 < len(texts) <= FEW and set(map(type, texts)) <= {str, bytes}:
+        if isinstance(texts, list | tuple) and 0 < len(texts) <= FEW and STRINGS.issuperset(map(type, texts)):
             return _few(texts)
         import pyarrow as pa
 
@@ -97,6 +98,8 @@ class TextBatch:
 
     def slice(self, start: int, stop: int) -> TextBatch:
         """Documents start..stop, sharing the bytes."""
+        if start == 0 and stop == len(self):
+            return self
         valid = None if self.valid is None else self.valid[start:stop]
         return TextBatch(self.values, self.offsets[start : stop + 1], valid)
 
@@ -164,8 +167,9 @@ def _few(texts: Sequence[str | bytes]) -> TextBatch:
     except UnicodeEncodeError:
         _raise_for_surrogate(texts)
         raise
-    offsets = np.array([0, *accumulate(map(len, parts))])
-    return TextBatch(np.frombuffer(b"".join(parts), np.uint8), read_only(offsets, np.int64))
+    offsets = np.array([0, *accumulate(map(len, parts))], np.int64)
+    offsets.setflags(write=False)
+    return TextBatch(np.frombuffer(b"".join(parts), np.uint8), offsets)
 
 
 def _sequence_to_arrow(texts: Any) -> pa.Array:
