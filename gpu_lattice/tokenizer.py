@@ -747,7 +747,8 @@ class Tokenizer:
         from gpu_lattice.lattice import Lattice
 
         batch = TextBatch.from_texts(texts)
-        return Lattice.of(self._model, self._backend, self._normalize(batch), batch.valid, memory_limit)
+        lattice = Lattice.of(self._model, self._backend, self._normalize(batch), batch.valid, memory_limit)
+        return lattice.pictured(self, batch.tolist() if len(batch) == 1 else [])
 
     def sample_near(
         self,
