@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gpu_lattice.runtime import display
 from gpu_lattice.runtime.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -37,6 +38,15 @@ except ModuleNotFoundError as error:
         "gpu_lattice has no kernels: this is a clone without symbolic links, where the link gpu_lattice/kernels is a "
         "plain file; run `python -m pip install -e .` in it, or `python -m pip install .` and import from elsewhere"
     ) from error
+
+
+def _lattice_html(tokenizer: Any, text: bytes) -> str | None:
+    from gpu_lattice.show.lattice_figure import lattice_html
+
+    return lattice_html(tokenizer, text)
+
+
+display.lattice_html = _lattice_html
 
 
 def __getattr__(name: str) -> Any:

@@ -477,8 +477,9 @@ def _encode(options: argparse.Namespace) -> None:
                 doc_ids=range(first, first + len(texts)),
             )
         first += len(texts)
-        for row in out.to_arrow().to_pylist():
-            words = map(str, row) if options.output_format == "ids" else map(tokenizer.id_to_piece, row)
+        for row in out.tolist():
+            ids = row or []
+            words = map(str, ids) if options.output_format == "ids" else map(tokenizer.id_to_piece, ids)
             print(*(word.translate(_VISIBLE) for word in words))
         sys.stdout.flush()
 

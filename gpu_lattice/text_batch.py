@@ -28,6 +28,7 @@ BETWEEN = b"\0\1"
 FEW = 16
 # Of DLPack's kinds of devices.
 HOST, CUDA = 1, 2
+STRINGS = frozenset((str, bytes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class TextBatch:
             return texts if is_same else batch
         if isinstance(texts, str | bytes):
             return _few([texts])
-        if isinstance(texts, list | tuple) and 0 < len(texts) <= FEW and set(map(type, texts)) <= {str, bytes}:
+        if isinstance(texts, list | tuple) and 0 < len(texts) <= FEW and STRINGS.issuperset(map(type, texts)):
             return _few(texts)
         import pyarrow as pa
 
@@ -129,6 +130,8 @@ class TextBatch:
 
     def slice(self, start: int, stop: int) -> TextBatch:
         """Documents start..stop, sharing the bytes."""
+        if start == 0 and stop == len(self):
+            return self
         valid = None if self.valid is None else self.valid[start:stop]
         return TextBatch(self.values, self.offsets[start : stop + 1], valid)
 
@@ -216,8 +219,9 @@ def _few(texts: Sequence[str | bytes]) -> TextBatch:
     except UnicodeEncodeError:
         _raise_for_surrogate(texts)
         raise
-    offsets = np.array([0, *accumulate(map(len, parts))])
-    return TextBatch(np.frombuffer(b"".join(parts), np.uint8), read_only(offsets, np.int64))
+    offsets = np.array([0, *accumulate(map(len, parts))], np.int64)
+    offsets.setflags(write=False)
+    return TextBatch(np.frombuffer(b"".join(parts), np.uint8), offsets)
 
 
 def _sequence_to_arrow(texts: Any) -> pa.Array:

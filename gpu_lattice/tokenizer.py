@@ -691,14 +691,12 @@ class Tokenizer:
         """What is asked to be around rows; None for what the backend puts there anyway."""
         model = self._model
         is_own = checked_flag("add_special_tokens", add_special_tokens)
-        around = [model.prefix_ids if is_own else (), model.suffix_ids if is_own else ()]
-        for k, (name, ids) in enumerate({"prefix_ids": prefix_ids, "suffix_ids": suffix_ids}.items()):
-            if ids is not None:
-                around[k] = tuple(checked_integer(name, i, 0, self.vocab_size - 1) for i in as_list(name, ids))
+        before = self._ids_of("prefix_ids", prefix_ids, model.prefix_ids if is_own else ())
+        after = self._ids_of("suffix_ids", suffix_ids, model.suffix_ids if is_own else ())
         if checked_flag("add_bos", add_bos):
-            around[0] = (self._special("bos_id"), *around[0])
+            before = (self._special("bos_id"), *before)
         if checked_flag("add_eos", add_eos):
-            around[1] = (*around[1], self._special("eos_id"))
+            after = (*after, self._special("eos_id"))
         if truncation is not None and truncation is not False:
             truncation = checked_side("truncation", truncation)
         if max_length is None:
@@ -707,9 +705,14 @@ class Tokenizer:
             max_length = None
         elif max_length is not None:
             max_length = checked_integer("max_length", max_length, 0, 2**63 - 1)
-        if max_length is None and around == [model.prefix_ids, model.suffix_ids]:
+        if max_length is None and before == model.prefix_ids and after == model.suffix_ids:
             return None
-        return Frame(around[0], around[1], max_length, truncation or model.truncation_side)
+        return Frame(before, after, max_length, truncation or model.truncation_side)
+
+    def _ids_of(self, name: str, ids: Any, default: tuple[int, ...]) -> tuple[int, ...]:
+        if ids is None:
+            return default
+        return tuple(checked_integer(name, i, 0, self.vocab_size - 1) for i in as_list(name, ids))
 
     def _special(self, name: str) -> int:
         i: int | None = getattr(self, name)
@@ -733,10 +736,14 @@ class Tokenizer:
         with self._backend.launcher:
             return frame(out, len(self._model.prefix_ids), len(self._model.suffix_ids))
 
+    @cached_property
+    def _own_frame(self) -> Frame:
+        return Frame(self._model.prefix_ids, self._model.suffix_ids, None, "right")
+
     def _source_of(self, out: TokenBatch, frame: Frame | None, texts: TextBatch) -> Source:
         model, unknown = self._model, None
         if self.unk_id is not None and (model.merges is None or model.kind == "sentencepiece"):
-            frame = frame or Frame(model.prefix_ids, model.suffix_ids, None, "right")
+            frame = frame or self._own_frame
             surfaces = UnknownSurfaces(model.in_full, texts, out, lambda: self._spelling)
             unknown = Unknown(self.unk_id, surfaces, range(len(out)), len(frame.before), len(frame.after), frame.side)
         return Source(model.vocabulary.names, self.pad_id, model.padding_side, unknown)
@@ -778,7 +785,8 @@ class Tokenizer:
         from gpu_lattice.lattice import Lattice
 
         batch = TextBatch.from_texts(texts)
-        return Lattice.of(self._model, self._backend, self._normalize(batch), batch.valid, memory_limit)
+        lattice = Lattice.of(self._model, self._backend, self._normalize(batch), batch.valid, memory_limit)
+        return lattice.pictured(self, batch.tolist() if len(batch) == 1 else [])
 
     def sample_near(
         self,

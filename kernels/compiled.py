@@ -6,13 +6,13 @@ import pickle
 import sys
 import warnings
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache, cached_property, partial, update_wrapper
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from numba import config, njit, types
+from numba import config, njit, typeof, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -48,19 +48,7 @@ def compiled(function: Any = None, **options: Any) -> Any:
     """
     if function is None:
         return partial(compiled, **options)
-    options |= {"nogil": True, "no_cfunc_wrapper": True}
-    dispatcher: Any = njit(function, **options)
-    if dispatcher is function:  # with NUMBA_DISABLE_JIT
-        return function
-    linked = _Linked(dispatcher)
-    dispatcher.get_call_template, dispatcher.get_overload = linked.get_call_template, linked.get_overload
-    try:
-        dispatcher._cache = _Cache(function)
-    except RuntimeError:  # Numba finds no folder
-        _warn()
-        return dispatcher
-    _discard_outdated(Path(dispatcher.stats.cache_path), Path(function.__code__.co_filename).parent)
-    return dispatcher
+    return function if config.DISABLE_JIT else _Compiled(function, options)  # type: ignore[attr-defined]
 
 
 def readonly(array: NDArray[Any]) -> NDArray[Any]:
@@ -70,6 +58,62 @@ def readonly(array: NDArray[Any]) -> NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+class _Compiled:
+    """A function that becomes Numba's when it is first called or asked for; for the most part it is not, but is within
+    compiled code that is read from disk, and to make two hundred functions Numba's takes a tenth of a second.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        update_wrapper(self, function)
+        self._options = {"nogil": True, "no_cfunc_wrapper": True, **options}
+
+    @cached_property
+    def _dispatcher(self) -> Any:
+        function: Any = self.__wrapped__
+        dispatcher: Any = njit(function, **self._options)
+        linked = _Linked(dispatcher)
+        dispatcher.get_call_template, dispatcher.get_overload = linked.get_call_template, linked.get_overload
+        try:
+            dispatcher._cache = _Cache(function)
+        except RuntimeError:  # Numba finds no folder
+            _warn()
+            return dispatcher
+        _discard_outdated(Path(dispatcher.stats.cache_path), Path(function.__code__.co_filename).parent)
+        return dispatcher
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What Numba asks an object for that compiled code calls."""
+        return self._dispatcher._numba_type_
+
+    def __call__(self, *args: Any) -> Any:
+        return self._dispatcher(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dispatcher, name)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        name: str = self.__qualname__
+        return (_Compiled, (self.__wrapped__, self._options)) if "<locals>" in name else name
+
+
+class Bound:
+    """A compiled function whose arguments always have the types that they had in the first call.
+
+    The caller answers for that: nobody looks at them again, which takes Numba longer than a short text, as it goes
+    through each array of a model.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self._code: Any = None if isinstance(function, _Compiled) else function
+
+    def __call__(self, *args: Any) -> Any:
+        if self._code is None:
+            self._code = self._function.compile(tuple(map(typeof, args)))
+        return self._code(*args)
 
 
 class _Linked:

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from by_reference import encode_ids, sample_ids
 from conftest import DATA, ROOT
 from handmade import SYMBOLS, random_hugging_face_file, random_sentencepiece_model, tokenizer_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import typeof
 from strategies import EXTREME, Case, cases
 
 from gpu_lattice import TextBatch, Tokenizer
+from gpu_lattice.kernels.compiled import Bound
 
 GOLDEN = ROOT / "tests" / "golden" / "samples.json"
 MODELS = sorted({entry["model"] for entry in json.loads((DATA / "expected.json").read_text("utf-8"))})
@@ -235,6 +238,31 @@ def test_random_models_of_the_tools_sample_as_the_definition_does_in_parts_of_an
     for part_bytes in (1, 5):
         monkeypatch.setattr("gpu_lattice.backends.cpu.PART_BYTES", part_bytes)
         assert tokenizer.sample(texts, alpha=0.3, seed=seed).tolist() == expected, part_bytes
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_looked_at_once_has_the_same_types_in_every_call(
+    threads: int, half_megabyte: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types: dict[Bound, Any] = {}
+    call = Bound.__call__
+
+    def checked(bound: Bound, *args: Any) -> Any:
+        found = tuple(map(typeof, args))
+        assert types.setdefault(bound, found) == found
+        return call(bound, *args)
+
+    monkeypatch.setattr(Bound, "__call__", checked)
+    few = ["some words", "", "語 and ①"]
+    for name in ("en_nmt_nfkc.model", "zh_bytes.model", "bytepiece.json", "ja_whole.tokenizer.json"):
+        tokenizer = Tokenizer.from_file(DATA / name, device="cpu", threads=threads)
+        forms = ["text", few, iter(few), pa.array(few).slice(1), [b"a", None], np.array(few), [], half_megabyte]
+        for texts in map(TextBatch.from_texts, forms):
+            tokenizer.encode(texts)
+            tokenizer.sample(texts, return_log_prob=True, doc_ids=range(len(texts)))
+            tokenizer.sample(texts, num_samples=2, seed=2**64 - 1)
+        tokenizer.sample(few, rate=0.5)
+    assert len(types) > 6
 
 
 def test_log_prob_does_not_change_the_ids(tokenizer: Tokenizer) -> None:

@@ -28,6 +28,15 @@ before = time.process_time()
 import gpu_lattice
 print(time.process_time() - before)
 """
+ENCODE = """
+import sys
+from gpu_lattice.kernels import compiled
+made, njit = [], compiled.njit
+compiled.njit = lambda function, **options: made.append(function) or njit(function, **options)
+from gpu_lattice import cli
+cli.main(["encode", "Hello"])
+print("pyarrow" in sys.modules, "pandas" in sys.modules, len(made), sep="\\n")
+"""
 FIRST_SAMPLE = """
 import sys, time
 import gpu_lattice
@@ -84,6 +93,14 @@ def test_a_tokenizer_goes_to_a_process_that_has_loaded_nothing(tmp_path: Path) -
     (tmp_path / "pickled").write_bytes(pickle.dumps(tokenizer))
     script = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).encode('a text').tolist())"
     assert run(script, tmp_path / "pickled").strip() == str(tokenizer.encode("a text").tolist())
+
+
+def test_the_command_encodes_without_arrow_and_with_little_compiled_code_once_its_tables_are_cached() -> None:
+    run(ENCODE)
+    text, has_arrow, has_pandas, num_functions = run(ENCODE).splitlines()
+    assert text == "▁He llo"
+    assert (has_arrow, has_pandas) == ("False", "False")
+    assert int(num_functions) <= 6
 
 
 def test_the_package_is_imported_within_a_third_of_a_second() -> None:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import cached_property
 from threading import get_ident
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 from gpu_lattice.backends import NoPathError, Rows, TrieTables
 from gpu_lattice.backends.tables import Tables
-from gpu_lattice.kernels.compiled import readonly
+from gpu_lattice.kernels.compiled import Bound, readonly
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs, place_around, place_runs, plan_rows
-from gpu_lattice.kernels.cpu.bulk.encode import encode_parts
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
-from gpu_lattice.kernels.cpu.bulk.sample import sample_parts
+from gpu_lattice.kernels.cpu.bulk.rows import encode_rows, sample_rows
 from gpu_lattice.kernels.cpu.lattice.build import CHUNK, CUT
-from gpu_lattice.runtime.threads import byte_ranges, default_threads, map_ranges
+from gpu_lattice.runtime.threads import byte_ranges, default_threads, map_ranges, num_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeAlias
 
     from numpy.typing import NDArray
 
@@ -32,8 +30,38 @@ if TYPE_CHECKING:
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch, PendingBatch
 
+    # part_offsets and part_docs (kernels/cpu/bulk/rows.py)
+    Parts: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
+
 
 T = TypeVar("T")
+
+# What is worked out where a whole batch is one range of work.
+NOT_PLANNED = np.empty(0, np.int64), np.empty(0, np.int64)
+NO_OFFSETS, NO_CHUNK_IDS = readonly(np.empty(0, np.int64)), readonly(np.empty(0, np.int32))
+
+
+class Memos(Generic[T]):
+    """Memos for exclusive use, by the thread that used one last; the dict operations here are atomic."""
+
+    def __init__(self) -> None:
+        self._idle: dict[int, T] = {}
+
+    def take(self) -> T | None:
+        """The memo that this thread used last, since it is in its processor's cache, or else any."""
+        memo = self._idle.pop(get_ident(), None)
+        if memo is not None:
+            return memo
+        try:
+            return self._idle.popitem()[1]
+        except KeyError:
+            return None
+
+    def put(self, memo: T) -> None:
+        self._idle[get_ident()] = memo
+
+    def clear(self) -> None:
+        self._idle.clear()
 
 
 class CpuBackend:
@@ -46,9 +74,10 @@ class CpuBackend:
         """threads: `default_threads()` at each call for None. tables: the model's, if they exist already."""
         self._given_threads = threads
         self.tables = tables or Tables(model)
-        # By the thread that used one last; the dict operations used here are atomic.
-        self._best_memos: dict[int, Memo] = {}
-        self._sample_memos: dict[int, tuple[tuple[float, float], Memo]] = {}
+        self._best_memos = Memos[Memo]()
+        self._sample_memos = Memos[tuple[tuple[float, float], Memo]]()
+        self._around = self.tables.before, self.tables.after
+        self._encode_rows, self._sample_rows = Bound(encode_rows), Bound(sample_rows)
         pieces = self.tables.pieces
         self.trie_tables = TrieTables(pieces.slots, pieces.piece_at, model.vocabulary.has_unknown_arcs, pieces.is_bytes)
 
@@ -82,24 +111,43 @@ class CpuBackend:
         words: the batch's; if given, rows are those of words, with nothing around them.
         """
         batch = batch.whole()
-        texts = batch_of(batch)
         if self.tables.merges is not None:
-            return self._encode_merges(texts, is_null, words)
+            return self._encode_merges(batch_of(batch), is_null, words)
+
+        def work(texts: Batch, parts: Parts) -> Any:
+            memo = self._best_memos.take() or new_memo()
+            try:
+                return self._encode_rows(
+                    texts, parts, PART_BYTES, is_null, self._around, self.tables.best, self.tables.best_arcs, memo
+                )
+            finally:
+                self._best_memos.put(memo)
+
+        if self._is_one_range(batch, words):
+            return self._whole(work, batch)
+        texts = batch_of(batch)
         part_offsets, part_row, _ = self._parts(texts, words)
         part_doc = part_row if words is None else words.docs[part_row]
 
-        def work(start: int, stop: int) -> Any:
+        def work_on(start: int, stop: int) -> Any:
             # A document's sums go from part to part, so it is not divided among threads.
             is_all = stop - start == len(batch)
             first, last = (0, len(part_doc)) if is_all else np.searchsorted(part_doc, [start, stop])
-            with self._best_memo() as memo:
-                return encode_parts(
-                    texts, part_offsets[first : last + 1], self.tables.best, self.tables.best_arcs, memo
-                )
+            _, *runs = work(texts, (part_offsets[first : last + 1], part_doc[first:last]))
+            return runs
 
-        done = map_ranges(work, byte_ranges(batch.offsets), self.threads)
+        done = map_ranges(work_on, byte_ranges(batch.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
         return self._rows(done, part_row, is_null, 1, words)
+
+    def _is_one_range(self, batch: NormalizedBatch, words: Words | None) -> bool:
+        """Whether a batch is worked on by one thread, from its text to its rows."""
+        return words is None and num_ranges(len(batch.values), self.threads) == 1
+
+    def _whole(self, work: Callable[[Batch, Parts], Any], batch: NormalizedBatch) -> Rows:
+        offsets, ids, *_, bad = work(unplanned(batch), NOT_PLANNED)
+        raise_if_no_path([bad])
+        return Rows(ids, offsets, None)
 
     def _parts(
         self, texts: Batch, words: Words | None
@@ -130,8 +178,11 @@ class CpuBackend:
         part_offsets, part_row = part_offsets[firsts], part_row[firsts[:-1]]
 
         def work(start: int, stop: int) -> Any:
-            with self._best_memo() as memo:
+            memo = self._best_memos.take() or new_memo()
+            try:
                 return encode_merges(texts, part_offsets[start : stop + 1], self.tables.merges, memo)
+            finally:
+                self._best_memos.put(memo)
 
         done = map_ranges(work, byte_ranges(part_offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
@@ -151,19 +202,33 @@ class CpuBackend:
     ) -> Rows:
         """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed; words: as for `encode`."""
         batch = batch.whole()
-        model, texts = self.tables.sample_model(alpha, token_penalty), batch_of(batch)
+        tilt, seed_word = (alpha, token_penalty), np.uint64(seed)
+        model = self.tables.sample_model(*tilt)
+
+        def work(texts: Batch, parts: Parts) -> Any:
+            made_for, memo = self._sample_memos.take() or (tilt, new_memo(len(self.tables.vocabulary)))
+            if made_for != tilt:
+                forget(memo)
+            try:
+                return self._sample_rows(
+                    texts, parts, PART_BYTES, is_null, self._around, doc_ids, seed_word, num_samples, model, memo,
+                    return_log_prob,
+                )  # fmt: skip
+            finally:
+                self._sample_memos.put((tilt, memo))
+
+        if not return_log_prob and self._is_one_range(batch, words):
+            return self._whole(work, batch)
+        texts = batch_of(batch)
         part_offsets, part_row, firsts = self._parts(texts, words)
         part_doc = part_row if words is None else words.docs[part_row]
 
-        def work(start: int, stop: int) -> Any:
+        def work_on(start: int, stop: int) -> Any:
             first, last = firsts[start], firsts[stop]
-            with self._sample_memo((alpha, token_penalty)) as memo:
-                return sample_parts(
-                    texts, part_offsets[first : last + 1], part_doc[first:last], doc_ids, np.uint64(seed), num_samples,
-                    model, memo, return_log_prob,
-                )  # fmt: skip
+            _, *runs = work(texts, (part_offsets[first : last + 1], part_doc[first:last]))
+            return runs
 
-        done = map_ranges(work, byte_ranges(part_offsets[firsts]), self.threads)
+        done = map_ranges(work_on, byte_ranges(part_offsets[firsts]), self.threads)
         raise_if_no_path([r[-1] for r in done])
         rows = self._rows(done, part_row, is_null, num_samples, words)
         if not return_log_prob:
@@ -191,26 +256,6 @@ class CpuBackend:
         """Drop the memos of earlier texts, which only save time."""
         self._best_memos.clear()
         self._sample_memos.clear()
-
-    @contextmanager
-    def _best_memo(self) -> Iterator[Memo]:
-        """A memo of best paths, or of what merges make, for exclusive use."""
-        memo = _taken(self._best_memos) or new_memo()
-        try:
-            yield memo
-        finally:
-            self._best_memos[get_ident()] = memo
-
-    @contextmanager
-    def _sample_memo(self, tilt: tuple[float, float]) -> Iterator[Memo]:
-        """A memo of arcs and sums at this alpha and token penalty, for exclusive use."""
-        made_for, memo = _taken(self._sample_memos) or (tilt, new_memo(len(self.tables.vocabulary)))
-        if made_for != tilt:
-            forget(memo)
-        try:
-            yield memo
-        finally:
-            self._sample_memos[get_ident()] = tilt, memo
 
     def _rows(
         self,
@@ -252,20 +297,20 @@ def _joined(arrays: list[NDArray[Any]], shape: tuple[int, ...], dtype: type) -> 
     return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(shape, dtype), *arrays])
 
 
-def _taken(memos: dict[int, T]) -> T | None:
-    """The memo that this thread used last, since it is in its processor's cache, or else any."""
-    memo = memos.pop(get_ident(), None)
-    if memo is not None:
-        return memo
-    try:
-        return memos.popitem()[1]
-    except KeyError:
-        return None
-
-
 def batch_of(batch: NormalizedBatch) -> Batch:
     """The batch as kernels read it."""
     return Batch(*[readonly(array) for array in (batch.values, batch.offsets, *batch.chunks)])
+
+
+def unplanned(batch: NormalizedBatch) -> Batch:
+    """The same where kernels make the chunks that the normalizer leaves out."""
+    offsets, ids = batch.chunk_offsets, batch.chunk_ids
+    return Batch(
+        readonly(batch.values),
+        readonly(batch.offsets),
+        NO_OFFSETS if offsets is None else readonly(offsets),
+        NO_CHUNK_IDS if ids is None else readonly(ids),
+    )
 
 
 def raise_if_no_path(positions: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -27,6 +27,7 @@ from gpu_lattice.lattice.continuations import Continuations, continuations
 from gpu_lattice.lattice.inputs import ArcWeights, arrays_from_ragged, checked_weights
 from gpu_lattice.lattice.path_batch import PathBatch
 from gpu_lattice.lattice.ragged import padded
+from gpu_lattice.runtime import display
 from gpu_lattice.runtime.arguments import checked_alpha, checked_flag, checked_integer, checked_penalty
 from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.token_batch import TokenBatch
@@ -118,6 +119,7 @@ class Lattice:
         self._n_ids = n_ids
         self._valid = valid
         self._memory_limit = memory_limit
+        self._pictured: tuple[Any, bytes] | None = None
 
     @classmethod
     def of(
@@ -182,6 +184,16 @@ class Lattice:
             f"Lattice(shape=[{n_docs}, {n_positions}, {n_arcs}], {len(self._arrays.arcs)} arcs, "
             f"{_megabytes(self.nbytes)}, tensors {_megabytes(self.padded_nbytes)}, device={self.device!r})"
         )
+
+    def _repr_html_(self) -> str | None:
+        """The picture for a notebook, of a single text as `Tokenizer.lattice` was given it."""
+        return None if self._pictured is None else display.lattice_html(*self._pictured)
+
+    def pictured(self, tokenizer: Any, texts: Sequence[bytes | None]) -> Lattice:
+        """The lattice itself, which notebooks show as a picture if it is of a single text; for internal use."""
+        if len(texts) == 1 and texts[0] is not None:
+            self._pictured = tokenizer, texts[0]
+        return self
 
     @property
     def device(self) -> str:

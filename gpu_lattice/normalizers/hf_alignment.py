@@ -172,7 +172,7 @@ def collapse_sources(content, values, parts, sources, new_values, new_parts):  #
     for i_part in range(len(parts.starts)):
         i, stop = parts.starts[i_part], parts.stops[i_part]
         while parts.tokens[i_part] < 0 and i < stop:
-            num_copies, first = 1, i
+            first = i
             while i < stop and values[i] == SPACE:
                 i += 1
             if i > first:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.kernels.compiled import compiled, readonly
+from gpu_lattice.kernels.compiled import Bound, compiled, readonly
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.machine import (
     HIGH_BITS,
     LITTLE_ENDIAN,
+    ONE,
     bytes_equal,
     bytes_outside,
     load_eight,
@@ -122,9 +124,16 @@ class SentencePieceNormalizer:
             escape=escape_whitespaces,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "rules": self.rules}
+
+    @cached_property
+    def _normalize_range(self) -> Bound:
+        return Bound(normalize_range)
+
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
-        return _join(self._by_ranges(normalize_range, texts, threads), threads)
+        return _join(self._by_ranges(self._normalize_range, texts, threads), threads)
 
     def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
         """The same, slower, and where its bytes come from."""
@@ -226,8 +235,10 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
                     # The last one may begin a unit that goes on beyond ASCII.
                     n -= n > 0 and i + n < stop and values[i + n] >= 0x80
                     store_eight(out, size, _folded(word) if folds else word)
-                    for k in range(8):
-                        starts[size + k] = i - begin + k
+                    # Unsigned indices let loops be vectorized.
+                    at, value = np.uint64(size), np.uint64(i - begin)
+                    for k in range(np.uint64(8)):
+                        starts[at + k] = value + k
                     if n > 0:
                         after_space = False
                         size += n
@@ -273,9 +284,9 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
             store_eight(out, size, space)
             starts[size] = starts[size + 1] = starts[size + 2] = end
             size += space_bytes
-        for k in range(first, size - 1):
-            stops[k] = starts[k + 1]
         if first < size:
+            for k in range(np.uint64(first), np.uint64(size - 1)):
+                stops[k] = starts[k + ONE]
             stops[size - 1] = end
         out_offsets[i_doc - i_start + 1] = size
     return out[:size], out_offsets, starts[:size], stops[:size]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LONGEST_SHOWN = 60
 LARGEST_PENALTY = 500.0
+# Tuples: to put a union of types together takes longer than to ask for it.
+FLAGS, NUMBERS = (bool, np.bool_), (int, float, np.integer, np.floating)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +56,7 @@ OTHER_NAMES = {
 
 def told_the_right_name(function: F) -> F:
     """Have a TypeError for an option that other tools have say what it is called here."""
-    known = set(signature(function).parameters)
+    known = frozenset(signature(function).parameters)
 
     @wraps(function)
     def wrapper(*args: Any, **options: Any) -> Any:
@@ -112,7 +114,7 @@ def to_float(number: Any) -> float:
 
 def checked_flag(name: str, value: Any) -> bool:
     """value as a bool; TypeError for what is none: Numba would compile the same anew for it."""
-    if not isinstance(value, bool | np.bool_):
+    if not isinstance(value, FLAGS):
         raise TypeError(f"{name} is {shown(value)}; give True or False")
     return bool(value)
 
@@ -150,7 +152,7 @@ def checked_rate(rate: Any, nbest_size: int = -1) -> float:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+    if isinstance(value, bool) or not isinstance(value, NUMBERS):
         raise TypeError(f"{name} is {shown(value)}; give a number")
     return to_float(value)
 

@@ -77,13 +77,18 @@ def byte_ranges(offsets: NDArray[np.int64], threads: int = 1) -> list[tuple[int,
         [(0, 2), (2, 4)]
     """
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
-    n_ranges = max(1, size // RANGE_BYTES, min(size // LEAST_RANGE_BYTES, threads))
+    n_ranges = num_ranges(size, threads)
     if n_ranges == 1:
         return [(0, n)] if n else []
     each = (size - HEAD_START) // n_ranges
     bounds = [int(offsets[0]) + HEAD_START + i * each for i in range(1, n_ranges)]
     starts = np.searchsorted(offsets, bounds).tolist()
     return [(start, stop) for start, stop in pairwise([0, *starts, n]) if start < stop]
+
+
+def num_ranges(num_bytes: int, threads: int) -> int:
+    """How many ranges `byte_ranges` aims at."""
+    return max(1, num_bytes // RANGE_BYTES, min(num_bytes // LEAST_RANGE_BYTES, threads))
 
 
 def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], threads: int) -> list[T]:

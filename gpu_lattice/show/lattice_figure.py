@@ -6,6 +6,7 @@ import html
 import os
 import textwrap
 from collections import Counter
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from gpu_lattice.runtime.files import write_whole
@@ -63,6 +64,17 @@ def paint_lattice(
     suffix = target.suffix.lower()
     write_whole(target, _page(seen) if suffix == ".html" else _render(seen, suffix))
     return seen
+
+
+def lattice_html(tokenizer: Tokenizer, text: bytes) -> str | None:
+    """The picture of a text's lattice as SVG; None without matplotlib, and for a text that has none."""
+    if find_spec("matplotlib") is None or tokenizer.normalize(text).num_bytes > LONGEST_PICTURE:
+        return None
+    try:
+        svg = _render(portrait(tokenizer, text), ".svg").decode()
+    except ValueError:  # no segmentation
+        return None
+    return svg[svg.index("<svg") :]
 
 
 def _render(seen: Portrait, suffix: str, has_head: bool = True) -> bytes:

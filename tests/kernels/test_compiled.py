@@ -1,6 +1,7 @@
 """Compiled code that is kept on disk is that of the code as it is now."""
 
 import io
+import pickle
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import numba.core.caching
 import pytest
 
 import gpu_lattice.kernels.compiled
-from gpu_lattice.kernels.compiled import KERNELS, compiled
+from gpu_lattice.kernels.compiled import KERNELS, Bound, compiled
+from gpu_lattice.kernels.cpu.utf8 import code_point
 
 CALLER = """
 from gpu_lattice.callee import callee
@@ -110,6 +112,29 @@ def test_what_is_called_is_compiled_within_its_caller_alone(tmp_path: Path, pack
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "10"
     assert len(list(package.glob("__pycache__/*.nbi"))) == 2
+
+
+def test_a_function_becomes_numbas_when_it_is_called_and_not_before(tmp_path: Path, package: Path) -> None:
+    was_made = "'_dispatcher' in vars(caller), '_dispatcher' in vars(callee)"
+    script = f"from gpu_lattice.caller import callee, caller; print({was_made}); caller(); print({was_made})"
+    for compiles in (True, False):
+        done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines() == ["False False", f"True {compiles}"]
+
+
+def test_a_compiled_function_is_pickled_by_its_name() -> None:
+    assert pickle.loads(pickle.dumps(code_point)) is code_point
+
+
+def test_a_function_with_bound_types_calls_the_code_of_its_first_call() -> None:
+    @compiled
+    def half(x: Any) -> Any:
+        return x / 2
+
+    bound = Bound(half)
+    assert [bound(3), bound(5)] == [1.5, 2.5]
+    assert len(half.signatures) == 1
+    assert Bound(lambda x: x)(3) == 3
 
 
 def test_a_function_is_compiled_once_for_all_constants_that_it_is_called_with() -> None:

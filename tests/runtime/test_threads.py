@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import gpu_lattice.tokenizer
 from gpu_lattice import Tokenizer
+from gpu_lattice.backends.cpu import Memos
 from gpu_lattice.runtime import threads
 from gpu_lattice.runtime.threads import HEAD_START, LEAST_RANGE_BYTES, RANGE_BYTES, byte_ranges, map_ranges
 
@@ -120,18 +121,16 @@ def test_errors_name_the_document_of_the_batch_not_of_its_range(threads: int, mo
         tokenizer.sample(texts, seed=0)
 
 
-@pytest.mark.parametrize("kind", ["_best_memo", "_sample_memo"])
-def test_a_thread_gets_back_the_memo_that_it_used_and_another_only_if_it_has_none(kind: str) -> None:
-    backend = Tokenizer.from_pieces(["a"], device="cpu")._backend
-    options = () if kind == "_best_memo" else (0.5,)
+def test_a_thread_gets_back_the_memo_that_it_used_and_another_only_if_it_has_none() -> None:
+    memos = Memos[object]()
     together = threading.Barrier(2)
-    used: dict[int, list[int]] = {0: [], 1: []}
+    used: dict[int, list[object]] = {0: [], 1: []}
 
     def use(i: int) -> None:
         for _ in range(20):
-            with getattr(backend, kind)(*options) as memo:
-                used[i].append(memo.arena.ctypes.data)
-                together.wait()
+            used[i].append(memos.take() or object())
+            together.wait()
+            memos.put(used[i][-1])
             together.wait()
 
     workers = [threading.Thread(target=use, args=(i,)) for i in range(2)]
@@ -141,8 +140,7 @@ def test_a_thread_gets_back_the_memo_that_it_used_and_another_only_if_it_has_non
         worker.join()
     assert len(set(used[0])) == len(set(used[1])) == 1
     assert used[0][0] != used[1][0]
-    with getattr(backend, kind)(*options) as memo:
-        assert memo.arena.ctypes.data in (used[0][0], used[1][0])
+    assert memos.take() in (used[0][0], used[1][0])
 
 
 def test_threads_of_the_user_may_share_a_tokenizer() -> None:

@@ -55,6 +55,20 @@ def seen_of(name: str, alpha: float = 0.2) -> Portrait:
     return portrait(Tokenizer.from_file(DATA / model, device="cpu"), text, alpha=alpha)
 
 
+def test_a_notebook_shows_the_lattice_of_one_text_as_its_picture() -> None:
+    tokenizer = Tokenizer.from_pieces({"ab": -1.0, "a": -2.0, "b": -2.5})
+    shown = ElementTree.fromstring(tokenizer.lattice("ab")._repr_html_() or "")
+    assert shown.tag.endswith("svg")
+    assert "ab" in "".join(shown.itertext())
+    for texts in (["ab", "a"], [None], [], "c", "ab" * LONGEST_PICTURE):
+        assert tokenizer.lattice(texts)._repr_html_() is None
+
+
+def test_a_lattice_without_matplotlib_has_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpu_lattice.show.lattice_figure.find_spec", lambda name: None)
+    assert Tokenizer.from_pieces(["a"]).lattice("a")._repr_html_() is None
+
+
 def assert_is_path(seen: Portrait, arcs: tuple[int, ...]) -> None:
     bounds = [0, *(seen.arcs[i_arc].end for i_arc in arcs)]
     assert [seen.arcs[i_arc].start for i_arc in arcs] == bounds[:-1]

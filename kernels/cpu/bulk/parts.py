@@ -35,7 +35,9 @@ def block_bytes(longest):
 def scratch_bytes(part_offsets, longest):
     """Positions for which a group of parts needs room at once."""
     block, most = block_bytes(longest), longest_of(part_offsets)
-    return max(GROUP_BYTES, most) if most <= block else 2 * PART_BYTES + block + longest
+    if most > block:
+        return 2 * PART_BYTES + block + longest
+    return min(max(GROUP_BYTES, most), part_offsets[-1] - part_offsets[0])
 
 
 @compiled

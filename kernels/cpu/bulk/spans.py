@@ -42,6 +42,7 @@ def find_spans(batch, starts, stops, texts, text_offsets, ids, offsets, num_samp
     starts, stops int64: of every normalized byte, in the document. texts uint8, text_offsets: the documents. Rows
     have n_before and n_after ids around them, whose spans are 0, 0.
     """
+    trims, leading, trailing = habits.trims, habits.leading, habits.trailing
     characters = np.empty(0, np.int64)
     i_chunk = np.int64(0)
     for i_doc in range(len(text_offsets) - 1):
@@ -60,11 +61,13 @@ def find_spans(batch, starts, stops, texts, text_offsets, ids, offsets, num_samp
             spans[high - n_after : high] = 0
             low, high = low + n_before, high - n_after
             _place(batch, i_doc, i_chunk, starts, stops, ids, low, high, spelling, habits, spans)
-            for k in range(low, high):
-                for i_trim in range(len(habits.trims)):
-                    _trim(texts, first, last, habits.trims[i_trim], k == offsets[row], habits.leading[ids[k]],
-                          habits.trailing[ids[k]], spans, k)  # fmt: skip
-                if in_characters:
+            for i_trim in range(len(trims)):
+                for k in range(low, high):
+                    if leading[ids[k]] + trailing[ids[k]] > 0:
+                        _trim(texts, first, last, trims[i_trim], k == offsets[row], leading[ids[k]], trailing[ids[k]],
+                              spans, k)  # fmt: skip
+            if in_characters:
+                for k in range(low, high):
                     start, stop = spans[k, 0], spans[k, 1]
                     spans[k, 1] = characters[stop]
                     # A piece may begin within a character.

@@ -1,0 +1,81 @@
+"""What the CPU backend calls: a range of parts to runs of ids, or, where one thread has a whole batch, texts to rows.
+
+For a short text, each call from Python takes as long as its segmentation, so a whole batch is one call.
+"""
+
+import numpy as np
+
+from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.bulk.assemble import place_around, place_runs, plan_rows
+from gpu_lattice.kernels.cpu.bulk.encode import encode_parts
+from gpu_lattice.kernels.cpu.bulk.group import Batch
+from gpu_lattice.kernels.cpu.bulk.parts import filled_documents, plan_parts
+from gpu_lattice.kernels.cpu.bulk.sample import sample_parts
+
+
+@compiled
+def sample_rows(batch, parts, part_bytes, is_null, around, doc_ids, seed, num_samples, model, memo, weighed):
+    """Samples of a range of parts, or of a whole batch.
+
+    parts: part_offsets and part_docs, as of `sample_parts`; empty for a whole batch, which is divided into parts of
+    part_bytes here, and whose chunks may be missing.
+    is_null bool [D]; around: int32, the ids before and after each row that is not null.
+    Returns (offsets int64 [D K + 1], then what `sample_parts` returns); for a whole batch, ids are rows.
+    """
+    batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces)
+    ids, starts, lengths, log_weights, z, z_exponent, bad = sample_parts(
+        batch, part_offsets, part_docs, doc_ids, seed, num_samples, model, memo, weighed
+    )
+    offsets, ids = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
+    return offsets, ids, starts, lengths, log_weights, z, z_exponent, bad
+
+
+@compiled
+def encode_rows(batch, parts, part_bytes, is_null, around, model, arcs, memo):
+    """As `sample_rows`, of best segmentations: (offsets, then what `encode_parts` returns)."""
+    batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces)
+    ids, starts, lengths, bad = encode_parts(batch, part_offsets, model, arcs, memo)
+    offsets, ids = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
+    return offsets, ids, starts, lengths, bad
+
+
+@compiled
+def _planned(batch, parts, part_bytes, pieces):
+    """(batch, part_offsets, part_docs, whether the batch is whole), with the parts and chunks of a whole one."""
+    part_offsets, part_docs = parts
+    chunk_offsets, chunk_ids = batch.chunk_offsets, batch.chunk_ids
+    is_whole = len(part_offsets) == 0
+    if len(chunk_offsets) == 0:
+        chunk_offsets = filled_documents(batch.offsets)
+    if len(chunk_ids) < len(chunk_offsets) - 1:
+        chunk_ids = np.full(len(chunk_offsets) - 1, np.int32(-1))
+    batch = Batch(batch.values, batch.offsets, chunk_offsets, chunk_ids)
+    if is_whole:
+        part_offsets, part_docs, _ = plan_parts(batch, pieces, part_bytes)
+    return batch, part_offsets, part_docs, is_whole
+
+
+@compiled
+def _assembled(is_whole, ids, run_starts, run_lengths, part_docs, is_null, around):
+    """(offsets, ids) of the rows of a whole batch; of a range nothing, and the ids as they are."""
+    if not is_whole:
+        return np.empty(0, np.int64), ids
+    before, after = around
+    n_around = len(before) + len(after)
+    offsets, starts = plan_rows(run_lengths, part_docs, len(is_null), n_around, is_null)
+    if n_around == 0 and _are_equal(run_starts, starts):
+        return offsets, ids
+    out = np.empty(offsets[-1], np.int32)
+    place_runs(ids, run_starts, run_lengths, starts, len(before), out)
+    place_around(offsets, before, after, out)
+    return offsets, out
+
+
+@compiled
+def _are_equal(a, b):
+    """Whether two arrays of the same shape [n, m] hold the same: `np.array_equal` takes Numba a second."""
+    is_same = True
+    for i in range(a.shape[0]):
+        for k in range(a.shape[1]):
+            is_same &= a[i, k] == b[i, k]
+    return is_same
