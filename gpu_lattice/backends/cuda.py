@@ -47,7 +47,7 @@ UNBROKEN = 2**63 - 1
 FREE_MEMORY_USED = 0.5
 # Upper bounds on device bytes, including the slack of growing buffers: per byte of text, per byte and sample, per byte
 # and sample if runs need verdicts, per document, per document and sample, per chunk.
-TEXT_COST, PATH_COST, RUN_COST, DOC_COST, ROW_COST, CHUNK_COST = 40, 6, 6, 47, 45, 32
+TEXT_COST, PATH_COST, RUN_COST, DOC_COST, ROW_COST, CHUNK_COST = 40, 6, 6, 47, 45, 50
 # Per byte of text that may be merged.
 MERGE_COST = 58
 

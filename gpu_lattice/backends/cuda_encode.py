@@ -93,14 +93,20 @@ class BestPaths:
             "values": job.values, "cuts": job.cuts, "length_of": length_of, "best": best, "path": job.path,
             "passages": stream.empty("passages", n_passages * PASSAGE_BYTES[self._number_bytes], np.uint8),
         }  # fmt: skip
-        listed = {"starts": stream.empty("starts", n_chunks * START_BYTES, np.uint8), "n_starts": job.n_long}
+        starts = {"starts": stream.empty("starts", n_chunks * START_BYTES, np.uint8), "n_starts": job.n_long}
+        breaks = {
+            "breaks": stream.empty("breaks", n_chunks * START_BYTES, np.uint8),
+            "n_breaks": stream.empty("n_breaks", 1, np.uint64),
+        }
+        breaks["n_breaks"].fill(0)
         threads(
-            "pass", n_stretches, **tool, **listed, n=n,
+            "pass", n_stretches, **tool, **starts, n=n,
             chunk_offsets=job.chunk_offsets, n_chunks=n_chunks, sums=self._xp.cumsum(sums, out=running),
             resets=1 / self._reset,
         )  # fmt: skip
+        threads("carry", n_chunks, **tool, **starts, **breaks)
         warps(
-            "carry", **tool, **listed, **arcs, n=n,
+            "carry_long", **tool, **breaks, **arcs, n=n,
             longest=self._longest, subtracted=stream.empty("subtracted", n, self._number), no_path=job.no_path,
         )  # fmt: skip
         threads("settle", n_passages, **tool, n_passages=n_passages)
