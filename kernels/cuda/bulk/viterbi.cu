@@ -341,8 +341,8 @@ __device__ __forceinline__ Passage* passage_at(Passage* passages, i64 p) {
     return passage->start == p ? passage : passage + 1;
 }
 
-// A thread per chunk, for each listed start: carries the sum on to the end of the chunk, or to a segment that a warp has
-// to do, from which it is listed again (breaks Start [n_chunks], n_breaks u64 [1], initially 0).
+// A thread per chunk, for each listed start: carries the sum on to the end of the chunk, or to a segment that a warp
+// has to do, from which it is listed again (breaks Start [n_chunks], n_breaks u64 [1], initially 0).
 extern "C" __global__ void carry(const u8* values, const u8* cuts, const Node* nodes, const int* piece_at,
                                  const int* length_of, const NUMBER* scores, double best_unk, double lowest,
                                  double reset, double rounding, double extreme, Best* best, int* path,
