@@ -38,7 +38,7 @@ STAGES = {
     "cuts": ("mark_chunks", "place_tokens", "find_cuts"),
     "forward": ("forward", "forward_long"),
     "forward and sample": ("forward", "forward_long", "trace", "trace_long"),
-    "viterbi": ("viterbi", "follow", "pass", "carry", "settle"),
+    "viterbi": ("viterbi", "follow", "pass", "carry", "carry_long", "settle"),
     "emit": ("count_runs", "judge_runs", "count_ids", "measure_rows", "place_ids", "place_around"),
 }
 

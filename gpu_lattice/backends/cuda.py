@@ -54,7 +54,7 @@ UNBROKEN = 2**63 - 1
 FREE_MEMORY_USED = 0.5
 # Upper bounds on device bytes, including the slack of growing buffers: per byte of text, per byte and sample, per byte
 # and sample if runs need verdicts, per document, per document and sample, per chunk.
-TEXT_COST, PATH_COST, RUN_COST, DOC_COST, ROW_COST, CHUNK_COST = 40, 6, 6, 47, 45, 32
+TEXT_COST, PATH_COST, RUN_COST, DOC_COST, ROW_COST, CHUNK_COST = 40, 6, 6, 47, 45, 50
 # Per byte of text that may be merged.
 MERGE_COST = 58
 
@@ -506,18 +506,17 @@ class CudaBackend:
         if self._canonical_ids.by_cuts:
             job.cuts = job.stream.empty("cuts", job.n + 1, np.uint8)
             self._find_cuts(job.values, job.marks, job.cuts)
-        self._canonical_ids.find(job, self._threads)
+        self._canonical_ids.find(job, self._trie(), self._threads)
 
     @cached_property
     def _canonical_ids(self) -> CanonicalIds:
         assert self._tables.merges is not None
-        return CanonicalIds(self._device, self._tables.merges, STRETCH, self._upload_trie)
+        return CanonicalIds(self._device, self._tables.merges, self._tables.made, STRETCH)
 
     def _find_best(self, job: Job) -> None:
         job.cuts = job.stream.empty("cuts", job.n + 1, np.uint8)
         self._find_cuts(job.values, job.marks, job.cuts)
-        trie = {"nodes": self._best_nodes(), "piece_at": self._piece_at}
-        self._best_paths.find(job, trie, self._length_of, self._arcs(job.stream), self._threads, self._warps)
+        self._best_paths.find(job, self._trie(), self._length_of, self._arcs(job.stream), self._threads, self._warps)
 
     def _find_samples(
         self, job: Job, tables: SampleTables, num_samples: int, seed: int, doc_ids: NDArray[np.uint64]
@@ -658,6 +657,10 @@ class CudaBackend:
         """Launch a kernel that distributes listed work over a fixed number of warps."""
         self.launcher.blocks(kernel, self._n_warps, self._device.warp_threads, **args)
 
+    def _trie(self) -> dict[str, Any]:
+        """The trie with the scores of best paths."""
+        return {"nodes": self._best_nodes(), "piece_at": self._piece_at}
+
     def _build_best_nodes(self) -> Any:
         return self._upload_nodes(self._best_paths.scores)
 
@@ -681,9 +684,7 @@ class CudaBackend:
 
     def _upload_nodes(self, values: NDArray[np.float64]) -> Any:
         """The trie with the value of each piece at its node."""
-        return self._upload_trie(self._tables.pieces.slots, self._tables.pieces.piece_at, values)
-
-    def _upload_trie(self, slots: NDArray[np.int32], piece_at: NDArray[np.int32], values: NDArray[np.float64]) -> Any:
+        slots, piece_at = self._tables.pieces.slots, self._tables.pieces.piece_at
         nodes = np.empty(len(piece_at), NODE)
         nodes["base"], nodes["check"] = slots[0::2], slots[1::2]
         nodes["value"] = np.where(piece_at >= 0, values[piece_at], np.nan)

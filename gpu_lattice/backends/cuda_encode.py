@@ -93,24 +93,33 @@ class BestPaths:
             "values": job.values, "cuts": job.cuts, "length_of": length_of, "best": best, "path": job.path,
             "passages": stream.empty("passages", n_passages * PASSAGE_BYTES[self._number_bytes], np.uint8),
         }  # fmt: skip
-        listed = {"starts": stream.empty("starts", n_chunks * START_BYTES, np.uint8), "n_starts": job.n_long}
+        starts = {"starts": stream.empty("starts", n_chunks * START_BYTES, np.uint8), "n_starts": job.n_long}
+        breaks = {
+            "breaks": stream.empty("breaks", n_chunks * START_BYTES, np.uint8),
+            "n_breaks": stream.empty("n_breaks", 1, np.uint64),
+        }
+        breaks["n_breaks"].fill(0)
         threads(
-            "pass", n_stretches, **tool, **listed, n=n,
+            "pass", n_stretches, **tool, **starts, n=n,
             chunk_offsets=job.chunk_offsets, n_chunks=n_chunks, sums=self._xp.cumsum(sums, out=running),
             resets=1 / self._reset,
         )  # fmt: skip
+        threads("carry", n_chunks, **tool, **starts, **breaks)
         warps(
-            "carry", **tool, **listed, **arcs, n=n,
+            "carry_long", **tool, **breaks, **arcs, n=n,
             longest=self._longest, subtracted=stream.empty("subtracted", n, self._number), no_path=job.no_path,
         )  # fmt: skip
         threads("settle", n_passages, **tool, n_passages=n_passages)
 
 
 class CanonicalIds:
-    """Merges the texts of jobs. stretch: bytes of text per thread; upload_trie: a trie's nodes to the device."""
+    """Merges the texts of jobs.
 
-    def __init__(self, device: Device, merges: MergeModel, stretch: int, upload_trie: Callable[..., Any]) -> None:
-        table, odd_at = merges.table, merges.odd_at
+    made bool [V]: which pieces merges make of their text. stretch: bytes of text per thread.
+    """
+
+    def __init__(self, device: Device, merges: MergeModel, made: NDArray[np.bool_], stretch: int) -> None:
+        table = merges.table
         self.by_cuts = merges.by_cuts
         self._stretch = stretch
         self._model = {
@@ -123,16 +132,18 @@ class CanonicalIds:
             "byte_ids": device.upload(merges.byte_ids),
             "unk_id": int(merges.unk_id),
             "fuse_unk": int(merges.fuse_unk),
-            "has_odd": int(merges.whole_pieces),
-            "odd_nodes": upload_trie(merges.odd_slots, odd_at, np.zeros(odd_at.max(initial=0) + 1)),
-            "odd_at": device.upload(odd_at),
+            "whole_pieces": int(merges.whole_pieces),
+            "made": device.upload(made),
         }
 
-    def find(self, job: Texts, threads: Callable[..., None]) -> None:
-        """Queue all that fills job.path, whose cuts are known, or chunks if texts are not divided by_cuts."""
+    def find(self, job: Texts, trie: dict[str, Any], threads: Callable[..., None]) -> None:
+        """Queue all that fills job.path, whose cuts are known, or chunks if texts are not divided by_cuts.
+
+        trie: nodes, and piece_at; threads: launches a kernel.
+        """
         stream, n = job.stream, job.n
         threads(
-            "encode_merges", -(-n // self._stretch), **self._model,
+            "encode_merges", -(-n // self._stretch), **self._model, **trie,
             values=job.values, marks=job.cuts, n=n, symbols=stream.empty("symbols", n * SYMBOL_BYTES, np.uint8),
             queue=stream.empty("queue", 3 * n, np.int64), path=job.path, no_path=job.no_path,
         )  # fmt: skip

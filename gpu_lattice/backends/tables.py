@@ -147,6 +147,16 @@ class Tables:
         return model._replace(odd_slots=odd.slots, odd_at=odd.piece_at, whole_pieces=bool(odd.any))
 
     @cached_property
+    def made(self) -> NDArray[np.bool_]:
+        """bool [V]: which pieces merges make of their text, where there are merges."""
+        from gpu_lattice.kernels.cpu.bulk.encode_merges import unmade
+
+        surfaces, offsets, ids = self._surfaces
+        made = np.zeros(len(self.vocabulary), np.bool_)
+        made[ids] = ~unmade(surfaces, offsets, ids, self.merges)
+        return made
+
+    @cached_property
     def _lists_known(self) -> bool:
         """Whether no arc found by the automaton is unknown or the unknown piece."""
         found = self._automaton().pieces

@@ -1,14 +1,15 @@
-// Canonical BPE segmentation, id for id what the model's own tool gives, as on the CPU (kernels/cpu/bulk/encode_merges.py).
+// Canonical BPE segmentation, id for id what the model's own tool gives (kernels/cpu/bulk/encode_merges.py).
 //
-// In:  values u8 [n]; marks u8 [n + 1] (cuts.cu); `begins`, the mark of a position where a text begins that is merged on
-//      its own: CUT, or CHUNK; the merge table pairs i64 [2 n_pairs], filter u64 [n_words], symbol_ids i32
-//      (kernels/tables/merges.py); byte_ids i32 [256], unk_id, fuse_unk: of Merges; the trie of odd pieces, those that only
-//      a chunk as a whole becomes, if has_odd.
-// Out: path i32 [n]: the ids of a text, as tokens, one after another from where it begins; no_path i64 [1], the smallest
-//      end of a symbol that cannot be spelled.
+// In:  values u8 [n]; marks u8 [n + 1] (cuts.cu); `begins`, the mark of a position where a text begins that is merged
+//      on its own: CUT, or CHUNK; the merge table pairs i64 [2 n_pairs], filter u64, filter_shift, symbol_ids i32
+//      (kernels/tables/merges.py); byte_ids i32 [256], unk_id, fuse_unk, whole_pieces: of Merges; the trie, and made
+//      bool [V], which pieces merges make of their text.
+// Out: path i32 [n]: the ids of a text, as tokens, one after another from where it begins; no_path i64 [1], the
+//      smallest end of a symbol that cannot be spelled.
 //
-// A thread owns the texts that begin in its STRETCH bytes. Merges come by a queue, so a text of n symbols takes
-// O(n log n) steps; they are steps of one thread, as each merge depends on those before.
+// A thread owns the texts that begin in its STRETCH bytes. Most are pieces, which the trie tells. Merges come by a
+// queue, so a text of n symbols takes O(n log n) steps; they are steps of one thread, as each merge depends on those
+// before.
 // 48 bytes per byte of text.
 // Source: tokenizers 0.23.3 BPE; tiktoken byte_pair_merge; sentencepiece 0.2.3 bpe::Model.
 #include "common/trie.cuh"
@@ -45,8 +46,8 @@ struct Merges {
         return pairs[slot + 1];
     }
 
-    // Write the symbols of a text; returns how many, or - the end of one that cannot be spelled. An unknown symbol stands
-    // where the next known one begins, as in tokenizers: bytes that are spelled go before it.
+    // Write the symbols of a text; returns how many, or - the end of one that cannot be spelled. An unknown symbol
+    // stands where the next known one begins, as in tokenizers: bytes that are spelled go before it.
     __device__ i64 spell(const u8* values, i64 start, i64 stop, Symbol* symbols) const {
         i64 n = 0;
         bool waits = false;
@@ -131,10 +132,10 @@ __device__ inline void merge(const Merges& merges, i64 n, Symbol* symbols, i64* 
 extern "C" __global__ void encode_merges(const u8* __restrict__ values, const u8* __restrict__ marks, i64 n, i64 begins,
                                          const i64* __restrict__ pairs, i64 n_pairs, const u64* __restrict__ filter,
                                          i64 filter_shift, const int* __restrict__ symbol_ids,
-                                         const int* __restrict__ byte_ids, i64 unk_id, i64 fuse_unk, i64 has_odd,
-                                         const Node* __restrict__ odd_nodes, const int* __restrict__ odd_at,
-                                         Symbol* symbols, i64* queue, int* __restrict__ path,
-                                         i64* __restrict__ no_path) {
+                                         const int* __restrict__ byte_ids, i64 unk_id, i64 fuse_unk, i64 whole_pieces,
+                                         const Node* __restrict__ nodes, const int* __restrict__ piece_at,
+                                         const bool* __restrict__ made, Symbol* symbols, i64* queue,
+                                         int* __restrict__ path, i64* __restrict__ no_path) {
     const i64 first = thread_index() * STRETCH;
     if (first >= n) return;
     const i64 limit = n - first < STRETCH ? n : first + STRETCH;
@@ -144,12 +145,11 @@ extern "C" __global__ void encode_merges(const u8* __restrict__ values, const u8
     for (i64 start = next_mark(marks, mark, first, limit), stop; start < limit; start = stop) {
         stop = next_mark(marks, mark, start + 1, n);
         if (marks[start] & TOKEN) continue;
-        if (has_odd && (marks[start] & CHUNK) && (marks[stop] & CHUNK)) {
-            const int piece = find_piece(values, start, stop, odd_nodes, odd_at);
-            if (piece >= 0) {
-                path[start] = TOKEN_ARC - piece;
-                continue;
-            }
+        const bool is_whole = whole_pieces && (marks[start] & CHUNK) && (marks[stop] & CHUNK);
+        const int piece = find_piece(values, start, stop, nodes, piece_at);
+        if (piece >= 0 && (is_whole || made[piece])) {
+            path[start] = TOKEN_ARC - piece;
+            continue;
         }
         const i64 count = merges.spell(values, start, stop, symbols + start);
         if (count < 0) {

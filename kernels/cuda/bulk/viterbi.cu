@@ -13,8 +13,8 @@
 // sum at which it arrives there, which depends on all that precedes it in the chunk. But while sums stay in one
 // binade, what is added to the first, an even multiple of its last place, is added to all that follow, and changes no
 // decision: so stretches are passed, all at once, from an even and from an odd sum near the one to be expected (pass),
-// the true one is carried on from stretch to stretch (carry), and the segments that it decides are settled, all at
-// once (settle).
+// the true one is carried on from stretch to stretch (carry, carry_long), and the segments that it decides are
+// settled, all at once (settle).
 //
 // A thread owns the segments that begin in its STRETCH bytes. What is longer than LONGEST, and segments in which the
 // sum changes its binade or is reset, are done by the warp that carries it.
@@ -153,28 +153,32 @@ struct Tool {
         return (cuts[p] & CHUNK) || magnitude(total) > reset ? 0 : total;
     }
 
-    // Add the path of the segment at p to total if rounding cannot make another one the best, from no sum beyond
-    // `most`; else stop is the segment's end, or p if it is longer than LONGEST. visit(sum): every sum on the way.
-    template <class Visit>
-    __device__ bool add_path(i64 p, double most, NUMBER& total, i64& stop, Visit visit) const {
+    // Add the path of the segment at p to N sums if rounding cannot make another one the best, from none beyond `most`;
+    // else stop is the segment's end, or p if it is longer than LONGEST. visit(sum): every sum on the way.
+    template <int N, class Visit>
+    __device__ bool add_path(i64 p, double most, NUMBER (&totals)[N], i64& stop, Visit visit) const {
         stop = p;
         if (path[p] == NO_ARC) return false;
-        NUMBER sum = total;
+        NUMBER sums[N];
+        for (int i = 0; i < N; ++i) sums[i] = totals[i];
         do {
             const int arc = path[stop];
-            sum = sum + (arc == UNKNOWN ? static_cast<NUMBER>(best_unk) : scores[arc]);
-            visit(sum);
+            const NUMBER score = arc == UNKNOWN ? static_cast<NUMBER>(best_unk) : scores[arc];
+            for (int i = 0; i < N; ++i) visit(sums[i] = sums[i] + score);
             stop += arc == UNKNOWN ? symbol_from(values, stop) : length_of[arc];
         } while (!(cuts[stop] & CUT));
         const double length = stop - p;
-        if (magnitude(total) + length * extreme > reset) return false;
+        if (magnitude(totals[0]) + length * extreme > reset) return false;
         if (!(best[stop - 1].lead > length * (most + length * extreme) * rounding)) return false;
-        total = sum;
+        for (int i = 0; i < N; ++i) totals[i] = sums[i];
         return true;
     }
 
     __device__ bool add_path(i64 p, NUMBER& total, i64& stop) const {
-        return add_path(p, magnitude(total), total, stop, [](NUMBER) {});
+        NUMBER totals[] = {total};
+        const bool is_known = add_path(p, magnitude(total), totals, stop, [](NUMBER) {});
+        total = totals[0];
+        return is_known;
     }
 
     // What total is at the end of the best path of a segment, in the tool's arithmetic, or lowest: there is no path,
@@ -245,23 +249,24 @@ __device__ inline Passage passage_from(const Tool& tool, i64 p, i64 limit, NUMBE
             if (sum < next.low) next.low = sum;
             if (sum > next.high) next.high = sum;
         };
-        i64 stop = p;
-        for (int i = 0; i < 2; ++i) {
-            const NUMBER before = i ? passage.to[1] : passage.to[0];
-            NUMBER total = before;
-            // All sums of this binade are at most twice this one.
-            const bool is_known = tool.add_path(p, 2 * magnitude(before), total, stop, pass_by);
-            // No sum in the segment is further away from this one.
-            const double reach = (stop - p) * (tool.extreme + magnitude(before) * tool.rounding);
-            if (!is_known) {
-                next.state = OPEN;
-                if (stop > p) total = tool.search(p, stop, before);
-                if (stop == p || total == tool.lowest) return passage;
+        const double even = magnitude(passage.to[0]), odd = magnitude(passage.to[1]), most = even > odd ? even : odd;
+        i64 stop;
+        // All sums of this binade are at most twice these.
+        const bool is_known = tool.add_path(p, 2 * most, next.to, stop, pass_by);
+        // No sum in the segment is further away from the one at its start.
+        const double reach = (stop - p) * (tool.extreme + most * tool.rounding);
+        if (most + reach > next.most) next.most = static_cast<NUMBER>(most + reach);
+        if (!is_known) {
+            if (stop == p) return passage;
+            next.state = OPEN;
+            const auto searched = [&](NUMBER before) {
                 pass_by(static_cast<NUMBER>(before - reach));
                 pass_by(static_cast<NUMBER>(before + reach));
-            }
-            if (magnitude(before) + reach > next.most) next.most = static_cast<NUMBER>(magnitude(before) + reach);
-            (i ? next.to[1] : next.to[0]) = total;
+                return tool.search(p, stop, before);
+            };
+            next.to[0] = searched(passage.to[0]);
+            next.to[1] = searched(passage.to[1]);
+            if (next.to[0] == tool.lowest || next.to[1] == tool.lowest) return passage;
         }
         if (binade(next.low) != binade(from) || binade(next.high) != binade(from)) return passage;
         next.length += static_cast<int>(stop - p);
@@ -330,20 +335,58 @@ extern "C" __global__ void pass(const u8* values, const u8* cuts, i64 n, const N
     }
 }
 
+// The passage from p on, of those of its stretch, or another one.
+__device__ __forceinline__ Passage* passage_at(Passage* passages, i64 p) {
+    Passage* passage = passages + p / STRETCH * PASSAGES;
+    return passage->start == p ? passage : passage + 1;
+}
+
+// A thread per chunk, for each listed start: carries the sum on to the end of the chunk, or to a segment that a warp
+// has to do, from which it is listed again (breaks Start [n_chunks], n_breaks u64 [1], initially 0).
+extern "C" __global__ void carry(const u8* values, const u8* cuts, const Node* nodes, const int* piece_at,
+                                 const int* length_of, const NUMBER* scores, double best_unk, double lowest,
+                                 double reset, double rounding, double extreme, Best* best, int* path,
+                                 Passage* passages, const Start* __restrict__ starts, const u64* __restrict__ n_starts,
+                                 Start* __restrict__ breaks, u64* __restrict__ n_breaks) {
+    if (thread_index() >= static_cast<i64>(*n_starts)) return;
+    const Tool tool = {values, cuts, nodes, piece_at, length_of, scores, best, path,
+                       best_unk, lowest, reset, rounding, extreme};
+    i64 p = starts[thread_index()].position;
+    NUMBER total = static_cast<NUMBER>(starts[thread_index()].total);
+    do {
+        const i64 start = p;
+        const NUMBER before = total;
+        Passage* const passage = passage_at(passages, p);
+        if (takes(*passage, p, reset, total)) {
+            p += passage->length;
+            if (passage->state == OPEN) passage->from = before, passage->state = ARRIVED;
+        } else {
+            p = tool.settle(p, p + 1, total);
+        }
+        if (p == start) {
+            breaks[atomicAdd(n_breaks, 1ull)] = {p, total};
+            return;
+        }
+    } while (!(cuts[p] & CHUNK));
+}
+
 constexpr int RECENT = 64;
 
-// A warp per listed start, from where it carries the sum on to the end of the chunk. subtracted NUMBER [n], at e - 1:
+// A warp per break, from where it carries the sum on to the end of the chunk. subtracted NUMBER [n], at e - 1:
 // what a reset at e takes from the ends that arcs reach across it. longest: bytes of the longest arc. arcs: LANES *
 // max_arcs for each block.
 extern "C" __global__ void __launch_bounds__(LANES)
-    carry(const u8* values, const u8* cuts, i64 n, const Node* nodes, const int* piece_at, const int* length_of,
-          const NUMBER* scores, double best_unk, double lowest, double reset, double rounding, double extreme,
-          Best* best, int* path, Passage* passages, const Start* __restrict__ starts, const u64* __restrict__ n_starts,
-          i64 longest, NUMBER* subtracted, Arc* arcs, i64 max_arcs, i64* __restrict__ no_path) {
+    carry_long(const u8* values, const u8* cuts, i64 n, const Node* nodes, const int* piece_at, const int* length_of,
+               const NUMBER* scores, double best_unk, double lowest, double reset, double rounding, double extreme,
+               Best* best, int* path, Passage* passages, const Start* __restrict__ breaks,
+               const u64* __restrict__ n_breaks, i64 longest, NUMBER* subtracted, Arc* arcs, i64 max_arcs,
+               i64* __restrict__ no_path) {
     __shared__ bool is_end[LANES];
     __shared__ int n_arcs[LANES];
     __shared__ NUMBER candidates[LANES];
     __shared__ NUMBER recent[RECENT];
+    __shared__ NUMBER carried;
+    __shared__ i64 reached;
     const Tool tool = {values, cuts, nodes, piece_at, length_of, scores, best, path,
                        best_unk, lowest, reset, rounding, extreme};
     const NUMBER none = static_cast<NUMBER>(lowest);
@@ -419,43 +462,44 @@ extern "C" __global__ void __launch_bounds__(LANES)
         total = top;
         return done;
     };
-    for (u64 i = blockIdx.x; i < *n_starts; i += gridDim.x) {
-        i64 p = starts[i].position;
-        NUMBER total = static_cast<NUMBER>(starts[i].total);
+    for (u64 i = blockIdx.x; i < *n_breaks; i += gridDim.x) {
+        i64 p = breaks[i].position;
+        NUMBER total = static_cast<NUMBER>(breaks[i].total);
         do {
-            total = tool.begin(p, total);
-            Passage* passage = passages + p / STRETCH * PASSAGES;
-            while (passage->start != p && passage < passages + p / STRETCH * PASSAGES + PASSAGES - 1) ++passage;
+            const i64 start = p;
             const NUMBER before = total;
-            i64 stop;
+            Passage* const passage = passage_at(passages, p);
             if (takes(*passage, p, reset, total)) {
+                p += passage->length;
                 if (passage->state == OPEN)
                     each_lane([&](int lane) {
-                        if (lane > 0) return;
-                        passage->from = before;
-                        passage->state = ARRIVED;
+                        if (lane == 0) passage->from = before, passage->state = ARRIVED;
                     });
-                stop = p + passage->length;
-            } else if (!tool.add_path(p, total, stop)) {
-                each_lane([&](int lane) {
-                    if (lane == 0) candidates[0] = stop > p ? tool.search(p, stop, total) : none;
-                });
-                if (candidates[0] > none) total = candidates[0];
-                else stop = search(p, total);
-                if (total == none) {
-                    if (threadIdx.x == 0) atomicMin(no_path, stop);
-                    break;
-                }
-                each_lane([&](int lane) {
-                    if (lane == 0) tool.replace_path(p, stop);
-                });
+                continue;
             }
-            p = stop;
+            total = tool.begin(p, total);
+            if (tool.add_path(start, total, p)) continue;
+            each_lane([&](int lane) {
+                if (lane > 0) return;
+                carried = total;
+                reached = tool.settle(start, start + 1, carried);
+            });
+            total = carried;
+            p = reached;
+            if (p > start) continue;
+            p = search(start, total);
+            if (total == none) {
+                if (threadIdx.x == 0) atomicMin(no_path, p);
+                break;
+            }
+            each_lane([&](int lane) {
+                if (lane == 0) tool.replace_path(start, p);
+            });
         } while (!(cuts[p] & CHUNK));
     }
 }
 
-// A thread per passage: what carry has left open, now that the sum is known. n_passages: of all stretches.
+// A thread per passage: what was left open, now that the sum is known. n_passages: of all stretches.
 extern "C" __global__ void settle(const u8* values, const u8* cuts, const Node* nodes, const int* piece_at,
                                   const int* length_of, const NUMBER* scores, double best_unk, double lowest,
                                   double reset, double rounding, double extreme, Best* best, int* path,
