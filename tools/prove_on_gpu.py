@@ -297,8 +297,9 @@ def measured(
 
 
 def rates(options: argparse.Namespace) -> Iterator[Row]:
-    yield from measured(options, "stages", size=options.size)
+    yield from measured(options, "stages", size=options.size, few=True)
     yield from measured(options, "gathers", "stages", size=2 * options.size, few=True)
+    yield from measured(options, "stages", size=options.size)
 
 
 def whole(options: argparse.Namespace) -> Iterator[Row]:
@@ -331,9 +332,11 @@ class Uncrowded(CudaDevice):
 
     def kernel(self, file: str, name: str, options: tuple[str, ...]) -> Any:
         kernel = super().kernel(file, name, options)
-        if kernel.shared_size_bytes or self._shared <= 0:
+        is_limited = self._shared > 0 and not kernel.shared_size_bytes
+        # Percent of 228 KB, or what the driver thinks best.
+        kernel.preferred_shared_memory_carveout = 7 if is_limited else -1
+        if not is_limited:
             return kernel
-        kernel.preferred_shared_memory_carveout = 7  # percent of 228 KB
         return lambda grid, block, args: kernel(
             grid, block, args, shared_mem=self._shared if block[0] == THREADS_PER_BLOCK else 0
         )

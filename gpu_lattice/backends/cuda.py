@@ -404,11 +404,12 @@ class CudaBackend:
 
     def _divided(self, part: Part, num_samples: int, words: Words | None, limit: int) -> list[Part]:
         """The part in parts that fit in memory."""
-        cost = self._costs(part.batch, num_samples, words)
-        return [
-            part._replace(batch=part.batch.part(start, stop), first=part.first + start)
-            for start, stop in self._ranges(part, cost, limit)
-        ]
+        batch, n_docs = part.batch, len(part.batch)
+        ranges = [(0, n_docs)]
+        before, after = self._costs(batch, num_samples, words, np.array([0, n_docs])).tolist()
+        if after - before > limit or batch.offsets[-1] - batch.offsets[0] > DEVICE_BATCH_BYTES:
+            ranges = self._ranges(part, self._costs(batch, num_samples, words, np.arange(n_docs + 1)), limit)
+        return [part._replace(batch=batch.part(start, stop), first=part.first + start) for start, stop in ranges]
 
     @property
     def memory_limit(self) -> int | None:
@@ -420,15 +421,16 @@ class CudaBackend:
             self._memory_limit = int(FREE_MEMORY_USED * self._device.free_bytes())
         return max(0, self._memory_limit // len(self._streams) - self._n_warps * self._warp_bytes)
 
-    def _costs(self, batch: NormalizedBatch, num_samples: int, words: Words | None) -> NDArray[np.int64]:
-        """int64 [D + 1]: bytes of device memory for all documents before each one."""
-        chunks = np.searchsorted(batch.chunks[0], batch.offsets)
-        docs = rows = np.arange(len(batch) + 1)
-        if words is not None:
-            rows = rows + np.searchsorted(words.offsets, batch.offsets)
+    def _costs(
+        self, batch: NormalizedBatch, num_samples: int, words: Words | None, docs: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """int64 [len(docs)]: bytes of device memory for all documents before each of these."""
+        offsets = batch.offsets[docs]
+        chunks = np.searchsorted(batch.chunk_bounds, offsets)
+        rows = docs if words is None else docs + np.searchsorted(words.offsets, offsets)
         path = PATH_COST + RUN_COST * self._by_run
         text = TEXT_COST if self._model.merges is None else MERGE_COST
-        cost: NDArray[np.int64] = (text + path * num_samples) * (batch.offsets - batch.offsets[0])
+        cost: NDArray[np.int64] = (text + path * num_samples) * (offsets - offsets[0])
         return cost + DOC_COST * docs + ROW_COST * num_samples * rows + CHUNK_COST * chunks
 
     def _ranges(self, part: Part, cost: NDArray[np.int64], limit: int) -> list[tuple[int, int]]:
@@ -466,9 +468,8 @@ class CudaBackend:
     ) -> Job:
         """Upload the documents and queue all the work up to the rows' offsets."""
         batch, start, stop = part.batch, part.first, part.first + len(part.batch)
-        chunk_offsets, chunk_ids = batch.chunks
         low, high = int(batch.offsets[0]), int(batch.offsets[-1])
-        n, n_docs, n_chunks = high - low, len(batch), len(chunk_ids)
+        n, n_docs, n_chunks = high - low, len(batch), len(batch.chunk_bounds) - 1
         doc_offsets = row_offsets = stream.upload("doc_offsets", batch.offsets, minus=low)
         is_null = is_null[start:stop]
         if words is not None:
@@ -485,12 +486,16 @@ class CudaBackend:
             doc_offsets=doc_offsets,
             row_offsets=row_offsets,
             of_words=words is not None,
-            chunk_offsets=stream.upload("chunk_offsets", chunk_offsets, minus=low),
-            chunk_ids=stream.upload("chunk_ids", chunk_ids),
+            chunk_offsets=stream.upload("chunk_offsets", batch.chunk_bounds, minus=low),
+            chunk_ids=stream.empty("chunk_ids", n_chunks, np.int32),
             status=stream.upload("status", np.array([UNBROKEN, 0, 0], np.int64)),
             marks=stream.empty("marks", n + 1, np.uint8),
             path=stream.empty("path", (num_samples, n), np.int32),
         )
+        if batch.chunk_ids is None:
+            job.chunk_ids.fill(-1)
+        else:
+            job.chunk_ids = stream.upload("chunk_ids", batch.chunk_ids)
         job.marks.fill(0)
         job.path.fill(NO_ARC)
         chunks = {"chunk_offsets": job.chunk_offsets, "chunk_ids": job.chunk_ids, "n_chunks": n_chunks}

@@ -42,11 +42,15 @@ class NormalizedBatch:
         return len(self.offsets) - 1
 
     @cached_property
+    def chunk_bounds(self) -> NDArray[np.int64]:
+        """The offsets of chunks; by default one chunk per document that is not empty."""
+        return filled_documents(self.offsets) if self.chunk_offsets is None else self.chunk_offsets
+
+    @cached_property
     def chunks(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Chunk offsets and ids; by default one chunk per document that is not empty, of ordinary text."""
-        offsets = filled_documents(self.offsets) if self.chunk_offsets is None else self.chunk_offsets
-        ids = np.full(len(offsets) - 1, -1, np.int32) if self.chunk_ids is None else self.chunk_ids
-        return offsets, ids
+        """Chunk offsets and ids; by default of ordinary text."""
+        n_chunks = len(self.chunk_bounds) - 1
+        return self.chunk_bounds, np.full(n_chunks, -1, np.int32) if self.chunk_ids is None else self.chunk_ids
 
     def part(self, start: int, stop: int) -> NormalizedBatch:
         """Documents start to stop, over the same values."""
@@ -116,7 +120,7 @@ def _joined_batches(
     parts: list[NormalizedBatch], empty: Callable[[int], NDArray[np.uint8]], threads: int
 ) -> NormalizedBatch:
     """The documents of all parts, one part after another."""
-    sizes = [(part.offsets[-1] - part.offsets[0], len(part), len(part.chunks[1])) for part in parts]
+    sizes = [(part.offsets[-1] - part.offsets[0], len(part), len(part.chunk_bounds) - 1) for part in parts]
     starts = np.cumsum([(0, 0, 0), *sizes], axis=0).tolist()
     n_bytes, n_docs, n_chunks = starts[-1]
     values, offsets = empty(n_bytes), np.zeros(n_docs + 1, np.int64)
@@ -131,7 +135,7 @@ def _joined_batches(
         values[byte:byte_stop] = part.values[low:high]
         np.add(part.offsets[1:], byte - low, out=offsets[doc + 1 : doc_stop + 1])
         if chunk_offsets is not None:
-            np.add(part.chunks[0][1:], byte - low, out=chunk_offsets[chunk + 1 : chunk_stop + 1])
+            np.add(part.chunk_bounds[1:], byte - low, out=chunk_offsets[chunk + 1 : chunk_stop + 1])
         if chunk_ids is not None:
             chunk_ids[chunk:chunk_stop] = part.chunks[1]
 
