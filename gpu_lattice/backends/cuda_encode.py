@@ -123,6 +123,7 @@ class CanonicalIds:
             "byte_ids": device.upload(merges.byte_ids),
             "unk_id": int(merges.unk_id),
             "fuse_unk": int(merges.fuse_unk),
+            "is_bytes": int(merges.pieces.is_bytes),
             "has_odd": int(merges.whole_pieces),
             "odd_nodes": upload_trie(merges.odd_slots, odd_at, np.zeros(odd_at.max(initial=0) + 1)),
             "odd_at": device.upload(odd_at),
