@@ -516,7 +516,7 @@ class CudaBackend:
     @cached_property
     def _canonical_ids(self) -> CanonicalIds:
         assert self._tables.merges is not None
-        return CanonicalIds(self._device, self._tables.merges, self._tables.made, STRETCH)
+        return CanonicalIds(self._device, self._tables.merges, self._tables.made, STRETCH, self._upload_trie)
 
     def _find_best(self, job: Job) -> None:
         job.cuts = job.stream.empty("cuts", job.n + 1, np.uint8)
@@ -689,7 +689,9 @@ class CudaBackend:
 
     def _upload_nodes(self, values: NDArray[np.float64]) -> Any:
         """The trie with the value of each piece at its node."""
-        slots, piece_at = self._tables.pieces.slots, self._tables.pieces.piece_at
+        return self._upload_trie(self._tables.pieces.slots, self._tables.pieces.piece_at, values)
+
+    def _upload_trie(self, slots: NDArray[np.int32], piece_at: NDArray[np.int32], values: NDArray[np.float64]) -> Any:
         nodes = np.empty(len(piece_at), NODE)
         nodes["base"], nodes["check"] = slots[0::2], slots[1::2]
         nodes["value"] = np.where(piece_at >= 0, values[piece_at], np.nan)

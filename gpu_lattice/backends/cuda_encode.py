@@ -115,11 +115,19 @@ class BestPaths:
 class CanonicalIds:
     """Merges the texts of jobs.
 
-    made bool [V]: which pieces merges make of their text. stretch: bytes of text per thread.
+    made bool [V]: which pieces merges make of their text. stretch: bytes of text per thread. upload_trie: puts a trie's
+    nodes on the device.
     """
 
-    def __init__(self, device: Device, merges: MergeModel, made: NDArray[np.bool_], stretch: int) -> None:
-        table = merges.table
+    def __init__(
+        self,
+        device: Device,
+        merges: MergeModel,
+        made: NDArray[np.bool_],
+        stretch: int,
+        upload_trie: Callable[..., Any],
+    ) -> None:
+        table, odd_at = merges.table, merges.odd_at
         self.by_cuts = merges.by_cuts
         self._stretch = stretch
         self._model = {
@@ -132,7 +140,10 @@ class CanonicalIds:
             "byte_ids": device.upload(merges.byte_ids),
             "unk_id": int(merges.unk_id),
             "fuse_unk": int(merges.fuse_unk),
-            "whole_pieces": int(merges.whole_pieces),
+            "is_bytes": int(merges.pieces.is_bytes),
+            "has_odd": int(merges.whole_pieces),
+            "odd_nodes": upload_trie(merges.odd_slots, odd_at, np.zeros(odd_at.max(initial=0) + 1)),
+            "odd_at": device.upload(odd_at),
             "made": device.upload(made),
         }
 

@@ -100,6 +100,7 @@ def test_samples_are_the_references_and_those_of_cuda(tokenizers):
     again = cuda.sample(DOCS, alpha=0, num_samples=2, seed=5, token_penalty=0.5, return_log_prob=True)
     assert again.tolist() == out.tolist()
     np.testing.assert_array_equal(again.log_prob, out.log_prob)
+    assert cuda.encode(DOCS).tolist() == whole.encode(DOCS).tolist()
 
 
 def test_words_that_are_not_resampled_are_canonical(tokenizers):

@@ -2,8 +2,9 @@
 //
 // In:  values u8 [n]; marks u8 [n + 1] (cuts.cu); `begins`, the mark of a position where a text begins that is merged
 //      on its own: CUT, or CHUNK; the merge table pairs i64 [2 n_pairs], filter u64, filter_shift, symbol_ids i32
-//      (kernels/tables/merges.py); byte_ids i32 [256], unk_id, fuse_unk, whole_pieces: of Merges; the trie, and made
-//      bool [V], which pieces merges make of their text.
+//      (kernels/tables/merges.py); byte_ids i32 [256], unk_id, fuse_unk: of Merges; is_bytes, whether its symbols are
+//      bytes, as they may be where positions are characters; the trie, and made bool [V], which of its pieces merges
+//      make of their text; the trie of odd pieces, those that only a chunk as a whole becomes, if has_odd.
 // Out: path i32 [n]: the ids of a text, as tokens, one after another from where it begins; no_path i64 [1], the
 //      smallest end of a symbol that cannot be spelled.
 //
@@ -33,7 +34,7 @@ struct Merges {
     const int* symbol_ids;
     const int* byte_ids;
     int unk_id;
-    bool fuse_unk;
+    bool fuse_unk, is_bytes;
 
     // The merge of two ids.
     __device__ i64 of(int left, int right) const {
@@ -52,8 +53,8 @@ struct Merges {
         i64 n = 0;
         bool waits = false;
         for (i64 p = start; p < stop;) {
-            const int length = symbol_from(values, p);
-            const int known = symbol_ids[IS_BYTES ? values[p] : code_point(values + p, length)];
+            const int length = is_bytes ? 1 : symbol_from(values, p);
+            const int known = symbol_ids[is_bytes ? values[p] : code_point(values + p, length)];
             bool is_spelled = known < 0;
             for (int k = 0; is_spelled && k < length; ++k) is_spelled = byte_ids[values[p + k]] >= 0;
             if (known >= 0) {
@@ -132,7 +133,8 @@ __device__ inline void merge(const Merges& merges, i64 n, Symbol* symbols, i64* 
 extern "C" __global__ void encode_merges(const u8* __restrict__ values, const u8* __restrict__ marks, i64 n, i64 begins,
                                          const i64* __restrict__ pairs, i64 n_pairs, const u64* __restrict__ filter,
                                          i64 filter_shift, const int* __restrict__ symbol_ids,
-                                         const int* __restrict__ byte_ids, i64 unk_id, i64 fuse_unk, i64 whole_pieces,
+                                         const int* __restrict__ byte_ids, i64 unk_id, i64 fuse_unk, i64 is_bytes,
+                                         i64 has_odd, const Node* __restrict__ odd_nodes, const int* __restrict__ odd_at,
                                          const Node* __restrict__ nodes, const int* __restrict__ piece_at,
                                          const bool* __restrict__ made, Symbol* symbols, i64* queue,
                                          int* __restrict__ path, i64* __restrict__ no_path) {
@@ -141,13 +143,15 @@ extern "C" __global__ void encode_merges(const u8* __restrict__ values, const u8
     const i64 limit = n - first < STRETCH ? n : first + STRETCH;
     const u8 mark = static_cast<u8>(begins);
     const Merges merges = {pairs, n_pairs, filter, filter_shift, symbol_ids, byte_ids, static_cast<int>(unk_id),
-                           fuse_unk != 0};
+                           fuse_unk != 0, is_bytes != 0};
     for (i64 start = next_mark(marks, mark, first, limit), stop; start < limit; start = stop) {
         stop = next_mark(marks, mark, start + 1, n);
         if (marks[start] & TOKEN) continue;
-        const bool is_whole = whole_pieces && (marks[start] & CHUNK) && (marks[stop] & CHUNK);
-        const int piece = find_piece(values, start, stop, nodes, piece_at);
-        if (piece >= 0 && (is_whole || made[piece])) {
+        int piece = find_piece(values, start, stop, nodes, piece_at);
+        if (piece >= 0 && !made[piece]) piece = -1;
+        if (piece < 0 && has_odd && (marks[start] & CHUNK) && (marks[stop] & CHUNK))
+            piece = find_piece(values, start, stop, odd_nodes, odd_at);
+        if (piece >= 0) {
             path[start] = TOKEN_ARC - piece;
             continue;
         }
