@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from gpu_lattice.corpus.bad_rows import ON_ERROR
-from gpu_lattice.corpus.documents import ReaderOptions
+from gpu_lattice.corpus.documents import ReaderOptions, as_separator
 from gpu_lattice.corpus.draws import checked_shard, deal
 from gpu_lattice.corpus.inputs import InputFile, expand_inputs, identity
 from gpu_lattice.corpus.job import Draw, Job, Shard
@@ -195,11 +195,9 @@ def retokenize(
         text_column=text_column,
         id_column=id_column,
         batch_bytes=max(1, batch_bytes // draw.num_samples),
-        separator=separator.encode() if isinstance(separator, str) else separator,
+        separator=as_separator(separator),
         input_format=input_format,
     )
-    if reading.separator == b"":
-        raise ValueError("the separator is empty; leave it out to have one document per line")
     written = resolved(
         tokenizer, format=format, dtype=dtype, prepend_bos=prepend_bos, append_eos=append_eos, prepend_id=prepend_id,
         append_id=append_id, pack=pack, pack_whole=pack_whole, pad_id=pad_id, max_tokens_per_file=max_tokens_per_file,
