@@ -23,7 +23,7 @@ from gpu_lattice.corpus.pipeline import run_shards
 from gpu_lattice.corpus.plan import plan
 from gpu_lattice.corpus.progress import Progress
 from gpu_lattice.corpus.storage import Local, Storage, resolve
-from gpu_lattice.runtime.arguments import checked_alpha, checked_integer, checked_penalty, checked_rate
+from gpu_lattice.runtime.arguments import check_tokenizer, checked_alpha, checked_integer, checked_penalty, checked_rate
 from gpu_lattice.runtime.files import locked, remove_leftovers
 from gpu_lattice.runtime.interrupts import put_off_interrupts
 from gpu_lattice.runtime.seeds import epoch_seed
@@ -181,6 +181,7 @@ def retokenize(
     Example:
         >>> summary = retokenize("corpus/*.jsonl.zst", "tokens", tokenizer=Tokenizer.default(), alpha=0.2)
     """
+    check_tokenizer(tokenizer)
     draw = _checked_draw(alpha, nbest_size, num_samples, seed, verify, token_penalty, rate)
     if gone := list(exclude):
         tokenizer = tokenizer.without(gone, unspellable=unspellable)

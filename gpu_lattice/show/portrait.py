@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
-from gpu_lattice.runtime.arguments import checked_integer
+from gpu_lattice.runtime.arguments import check_tokenizer, checked_integer
 from gpu_lattice.show.picture import LN_10, percent, power_of_ten, visible
 from gpu_lattice.token_batch import on_host
 
@@ -120,6 +120,7 @@ def portrait(
         >>> [(one.ids, round(one.log_prob, 4)) for one in seen.segmentations]
         [((2,), -0.6931), ((0, 1), -0.6931)]
     """
+    check_tokenizer(tokenizer)
     top = checked_integer("top", top, 1, 10_000)
     normalized = tokenizer.normalize(text).tolist()
     if len(normalized) != 1 or normalized[0] is None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gpu_lattice.corpus.documents import ReaderOptions, as_separator
 from gpu_lattice.corpus.excerpt import excerpt
-from gpu_lattice.runtime.arguments import checked_alpha, checked_integer, checked_penalty, checked_rate
+from gpu_lattice.runtime.arguments import check_tokenizer, checked_alpha, checked_integer, checked_penalty, checked_rate
 from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.show.picture import (
     BEST_LINE,
@@ -141,6 +141,7 @@ def preview(
         >>> preview(["corpus/*.parquet"], tokenizer=Tokenizer.default()).rows[0].bytes_per_token  # doctest: +SKIP
         3.87
     """
+    check_tokenizer(tokenizer)
     for name, given in (("alphas", alphas), ("token_penalties", token_penalties), ("rates", rates)):
         if not len(given):
             raise ValueError(f"{name} is empty; give at least one number")
