@@ -529,12 +529,15 @@ def _preview(options: argparse.Namespace) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from gpu_lattice.corpus.documents import ReaderOptions
+    from gpu_lattice.corpus.documents import ReaderOptions, as_separator
     from gpu_lattice.corpus.inputs import expand_inputs
     from gpu_lattice.corpus.readers import check_columns, read_documents
 
-    separator = None if options.separator is None else options.separator.encode()
-    reading = ReaderOptions(text_column=options.text_column, separator=separator, input_format=options.input_format)
+    reading = ReaderOptions(
+        text_column=options.text_column,
+        separator=as_separator(options.separator),
+        input_format=options.input_format,
+    )
     files = expand_inputs(options.inputs)
     for file in files:
         check_columns(file, reading)

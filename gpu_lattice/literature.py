@@ -27,7 +27,7 @@ from gpu_lattice.kernels.cpu.samplers import bpe_dropout_rows, maxmatch_paths, s
 from gpu_lattice.kernels.fixed import fixed_exp
 from gpu_lattice.kernels.tables.merges import build_merge_table
 from gpu_lattice.lattice.paths import BrokenLatticeError, SampleOptions
-from gpu_lattice.runtime.arguments import checked_integer, id_rows, to_float
+from gpu_lattice.runtime.arguments import check_tokenizer, checked_integer, id_rows, to_float
 from gpu_lattice.text_batch import TextBatch
 from gpu_lattice.token_batch import TokenBatch
 
@@ -60,6 +60,7 @@ def bpe_dropout(
     ValueError for a model without merges, and for options out of range.
     Source: Provilkov, Emelianenko and Voita 2020 (arXiv 1910.13267); the steps are those of subword-nmt.
     """
+    check_tokenizer(tokenizer)
     model, merges = tokenizer.model, tokenizer.backend.tables.merges
     if model.merges is None or merges is None:
         raise ValueError("this model has no merges; use maxmatch_dropout, or Tokenizer.sample")

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.runtime.arguments import checked_integer, shown
+from gpu_lattice.runtime.arguments import check_tokenizer, checked_integer, shown
 from gpu_lattice.text_batch import TextBatch
 
 try:
@@ -215,6 +215,7 @@ class _Draw:
     """Samples of numbered documents in the current epoch, which all worker processes share."""
 
     def __init__(self, tokenizer: Tokenizer, alpha: float, seed: int, epoch: int, options: dict[str, Any]) -> None:
+        check_tokenizer(tokenizer)
         self._tokenizer = tokenizer
         self._options = {"alpha": alpha, "seed": checked_integer("seed", seed, 0, 2**64 - 1)} | options
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]

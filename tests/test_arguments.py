@@ -1,6 +1,7 @@
 """What compiled code is given is sound: arrays that anybody made are checked at the door, or refused by name."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,12 @@ import pyarrow as pa
 import pytest
 
 from gpu_lattice import Lattice, RaggedLattice, TextBatch, TokenBatch, Tokenizer
+from gpu_lattice.corpus.retokenize import retokenize
 from gpu_lattice.kernels.cpu.bulk.verify import first_misspelled
+from gpu_lattice.literature import bpe_dropout
 from gpu_lattice.runtime.arguments import checked_alpha, checked_doc_ids, checked_integer, read_only
+from gpu_lattice.show.portrait import portrait
+from gpu_lattice.show.preview import preview
 
 VALUES = np.frombuffer(b"abbaabba", np.uint8)
 BAD_OFFSETS = [
@@ -305,6 +310,19 @@ def test_pieces_are_looked_up_by_name_and_ids_by_number(tokenizer: Tokenizer, pi
         tokenizer.id_to_piece(1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"use Tokenizer\.from_file"):
         Tokenizer(piece, device="cpu")
+
+
+@pytest.mark.parametrize("tokenizer", ["spiece.model", None, 5, b"x"])
+def test_a_path_is_no_tokenizer(tmp_path: Path, tokenizer: Any) -> None:
+    uses: list[Callable[[], Any]] = [
+        lambda: retokenize(tmp_path, tmp_path / "out", tokenizer=tokenizer),
+        lambda: preview([tmp_path], tokenizer=tokenizer),
+        lambda: portrait(tokenizer, "a"),
+        lambda: bpe_dropout(tokenizer, "a"),
+    ]
+    for use in uses:
+        with pytest.raises(TypeError, match=r"tokenizer is .*; give a Tokenizer, such as Tokenizer\.from_file"):
+            use()
 
 
 @pytest.mark.parametrize("value", [None, 0, 1, "x", [True]])

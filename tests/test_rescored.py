@@ -256,6 +256,10 @@ def test_rescored_tokenizers_pickle() -> None:
         ({"a": None}, TypeError, "the score of 'a' is None"),
         ([0.0], ValueError, r"the shape \[1\]; give \[7\]"),
         ("abcdefg", TypeError, "give a number for each id"),
+        (["-1.0"] * 7, TypeError, "give a number for each id"),
+        ([True] * 7, TypeError, "give a number for each id"),
+        (10**400, TypeError, "give a number for each id"),
+        ([[0.0], [0.0, 1.0]], TypeError, "give a number for each id"),
         (np.full(7, np.nan), ValueError, "is nan"),
     ],
 )

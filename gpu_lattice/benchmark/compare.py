@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from gpu_lattice.benchmark.machine import describe, one_line
 from gpu_lattice.benchmark.peers import PACKAGE_OF, Call, Peer, ids_of, peer_of
 from gpu_lattice.benchmark.rounds import Case, Timings, in_turns, ratio
-from gpu_lattice.corpus.documents import ReaderOptions
+from gpu_lattice.corpus.documents import ReaderOptions, as_separator
 from gpu_lattice.corpus.excerpt import excerpt
 from gpu_lattice.runtime.arguments import checked_alpha, checked_integer
 from gpu_lattice.runtime.threads import default_threads
@@ -158,8 +158,7 @@ def compare(
     """
     alpha, rounds = checked_alpha(alpha), checked_integer("rounds", rounds, 1, 1000)
     max_bytes = checked_integer("max_bytes", max_bytes, 1, 2**40)
-    separator = separator.encode() if isinstance(separator, str) else separator
-    options = ReaderOptions(text_column=text_column, separator=separator, input_format=input_format)
+    options = ReaderOptions(text_column=text_column, separator=as_separator(separator), input_format=input_format)
     with _Progress(progress) as progressing:
         progressing.say("loading the model")
         tokenizer = _load(model, device, threads)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gpu_lattice.runtime.arguments import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +42,16 @@ class ReaderOptions:
     def roles(self) -> list[tuple[str, str]]:
         """(what a column is for, its name)."""
         return [("text", self.text_column), *([] if self.id_column is None else [("id", self.id_column)])]
+
+
+def as_separator(separator: Any) -> bytes | None:
+    """A separator of documents as bytes; TypeError unless it is a str, bytes or None, ValueError if it is empty."""
+    given = separator.encode() if isinstance(separator, str) else separator
+    if given is not None and not isinstance(given, bytes):
+        raise TypeError(f"the separator is {shown(separator)}; give a str or bytes")
+    if given == b"":
+        raise ValueError("the separator is empty; leave it out to have one document per line")
+    return given
 
 
 class Documents(NamedTuple):

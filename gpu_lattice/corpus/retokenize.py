@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from gpu_lattice.corpus.bad_rows import ON_ERROR
-from gpu_lattice.corpus.documents import ReaderOptions
+from gpu_lattice.corpus.documents import ReaderOptions, as_separator
 from gpu_lattice.corpus.draws import checked_shard, deal
 from gpu_lattice.corpus.inputs import InputFile, expand_inputs, identity
 from gpu_lattice.corpus.job import Draw, Job, Shard
@@ -23,7 +23,7 @@ from gpu_lattice.corpus.pipeline import run_shards
 from gpu_lattice.corpus.plan import plan
 from gpu_lattice.corpus.progress import Progress
 from gpu_lattice.corpus.storage import Local, Storage, resolve
-from gpu_lattice.runtime.arguments import checked_alpha, checked_integer, checked_penalty, checked_rate
+from gpu_lattice.runtime.arguments import check_tokenizer, checked_alpha, checked_integer, checked_penalty, checked_rate
 from gpu_lattice.runtime.files import locked, remove_leftovers
 from gpu_lattice.runtime.interrupts import put_off_interrupts
 from gpu_lattice.runtime.seeds import epoch_seed
@@ -181,6 +181,7 @@ def retokenize(
     Example:
         >>> summary = retokenize("corpus/*.jsonl.zst", "tokens", tokenizer=Tokenizer.default(), alpha=0.2)
     """
+    check_tokenizer(tokenizer)
     draw = _checked_draw(alpha, nbest_size, num_samples, seed, verify, token_penalty, rate)
     if gone := list(exclude):
         tokenizer = tokenizer.without(gone, unspellable=unspellable)
@@ -195,11 +196,9 @@ def retokenize(
         text_column=text_column,
         id_column=id_column,
         batch_bytes=max(1, batch_bytes // draw.num_samples),
-        separator=separator.encode() if isinstance(separator, str) else separator,
+        separator=as_separator(separator),
         input_format=input_format,
     )
-    if reading.separator == b"":
-        raise ValueError("the separator is empty; leave it out to have one document per line")
     written = resolved(
         tokenizer, format=format, dtype=dtype, prepend_bos=prepend_bos, append_eos=append_eos, prepend_id=prepend_id,
         append_id=append_id, pack=pack, pack_whole=pack_whole, pad_id=pad_id, max_tokens_per_file=max_tokens_per_file,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, pairwise
 from operator import itemgetter
@@ -75,7 +76,7 @@ def checked_scores(
     base: the vocabulary with all its pieces. Raises TypeError unless they are numbers, ValueError for one that is NaN,
     inf or too large.
     """
-    can_change = has_score(base)
+    can_change, given = has_score(base), None
     if isinstance(scores, Mapping):
         out = vocabulary.scores.copy()
         for piece, score in scores.items():
@@ -86,10 +87,11 @@ def checked_scores(
                 raise TypeError(f"the score of {shown(piece)} is {shown(score)}; give a number, or -inf to take it out")
             out[i] = to_float(score)
     else:
-        try:
-            out = np.array(scores, np.float64)
-        except (TypeError, ValueError):
-            raise TypeError(f"scores are {shown(scores)}; give a number for each id, or a mapping by piece") from None
+        with suppress(TypeError, ValueError):  # of lists of several lengths
+            given = np.asarray(scores)
+        if given is None or given.dtype.kind not in "fiu":
+            raise TypeError(f"scores are {shown(scores)}; give a number for each id, or a mapping by piece")
+        out = given.astype(np.float64)
         if out.shape != (len(vocabulary),):
             raise ValueError(f"scores have the shape {list(out.shape)}; give [{len(vocabulary)}], one for each id")
     largest = min(LARGEST_SCORE, float(np.finfo(vocabulary.best_scores.dtype).max))

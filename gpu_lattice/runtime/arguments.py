@@ -68,6 +68,12 @@ def told_the_right_name(function: F) -> F:
     return cast("F", wrapper)
 
 
+def check_tokenizer(tokenizer: Any) -> None:
+    """TypeError unless it is a Tokenizer, or what stands for one: a path is none yet."""
+    if not (hasattr(tokenizer, "model") and hasattr(tokenizer, "vocab_size")):
+        raise TypeError(f"tokenizer is {shown(tokenizer)}; give a Tokenizer, such as Tokenizer.from_file(path)")
+
+
 def as_integer(name: str, value: Any) -> int:
     """value as an int; TypeError unless it is an integer."""
     try:

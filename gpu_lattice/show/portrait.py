@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu_lattice.kernels.arcs import UNKNOWN
-from gpu_lattice.runtime.arguments import checked_integer, checked_rate
+from gpu_lattice.runtime.arguments import check_tokenizer, checked_integer, checked_rate
 from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.show.picture import LN_10, percent, power_of_ten, visible
 
@@ -138,6 +138,7 @@ def portrait(
         >>> [(one.ids, round(one.log_prob, 4)) for one in seen.segmentations]
         [((2,), -0.6931), ((0, 1), -0.6931)]
     """
+    check_tokenizer(tokenizer)
     top = checked_integer("top", top, 1, 10_000)
     rate = checked_rate(rate)
     if rate < 1 and num_samples is None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.corpus.documents import ReaderOptions
+from gpu_lattice.corpus.documents import ReaderOptions, as_separator
 from gpu_lattice.corpus.excerpt import excerpt
-from gpu_lattice.runtime.arguments import checked_alpha, checked_integer, checked_penalty, checked_rate
+from gpu_lattice.runtime.arguments import check_tokenizer, checked_alpha, checked_integer, checked_penalty, checked_rate
 from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.show.picture import (
@@ -142,6 +142,7 @@ def preview(
         >>> preview(["corpus/*.parquet"], tokenizer=Tokenizer.default()).rows[0].bytes_per_token  # doctest: +SKIP
         3.87
     """
+    check_tokenizer(tokenizer)
     for name, given in (("alphas", alphas), ("token_penalties", token_penalties), ("rates", rates)):
         if not len(given):
             raise ValueError(f"{name} is empty; give at least one number")
@@ -154,8 +155,7 @@ def preview(
         arc_weights(vocabulary, law["alpha"], law["token_penalty"])
     max_bytes = checked_integer("max_bytes", max_bytes, 1, 2**63 - 1)
     seed = checked_integer("seed", seed, 0, 2**64 - 1)
-    separator = separator.encode() if isinstance(separator, str) else separator
-    options = ReaderOptions(text_column=text_column, separator=separator, input_format=input_format)
+    options = ReaderOptions(text_column=text_column, separator=as_separator(separator), input_format=input_format)
     drawn = excerpt(inputs, options, max_bytes, seed)
     best = tokenizer.encode(drawn.texts, truncation=False)
     rows = [_row({"alpha": None}, best, best, 0.0, drawn.num_bytes, vocabulary)]

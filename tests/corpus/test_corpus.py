@@ -27,6 +27,7 @@ from gpu_lattice.corpus.retokenize import Summary, retokenize
 from gpu_lattice.corpus.sequences import Rows
 from gpu_lattice.runtime import files
 from gpu_lattice.runtime.files import PREFIX, SUFFIX, locked
+from gpu_lattice.show.preview import preview
 from gpu_lattice.tokenizer import Tokenizer
 
 TEXTS = ["hello world", "", "日本語\u2028x", "a" * 3000, 'tab\tand \\ "quotes"', "last"]
@@ -521,6 +522,14 @@ def test_wrong_options_are_refused_and_leave_no_output(
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "a.txt", tmp_path / "out", single_bytes, **options)
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_separator_is_a_str_or_bytes(tmp_path: Path, single_bytes: Tokenizer) -> None:
+    (tmp_path / "a.txt").write_text("x\n")
+    for use in (lambda: run(tmp_path / "a.txt", tmp_path / "out", single_bytes, separator=5),
+                lambda: preview([tmp_path / "a.txt"], tokenizer=single_bytes, separator=5)):  # fmt: skip
+        with pytest.raises(TypeError, match="the separator is 5; give a str or bytes"):
+            use()
 
 
 class Failing:
