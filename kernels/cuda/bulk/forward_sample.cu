@@ -22,8 +22,16 @@
 
 // Scores of the last positions that a thread keeps in shared memory; longer arcs read z.
 constexpr int KEPT = 16;
-// Steps of a walk between two looks at whether it has ended, which cost as much as some steps.
-constexpr int STEPS = 3;
+// Steps of a walk between two looks at whether it has ended, which cost as much as some steps: a word's bytes.
+constexpr int STEPS = 4;
+
+// The bytes that a walk from p takes next, after `length` bytes and down to start: the highest one first.
+__device__ __forceinline__ u32 next_bytes(const u8* values, int p, int length, int start, u32 before, u32 early) {
+    if (length < 2 * STEPS) return length == 0 ? before : early;
+    u32 bytes = 0;
+    for (int i = p - length - 1, k = 24; i >= start && k >= 0; --i, k -= 8) bytes |= static_cast<u32>(values[i]) << k;
+    return bytes;
+}
 
 // A position of a thread's, and the text around it in registers.
 struct Reader {
@@ -72,20 +80,20 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     double* const mine = &kept[0][threadIdx.x];
     const auto score = [&](int p) -> double& { return mine[(p & (KEPT - 1)) * BLOCK]; };
     score(start) = 1.0;
-    // The walk from text.p has gone `length` bytes, of which `before` and `early` are those to come.
+    // The walk from text.p has gone `length` bytes.
     int symbol = text.advance(), length = 0;
-    u32 before = text.before, early = text.early;
     double total = 0.0;
     const Walk top = root(nodes);
     Walk walk = top;
+    // High words above `low` by up to so many are of scores within the range, if there is any.
+    const int low = __double2hiint(z_low) + 1, high = __double2hiint(z_high);
+    const u32 within = high > low ? high - low : 0;
     for (bool ended = false;;) {
-        for (int step = 0; step < STEPS && !ended; ++step) {
-            const u8 byte = length < 8 ? before >> 24 : values[text.p - length - 1];
-            double weight = unk_weight;
-            ended = !descend(nodes, walk, byte, weight);
+        const u32 bytes = next_bytes(values, text.p, length, start, text.before, text.early);
+        for (int step = 1; step <= STEPS && !ended; ++step) {
+            double weight;
+            ended = !descend(nodes, walk, bytes >> (32 - 8 * step), weight);
             if (ended) break;
-            before = __funnelshift_l(early, before, 8);
-            early <<= 8;
             ++length;
             const int s = text.p - length;
             double from = score(s);
@@ -98,7 +106,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
         if (length < symbol) total = score(text.p - symbol) * unk_weight;
         z[text.p - 1] = total;
         bool is_end = text.mark & CUT;
-        const bool is_long = text.p - start >= LONGEST, in_range = z_low <= total && total <= z_high;
+        const bool is_long = text.p - start >= LONGEST, in_range = static_cast<u32>(__double2hiint(total) - low) < within;
         if (is_long || !in_range) {
             if ((is_long && !is_end) || (total != 0.0 && !in_range)) {
                 if (!(cuts[start] & TOKEN)) long_starts[atomicAdd(n_long, 1ull)] = static_cast<u32>(first + start);
@@ -115,7 +123,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
         }
         score(text.p) = total;
         symbol = text.advance(), length = 0;
-        before = text.before, early = text.early;
         total = 0.0;
         walk = top;
         ended = false;
@@ -254,19 +261,18 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
             }
         }
         bool ended = false;
-        for (int step = 0; step < STEPS && !ended; ++step) {
-            const u8 byte = length < 8 ? before >> 24 : values[e - length - 1];
-            double weight = unk_weight;
-            ended = !descend(nodes, walk, byte, weight);
+        const u32 bytes = next_bytes(values, e, length, start, before, early);
+        const double* const scores = z + (e - length);
+        for (int step = 1; step <= STEPS && !ended; ++step) {
+            double weight;
+            ended = !descend(nodes, walk, bytes >> (32 - 8 * step), weight);
             if (ended) break;
-            before = __funnelshift_l(early, before, 8);
-            early <<= 8;
             ++length;
             const int s = e - length;
             ended = s == start;
             const bool is_known = is_piece(weight);
             if (!is_known && length != symbol) continue;
-            const double term = (s == start ? 1.0 : z[s - 1]) * (is_known ? weight : unk_weight);
+            const double term = (s == start ? 1.0 : scores[-step - 1]) * (is_known ? weight : unk_weight);
             if (term == 0.0) continue;
             below = running;
             running += term;
