@@ -7,10 +7,11 @@
 //      segment's start; path i32 [num_samples, n], the piece (or UNKNOWN) that begins at a byte, else unchanged;
 //      no_path i64 [1], the smallest end of a segment that no path reaches.
 //
-// A thread owns the segments that begin (forward) or end (trace) in its STRETCH bytes, and does one trie step
-// per iteration, in whatever segment and position it is at, so that lanes stay busy for segments of any length. It uses
-// plain float64, and lists segments that are longer than LONGEST or whose scores leave z_low..z_high; each of those is
-// done by a warp, with exponents beside the mantissas.
+// A thread owns the segments that begin (forward) or end (trace) in its STRETCH bytes, and does a few trie steps per
+// iteration, in whatever segment and position it is at, so that lanes stay busy for segments of any length. It has the text
+// around its position in registers, and the last scores in shared memory. It uses plain float64, and lists segments that
+// are longer than LONGEST or whose scores leave z_low..z_high; each of those is done by a warp, with exponents beside the
+// mantissas.
 //
 // 8 bytes per byte of text, 24 with the exponents and lists that only listed segments use, and 4 per sample.
 // Does not: emit ids (emit.cu).
