@@ -21,14 +21,14 @@
 #include "common/trie.cuh"
 #include "common/warp.cuh"
 
-// Scores of the last positions that a thread keeps in shared memory; longer arcs read z.
-constexpr int KEPT = 16;
 // Steps of a walk between two looks at whether it has ended, which cost as much as some steps: a word's bytes.
 constexpr int STEPS = 4;
+// Bytes before a position that a thread keeps, in registers, and scores there, in shared memory; further ones are loaded.
+constexpr int KEPT = 2 * STEPS;
 
 // The bytes that a walk from p takes next, after `length` bytes and down to start: the highest one first.
 __device__ __forceinline__ u32 next_bytes(const u8* values, int p, int length, int start, u32 before, u32 early) {
-    if (length < 2 * STEPS) return length == 0 ? before : early;
+    if (length < KEPT) return length == 0 ? before : early;
     u32 bytes = 0;
     for (int i = p - length - 1, k = 24; i >= start && k >= 0; --i, k -= 8) bytes |= static_cast<u32>(values[i]) << k;
     return bytes;
@@ -51,7 +51,7 @@ struct Reader {
         mark = marks >> 8 * (p & 3);
         before = early = 0;
     }
-    // Go across the next symbol; returns its bytes.
+    // Go across the next symbol; returns how many bytes it has.
     __device__ int advance() {
         const int symbol = (mark >> BEGINS & 3) + 1;
         early = __funnelshift_rc(early, before, 8 * symbol);
@@ -91,16 +91,18 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     const u32 within = high > low ? high - low : 0;
     for (bool ended = false;;) {
         const u32 bytes = next_bytes(values, text.p, length, start, text.before, text.early);
+        const bool is_near = length < KEPT;
         for (int step = 1; step <= STEPS && !ended; ++step) {
             double weight;
             ended = !descend(nodes, walk, bytes >> (32 - 8 * step), weight);
             if (ended) break;
             ++length;
             const int s = text.p - length;
-            double from = score(s);
-            if (length > KEPT) from = s == start ? 1.0 : z[s - 1];
             const bool is_known = is_piece(weight);
-            if (is_known || length == symbol) total += from * (is_known ? weight : unk_weight);
+            if (is_known || length == symbol) {
+                const double from = is_near ? score(s) : s == start ? 1.0 : z[s - 1];
+                total += from * (is_known ? weight : unk_weight);
+            }
             ended = s == start;
         }
         if (!ended) continue;
