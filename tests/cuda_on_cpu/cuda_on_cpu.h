@@ -80,6 +80,8 @@ inline long long __double_as_longlong(double value) {
     return bits;
 }
 
+inline int __double2hiint(double value) { return static_cast<int>(__double_as_longlong(value) >> 32); }
+
 inline double __hiloint2double(int high, int low) {
     return __longlong_as_double(static_cast<long long>(static_cast<unsigned long long>(high) << 32) | static_cast<unsigned>(low));
 }

@@ -9,6 +9,7 @@
 
 constexpr u8 PAIR_PIECE = 2;
 constexpr int POSITIONS = 8;
+constexpr u32 EACH = 0x01010101;
 
 // A thread per chunk and one for the end; marks are initially 0.
 extern "C" __global__ void mark_chunks(const i64* __restrict__ chunk_offsets, const int* __restrict__ chunk_ids,
@@ -71,37 +72,37 @@ extern "C" __global__ void find_cuts(const u8* __restrict__ values, const u8* __
         return;
     }
     const Words text(values, n), given(marks, n + 1);
-    u32 w0 = text[0], w1 = text[1], w2 = text[2], m0 = given[0], m1 = given[1], out0 = 0, out1 = 0;
-    // x: the last character that began before p, which has `before` bytes.
-    u32 x = 0;
-    int before = 1;
-    if (first > 0) {
-        const u8* const begin = values - symbol_into(values, 0);
-        before = symbol_of(*begin);
-        u32 bytes = 0;
-        for (int i = before; i > 0; --i) bytes = bytes << 8 | begin[i - 1];
-        x = code_point(bytes, before);
-    }
+    const u32 words[] = {first > 0 ? text[-1] : 0, text[0], text[1], text[2]}, mine[] = {given[0], given[1]};
+    u32 out[] = {mine[0] | (mine[0] & CHUNK * EACH) * CUT, mine[1] | (mine[1] & CHUNK * EACH) * CUT};
+    // Between two ASCII characters first, then where a longer one begins or ends.
+    u32 others = 0;
     for (int p = 0; p < POSITIONS; ++p) {
-        u32 mark = m0 & 0xFF;
-        if ((w0 & 0xC0) != 0x80) {
-            const int symbol = symbol_of(w0 & 0xFF);
-            const u32 y = code_point(w0, symbol);
-            bool is_cut = mark & CHUNK;
-            if (!(mark & (CHUNK | TOKEN)))
-                is_cut = (x | y) < 128 ? pairs[256 * x + y] == 0
-                                       : !has_key(keys, n_keys, 1ull << 42 | static_cast<u64>(x) << 21 | y);
-            mark |= (is_cut ? CUT : 0) | (symbol - 1) << BEGINS | (before - 1) << ENDS;
-            x = y, before = symbol;
+        const int i = p / 4, shift = 8 * (p % 4);
+        const u32 pair = shift ? words[i + 1] >> (shift - 8) : __funnelshift_r(words[i], words[i + 1], 24);
+        if (pair & 0x8080) {
+            others |= ((pair & 0xC000) != 0x8000) << p;
+        } else if (!(mine[i] >> shift & (CHUNK | TOKEN)) && pairs[256 * (pair & 0xFF) + (pair >> 8 & 0xFF)] == 0) {
+            out[i] |= CUT << shift;
         }
-        w0 = __funnelshift_r(w0, w1, 8), w1 = __funnelshift_r(w1, w2, 8), w2 >>= 8;
-        m0 = __funnelshift_r(m0, m1, 8), m1 >>= 8;
-        out0 = __funnelshift_r(out0, out1, 8), out1 = __funnelshift_r(out1, mark, 8);
+    }
+    for (; others; others &= others - 1) {
+        const int p = 31 - __clz(static_cast<int>(others & (0 - others))), shift = 8 * (p % 4);
+        const u32 middle = p < 4 ? words[1] : words[2];
+        const u32 after = __funnelshift_r(middle, p < 4 ? words[2] : words[3], shift);
+        const u32 before = __funnelshift_r(p < 4 ? words[0] : words[1], middle, shift);
+        const int begins = symbol_of(after & 0xFF);
+        const int ends = before < 0x80u << 24 ? 1 : (before >> 16 & 0xFF) >= 0xC0 ? 2 : (before >> 8 & 0xFF) >= 0xC0 ? 3 : 4;
+        const u32 x = code_point(before >> 8 * (4 - ends), ends), y = code_point(after, begins);
+        u32 mark = (begins - 1) << BEGINS | (ends - 1) << ENDS;
+        if (!((p < 4 ? mine[0] : mine[1]) >> shift & (CHUNK | TOKEN)) &&
+            !has_key(keys, n_keys, 1ull << 42 | static_cast<u64>(x) << 21 | y))
+            mark |= CUT;
+        (p < 4 ? out[0] : out[1]) |= mark << shift;
     }
     if (n >= POSITIONS) {
-        reinterpret_cast<u32*>(cuts)[0] = out0;
-        reinterpret_cast<u32*>(cuts)[1] = out1;
+        reinterpret_cast<u32*>(cuts)[0] = out[0];
+        reinterpret_cast<u32*>(cuts)[1] = out[1];
     } else {
-        for (int p = 0; p <= n; ++p) cuts[p] = (p < 4 ? out0 : out1) >> 8 * (p & 3);
+        for (int p = 0; p <= n; ++p) cuts[p] = (p < 4 ? out[0] : out[1]) >> 8 * (p % 4);
     }
 }

@@ -7,10 +7,11 @@
 //      segment's start; path i32 [num_samples, n], the piece (or UNKNOWN) that begins at a byte, else unchanged;
 //      no_path i64 [1], the smallest end of a segment that no path reaches.
 //
-// A thread owns the segments that begin (forward) or end (trace) in its STRETCH bytes, and does one trie step
-// per iteration, in whatever segment and position it is at, so that lanes stay busy for segments of any length. It uses
-// plain float64, and lists segments that are longer than LONGEST or whose scores leave z_low..z_high; each of those is
-// done by a warp, with exponents beside the mantissas.
+// A thread owns the segments that begin (forward) or end (trace) in its STRETCH bytes, and does a few trie steps per
+// iteration, in whatever segment and position it is at, so that lanes stay busy for segments of any length. It has the text
+// around its position in registers, and the last scores in shared memory. It uses plain float64, and lists segments that
+// are longer than LONGEST or whose scores leave z_low..z_high; each of those is done by a warp, with exponents beside the
+// mantissas.
 //
 // 8 bytes per byte of text, 24 with the exponents and lists that only listed segments use, and 4 per sample.
 // Does not: emit ids (emit.cu).
@@ -20,10 +21,18 @@
 #include "common/trie.cuh"
 #include "common/warp.cuh"
 
-// Scores of the last positions that a thread keeps in shared memory; longer arcs read z.
-constexpr int KEPT = 16;
-// Steps of a walk between two looks at whether it has ended, which cost as much as some steps.
-constexpr int STEPS = 3;
+// Steps of a walk between two looks at whether it has ended, which cost as much as some steps: a word's bytes.
+constexpr int STEPS = 4;
+// Bytes before a position that a thread keeps, in registers, and scores there, in shared memory; further ones are loaded.
+constexpr int KEPT = 2 * STEPS;
+
+// The bytes that a walk from p takes next, after `length` bytes and down to start: the highest one first.
+__device__ __forceinline__ u32 next_bytes(const u8* values, int p, int length, int start, u32 before, u32 early) {
+    if (length < KEPT) return length == 0 ? before : early;
+    u32 bytes = 0;
+    for (int i = p - length - 1, k = 24; i >= start && k >= 0; --i, k -= 8) bytes |= static_cast<u32>(values[i]) << k;
+    return bytes;
+}
 
 // A position of a thread's, and the text around it in registers.
 struct Reader {
@@ -42,7 +51,7 @@ struct Reader {
         mark = marks >> 8 * (p & 3);
         before = early = 0;
     }
-    // Go across the next symbol; returns its bytes.
+    // Go across the next symbol; returns how many bytes it has.
     __device__ int advance() {
         const int symbol = (mark >> BEGINS & 3) + 1;
         early = __funnelshift_rc(early, before, 8 * symbol);
@@ -72,33 +81,35 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     double* const mine = &kept[0][threadIdx.x];
     const auto score = [&](int p) -> double& { return mine[(p & (KEPT - 1)) * BLOCK]; };
     score(start) = 1.0;
-    // The walk from text.p has gone `length` bytes, of which `before` and `early` are those to come.
+    // The walk from text.p has gone `length` bytes.
     int symbol = text.advance(), length = 0;
-    u32 before = text.before, early = text.early;
     double total = 0.0;
     const Walk top = root(nodes);
     Walk walk = top;
+    // High words above `low` by up to so many are of scores within the range, if there is any.
+    const int low = __double2hiint(z_low) + 1, high = __double2hiint(z_high);
+    const u32 within = high > low ? high - low : 0;
     for (bool ended = false;;) {
-        for (int step = 0; step < STEPS && !ended; ++step) {
-            const u8 byte = length < 8 ? before >> 24 : values[text.p - length - 1];
-            double weight = unk_weight;
-            ended = !descend(nodes, walk, byte, weight);
+        const u32 bytes = next_bytes(values, text.p, length, start, text.before, text.early);
+        const bool is_near = length < KEPT;
+        for (int step = 1; step <= STEPS && !ended; ++step) {
+            double weight;
+            ended = !descend(nodes, walk, bytes >> (32 - 8 * step), weight);
             if (ended) break;
-            before = __funnelshift_l(early, before, 8);
-            early <<= 8;
             ++length;
             const int s = text.p - length;
-            double from = score(s);
-            if (length > KEPT) from = s == start ? 1.0 : z[s - 1];
             const bool is_known = is_piece(weight);
-            if (is_known || length == symbol) total += from * (is_known ? weight : unk_weight);
+            if (is_known || length == symbol) {
+                const double from = is_near ? score(s) : s == start ? 1.0 : z[s - 1];
+                total += from * (is_known ? weight : unk_weight);
+            }
             ended = s == start;
         }
         if (!ended) continue;
         if (length < symbol) total = score(text.p - symbol) * unk_weight;
         z[text.p - 1] = total;
         bool is_end = text.mark & CUT;
-        const bool is_long = text.p - start >= LONGEST, in_range = z_low <= total && total <= z_high;
+        const bool is_long = text.p - start >= LONGEST, in_range = static_cast<u32>(__double2hiint(total) - low) < within;
         if (is_long || !in_range) {
             if ((is_long && !is_end) || (total != 0.0 && !in_range)) {
                 if (!(cuts[start] & TOKEN)) long_starts[atomicAdd(n_long, 1ull)] = static_cast<u32>(first + start);
@@ -115,7 +126,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
         }
         score(text.p) = total;
         symbol = text.advance(), length = 0;
-        before = text.before, early = text.early;
         total = 0.0;
         walk = top;
         ended = false;
@@ -254,19 +264,18 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
             }
         }
         bool ended = false;
-        for (int step = 0; step < STEPS && !ended; ++step) {
-            const u8 byte = length < 8 ? before >> 24 : values[e - length - 1];
-            double weight = unk_weight;
-            ended = !descend(nodes, walk, byte, weight);
+        const u32 bytes = next_bytes(values, e, length, start, before, early);
+        const double* const scores = z + (e - length);
+        for (int step = 1; step <= STEPS && !ended; ++step) {
+            double weight;
+            ended = !descend(nodes, walk, bytes >> (32 - 8 * step), weight);
             if (ended) break;
-            before = __funnelshift_l(early, before, 8);
-            early <<= 8;
             ++length;
             const int s = e - length;
             ended = s == start;
             const bool is_known = is_piece(weight);
             if (!is_known && length != symbol) continue;
-            const double term = (s == start ? 1.0 : z[s - 1]) * (is_known ? weight : unk_weight);
+            const double term = (s == start ? 1.0 : scores[-step - 1]) * (is_known ? weight : unk_weight);
             if (term == 0.0) continue;
             below = running;
             running += term;

@@ -25,9 +25,9 @@ __device__ __forceinline__ Walk root(const Node* nodes) { return {0, nodes[0].x}
 __device__ __forceinline__ bool descend(const Node* nodes, Walk& walk, u8 byte, double& value) {
     const int slot = walk.base + byte;
     const Node next = __ldg(nodes + slot);
+    value = __hiloint2double(next.w, next.z);
     if (next.y != walk.node) return false;
     walk = {slot, next.x};
-    value = __hiloint2double(next.w, next.z);
     return true;
 }
 
