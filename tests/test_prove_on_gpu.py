@@ -1,5 +1,6 @@
 """The proof for a GPU that is lent goes through every stage here, on the host build; its figures mean nothing."""
 
+import importlib
 import json
 import os
 import shutil
@@ -76,6 +77,16 @@ def test_ids_that_are_not_the_cpus_fail(prepared: Path, tmp_path: Path) -> None:
     assert status == 1
     assert [row["same"] for row in rows if "same" in row] == [True, False, True]
     assert rows[-1]["outcome"] == "failed"
+
+
+@pytest.mark.parametrize("used", [0, 1024, 4096, 17000])
+@pytest.mark.parametrize("blocks", [4, 8, 12])
+def test_shared_memory_keeps_further_blocks_out(blocks: int, used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    tool = importlib.import_module("prove_on_gpu")
+    size, unused = tool.shared_memory(blocks, used)
+    assert blocks * (used + unused + 1024) <= size < (blocks + 1) * (used + unused + 1024)
+    assert tool.shared_memory(12, 20000) == (228 << 10, 0)
 
 
 def test_what_does_not_fit_is_left_out(prepared: Path, tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ SMOKE_BYTES, LEAST = 1_000_000, 5
 REFUSALS = ("Device not supported", "ERR_NVGPUCTRPERM", "not supported on this")
 # Tuned by measuring: the text of a thread, and how many warps a multiprocessor may hold.
 SWEPT = {"STRETCH": (256, 128, 64, 32), "resident": (64, 48, 32, 16)}
+# Of an H100 or H200: the most warps of a multiprocessor, and the sizes that its shared memory may have.
+MOST_WARPS = 64
+SHARED_SIZES = [kilobytes << 10 for kilobytes in (8, 16, 32, 64, 100, 132, 164, 196, 228)]
 # One of each kind that kernels and Numba compile anew for.
 MODELS = ("ja_bytes.model", "ja_whole.tokenizer.json", "bytepiece.json")
 CALLS: dict[str, Callable[[Tokenizer, Any], Any]] = {
@@ -320,26 +323,34 @@ def sweep(options: argparse.Namespace) -> Iterator[Row]:
 class Uncrowded(CudaDevice):
     """With at most so many warps a multiprocessor, by shared memory that no kernel uses.
 
-    The driver is asked for 16 KB of it, so that the L1 cache stays large. Kernels with shared memory of their own, and
-    those of one warp a block, are left as they are.
+    The driver is asked for the least of it that does, so that the L1 cache stays large. Kernels of one warp a block are
+    left as they are.
     """
 
     def __init__(self, warps: int) -> None:
         super().__init__()
-        blocks = warps * self.warp_threads // THREADS_PER_BLOCK
-        # A block takes 1 KB itself.
-        self._shared = (16384 // blocks - 1024) // 128 * 128
+        self._blocks = warps * self.warp_threads // THREADS_PER_BLOCK if warps < MOST_WARPS else None
 
     def kernel(self, file: str, name: str, options: tuple[str, ...]) -> Any:
         kernel = super().kernel(file, name, options)
-        is_limited = self._shared > 0 and not kernel.shared_size_bytes
-        # Percent of 228 KB, or what the driver thinks best.
-        kernel.preferred_shared_memory_carveout = 7 if is_limited else -1
-        if not is_limited:
+        if self._blocks is None:
+            kernel.preferred_shared_memory_carveout = -1  # what the driver thinks best
             return kernel
-        return lambda grid, block, args: kernel(
-            grid, block, args, shared_mem=self._shared if block[0] == THREADS_PER_BLOCK else 0
-        )
+        size, unused = shared_memory(self._blocks, kernel.shared_size_bytes)
+        kernel.preferred_shared_memory_carveout = 100 * size // SHARED_SIZES[-1]
+
+        def launch(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
+            kernel(grid, block, args, shared_mem=unused if block[0] == THREADS_PER_BLOCK else 0)
+
+        return launch
+
+
+def shared_memory(blocks: int, used: int) -> tuple[int, int]:
+    """The least size of a multiprocessor's shared memory, and how much of it a block takes beside what it uses, so that
+    it holds so many blocks, if it holds as many at all. The system takes 1 KB a block.
+    """
+    size = next((size for size in SHARED_SIZES if size >= blocks * (used + 1024)), SHARED_SIZES[-1])
+    return size, max(0, size // blocks - used - 1024) // 128 * 128
 
 
 def one(options: argparse.Namespace) -> Iterator[Row]:
@@ -391,7 +402,7 @@ def compile_all(options: argparse.Namespace) -> Iterator[Row]:
     """Every .cu file, for every kind of model and every swept constant that it reads."""
     swept = [dict(zip(SWEPT, values, strict=True)) for values in product(*SWEPT.values())]
     kinds = [{"IS_BYTES": i, "NUMBER": number} for i, number in ((0, "float"), (0, "double"), (1, "double"))]
-    constants = [{"STRETCH": cuda.STRETCH, "LONGEST": cuda.LONGEST} | kind | one for kind in kinds for one in swept]
+    constants = [{"LONGEST": cuda.LONGEST, "BLOCK": THREADS_PER_BLOCK} | kind | one for kind in kinds for one in swept]
     todo = dict.fromkeys((file, define_options(file, one)) for one in constants for file in FILES)
     chosen = list(todo)[:1] if options.host else list(todo)
     with ProcessPoolExecutor(1 if options.host else 6, get_context("spawn")) as pool:
