@@ -21,12 +21,18 @@ extern "C" __global__ void mark_chunks(const i64* __restrict__ chunk_offsets, co
 }
 
 __device__ __forceinline__ bool has_key(const u64* keys, i64 n_keys, u64 key) {
-    i64 i = static_cast<i64>((key * GOLDEN) >> 32) & (n_keys - 1);
+    i64 i = static_cast<i64>((key * 0x9E3779B97F4A7C15ull) >> 32) & (n_keys - 1);
     while (keys[i] != 0) {
         if (keys[i] == key) return true;
         i = (i + 1) & (n_keys - 1);
     }
     return false;
+}
+
+__device__ __forceinline__ u64 code_point(const u8* text, int length) {
+    u64 x = length == 1 ? text[0] : text[0] & (0xFF >> (length + 1));
+    for (int i = 1; i < length; ++i) x = x << 6 | (text[i] & 0x3F);
+    return x;
 }
 
 __device__ __forceinline__ bool is_cut_of_characters(const u8* text, const u8* pairs, const u64* keys, i64 n_keys) {

@@ -23,9 +23,6 @@ constexpr int TOKEN_ARC = -3;
 // Bytes of a segment, counted from its end, that share a random number (reference.py, sample).
 constexpr int DRAW_BYTES = 16;
 
-// What keys are multiplied by in hash tables.
-constexpr u64 GOLDEN = 0x9E3779B97F4A7C15ull;
-
 __device__ __forceinline__ i64 thread_index() {
     return static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
@@ -41,13 +38,6 @@ __device__ __forceinline__ int symbol_into(const u8* text, i64 e, bool is_bytes 
     int length = 1;
     while (!is_bytes && (text[e - length] & 0xC0) == 0x80) ++length;
     return length;
-}
-
-// The character of these bytes.
-__device__ __forceinline__ u64 code_point(const u8* text, int length) {
-    u64 x = length == 1 ? text[0] : text[0] & (0xFF >> (length + 1));
-    for (int i = 1; i < length; ++i) x = x << 6 | (text[i] & 0x3F);
-    return x;
 }
 
 // The first position from p on that has the mark, or the first one at or after limit.
