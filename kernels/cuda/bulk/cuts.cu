@@ -24,7 +24,7 @@ extern "C" __global__ void mark_chunks(const i64* __restrict__ chunk_offsets, co
 }
 
 __device__ __forceinline__ bool has_key(const u64* keys, i64 n_keys, u64 key) {
-    i64 i = static_cast<i64>((key * GOLDEN) >> 32) & (n_keys - 1);
+    i64 i = static_cast<i64>((key * 0x9E3779B97F4A7C15ull) >> 32) & (n_keys - 1);
     while (keys[i] != 0) {
         if (keys[i] == key) return true;
         i = (i + 1) & (n_keys - 1);

@@ -26,6 +26,16 @@ constexpr i64 NONE = -1;
 constexpr int DROPPED = -1;
 constexpr int MISSING = -2;
 
+// What keys are multiplied by in the hash table.
+constexpr u64 GOLDEN = 0x9E3779B97F4A7C15ull;
+
+// The character of these bytes.
+__device__ __forceinline__ u32 character(const u8* text, int length) {
+    u32 x = length == 1 ? text[0] : text[0] & (0xFF >> (length + 1));
+    for (int i = 1; i < length; ++i) x = x << 6 | (text[i] & 0x3F);
+    return x;
+}
+
 struct Merges {
     const i64* pairs;
     i64 n_pairs;
@@ -54,7 +64,7 @@ struct Merges {
         bool waits = false;
         for (i64 p = start; p < stop;) {
             const int length = is_bytes ? 1 : symbol_from(values, p);
-            const int known = symbol_ids[is_bytes ? values[p] : code_point(values + p, length)];
+            const int known = symbol_ids[is_bytes ? values[p] : character(values + p, length)];
             bool is_spelled = known < 0;
             for (int k = 0; is_spelled && k < length; ++k) is_spelled = byte_ids[values[p + k]] >= 0;
             if (known >= 0) {

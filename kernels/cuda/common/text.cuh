@@ -26,8 +26,6 @@ constexpr int TOKEN_ARC = -3;
 // Bytes of a segment, counted from its end, that share a random number (reference.py, sample).
 constexpr int DRAW_BYTES = 16;
 
-// What keys are multiplied by in hash tables.
-constexpr u64 GOLDEN = 0x9E3779B97F4A7C15ull;
 // Bytes that a thread may count from its own first one on.
 constexpr int MOST = 1 << 30;
 
@@ -50,13 +48,6 @@ __device__ __forceinline__ int symbol_into(const u8* text, i64 e, bool is_bytes 
     int length = 1;
     while (!is_bytes && (text[e - length] & 0xC0) == 0x80) ++length;
     return length;
-}
-
-// The character of these bytes.
-__device__ __forceinline__ u64 code_point(const u8* text, int length) {
-    u64 x = length == 1 ? text[0] : text[0] & (0xFF >> (length + 1));
-    for (int i = 1; i < length; ++i) x = x << 6 | (text[i] & 0x3F);
-    return x;
 }
 
 // Bytes in aligned words of four, the first one lowest; 0 after the end.
