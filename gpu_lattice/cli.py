@@ -440,9 +440,10 @@ def _check_apart(inputs: list[str], *outputs: str | None) -> None:
     """Raise ValueError, before any work, for an output that would replace an input."""
     from gpu_lattice.corpus.inputs import expand_inputs, identity
 
-    read = {identity(file.storage, file.path) for file in expand_inputs(inputs)}
-    for output in outputs:
-        if output is not None and os.path.realpath(output) in read:
+    given = [output for output in outputs if output is not None]
+    read = {identity(file.storage, file.path) for file in expand_inputs(inputs)} if given else set()
+    for output in given:
+        if os.path.realpath(output) in read:
             raise ValueError(f"{output} is an input, which would be replaced; name another file")
 
 
