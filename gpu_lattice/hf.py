@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_lattice.models import FIRST_TEXT, SECOND_TEXT, Layout
+from gpu_lattice.runtime.arguments import checked_integer
 from gpu_lattice.runtime.files import write_whole
 
 try:
@@ -124,13 +125,16 @@ class HFTokenizer(PreTrainedTokenizerBase):  # type: ignore[misc]
         return_special_tokens_mask: bool = False,
         return_offsets_mapping: bool = False,
         return_length: bool = False,
+        return_overflowing_tokens: bool = False,
+        stride: int = 0,
         verbose: bool = True,
         **others: Any,
     ) -> BatchEncoding:
         """What `__call__` does, once it has read its options. Raises ValueError for options that are not supported."""
-        wanted = [name for name in ("is_split_into_words", "return_overflowing_tokens", "stride") if others.get(name)]
-        if wanted:
-            raise ValueError(f"{wanted[0]} is not supported; give whole texts, and cut rows yourself")
+        if others.get("is_split_into_words"):
+            raise ValueError("is_split_into_words is not supported; give whole texts")
+        if return_overflowing_tokens and text_pair is not None:
+            raise ValueError("return_overflowing_tokens is not supported for pairs; give texts alone")
         is_batch = isinstance(text, list | tuple)
         firsts = self._rows(text if is_batch else [text], "text")
         pairs: list[Row | None] = [None] * len(firsts)
@@ -142,8 +146,13 @@ class HFTokenizer(PreTrainedTokenizerBase):  # type: ignore[misc]
         room = None
         if truncation_strategy != TruncationStrategy.DO_NOT_TRUNCATE and max_length is not None:
             room = max(0, max_length - (len(layout) - 1 - (text_pair is not None)))
-        rows = [_row(layout, *self._cut(first, second, room, truncation_strategy)) for first, second in
-                zip(firsts, pairs, strict=True)]  # fmt: skip
+        if return_overflowing_tokens:
+            stride = checked_integer("stride", stride, 0, 2**31 - 1)
+            windows = [self._windows(first, room, stride) for first in firsts]
+            rows = [_row(layout, window, None) for those in windows for window in those]
+        else:
+            rows = [_row(layout, *self._cut(first, second, room, truncation_strategy)) for first, second in
+                    zip(firsts, pairs, strict=True)]  # fmt: skip
         has_types = (
             "token_type_ids" in self.model_input_names if return_token_type_ids is None else return_token_type_ids
         )
@@ -154,16 +163,20 @@ class HFTokenizer(PreTrainedTokenizerBase):  # type: ignore[misc]
             "offset_mapping": return_offsets_mapping,
         }
         columns |= {name: [row[name] for row in rows] for name, is_wanted in shown.items() if is_wanted}
-        if return_length:
-            columns["length"] = [len(row["input_ids"]) for row in rows]
+        if return_overflowing_tokens:
+            columns["overflow_to_sample_mapping"] = [i for i, those in enumerate(windows) for _ in those]
         for ids in columns["input_ids"]:
             self._eventual_warn_about_too_long_sequence(ids, max_length, verbose)
-        if not is_batch and return_tensors is None and padding_strategy in (False, PaddingStrategy.DO_NOT_PAD):
+        is_one = not (is_batch or return_overflowing_tokens)
+        is_flat = is_one and return_tensors is None and padding_strategy in (False, PaddingStrategy.DO_NOT_PAD)
+        if is_flat:
             columns = _of_one(columns)
         padded = self.pad(
             columns, padding=padding_strategy, max_length=max_length, pad_to_multiple_of=pad_to_multiple_of,
             padding_side=padding_side, return_attention_mask=return_attention_mask, verbose=False,
         )  # fmt: skip
+        if return_length:
+            padded["length"] = [len(ids) for ids in ([padded["input_ids"]] if is_flat else padded["input_ids"])]
         offsets = padded.get("offset_mapping")
         if offsets and isinstance(padded["input_ids"][0], list):
             side = padding_side or self.padding_side
@@ -172,7 +185,7 @@ class HFTokenizer(PreTrainedTokenizerBase):  # type: ignore[misc]
                 row + fill if side == "right" else fill + row for fill, row in zip(fills, offsets, strict=True)
             ]
         done = BatchEncoding(dict(padded), tensor_type=return_tensors)
-        if not is_batch and return_tensors is None and isinstance(done["input_ids"][0], list):
+        if is_one and return_tensors is None and isinstance(done["input_ids"][0], list):
             done = BatchEncoding(_of_one(done))
         return done
 
@@ -204,6 +217,22 @@ class HFTokenizer(PreTrainedTokenizerBase):  # type: ignore[misc]
                 more = less + room % 2
             n, m = (less, more) if n <= m else (more, less)
         return self._kept(first, n), None if second is None else self._kept(second, m)
+
+    def _windows(self, row: Row, room: int | None, stride: int) -> list[Row]:
+        """A row in windows of `room` ids, of which each has `stride` of the one before, as tokenizers cuts it."""
+        ids, spans = row
+        n = len(ids)
+        if room is None or n <= room:
+            return [row]
+        if stride >= room:
+            raise ValueError(f"stride is {stride}, and a row has room for {room} ids of its text; give a smaller one")
+        windows = []
+        for i in range(0, n, room - stride):
+            start, stop = (i, min(i + room, n)) if self.truncation_side == "right" else (max(0, n - i - room), n - i)
+            windows.append((ids[start:stop], spans[start:stop]))
+            if i + room >= n:
+                break
+        return windows
 
     def _kept(self, row: Row, n: int) -> Row:
         ids, spans = row

@@ -1,5 +1,6 @@
 """`as_hf` gives what transformers' fast tokenizer gives for the same file, and what its common tests ask for."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,23 @@ def test_calls_give_what_transformers_gives(both: Any, options: dict[str, Any], 
         one.padding_side = one.truncation_side = "right"
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("padding", [False, True, "max_length"])
+def test_what_overflows_makes_rows_as_in_transformers(both: Any, padding: Any, side: str) -> None:
+    texts = [text for text in TEXTS if text]
+    for one in both:
+        one.padding_side = one.truncation_side = side
+    for room, stride in itertools.product((5, 7), (0, 1, 2)):
+        for special in (True, False):
+            options = ALL | {"padding": padding, "truncation": True, "max_length": room + 2 * special, "stride": stride}
+            options |= {"add_special_tokens": special, "return_overflowing_tokens": True, "return_length": True}
+            for given in (texts, texts[-1], "a"):
+                mine, its = (listed(one(given, **options)) for one in both)
+                assert mine == its
+    for one in both:
+        one.padding_side = one.truncation_side = "right"
+
+
 def test_ids_and_tokens_convert_as_in_transformers(both: Any) -> None:
     ours, tool = both
     assert len(ours) == len(tool)
@@ -120,8 +138,10 @@ def test_padding_alone_is_that_of_transformers(both: Any) -> None:
 
 def test_options_that_are_not_supported_are_refused(both: Any) -> None:
     ours, _ = both
-    with pytest.raises(ValueError, match="return_overflowing_tokens is not supported"):
-        ours(["a"], return_overflowing_tokens=True)
+    with pytest.raises(ValueError, match="return_overflowing_tokens is not supported for pairs"):
+        ours("a", "b", return_overflowing_tokens=True)
+    with pytest.raises(ValueError, match="stride is 4, and a row has room for 4 ids"):
+        ours("ab " * 9, return_overflowing_tokens=True, truncation=True, max_length=6, stride=4)
     with pytest.raises(ValueError, match="is_split_into_words is not supported"):
         ours([["a"]], is_split_into_words=True)
     with pytest.raises(ValueError, match="text holds a int: 3; give str"):

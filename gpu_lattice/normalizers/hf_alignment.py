@@ -23,6 +23,7 @@ from gpu_lattice.normalizers.hf_text import (
     LONGEST_CLUSTER,
     NOT_DIRECT,
     SPACE,
+    copy_plain,
     stands_at,
     strip_left,
     word_end,
@@ -73,7 +74,7 @@ def precompiled_sources(precompiled, values, parts, sources, new_values, new_par
     """
     charsmap, direct, classes = precompiled.charsmap, precompiled.direct, precompiled.classes
     replacements = charsmap.replacements
-    out = np.empty(len(new_values), np.int64)
+    out, copied = np.empty(len(new_values), np.int64), np.empty(len(values), np.uint8)
     q = np.int64(0)
     for i_part in range(len(parts.starts)):
         i, stop = parts.starts[i_part], parts.stops[i_part]
@@ -97,6 +98,25 @@ def precompiled_sources(precompiled, values, parts, sources, new_values, new_par
                 begin, reads = q, np.int64(0)
                 q += 1
                 i += 1
+                continue
+            plain_end = copy_plain(classes, values, i, stop, copied, 0)[0]
+            runs_on = i < plain_end
+            while i < plain_end:
+                cursor = _settle(values, sources, cursor, stop, out, begin, q, reads)
+                # As above, all but the last one.
+                last = plain_end - 1
+                while values[last] & 0xC0 == 0x80:
+                    last -= 1
+                if cursor == i:
+                    for k in range(np.uint64(last - i)):
+                        out[np.uint64(q) + k] = sources[np.uint64(i) + k]
+                    q += last - i
+                    i = cursor = last
+                begin, reads = q, np.int64(0)
+                num_bytes = bytes_of_character(values[i])
+                q += num_bytes
+                i += num_bytes
+            if runs_on:
                 continue
             end = cluster_end(classes, values, i, stop)
             length, at = 0, np.int64(-1)

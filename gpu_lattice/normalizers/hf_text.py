@@ -321,7 +321,7 @@ def apply_precompiled(precompiled, values, parts):  # type: ignore[no-untyped-de
             i = stop
         while i < stop:
             i, size = _copy_direct(direct, values, i, stop, out, size)
-            i, size = _copy_plain(classes, values, i, stop, out, size)
+            i, size = copy_plain(classes, values, i, stop, out, size)
             if i == stop:
                 break
             end = cluster_end(classes, values, i, stop)
@@ -363,7 +363,7 @@ def _copy_direct(direct, values, i, stop, out, size):  # type: ignore[no-untyped
 
 
 @compiled
-def _copy_plain(classes, values, i, stop, out, size):  # type: ignore[no-untyped-def]
+def copy_plain(classes, values, i, stop, out, size):  # type: ignore[no-untyped-def]
     """Copy characters that are clusters and have no key, up to the first other one or ASCII; returns (where, size)."""
     if i == stop:
         return i, size

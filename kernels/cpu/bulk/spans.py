@@ -9,6 +9,7 @@ import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.verify import length_at
+from gpu_lattice.kernels.cpu.machine import ONE
 from gpu_lattice.kernels.cpu.utf8 import character_length, symbol_length_from
 
 # Which span a byte piece has: of its byte, of all unknown text that is spelled in bytes, or of its character if it is
@@ -92,7 +93,8 @@ def _number_characters(texts, first, last, characters):
 def _place(batch, i_doc, i_chunk, starts, stops, ids, k, high, spelling, habits, spans):
     """Fill the spans of the ids k..high of a row, in bytes."""
     values, chunk_offsets, chunk_ids = batch.values, batch.chunk_offsets, batch.chunk_ids
-    byte_of, unk_id, piece_offsets = spelling.byte_of, spelling.unk_id, spelling.offsets
+    surfaces, piece_offsets, byte_of, unk_id = spelling.surfaces, spelling.offsets, spelling.byte_of, spelling.unk_id
+    fuses, is_bytes = habits.fuses, habits.is_bytes
     p, end = batch.offsets[i_doc], batch.offsets[i_doc + 1]
     chunk_stop = p
     while k < high and p < end:
@@ -104,7 +106,11 @@ def _place(batch, i_doc, i_chunk, starts, stops, ids, k, high, spelling, habits,
         if chunk_ids[i_chunk] >= 0:
             length = chunk_stop - p
         elif i == unk_id:
-            length = _unknown_length(batch, p, chunk_stop, ids, k, high, spelling, habits)
+            length = (
+                _unknown_length(values, p, chunk_stop, ids, k, high, surfaces, piece_offsets, byte_of, unk_id, is_bytes)
+                if fuses
+                else symbol_length_from(values[:chunk_stop], p, is_bytes)
+            )
         elif byte_of[i] >= 0 and length_at(values[:end], p, i, spelling) == 1 and habits.byte_spans != OWN:
             n = _place_bytes(values, p, chunk_stop, starts, stops, ids, k, high, spelling, habits.byte_spans, spans)
             k += n
@@ -115,7 +121,7 @@ def _place(batch, i_doc, i_chunk, starts, stops, ids, k, high, spelling, habits,
         else:
             length = piece_offsets[i + 1] - piece_offsets[i]
             if habits.drops and length_at(values[:end], p, i, spelling) < 0:
-                p += symbol_length_from(values, p, habits.is_bytes)
+                p += symbol_length_from(values, p, is_bytes)
                 continue
         stop = min(p + length, end)
         spans[k, 0], spans[k, 1] = starts[p], stops[stop - 1]
@@ -141,42 +147,55 @@ def _place_bytes(values, p, stop, starts, stops, ids, k, high, spelling, byte_sp
 
 
 @compiled
-def _unknown_length(batch, p, stop, ids, k, high, spelling, habits):
-    """How many bytes of the chunk values[p:stop] the unknown id ids[k] stands for."""
-    text, unk_id = batch.values[:stop], spelling.unk_id
-    if not habits.fuses:
-        return symbol_length_from(text, p, habits.is_bytes)
+def _unknown_length(values, p, stop, ids, k, high, surfaces, piece_offsets, byte_of, unk_id, is_bytes):
+    """How many bytes of the chunk values[p:stop] the unknown id ids[k] stands for, where a run of symbols is one id."""
     # Text may spell the unknown id's name; it is taken for one symbol if what follows allows that.
-    surfaces, piece_offsets, byte_of = spelling.surfaces, spelling.offsets, spelling.byte_of
-    has_name = piece_offsets[unk_id + 1] > piece_offsets[unk_id]
-    name_first = np.int64(surfaces[piece_offsets[unk_id]]) if has_name else np.int64(-1)
+    text, name, end_of_name = values[:stop], piece_offsets[unk_id], piece_offsets[unk_id + 1]
+    has_name = end_of_name > name
+    name_first = np.int64(surfaces[name]) if has_name else np.int64(-1)
     first = byte = np.int64(-1)
     if k + 1 < high and ids[k + 1] != unk_id:
-        first, byte = (
-            np.int64(surfaces[min(piece_offsets[ids[k + 1]], len(surfaces) - 1)]),
-            np.int64(byte_of[ids[k + 1]]),
-        )
+        first = np.int64(surfaces[min(piece_offsets[ids[k + 1]], len(surfaces) - 1)])
+        byte = np.int64(byte_of[ids[k + 1]])
     for by_name in range(np.int64(has_name), -1, -1):
         e = p
         while e < stop:
-            n_name = np.int64(-1)
-            if by_name and text[e] == name_first:
-                n_name = length_at(text, e, unk_id, spelling)
-            e += n_name if n_name > 0 else symbol_length_from(text, e, habits.is_bytes)
+            is_name = by_name and text[e] == name_first and _stands_at(text, e, stop, surfaces, name, end_of_name)
+            e += end_of_name - name if is_name else symbol_length_from(text, e, is_bytes)
             if e < stop and text[e] != first and text[e] != byte:
                 continue
-            if by_name and e < stop and text[e] == name_first and length_at(text, e, unk_id, spelling) > 0:
+            if (
+                by_name
+                and e < stop
+                and text[e] == name_first
+                and _stands_at(text, e, stop, surfaces, name, end_of_name)
+            ):
                 continue
             q, j = e, k + 1
             while q < stop and j < high and ids[j] != unk_id:
-                length = length_at(text, q, ids[j], spelling)
-                if length < 0:
-                    break
+                start, end = piece_offsets[ids[j]], piece_offsets[ids[j] + 1]
+                length = end - start
+                if not _stands_at(text, q, stop, surfaces, start, end):
+                    if text[q] != byte_of[ids[j]]:
+                        break
+                    length = np.int64(1)
                 q += length
                 j += 1
             if q == stop or (j > k + 1 and j < high and ids[j] == unk_id):
                 return e - p
     return stop - p
+
+
+@compiled(forceinline=True)
+def _stands_at(text, p, stop, surfaces, start, end):
+    """Whether text[p:stop] begins with surfaces[start:end]."""
+    n = np.uint64(max(end - start, 0))
+    is_same = p + end - start <= stop
+    k = np.uint64(0)
+    while is_same and k < n:
+        is_same = text[np.uint64(p) + k] == surfaces[np.uint64(start) + k]
+        k += ONE
+    return is_same
 
 
 @compiled
