@@ -10,7 +10,7 @@ import pytest
 import sentencepiece
 import tokenizers
 from conftest import DATA
-from hf_files import METASPACE, tokenizer_file
+from hf_files import METASPACE, added_token, tokenizer_file
 from test_special_ids import hugging_face
 
 from gpu_lattice import Tokenizer
@@ -50,6 +50,14 @@ def test_tokens_are_added_to_a_sentencepiece_model_as_pieces_of_its_own(tmp_path
     assert more.is_control(len(ours) + 1)
     assert pickle.loads(pickle.dumps(more)).encode(texts) == more.encode(texts)
     assert len(more.add_tokens("<x>")) == len(more)
+
+
+def test_ids_that_a_file_states_of_its_tokens_do_not_matter() -> None:
+    """As for the tool, which goes by their order."""
+    tokens = [added_token("7", "</s>"), added_token(None, "<new>"), added_token(0, "")]  # type: ignore[arg-type]
+    data = json.dumps(tokenizer_file(added_tokens=tokens)).encode()
+    tokenizer = Tokenizer.from_bytes(data, device="cpu")
+    assert tokenizer.add_tokens(["<more>"]).encode("</s><new><more>").tolist() == [[7, 8, 9]]
 
 
 def test_tokens_that_cannot_be_added_are_refused() -> None:

@@ -62,7 +62,8 @@ def _in_json(data: bytes, tokens: Sequence[NewToken], vocabulary: Vocabulary) ->
         i = ids.setdefault(token.content, num_ids)
         num_ids += i == num_ids
         added[token.content] = {"id": i, **asdict(token)}
-    file["added_tokens"] = sorted(added.values(), key=lambda entry: entry["id"])
+    # Readers go by the order, not by the ids that a file states.
+    file["added_tokens"] = sorted(added.values(), key=lambda entry: ids.get(entry["content"], -1))
     return json.dumps(file, ensure_ascii=False).encode()
 
 
