@@ -48,6 +48,14 @@ RECIPES: dict[str, dict[str, Any]] = {
         "pre_tokenizer": METASPACE | {"split": False},
         "added_tokens": TOKENS,
     },
+    "tokens of white space": {
+        "normalizer": {"type": "NFC"},
+        "added_tokens": [
+            added_token(7, "é", lstrip=True, rstrip=True),
+            added_token(8, " ", normalized=True, lstrip=True, rstrip=True),
+            added_token(9, "\n", lstrip=True, rstrip=True),
+        ],
+    },
     "xlmr": {
         "normalizer": charsmap(),
         "pre_tokenizer": sequence("pretokenizers", {"type": "WhitespaceSplit"}, METASPACE),

@@ -227,6 +227,9 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
                     begin = max(_strip_right(values, start, begin), done)
                 if trie.rstrip[token]:
                     end = strip_left(values, end, stop)
+                if begin >= end:  # within the white space that the one before took
+                    i = after
+                    continue
                 starts, stops, tokens = _with_room_for_two(starts, stops, tokens, size)
                 if done < begin:
                     starts[size], stops[size], tokens[size] = done, begin, -1
