@@ -285,15 +285,15 @@ class CudaBackend:
         """u8 [n + 1]: the marks of every position of a batch (text.cuh)."""
         n, n_chunks = len(values), len(chunk_ids)
         marks = self._device.xp.zeros(n + 1, np.uint8)
-        cuts = self._device.xp.empty(n + 1, np.uint8)
+        cuts = self._device.xp.empty(_whole_words(n + 1), np.uint8)
         chunks = {"chunk_offsets": chunk_offsets, "chunk_ids": chunk_ids, "n_chunks": n_chunks}
         self._threads("mark_chunks", n_chunks + 1, **chunks, marks=marks)
         self._find_cuts(values, marks, cuts)
-        return cuts
+        return cuts[: n + 1]
 
     def _find_cuts(self, values: Any, marks: Any, cuts: Any) -> None:
         self._threads(
-            "find_cuts", -(-len(cuts) // POSITIONS),
+            "find_cuts", -(-(len(values) + 1) // POSITIONS),
             values=values, marks=marks, n=len(values), pairs=self._pairs, keys=self._keys, n_keys=len(self._keys),
             cuts=cuts,
         )  # fmt: skip
@@ -509,7 +509,7 @@ class CudaBackend:
     def _find_merges(self, job: Job) -> None:
         job.cuts = job.marks
         if self._canonical_ids.by_cuts:
-            job.cuts = job.stream.empty("cuts", job.n + 1, np.uint8)
+            job.cuts = job.stream.empty("cuts", _whole_words(job.n + 1), np.uint8)
             self._find_cuts(job.values, job.marks, job.cuts)
         self._canonical_ids.find(job, self._trie(), self._threads)
 
@@ -519,7 +519,7 @@ class CudaBackend:
         return CanonicalIds(self._device, self._tables.merges, self._tables.made, STRETCH, self._upload_trie)
 
     def _find_best(self, job: Job) -> None:
-        job.cuts = job.stream.empty("cuts", job.n + 1, np.uint8)
+        job.cuts = job.stream.empty("cuts", _whole_words(job.n + 1), np.uint8)
         self._find_cuts(job.values, job.marks, job.cuts)
         self._best_paths.find(job, self._trie(), self._length_of, self._arcs(job.stream), self._threads, self._warps)
 
@@ -527,7 +527,7 @@ class CudaBackend:
         self, job: Job, tables: SampleTables, num_samples: int, seed: int, doc_ids: NDArray[np.uint64]
     ) -> None:
         stream, n = job.stream, job.n
-        job.cuts = stream.empty("cuts", n + 1, np.uint8)
+        job.cuts = stream.empty("cuts", _whole_words(n + 1), np.uint8)
         job.z, job.exponents = stream.empty("z", n, np.float64), stream.empty("exponents", n, np.int64)
         self._find_cuts(job.values, job.marks, job.cuts)
         stretches = -(-n // STRETCH)
@@ -707,3 +707,8 @@ def most_arcs(slots: NDArray[np.int32], piece_at: NDArray[np.int32]) -> int:
         arcs += arcs[above]
         above = above[above]
     return int(arcs.max()) + 1
+
+
+def _whole_words(n_bytes: int) -> int:
+    """Bytes of as many as are read at a time."""
+    return -(-n_bytes // 4) * 4

@@ -43,7 +43,7 @@ def test_blocks_give_the_merges_of_the_whole(block: int, overlap: int) -> None:
     work = Work(*rows, np.empty(3 * block, np.int64))
     for _ in range(400):
         pairs = np.array(random_merges(draw), np.int32).reshape(-1, 4)
-        table = build_merge_table(pairs, np.arange(3, dtype=np.int32), np.arange(3, dtype=np.int32), True)
+        table = build_merge_table(pairs, np.arange(3, dtype=np.int32), np.arange(3, dtype=np.int32), True, -1)
         text = draw.choices(range(3), k=draw.randrange(1, 300)) if draw.random() < 0.7 else [0] * 200
         symbols = np.array(text, np.int32)
         n = merge_blocks(symbols, len(symbols), table, work, block, overlap)

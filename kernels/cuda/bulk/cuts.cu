@@ -4,7 +4,8 @@
 //      ordinary text; the cut table pairs u8 [65536], keys u64 [n_keys], n_keys a power of two (kernels/tables/cuts.py).
 // Out: marks u8 [n + 1]: CHUNK and TOKEN; cuts u8 [n + 1]: these and CUT.
 // Two bytes, or one character, on either side decide whether a position is a cut, all within the chunk. Where positions
-// are boundaries of characters, cuts also say how long the characters are. All arrays of bytes are aligned to 4.
+// are boundaries of characters, cuts also say how long the characters are. All arrays of bytes are aligned to 4, and
+// cuts have room for whole words of 4.
 #include "common/text.cuh"
 
 constexpr u8 PAIR_PIECE = 2;
@@ -69,6 +70,7 @@ extern "C" __global__ void find_cuts(const u8* __restrict__ values, const u8* __
             if (!is_cut && !(marks[p] & TOKEN)) is_cut = is_cut_of_bytes(values + p, marks + p, pairs, keys, n_keys);
             cuts[p] = marks[p] | (is_cut ? CUT : 0);
         }
+        for (i64 p = n + 1; n < POSITIONS && p <= (n | 3); ++p) cuts[p] = 0;
         return;
     }
     const Words text(values, n), given(marks, n + 1);
@@ -103,6 +105,6 @@ extern "C" __global__ void find_cuts(const u8* __restrict__ values, const u8* __
         reinterpret_cast<u32*>(cuts)[0] = out[0];
         reinterpret_cast<u32*>(cuts)[1] = out[1];
     } else {
-        for (int p = 0; p <= n; ++p) cuts[p] = (p < 4 ? out[0] : out[1]) >> 8 * (p % 4);
+        for (int p = 0; p <= (n | 3); ++p) cuts[p] = p > n ? 0 : (p < 4 ? out[0] : out[1]) >> 8 * (p % 4);
     }
 }
