@@ -14,7 +14,7 @@ FILES = tuple(sorted(f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("
 OPTIONS = ("-std=c++17", "--fmad=false")
 
 _INCLUDE = re.compile(r'#include "(.+)"')
-_KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(([^)]*)\)')
+_KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)')
 _PARAMETER = re.compile(r"(\w+)\s*(?:,|$)")
 
 

@@ -15,7 +15,7 @@
 #define __restrict__ __restrict
 #define __forceinline__ inline
 #define __align__(n) alignas(n)
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 
 struct Index {
     unsigned x;

@@ -402,6 +402,14 @@ std::size_t resident_blocks = 1;
     NOTE(read##size, size, false) NOTE(unaligned_read##size, size, false)  \
     NOTE(write##size, size, true) NOTE(unaligned_write##size, size, true)
 NOTED(1) NOTED(2) NOTED(4) NOTED(8) NOTED(16)
+// Of structures, which a GPU moves by at most 16 bytes.
+#define NOTE_RANGE(name, is_store)                                                                          \
+    extern "C" void __tsan_##name##_range(void* at, std::size_t size) {                                    \
+        for (std::size_t i = 0; i < size; i += 16)                                                         \
+            note(static_cast<char*>(at) + i, size - i < 16 ? static_cast<int>(size - i) : 16, is_store,    \
+                 __builtin_return_address(0));                                                              \
+    }
+NOTE_RANGE(read, false) NOTE_RANGE(write, true)
 extern "C" void __tsan_init() {}
 extern "C" void __tsan_func_entry(void*) {}
 extern "C" void __tsan_func_exit() {}

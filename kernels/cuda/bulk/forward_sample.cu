@@ -64,8 +64,9 @@ struct Reader {
     }
 };
 
-// A thread per stretch. long_starts u32 [n], n_long u64 [1], initially 0.
-extern "C" __global__ void __launch_bounds__(BLOCK)
+// A thread per stretch, 40 warps of them: registers for more spill on some devices. long_starts u32 [n], n_long u64 [1],
+// initially 0.
+extern "C" __global__ void __launch_bounds__(BLOCK, 10)
     forward(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n, const Node* __restrict__ nodes,
             double unk_weight, double z_low, double z_high, double* z, u32* __restrict__ long_starts,
             u64* __restrict__ n_long, i64* __restrict__ no_path) {
