@@ -112,7 +112,7 @@ class CpuBackend:
         """
         batch = batch.whole()
         if self.tables.merges is not None:
-            return self._encode_merges(batch_of(batch), is_null, words)
+            return self._encode_merges(batch, is_null, words)
 
         def work(texts: Batch, parts: Parts) -> Any:
             memo = self._best_memos.take() or new_memo()
@@ -165,26 +165,36 @@ class CpuBackend:
         """bool [W]: which words no path spells."""
         return self.tables.find_unspellable(batch_of(batch), words)
 
-    def _encode_merges(self, texts: Batch, is_null: NDArray[np.bool_], words: Words | None) -> Rows:
-        from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges
+    @cached_property
+    def _merge_rows(self) -> Bound:
+        from gpu_lattice.kernels.cpu.bulk.rows import merge_rows
 
+        return Bound(merge_rows)
+
+    def _encode_merges(self, batch: NormalizedBatch, is_null: NDArray[np.bool_], words: Words | None) -> Rows:
+        def work(texts: Batch, parts: Parts) -> Any:
+            memo = self._best_memos.take() or new_memo()
+            try:
+                return self._merge_rows(texts, parts, PART_BYTES, is_null, self._around, self.tables.merges, memo)
+            finally:
+                self._best_memos.put(memo)
+
+        if self._is_one_range(batch, words):
+            return self._whole(work, batch)
+        texts = batch_of(batch)
         if words is not None:
             # No merge crosses the end of a word.
             offsets = readonly(words.offsets)
             texts = texts._replace(offsets=offsets, chunk_offsets=offsets, chunk_ids=readonly(words.chunk_ids))
-
-        # What merges make of unknown text is one run, so parts do not end within it.
-        part_offsets, part_row, firsts = self._parts(texts, words)
+        assert self.tables.merges is not None
+        part_offsets, part_row, firsts = plan_parts(texts, self.tables.merges.pieces, PART_BYTES)
         part_offsets, part_row = part_offsets[firsts], part_row[firsts[:-1]]
 
-        def work(start: int, stop: int) -> Any:
-            memo = self._best_memos.take() or new_memo()
-            try:
-                return encode_merges(texts, part_offsets[start : stop + 1], self.tables.merges, memo)
-            finally:
-                self._best_memos.put(memo)
+        def work_on(start: int, stop: int) -> Any:
+            _, *runs = work(texts, (part_offsets[start : stop + 1], part_row[start:stop]))
+            return runs
 
-        done = map_ranges(work, byte_ranges(part_offsets), self.threads)
+        done = map_ranges(work_on, byte_ranges(part_offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
         return self._rows(done, part_row, is_null, 1, words)
 

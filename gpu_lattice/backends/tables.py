@@ -66,7 +66,7 @@ class Tables:
         ids = np.flatnonzero(vocabulary.in_lattice)
         surfaces, offsets = to_ragged(list(compress(vocabulary.surfaces, vocabulary.in_lattice)))
         self.vocabulary = vocabulary
-        self._merges, self._merges_bytes = model.merges, model.in_full.vocabulary.symbols == "bytes"
+        self._in_full, self._merges = model.in_full if model.in_full is not model else None, model.merges
         self.before = np.array(model.prefix_ids, np.int32)
         self.after = np.array(model.suffix_ids, np.int32)
         self.cuts = _cached(CutTable, build_cut_table, surfaces, offsets, vocabulary.symbols == "bytes")
@@ -105,7 +105,9 @@ class Tables:
     @cached_property
     def merges(self) -> MergeModel | None:
         """What best segmentations are made by in a BPE vocabulary; None in any other."""
-        merges, pieces = self._merges, self.pieces._replace(is_bytes=self._merges_bytes)
+        merges, pieces = self._merges, self.pieces
+        if self._in_full is not None:
+            return Tables(self._in_full).merges
         if merges is None:
             return None
         from gpu_lattice.kernels.cpu.bulk.encode_merges import FEW, MOST_RANKS, MergeModel

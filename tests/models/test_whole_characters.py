@@ -139,3 +139,18 @@ def test_what_cannot_hold_is_refused():
         Tokenizer.from_bytes(data(vocab=vocab, merges=[]), characters=True, device="cpu")
     with pytest.raises(TypeError, match="characters is 1"):
         Tokenizer.from_bytes(data(), characters=1, device="cpu")
+
+
+def test_a_long_pre_token_is_merged_as_if_characters_were_split() -> None:
+    file = json.loads(data())
+    bpe = file["model"]
+    # The second byte of "é" with the first one.
+    bpe["vocab"]["©Ã"] = max(*bpe["vocab"].values(), *(token["id"] for token in file["added_tokens"])) + 1
+    bpe["merges"].insert(0, ["©", "Ã"])
+    split, whole = (
+        Tokenizer.from_bytes(json.dumps(file).encode(), characters=which, device="cpu", threads=1)
+        for which in (False, True)
+    )
+    expected = split.encode(["é" * 20_000]).tolist()
+    assert expected[0].count(bpe["vocab"]["©Ã"]) == 19_999
+    assert whole.encode(["é" * 20_000]).tolist() == expected

@@ -8,6 +8,7 @@ import numpy as np
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.assemble import place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.bulk.encode import encode_parts
+from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.parts import filled_documents, plan_parts
 from gpu_lattice.kernels.cpu.bulk.sample import sample_parts
@@ -22,7 +23,7 @@ def sample_rows(batch, parts, part_bytes, is_null, around, doc_ids, seed, num_sa
     is_null bool [D]; around: int32, the ids before and after each row that is not null.
     Returns (offsets int64 [D K + 1], then what `sample_parts` returns); for a whole batch, ids are rows.
     """
-    batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces)
+    batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, False)
     ids, starts, lengths, log_weights, z, z_exponent, bad = sample_parts(
         batch, part_offsets, part_docs, doc_ids, seed, num_samples, model, memo, weighed
     )
@@ -33,15 +34,30 @@ def sample_rows(batch, parts, part_bytes, is_null, around, doc_ids, seed, num_sa
 @compiled
 def encode_rows(batch, parts, part_bytes, is_null, around, model, arcs, memo):
     """As `sample_rows`, of best segmentations: (offsets, then what `encode_parts` returns)."""
-    batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces)
+    batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, False)
     ids, starts, lengths, bad = encode_parts(batch, part_offsets, model, arcs, memo)
     offsets, ids = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
     return offsets, ids, starts, lengths, bad
 
 
 @compiled
-def _planned(batch, parts, part_bytes, pieces):
-    """(batch, part_offsets, part_docs, whether the batch is whole), with the parts and chunks of a whole one."""
+def merge_rows(batch, parts, part_bytes, is_null, around, model, memo):
+    """As `sample_rows`, of canonical segmentations: (offsets, then what `encode_merges` returns).
+
+    What merges make of unknown text is one run, so parts do not end within it.
+    """
+    batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, True)
+    ids, starts, lengths, bad = encode_merges(batch, part_offsets, model, memo)
+    offsets, ids = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
+    return offsets, ids, starts, lengths, bad
+
+
+@compiled
+def _planned(batch, parts, part_bytes, pieces, keeps_runs):
+    """(batch, part_offsets, part_docs, whether the batch is whole), with the parts and chunks of a whole one.
+
+    keeps_runs: no part ends within unknown text.
+    """
     part_offsets, part_docs = parts
     chunk_offsets, chunk_ids = batch.chunk_offsets, batch.chunk_ids
     is_whole = len(part_offsets) == 0
@@ -51,7 +67,13 @@ def _planned(batch, parts, part_bytes, pieces):
         chunk_ids = np.full(len(chunk_offsets) - 1, np.int32(-1))
     batch = Batch(batch.values, batch.offsets, chunk_offsets, chunk_ids)
     if is_whole:
-        part_offsets, part_docs, _ = plan_parts(batch, pieces, part_bytes)
+        part_offsets, part_docs, firsts = plan_parts(batch, pieces, part_bytes)
+        if keeps_runs:
+            n = len(firsts) - 1
+            for i in range(n):
+                part_offsets[i], part_docs[i] = part_offsets[firsts[i]], part_docs[firsts[i]]
+            part_offsets[n] = part_offsets[firsts[n]]
+            part_offsets, part_docs = part_offsets[: n + 1], part_docs[:n]
     return batch, part_offsets, part_docs, is_whole
 
 
