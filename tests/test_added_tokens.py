@@ -54,7 +54,7 @@ def test_tokens_are_added_to_a_sentencepiece_model_as_pieces_of_its_own(tmp_path
 
 def test_ids_that_a_file_states_of_its_tokens_do_not_matter() -> None:
     """As for the tool, which goes by their order."""
-    tokens = [added_token("7", "</s>"), added_token(None, "<new>"), added_token(0, "")]  # type: ignore[arg-type]
+    tokens = [added_token(99, "</s>"), added_token(99, "<new>"), added_token(0, "")]
     data = json.dumps(tokenizer_file(added_tokens=tokens)).encode()
     tokenizer = Tokenizer.from_bytes(data, device="cpu")
     assert tokenizer.add_tokens(["<more>"]).encode("</s><new><more>").tolist() == [[7, 8, 9]]

@@ -291,10 +291,11 @@ def _added_tokens(entries: Any, id_of: dict[str, int], pieces: list[str], name: 
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
     for i, entry in enumerate(entries):
         content = entry.get("content") if isinstance(entry, dict) else None
-        if not isinstance(content, str) or not all(isinstance(entry.get(flag), bool) for flag in flags):
+        is_token = isinstance(content, str) and all(isinstance(entry.get(flag), bool) for flag in flags)
+        if not is_token or type(entry.get("id")) is not int or not 0 <= entry["id"] < 2**32:
             raise ValueError(
-                f"{name}: entry {i} of added_tokens is {entry!r:.80}; it must have a content and say true or false for "
-                f"{', '.join(flags)}"
+                f"{name}: entry {i} of added_tokens is {entry!r:.80}; it must have a content and an id, and say "
+                f"true or false for {', '.join(flags)}"
             )
         if not content:
             continue

@@ -68,7 +68,9 @@ def file_of(data: bytes, name: str, model: Model, as_unigram: bool) -> bytes:
         raise ValueError(f"{name} cannot be saved with these scores: {refused}") from None
     error = ROUNDING[model.kind]
     if becomes_unigram and model.kind == "huggingface":
-        added = {token["id"] for token in load_json(data.decode()).get("added_tokens", [])}
+        # By content: the ids that a file states may be others than those that its reader gives.
+        contents = {token["content"] for token in load_json(data.decode()).get("added_tokens", [])}
+        added = {i for content, i in again.vocabulary.id_of.items() if content in contents}
         is_same = _is_same_by_name(again.vocabulary, model.vocabulary, error, added)
     else:
         is_same = _is_same(again.vocabulary, model.vocabulary, error)

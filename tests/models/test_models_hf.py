@@ -265,6 +265,10 @@ def test_without_the_package_a_decoder_that_needs_it_names_the_extra(monkeypatch
         (with_model(byte_fallback=1), "byte_fallback is 1"),
         (tokenizer_file(added_tokens=None), "added_tokens is None"),
         (tokenizer_file(added_tokens=[{"id": 3, "content": "x"}]), "entry 0 of added_tokens"),
+        (
+            tokenizer_file(added_tokens=[added_token(9, "x"), added_token(10, "y") | {"id": []}]),
+            "must have a content and an id",
+        ),
         (tokenizer_file(normalizer={"type": "Spelling"}), "unknown type 'Spelling'"),
         (tokenizer_file(normalizer=sequence("normalizers", *[LOWERCASE] * 11)), "has 11 parts; at most 10 are run"),
         (
