@@ -18,19 +18,24 @@
 //
 // A thread owns the segments that begin in its STRETCH bytes. What is longer than LONGEST, and segments in which the
 // sum changes its binade or is reset, are done by the warp that carries it.
-// 20 bytes per byte of text, 32 in double, of which 4 and 8 only for segments that a warp does.
+// 20 bytes per byte of text, 24 in double, of which 4 and 8 only for segments that a warp does.
 // Source: sentencepiece 0.2.3 Model::EncodeOptimized; tokenizers 0.23.3 Unigram; bytepiece 0.6.3 Tokenizer.
+#include "common/reader.cuh"
 #include "common/trie.cuh"
 #include "common/warp.cuh"
 
-// Of the best path to a position e, at e - 1: its score, by how much it leads, MOST_LEAD at most, its last arc's piece.
-struct __align__(sizeof(NUMBER) == 4 ? 16 : 8) Best {
-    double score;
-    NUMBER lead;
-    int piece;
-};
+// Of the best path to a position e, at e - 1, one store: x its last arc's node, y the high half of by how much it leads,
+// z and w the low and high half of its score.
+typedef int4 Best;
 
-constexpr double MOST_LEAD = 1e38;
+__device__ __forceinline__ double score_of(const Best& best) { return __hiloint2double(best.w, best.z); }
+
+__device__ __forceinline__ void write(Best* to, double score, int lead, int node) {
+    __stwb(to, make_int4(node, lead, __double2loint(score), __double2hiint(score)));
+}
+
+// The high half of infinity.
+constexpr int MOST_LEAD = 0x7FF00000;
 // Beyond this no passages are looked for.
 constexpr double MOST_EXPECTED = 1e18;
 
@@ -58,61 +63,85 @@ struct Start {
 __device__ __forceinline__ double magnitude(double x) { return x < 0 ? -x : x; }
 
 // A thread per stretch: the path of every segment up to LONGEST that is best in float64.
-extern "C" __global__ void viterbi(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
-                                   const Node* __restrict__ nodes, const int* __restrict__ piece_at, double best_unk,
-                                   double lowest, Best* best) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 9)
+    viterbi(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n, const Node* __restrict__ nodes,
+            double best_unk, double lowest, Best* __restrict__ best) {
+    __shared__ double kept[KEPT][BLOCK];
+    __shared__ int kept_leads[KEPT][BLOCK];
     const i64 first = thread_index() * STRETCH;
     if (first >= n) return;
     const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
     values += first, cuts += first, best += first;
     int start = static_cast<int>(next_mark(cuts, CUT, 0, limit));
     if (start >= limit) return;
-    int symbol = symbol_from(values, start);
-    int e = start + symbol, s = e, node = UNKNOWN;
+    Reader text(values, cuts, n - first);
+    text.open(start);
+    double* const scores = &kept[0][threadIdx.x];
+    int* const leads = &kept_leads[0][threadIdx.x];
+    const auto score = [&](int p) -> double& { return scores[(p & (KEPT - 1)) * BLOCK]; };
+    const auto lead = [&](int p) -> int& { return leads[(p & (KEPT - 1)) * BLOCK]; };
+    score(start) = 0.0;
+    lead(start) = MOST_LEAD;
+    // The walk from text.p has gone `length` bytes; the best arc so far has arc_length.
+    int symbol = text.advance(), length = 0, arc_length = symbol, arc_node = UNKNOWN;
     double top = lowest, second = lowest;
-    NUMBER lead = 0;
-    const auto pull = [&](int from, double score, int by) {
-        const Best before = from == start ? Best{0.0, static_cast<NUMBER>(MOST_LEAD), UNKNOWN} : best[from - 1];
-        const double candidate = before.score + score;
-        if (candidate > top) second = top, top = candidate, lead = before.lead, node = by;
-        else if (candidate > second) second = candidate;
+    const Walk top_node = root(nodes);
+    Walk walk = top_node;
+    const auto offer = [&](double candidate, int by, int node) {
+        const bool wins = candidate > top;
+        const double other = wins ? top : candidate;
+        top = wins ? candidate : top, arc_length = wins ? by : arc_length, arc_node = wins ? node : arc_node;
+        second = other > second ? other : second;
     };
-    Walk walk = root(nodes);
-    for (;;) {
-        double score;
-        if (s > start && descend(nodes, walk, values[s - 1], score)) {
-            --s;
-            if (is_piece(score)) pull(s, score, walk.node);
-            else if (e - s == symbol) pull(s, best_unk, UNKNOWN);
-            continue;
+    for (bool ended = false;;) {
+        const u32 bytes = next_bytes(values, text.p, length, start, text.before, text.early);
+        const bool is_near = length < KEPT;
+        for (int step = 1; step <= STEPS && !ended; ++step) {
+            double value;
+            ended = !descend(nodes, walk, bytes >> (32 - 8 * step), value);
+            if (ended) break;
+            ++length;
+            const int s = text.p - length;
+            const bool is_known = is_piece(value);
+            if (is_known || length == symbol) {
+                const double from = is_near ? score(s) : s == start ? 0.0 : score_of(best[s - 1]);
+                offer(from + (is_known ? value : best_unk), length, is_known ? walk.node : UNKNOWN);
+            }
+            ended = s == start;
         }
-        if (e - s < symbol) pull(e - symbol, best_unk, UNKNOWN);
-        if (top - second < lead) lead = static_cast<NUMBER>(top - second);
-        best[e - 1] = {top, lead, node == UNKNOWN ? UNKNOWN : piece_at[node]};
-        bool ends = cuts[e] & CUT;
-        if (!ends && e - start >= LONGEST) {
-            e = static_cast<int>(next_mark(cuts, CUT, e, limit));
-            ends = true;
+        if (!ended) continue;
+        if (length < symbol) offer(score(text.p - symbol) + best_unk, symbol, UNKNOWN);
+        const int s = text.p - arc_length;
+        const int before = arc_length <= KEPT ? lead(s) : s == start ? MOST_LEAD : best[s - 1].y;
+        const int here = __double2hiint(top - second);
+        int least = before < here ? before : here;
+        write(best + (text.p - 1), top, least, arc_node);
+        bool is_end = text.mark & CUT;
+        if (!is_end && text.p - start >= LONGEST) {
+            text.open(static_cast<int>(next_mark(cuts, CUT, text.p, limit)));
+            is_end = true;
         }
-        if (ends) {
-            if (e >= limit) return;
-            start = e;
+        if (is_end) {
+            if (text.p >= limit) return;
+            start = text.p;
+            top = 0.0;
+            least = MOST_LEAD;
         }
-        symbol = symbol_from(values, e);
-        e += symbol;
-        s = e;
-        node = UNKNOWN;
+        score(text.p) = top;
+        lead(text.p) = least;
+        symbol = text.advance(), length = 0;
+        arc_length = symbol, arc_node = UNKNOWN;
         top = second = lowest;
-        lead = 0;
-        walk = root(nodes);
+        walk = top_node;
+        ended = false;
     }
 }
 
 // Write the best path of the segment from start to stop.
-__device__ inline void write_path(const u8* values, const Best* best, const int* length_of, i64 start, i64 stop,
-                                  int* path) {
+__device__ inline void write_path(const u8* values, const Best* best, const int* piece_at, const int* length_of,
+                                  i64 start, i64 stop, int* path) {
     for (i64 e = stop; e > start;) {
-        const int piece = best[e - 1].piece;
+        const int node = best[e - 1].x, piece = node == UNKNOWN ? UNKNOWN : piece_at[node];
         e -= piece == UNKNOWN ? symbol_into(values, e) : length_of[piece];
         path[e] = piece;
     }
@@ -120,8 +149,9 @@ __device__ inline void write_path(const u8* values, const Best* best, const int*
 
 // A thread per stretch. sums f64: of the scores of its segments, from the last chunk on that begins there.
 extern "C" __global__ void follow(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
-                                  const int* __restrict__ length_of, double lowest, const Best* __restrict__ best,
-                                  int* __restrict__ path, double* __restrict__ sums) {
+                                  const int* __restrict__ piece_at, const int* __restrict__ length_of,
+                                  double lowest, const Best* __restrict__ best, int* __restrict__ path,
+                                  double* __restrict__ sums) {
     const i64 first = thread_index() * STRETCH;
     if (first >= n) return;
     const i64 limit = n - first < STRETCH ? n : first + STRETCH;
@@ -129,9 +159,9 @@ extern "C" __global__ void follow(const u8* __restrict__ values, const u8* __res
     for (i64 p = next_mark(cuts, CUT, first, limit), stop = p; p < limit; p = next_mark(cuts, CUT, stop, limit)) {
         stop = next_mark(cuts, CUT, p + 1, p + 1 + LONGEST);
         if (cuts[p] & CHUNK) sum = 0.0;
-        if ((cuts[p] & TOKEN) || stop - p > LONGEST || best[stop - 1].score == lowest) continue;
-        sum += best[stop - 1].score;
-        write_path(values, best, length_of, p, stop, path);
+        if ((cuts[p] & TOKEN) || stop - p > LONGEST || score_of(best[stop - 1]) == lowest) continue;
+        sum += score_of(best[stop - 1]);
+        write_path(values, best, piece_at, length_of, p, stop, path);
     }
     sums[thread_index()] = sum;
 }
@@ -169,7 +199,7 @@ struct Tool {
         } while (!(cuts[stop] & CUT));
         const double length = stop - p;
         if (magnitude(totals[0]) + length * extreme > reset) return false;
-        if (!(best[stop - 1].lead > length * (most + length * extreme) * rounding)) return false;
+        if (!(__hiloint2double(best[stop - 1].y, 0) > length * (most + length * extreme) * rounding)) return false;
         for (int i = 0; i < N; ++i) totals[i] = sums[i];
         return true;
     }
@@ -193,19 +223,18 @@ struct Tool {
             visit_arcs(values, start, e, nodes, best_unk, [&](double score, int length, int node) {
                 const i64 s = e - length;
                 const NUMBER candidate =
-                    (s == start ? total : static_cast<NUMBER>(best[s - 1].score)) + static_cast<NUMBER>(score);
+                    (s == start ? total : static_cast<NUMBER>(score_of(best[s - 1]))) + static_cast<NUMBER>(score);
                 if (candidate >= top && candidate > none) top = candidate, chosen = node;
             });
             if (e < stop && top > none && magnitude(top) > reset) return none;
-            best[e - 1].score = top;
-            best[e - 1].piece = chosen == UNKNOWN ? UNKNOWN : piece_at[chosen];
+            write(best + (e - 1), top, best[e - 1].y, chosen);
         }
         return top;
     }
 
     __device__ void replace_path(i64 start, i64 stop) const {
         for (i64 p = start; p < stop; ++p) path[p] = NO_ARC;
-        write_path(values, best, length_of, start, stop, path);
+        write_path(values, best, piece_at, length_of, start, stop, path);
     }
 
     // Settle the segments from p on that begin before limit and in the same chunk; returns their end, or that of those
@@ -421,7 +450,7 @@ extern "C" __global__ void __launch_bounds__(LANES)
                         const i64 s = e - arc.length;
                         const NUMBER from = s == start             ? total
                                             : arc.length <= RECENT ? recent[s % RECENT]
-                                                                   : static_cast<NUMBER>(best[s - 1].score);
+                                                                   : static_cast<NUMBER>(score_of(best[s - 1]));
                         candidates[lane] = from + static_cast<NUMBER>(arc.value);
                     });
                 };
@@ -451,8 +480,7 @@ extern "C" __global__ void __launch_bounds__(LANES)
                     if (lane > 0) return;
                     const NUMBER kept = resets ? 0 : top;
                     recent[e % RECENT] = kept;
-                    best[e - 1].score = kept;
-                    best[e - 1].piece = node == UNKNOWN ? UNKNOWN : piece_at[node];
+                    write(best + (e - 1), kept, 0, node);
                     subtracted[e - 1] = resets ? top : 0;
                 });
                 if (resets) last_reset = e;
