@@ -48,24 +48,13 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 10)
     // High words above `low` by up to so many are of scores within the range, if there is any.
     const int low = __double2hiint(z_low) + 1, high = __double2hiint(z_high);
     const u32 within = high > low ? high - low : 0;
-    for (bool ended = false;;) {
-        const u32 bytes = next_bytes(values, text.p, length, start, text.before, text.early);
-        const bool is_near = length < KEPT;
-        for (int step = 1; step <= STEPS && !ended; ++step) {
-            double weight;
-            ended = !descend(nodes, walk, bytes >> (32 - 8 * step), weight);
-            if (ended) break;
-            ++length;
-            const int s = text.p - length;
-            const bool is_known = is_piece(weight);
-            if (is_known || length == symbol) {
-                const double from = is_near ? score(s) : s == start ? 1.0 : z[s - 1];
-                total += from * (is_known ? weight : unk_weight);
-            }
-            ended = s == start;
-        }
+    const auto visit = [&](int s, double weight, int, bool is_near) {
+        total += (is_near ? score(s) : s == start ? 1.0 : z[s - 1]) * weight;
+    };
+    for (bool ended = false;; stay_one_loop()) {
+        go_back(values, text, start, symbol, nodes, unk_weight, walk, length, ended, visit);
         if (!ended) continue;
-        if (length < symbol) total = score(text.p - symbol) * unk_weight;
+        if (length < symbol) visit(text.p - symbol, unk_weight, UNKNOWN, true);
         z[text.p - 1] = total;
         bool is_end = text.mark & CUT;
         const bool is_long = text.p - start >= LONGEST, in_range = static_cast<u32>(__double2hiint(total) - low) < within;
@@ -194,7 +183,7 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
     double running = 0.0, below = 0.0, target = 0.0;
     const Walk top = root(nodes);
     Walk walk = top;
-    for (bool is_new = true;;) {
+    for (bool is_new = true;; stay_one_loop()) {
         if (is_new) {
             if (e == start) {
                 // Tokens and listed segments are done elsewhere.

@@ -1,6 +1,6 @@
 // A thread's way along its text, a symbol at a time, and back from there, a few bytes at a time.
 #pragma once
-#include "common/text.cuh"
+#include "common/trie.cuh"
 
 // Steps of a walk between two looks at whether it has ended, which cost as much as some steps: a word's bytes.
 constexpr int STEPS = 4;
@@ -44,3 +44,22 @@ struct Reader {
         return symbol;
     }
 };
+
+// Go on with a walk that has gone `length` bytes back from text.p, STEPS more or until it has ended, at start at last.
+// visit(s, value, node, is_near): every arc, from s; is_near: its score is kept.
+template <class Visit>
+__device__ __forceinline__ void go_back(const u8* values, const Reader& text, int start, int symbol, const Node* nodes,
+                                        double unk_value, Walk& walk, int& length, bool& ended, Visit visit) {
+    const u32 bytes = next_bytes(values, text.p, length, start, text.before, text.early);
+    const bool is_near = length < KEPT;
+    for (int step = 1; step <= STEPS && !ended; ++step) {
+        double value;
+        ended = !descend(nodes, walk, bytes >> (32 - 8 * step), value);
+        if (ended) break;
+        ++length;
+        const int s = text.p - length;
+        const bool is_known = is_piece(value);
+        if (is_known || length == symbol) visit(s, is_known ? value : unk_value, is_known ? walk.node : UNKNOWN, is_near);
+        ended = s == start;
+    }
+}
