@@ -3,12 +3,17 @@
 import importlib
 import json
 from argparse import ArgumentParser
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
 from cuda_on_cpu.host_device import gcc_version
+
+from gpu_lattice.backends.cuda import LONGEST, STRETCH
+from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK
+from gpu_lattice.kernels.cuda.loader import define_options
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +33,29 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_forward_keeps_its_lanes_busy_and_sample_asks_little_of_l2(simulated: dict[str, Any]) -> None:
     assert simulated["stages"]["sample"]["forward"]["lanes_active"] >= 0.85
     assert simulated["whole"]["sample"]["sectors_per_byte"] <= 5.5
+
+
+def test_encode_asks_no_more_than_half_as_much_again_as_sample(simulated: dict[str, Any]) -> None:
+    sample, encode = simulated["whole"]["sample"], simulated["whole"]["encode"]
+    assert encode["sectors_per_byte"] <= 1.5 * sample["sectors_per_byte"]
+    if simulated["absent"] is None:
+        assert encode["instructions_per_byte"] <= 1.5 * sample["instructions_per_byte"]
+
+
+@pytest.mark.parametrize(
+    ("file", "kernel"), [("forward_sample", "forward"), ("forward_sample", "trace"), ("viterbi", "viterbi")]
+)
+def test_lanes_at_different_positions_run_one_loop_in_machine_code(
+    simulated: dict[str, Any], file: str, kernel: str
+) -> None:
+    sass = importlib.import_module("bench.sass")
+    if simulated["absent"]:
+        pytest.skip(simulated["absent"])
+    constants = {"IS_BYTES": 0, "NUMBER": "float", "STRETCH": STRETCH, "LONGEST": LONGEST, "BLOCK": THREADS_PER_BLOCK}
+    blocks = sass.code_of(f"bulk/{file}", define_options(f"bulk/{file}", constants), 90)[kernel].blocks
+    ends = list(accumulate(len(block.code) for block in blocks))
+    back = [ends[i] - ends[j] for i, block in enumerate(blocks) for j in block.next if j < i]
+    assert sum(3 * length > ends[-1] for length in back) == 1
 
 
 def test_every_figure_is_said_to_be_simulated_or_absent(simulated: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeModel
 
 # Sizes of structs of viterbi.cu, by that of NUMBER; its constants; and the size of a struct of encode_merges.cu.
-BEST_BYTES, PASSAGE_BYTES, START_BYTES = {4: 16, 8: 24}, {4: 40, 8: 64}, 16
+BEST_BYTES, PASSAGE_BYTES, START_BYTES = 16, {4: 40, 8: 64}, 16
 PASSAGES = 2
 SYMBOL_BYTES = 24
 # Float32 scores, multiples of 2^-149, are scaled by this: CuPy's compiler flushes numbers below 2^-126 to zero, and the
@@ -82,12 +82,13 @@ class BestPaths:
         n_stretches = -(-n // self._stretch)
         n_passages = PASSAGES * n_stretches
         text = {"values": job.values, "cuts": job.cuts, "n": n}
-        best = stream.empty("best", n * BEST_BYTES[self._number_bytes], np.uint8)
+        best = stream.empty("best", n * BEST_BYTES, np.uint8)
         sums, running = (stream.empty(name, n_stretches, np.float64) for name in ("stretch_sums", "running_sums"))
-        threads("viterbi", n_stretches, **text, **trie, **self._arcs, best=best)
+        threads("viterbi", n_stretches, **text, nodes=trie["nodes"], **self._arcs, best=best)
         threads(
             "follow", n_stretches, **text,
-            length_of=length_of, lowest=self._arcs["lowest"], best=best, path=job.path, sums=sums,
+            piece_at=trie["piece_at"], length_of=length_of, lowest=self._arcs["lowest"], best=best, path=job.path,
+            sums=sums,
         )  # fmt: skip
         tool = trie | self._tool | {
             "values": job.values, "cuts": job.cuts, "length_of": length_of, "best": best, "path": job.path,

@@ -26,11 +26,16 @@ struct alignas(16) int4 {
     int x, y, z, w;
 };
 
-// One load, whatever becomes of its parts.
+inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
+
+// One load or store, whatever becomes of its parts.
+typedef int Four __attribute__((vector_size(16), may_alias));
 inline int4 __ldg(const int4* from) {
-    typedef int Four __attribute__((vector_size(16), may_alias));
     const Four loaded = *reinterpret_cast<const Four*>(from);
     return {loaded[0], loaded[1], loaded[2], loaded[3]};
+}
+inline void __stwb(int4* to, int4 value) {
+    *reinterpret_cast<Four*>(to) = Four{value.x, value.y, value.z, value.w};
 }
 
 #ifdef SIMT  // threads run as lanes of warps (warps.cpp), and so wait for each other
@@ -80,6 +85,7 @@ inline long long __double_as_longlong(double value) {
     return bits;
 }
 
+inline int __double2loint(double value) { return static_cast<int>(__double_as_longlong(value)); }
 inline int __double2hiint(double value) { return static_cast<int>(__double_as_longlong(value) >> 32); }
 
 inline double __hiloint2double(int high, int low) {

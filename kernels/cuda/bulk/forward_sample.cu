@@ -17,52 +17,10 @@
 // Does not: emit ids (emit.cu).
 // Source: Su Jianlin, https://kexue.fm/archives/9811.
 #include "common/philox.cuh"
+#include "common/reader.cuh"
 #include "common/scaled.cuh"
 #include "common/trie.cuh"
 #include "common/warp.cuh"
-
-// Steps of a walk between two looks at whether it has ended, which cost as much as some steps: a word's bytes.
-constexpr int STEPS = 4;
-// Bytes before a position that a thread keeps, in registers, and scores there, in shared memory; further ones are loaded.
-constexpr int KEPT = 2 * STEPS;
-
-// The bytes that a walk from p takes next, after `length` bytes and down to start: the highest one first.
-__device__ __forceinline__ u32 next_bytes(const u8* values, int p, int length, int start, u32 before, u32 early) {
-    if (length < KEPT) return length == 0 ? before : early;
-    u32 bytes = 0;
-    for (int i = p - length - 1, k = 24; i >= start && k >= 0; --i, k -= 8) bytes |= static_cast<u32>(values[i]) << k;
-    return bytes;
-}
-
-// A position of a thread's, and the text around it in registers.
-struct Reader {
-    const Words values, cuts;
-    int p;              // the position
-    u32 mark;           // what cuts has of it, lowest
-    u32 here, next;     // text: the words that p is in, and after that
-    u32 marks;          // cuts, likewise
-    u32 before, early;  // the 4 bytes before p, the last one highest, and 4 before these
-
-    __device__ Reader(const u8* values, const u8* cuts, i64 n) : values(values, n), cuts(cuts, n + 1) {}
-
-    __device__ void open(int at) {
-        p = at;
-        here = values[p >> 2], next = values[(p >> 2) + 1], marks = cuts[p >> 2];
-        mark = marks >> 8 * (p & 3);
-        before = early = 0;
-    }
-    // Go across the next symbol; returns how many bytes it has.
-    __device__ int advance() {
-        const int symbol = (mark >> BEGINS & 3) + 1;
-        early = __funnelshift_rc(early, before, 8 * symbol);
-        before = __funnelshift_rc(before, __funnelshift_r(here, next, 8 * (p & 3)), 8 * symbol);
-        const int word = p >> 2;
-        p += symbol;
-        if (p >> 2 > word) here = next, next = values[word + 2], marks = cuts[word + 1];
-        mark = marks >> 8 * (p & 3);
-        return symbol;
-    }
-};
 
 // A thread per stretch, 40 warps of them: registers for more spill on some devices. long_starts u32 [n], n_long u64 [1],
 // initially 0.
@@ -90,24 +48,13 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 10)
     // High words above `low` by up to so many are of scores within the range, if there is any.
     const int low = __double2hiint(z_low) + 1, high = __double2hiint(z_high);
     const u32 within = high > low ? high - low : 0;
-    for (bool ended = false;;) {
-        const u32 bytes = next_bytes(values, text.p, length, start, text.before, text.early);
-        const bool is_near = length < KEPT;
-        for (int step = 1; step <= STEPS && !ended; ++step) {
-            double weight;
-            ended = !descend(nodes, walk, bytes >> (32 - 8 * step), weight);
-            if (ended) break;
-            ++length;
-            const int s = text.p - length;
-            const bool is_known = is_piece(weight);
-            if (is_known || length == symbol) {
-                const double from = is_near ? score(s) : s == start ? 1.0 : z[s - 1];
-                total += from * (is_known ? weight : unk_weight);
-            }
-            ended = s == start;
-        }
+    const auto visit = [&](int s, double weight, int, bool is_near) {
+        total += (is_near ? score(s) : s == start ? 1.0 : z[s - 1]) * weight;
+    };
+    for (bool ended = false;; stay_one_loop()) {
+        go_back(values, text, start, symbol, nodes, unk_weight, walk, length, ended, visit);
         if (!ended) continue;
-        if (length < symbol) total = score(text.p - symbol) * unk_weight;
+        if (length < symbol) visit(text.p - symbol, unk_weight, UNKNOWN, true);
         z[text.p - 1] = total;
         bool is_end = text.mark & CUT;
         const bool is_long = text.p - start >= LONGEST, in_range = static_cast<u32>(__double2hiint(total) - low) < within;
@@ -236,7 +183,7 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
     double running = 0.0, below = 0.0, target = 0.0;
     const Walk top = root(nodes);
     Walk walk = top;
-    for (bool is_new = true;;) {
+    for (bool is_new = true;; stay_one_loop()) {
         if (is_new) {
             if (e == start) {
                 // Tokens and listed segments are done elsewhere.

@@ -16,21 +16,28 @@
 // the true one is carried on from stretch to stretch (carry, carry_long), and the segments that it decides are
 // settled, all at once (settle).
 //
-// A thread owns the segments that begin in its STRETCH bytes. What is longer than LONGEST, and segments in which the
-// sum changes its binade or is reset, are done by the warp that carries it.
-// 20 bytes per byte of text, 32 in double, of which 4 and 8 only for segments that a warp does.
+// A thread owns the segments that begin in its STRETCH bytes; viterbi goes along them as forward does. What is longer
+// than LONGEST, and segments in which the sum changes its binade or is reset, are done by the warp that carries it.
+// 20 bytes per byte of text, 24 in double, of which 4 and 8 only for segments that a warp does.
 // Source: sentencepiece 0.2.3 Model::EncodeOptimized; tokenizers 0.23.3 Unigram; bytepiece 0.6.3 Tokenizer.
+#include "common/reader.cuh"
 #include "common/trie.cuh"
 #include "common/warp.cuh"
 
-// Of the best path to a position e, at e - 1: its score, by how much it leads, MOST_LEAD at most, its last arc's piece.
-struct __align__(sizeof(NUMBER) == 4 ? 16 : 8) Best {
-    double score;
-    NUMBER lead;
-    int piece;
-};
+// Of the best path to a position e, at e - 1, in one store: x its last arc's node, y the high half of its lead, which is
+// thus rounded down, z and w the low and high half of its score.
+typedef int4 Best;
 
-constexpr double MOST_LEAD = 1e38;
+__device__ __forceinline__ double score_of(const Best& best) { return __hiloint2double(best.w, best.z); }
+
+__device__ __forceinline__ double lead_of(const Best& best) { return __hiloint2double(best.y, 0); }
+
+__device__ __forceinline__ void write(Best* to, double score, int lead, int node) {
+    __stwb(to, make_int4(node, lead, __double2loint(score), __double2hiint(score)));
+}
+
+// The high half of infinity.
+constexpr int MOST_LEAD = 0x7FF00000;
 // Beyond this no passages are looked for.
 constexpr double MOST_EXPECTED = 1e18;
 
@@ -58,80 +65,103 @@ struct Start {
 __device__ __forceinline__ double magnitude(double x) { return x < 0 ? -x : x; }
 
 // A thread per stretch: the path of every segment up to LONGEST that is best in float64.
-extern "C" __global__ void viterbi(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
-                                   const Node* __restrict__ nodes, const int* __restrict__ piece_at, double best_unk,
-                                   double lowest, Best* best) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 9)
+    viterbi(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n, const Node* __restrict__ nodes,
+            double best_unk, double lowest, Best* __restrict__ best) {
+    __shared__ double kept[KEPT][BLOCK];
+    __shared__ int kept_leads[KEPT][BLOCK];
     const i64 first = thread_index() * STRETCH;
     if (first >= n) return;
     const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
     values += first, cuts += first, best += first;
     int start = static_cast<int>(next_mark(cuts, CUT, 0, limit));
     if (start >= limit) return;
-    int symbol = symbol_from(values, start);
-    int e = start + symbol, s = e, node = UNKNOWN;
+    Reader text(values, cuts, n - first);
+    text.open(start);
+    double* const scores = &kept[0][threadIdx.x];
+    int* const leads = &kept_leads[0][threadIdx.x];
+    const auto score = [&](int p) -> double& { return scores[(p & (KEPT - 1)) * BLOCK]; };
+    const auto lead = [&](int p) -> int& { return leads[(p & (KEPT - 1)) * BLOCK]; };
+    score(start) = 0.0;
+    lead(start) = MOST_LEAD;
+    // The walk from text.p has gone `length` bytes; the best arc so far has arc_length.
+    int symbol = text.advance(), length = 0, arc_length = symbol, arc_node = UNKNOWN;
     double top = lowest, second = lowest;
-    NUMBER lead = 0;
-    const auto pull = [&](int from, double score, int by) {
-        const Best before = from == start ? Best{0.0, static_cast<NUMBER>(MOST_LEAD), UNKNOWN} : best[from - 1];
-        const double candidate = before.score + score;
-        if (candidate > top) second = top, top = candidate, lead = before.lead, node = by;
-        else if (candidate > second) second = candidate;
+    const Walk top_node = root(nodes);
+    Walk walk = top_node;
+    const auto visit = [&](int s, double value, int node, bool is_near) {
+        const double candidate = (is_near ? score(s) : s == start ? 0.0 : score_of(best[s - 1])) + value;
+        const bool wins = candidate > top;
+        const double other = wins ? top : candidate;
+        top = wins ? candidate : top, arc_length = wins ? text.p - s : arc_length, arc_node = wins ? node : arc_node;
+        second = other > second ? other : second;
     };
-    Walk walk = root(nodes);
-    for (;;) {
-        double score;
-        if (s > start && descend(nodes, walk, values[s - 1], score)) {
-            --s;
-            if (is_piece(score)) pull(s, score, walk.node);
-            else if (e - s == symbol) pull(s, best_unk, UNKNOWN);
-            continue;
+    for (bool ended = false;; stay_one_loop()) {
+        go_back(values, text, start, symbol, nodes, best_unk, walk, length, ended, visit);
+        if (!ended) continue;
+        if (length < symbol) visit(text.p - symbol, best_unk, UNKNOWN, true);
+        const int s = text.p - arc_length;
+        const int before = arc_length <= KEPT ? lead(s) : s == start ? MOST_LEAD : best[s - 1].y;
+        const int here = __double2hiint(top - second);
+        int least = before < here ? before : here;
+        write(best + (text.p - 1), top, least, arc_node);
+        bool is_end = text.mark & CUT;
+        if (!is_end && text.p - start >= LONGEST) {
+            text.open(static_cast<int>(next_mark(cuts, CUT, text.p, limit)));
+            is_end = true;
         }
-        if (e - s < symbol) pull(e - symbol, best_unk, UNKNOWN);
-        if (top - second < lead) lead = static_cast<NUMBER>(top - second);
-        best[e - 1] = {top, lead, node == UNKNOWN ? UNKNOWN : piece_at[node]};
-        bool ends = cuts[e] & CUT;
-        if (!ends && e - start >= LONGEST) {
-            e = static_cast<int>(next_mark(cuts, CUT, e, limit));
-            ends = true;
+        if (is_end) {
+            if (text.p >= limit) return;
+            start = text.p;
+            top = 0.0;
+            least = MOST_LEAD;
         }
-        if (ends) {
-            if (e >= limit) return;
-            start = e;
-        }
-        symbol = symbol_from(values, e);
-        e += symbol;
-        s = e;
-        node = UNKNOWN;
+        score(text.p) = top;
+        lead(text.p) = least;
+        symbol = text.advance(), length = 0;
+        arc_length = symbol, arc_node = UNKNOWN;
         top = second = lowest;
-        lead = 0;
-        walk = root(nodes);
+        walk = top_node;
+        ended = false;
     }
 }
 
-// Write the best path of the segment from start to stop.
-__device__ inline void write_path(const u8* values, const Best* best, const int* length_of, i64 start, i64 stop,
-                                  int* path) {
-    for (i64 e = stop; e > start;) {
-        const int piece = best[e - 1].piece;
-        e -= piece == UNKNOWN ? symbol_into(values, e) : length_of[piece];
-        path[e] = piece;
-    }
+// Write the last arc of the best path to e, where it begins; returns its length.
+__device__ __forceinline__ int write_arc(const u8* values, const Best* best, const int* piece_at, const int* length_of,
+                                         i64 e, int* path) {
+    const int node = best[e - 1].x, piece = node == UNKNOWN ? UNKNOWN : piece_at[node];
+    const int length = piece == UNKNOWN ? symbol_into(values, e) : length_of[piece];
+    path[e - length] = piece;
+    return length;
 }
 
-// A thread per stretch. sums f64: of the scores of its segments, from the last chunk on that begins there.
+// A thread per stretch, an arc per iteration: the paths that viterbi has found. sums f64: of the scores of its segments,
+// from the last chunk on that begins there.
 extern "C" __global__ void follow(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
-                                  const int* __restrict__ length_of, double lowest, const Best* __restrict__ best,
-                                  int* __restrict__ path, double* __restrict__ sums) {
+                                  const int* __restrict__ piece_at, const int* __restrict__ length_of, double lowest,
+                                  const Best* __restrict__ best, int* __restrict__ path, double* __restrict__ sums) {
     const i64 first = thread_index() * STRETCH;
     if (first >= n) return;
-    const i64 limit = n - first < STRETCH ? n : first + STRETCH;
+    const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
+    values += first, cuts += first, best += first, path += first;
+    const u32* const marks = reinterpret_cast<const u32*>(cuts);
     double sum = 0.0;
-    for (i64 p = next_mark(cuts, CUT, first, limit), stop = p; p < limit; p = next_mark(cuts, CUT, stop, limit)) {
-        stop = next_mark(cuts, CUT, p + 1, p + 1 + LONGEST);
-        if (cuts[p] & CHUNK) sum = 0.0;
-        if ((cuts[p] & TOKEN) || stop - p > LONGEST || best[stop - 1].score == lowest) continue;
-        sum += best[stop - 1].score;
-        write_path(values, best, length_of, p, stop, path);
+    // The path of the segment from start to stop is written from its end down to e.
+    for (int start = 0, stop = first_mark(marks, CUT, 0, limit), e = 0;; stay_one_loop()) {
+        if (e == start) {
+            e = start = stop;
+            if (start >= limit) break;
+            stop = first_mark(marks, CUT, start + 1, start + 1 + LONGEST);
+            if (cuts[start] & CHUNK) sum = 0.0;
+            if (stop - start > LONGEST) {
+                stop = first_mark(marks, CUT, stop, limit);
+                continue;
+            }
+            if ((cuts[start] & TOKEN) || score_of(best[stop - 1]) == lowest) continue;
+            sum += score_of(best[stop - 1]);
+            e = stop;
+        }
+        e -= write_arc(values, best, piece_at, length_of, e, path);
     }
     sums[thread_index()] = sum;
 }
@@ -153,32 +183,29 @@ struct Tool {
         return (cuts[p] & CHUNK) || magnitude(total) > reset ? 0 : total;
     }
 
-    // Add the path of the segment at p to N sums if rounding cannot make another one the best, from none beyond `most`;
-    // else stop is the segment's end, or p if it is longer than LONGEST. visit(sum): every sum on the way.
-    template <int N, class Visit>
-    __device__ bool add_path(i64 p, double most, NUMBER (&totals)[N], i64& stop, Visit visit) const {
-        stop = p;
-        if (path[p] == NO_ARC) return false;
-        NUMBER sums[N];
-        for (int i = 0; i < N; ++i) sums[i] = totals[i];
-        do {
-            const int arc = path[stop];
-            const NUMBER score = arc == UNKNOWN ? static_cast<NUMBER>(best_unk) : scores[arc];
-            for (int i = 0; i < N; ++i) visit(sums[i] = sums[i] + score);
-            stop += arc == UNKNOWN ? symbol_from(values, stop) : length_of[arc];
-        } while (!(cuts[stop] & CUT));
-        const double length = stop - p;
-        if (magnitude(totals[0]) + length * extreme > reset) return false;
-        if (!(best[stop - 1].lead > length * (most + length * extreme) * rounding)) return false;
-        for (int i = 0; i < N; ++i) totals[i] = sums[i];
-        return true;
+    // Go along the arc of a path at p; its score.
+    __device__ NUMBER go_along(i64& p) const {
+        const int arc = path[p];
+        p += arc == UNKNOWN ? symbol_from(values, p) : length_of[arc];
+        return arc == UNKNOWN ? static_cast<NUMBER>(best_unk) : scores[arc];
     }
 
+    // Whether rounding cannot make another path of the segment the best, from total, and from no sum beyond `most`.
+    __device__ bool leads(i64 start, i64 stop, double total, double most) const {
+        const double length = stop - start, largest = most + length * extreme;
+        return magnitude(total) + length * extreme <= reset && lead_of(best[stop - 1]) > length * largest * rounding;
+    }
+
+    // Add the path of the segment at p, which ends at stop, if it leads.
     __device__ bool add_path(i64 p, NUMBER& total, i64& stop) const {
-        NUMBER totals[] = {total};
-        const bool is_known = add_path(p, magnitude(total), totals, stop, [](NUMBER) {});
-        total = totals[0];
-        return is_known;
+        stop = p;
+        if (path[p] == NO_ARC) return false;
+        NUMBER sum = total;
+        do sum += go_along(stop);
+        while (!(cuts[stop] & CUT));
+        if (!leads(p, stop, total, magnitude(total))) return false;
+        total = sum;
+        return true;
     }
 
     // What total is at the end of the best path of a segment, in the tool's arithmetic, or lowest: there is no path,
@@ -193,37 +220,37 @@ struct Tool {
             visit_arcs(values, start, e, nodes, best_unk, [&](double score, int length, int node) {
                 const i64 s = e - length;
                 const NUMBER candidate =
-                    (s == start ? total : static_cast<NUMBER>(best[s - 1].score)) + static_cast<NUMBER>(score);
+                    (s == start ? total : static_cast<NUMBER>(score_of(best[s - 1]))) + static_cast<NUMBER>(score);
                 if (candidate >= top && candidate > none) top = candidate, chosen = node;
             });
             if (e < stop && top > none && magnitude(top) > reset) return none;
-            best[e - 1].score = top;
-            best[e - 1].piece = chosen == UNKNOWN ? UNKNOWN : piece_at[chosen];
+            write(best + (e - 1), top, best[e - 1].y, chosen);
         }
         return top;
     }
 
     __device__ void replace_path(i64 start, i64 stop) const {
         for (i64 p = start; p < stop; ++p) path[p] = NO_ARC;
-        write_path(values, best, length_of, start, stop, path);
+        for (i64 e = stop; e > start;) e -= write_arc(values, best, piece_at, length_of, e, path);
     }
 
     // Settle the segments from p on that begin before limit and in the same chunk; returns their end, or that of those
-    // before one that is longer than LONGEST, in which a reset is due, or that no path reaches.
+    // before one that is longer than LONGEST, in which a reset is due, or that no path reaches. An arc per iteration.
     __device__ i64 settle(i64 p, i64 limit, NUMBER& total) const {
-        do {
-            i64 stop;
-            const NUMBER start = total = begin(p, total);
-            if (!add_path(p, total, stop)) {
-                if (stop > p) total = search(p, stop, start);
-                if (stop == p || total == lowest) {
-                    total = start;
-                    return p;
-                }
+        NUMBER sum = total = begin(p, total);
+        for (i64 stop = p; path[stop] != NO_ARC; stay_one_loop()) {
+            sum += go_along(stop);
+            if (!(cuts[stop] & CUT)) continue;
+            if (!leads(p, stop, total, magnitude(total))) {
+                sum = search(p, stop, total);
+                if (sum == lowest) return p;
                 replace_path(p, stop);
             }
             p = stop;
-        } while (p < limit && !(cuts[p] & CHUNK));
+            total = sum;
+            if (p >= limit || (cuts[p] & CHUNK)) return p;
+            sum = total = begin(p, total);
+        }
         return p;
     }
 };
@@ -239,40 +266,39 @@ __device__ __forceinline__ NUMBER with_parity(NUMBER x, bool is_odd) {
     return static_cast<NUMBER>(__longlong_as_double(is_odd ? bits | LAST_PLACE : bits));
 }
 
-// The passage from p on, with a sum near `expected`, as far as it goes.
+// The passage from p on, with a sum near `expected`, as far as it goes. An arc per iteration.
 __device__ inline Passage passage_from(const Tool& tool, i64 p, i64 limit, NUMBER expected) {
     const NUMBER from = with_parity(expected, false);
-    Passage passage = {p, 0, CLOSED, from, {from, with_parity(from, true)}, from, from, 0};
-    do {
-        Passage next = passage;
-        const auto pass_by = [&](NUMBER sum) {
-            if (sum < next.low) next.low = sum;
-            if (sum > next.high) next.high = sum;
-        };
+    Passage passage = {p, 0, CLOSED, from, {from, with_parity(from, true)}, from, from, 0}, next = passage;
+    const auto pass_by = [&](NUMBER sum) {
+        if (sum < next.low) next.low = sum;
+        if (sum > next.high) next.high = sum;
+    };
+    for (i64 stop = p; tool.path[stop] != NO_ARC; stay_one_loop()) {
+        const NUMBER score = tool.go_along(stop);
+        pass_by(next.to[0] += score);
+        pass_by(next.to[1] += score);
+        if (!(tool.cuts[stop] & CUT)) continue;
         const double even = magnitude(passage.to[0]), odd = magnitude(passage.to[1]), most = even > odd ? even : odd;
-        i64 stop;
-        // All sums of this binade are at most twice these.
-        const bool is_known = tool.add_path(p, 2 * most, next.to, stop, pass_by);
         // No sum in the segment is further away from the one at its start.
         const double reach = (stop - p) * (tool.extreme + most * tool.rounding);
         if (most + reach > next.most) next.most = static_cast<NUMBER>(most + reach);
-        if (!is_known) {
-            if (stop == p) return passage;
+        // All sums of this binade are at most twice these.
+        if (!tool.leads(p, stop, passage.to[0], 2 * most)) {
             next.state = OPEN;
-            const auto searched = [&](NUMBER before) {
-                pass_by(static_cast<NUMBER>(before - reach));
-                pass_by(static_cast<NUMBER>(before + reach));
-                return tool.search(p, stop, before);
-            };
-            next.to[0] = searched(passage.to[0]);
-            next.to[1] = searched(passage.to[1]);
+            for (int i = 0; i < 2; ++i) {
+                pass_by(static_cast<NUMBER>(passage.to[i] - reach));
+                pass_by(static_cast<NUMBER>(passage.to[i] + reach));
+                next.to[i] = tool.search(p, stop, passage.to[i]);
+            }
             if (next.to[0] == tool.lowest || next.to[1] == tool.lowest) return passage;
         }
         if (binade(next.low) != binade(from) || binade(next.high) != binade(from)) return passage;
         next.length += static_cast<int>(stop - p);
         passage = next;
         p = stop;
-    } while (p < limit && !(tool.cuts[p] & CHUNK));
+        if (p >= limit || (tool.cuts[p] & CHUNK)) return passage;
+    }
     return passage;
 }
 
@@ -290,14 +316,12 @@ __device__ __forceinline__ bool takes(const Passage& passage, i64 p, double rese
 
 // A thread per stretch. Settles the chunks that begin there, as far as it can, lists those that go on (starts Start
 // [n_chunks], n_starts u64 [1], initially 0), and finds the passage through what precedes them. sums f64: the running
-// sums of what follow has written. resets: 1 / reset, or 0. passages
-// [stretches * PASSAGES].
-extern "C" __global__ void pass(const u8* values, const u8* cuts, i64 n, const Node* nodes, const int* piece_at,
-                                const int* length_of, const NUMBER* scores, double best_unk, double lowest,
-                                double reset, double rounding, double extreme, Best* best, int* path,
-                                const i64* chunk_offsets, i64 n_chunks, const double* __restrict__ sums, double resets,
-                                Passage* __restrict__ passages, Start* __restrict__ starts,
-                                u64* __restrict__ n_starts) {
+// sums of what follow has written. resets: 1 / reset, or 0. passages [stretches * PASSAGES].
+extern "C" __global__ void __launch_bounds__(BLOCK, 8)
+    pass(const u8* values, const u8* cuts, i64 n, const Node* nodes, const int* piece_at, const int* length_of,
+         const NUMBER* scores, double best_unk, double lowest, double reset, double rounding, double extreme, Best* best,
+         int* path, const i64* chunk_offsets, i64 n_chunks, const double* __restrict__ sums, double resets,
+         Passage* __restrict__ passages, Start* __restrict__ starts, u64* __restrict__ n_starts) {
     const i64 i_stretch = thread_index(), first = i_stretch * STRETCH;
     if (first >= n) return;
     const i64 limit = n - first < STRETCH ? n : first + STRETCH;
@@ -421,7 +445,7 @@ extern "C" __global__ void __launch_bounds__(LANES)
                         const i64 s = e - arc.length;
                         const NUMBER from = s == start             ? total
                                             : arc.length <= RECENT ? recent[s % RECENT]
-                                                                   : static_cast<NUMBER>(best[s - 1].score);
+                                                                   : static_cast<NUMBER>(score_of(best[s - 1]));
                         candidates[lane] = from + static_cast<NUMBER>(arc.value);
                     });
                 };
@@ -451,8 +475,7 @@ extern "C" __global__ void __launch_bounds__(LANES)
                     if (lane > 0) return;
                     const NUMBER kept = resets ? 0 : top;
                     recent[e % RECENT] = kept;
-                    best[e - 1].score = kept;
-                    best[e - 1].piece = node == UNKNOWN ? UNKNOWN : piece_at[node];
+                    write(best + (e - 1), kept, 0, node);
                     subtracted[e - 1] = resets ? top : 0;
                 });
                 if (resets) last_reset = e;

@@ -11,3 +11,7 @@ __device__ __forceinline__ void each_lane(Step step) {
     for (int lane = threadIdx.x; lane < LANES; lane += blockDim.x) step(lane);
     __syncthreads();
 }
+
+// At the end of a loop's body: keeps the compiler from making two loops of it, one in the other, where lanes that have
+// ended a round of the inner one would wait for all others.
+__device__ __forceinline__ void stay_one_loop() { asm volatile(""); }
