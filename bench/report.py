@@ -24,6 +24,7 @@ NAMES = {
     "bytepiece.plus.40k.zip": "BytePiece 40k",
     "gpt35turbo.tokenizer.json": "BPE, cl100k",
     "llama3.tokenizer.json": "BPE, Llama 3",
+    "cl100k.tokenizer.json": "BPE, cl100k",
     "default.model": "the shipped model, 8k",
 }
 STREAMS = {
@@ -156,8 +157,11 @@ def _again() -> str:
             cells = [f"{rates['sample']:.0f}", sampled, f"{rates['encode']:.0f}", f"{rates[f'{tool} encode']:.1f}"]
             rows.append([NAMES.get(result["model"], result["model"]), result["text"], f"{tool} {version}", *cells])
     head = ["model", "text", "its tool", "sample, MB/s", "the tool", "encode, MB/s", "the tool"]
-    commit = results[0]["machine"]["commit"]
-    note = f"One thread, alpha {results[0]['alpha']:g} ({_where(results[0])}, commit {commit})."
+    first, last = results[0], results[-1]
+    note = (
+        f"One thread, alpha {first['alpha']:g} ({_where(first)}, commit {first['machine']['commit']}); BPE: alpha "
+        f"{last['alpha']:g} ({last['machine']['date']}, commit {last['machine']['commit']})."
+    )
     return f"{table(head, rows)}\n\n{note}"
 
 
