@@ -533,6 +533,7 @@ def _fit(options: argparse.Namespace) -> None:
     from gpu_lattice.corpus.documents import ReaderOptions, as_separator
     from gpu_lattice.corpus.inputs import expand_inputs
     from gpu_lattice.corpus.readers import check_columns, read_documents
+    from gpu_lattice.models.saving import writer_of
 
     reading = ReaderOptions(
         text_column=options.text_column,
@@ -544,6 +545,7 @@ def _fit(options: argparse.Namespace) -> None:
         check_columns(file, reading)
     _check_apart(options.inputs, options.output)
     tokenizer = _load(options)
+    writer_of(tokenizer.model, str(options.model))  # refuses now what cannot be saved after all the work
     found = tokenizer.fit(
         (batch.texts for file in files for batch in read_documents(file, reading)),
         iterations=options.iterations,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,10 +58,7 @@ def file_of(data: bytes, name: str, model: Model, as_unigram: bool) -> bytes:
             f"{name} is a BPE model, whose format has merges and no scores; give as_unigram=True to save a unigram "
             "model with the same pieces, which samples the same and encodes by the scores"
         )
-    writers = {"sentencepiece": _sentencepiece, "huggingface": _tokenizer_json, "bytepiece": _bytepiece}
-    if model.kind not in writers:
-        raise ValueError(f"{name} is in a format without scores ({model.kind}); pickle the tokenizer")
-    new = writers[model.kind](data, name, model)
+    new = writer_of(model, name)(data, name, model)
     try:
         again = read_model(new, "the file")
     except ValueError as refused:
@@ -80,6 +77,14 @@ def file_of(data: bytes, name: str, model: Model, as_unigram: bool) -> bytes:
             "tokenizer.json has all its pieces, and a Unigram one would find byte pieces in text); pickle the tokenizer"
         )
     return new
+
+
+def writer_of(model: Model, name: str) -> Callable[[bytes, str, Model], bytes]:
+    """What writes a model's scores into its file, by this name in the ValueError for a format that has none."""
+    writers = {"sentencepiece": _sentencepiece, "huggingface": _tokenizer_json, "bytepiece": _bytepiece}
+    if model.kind not in writers:
+        raise ValueError(f"{name} is in a format without scores ({model.kind}); pickle the tokenizer")
+    return writers[model.kind]
 
 
 def as_read(scores: NDArray[np.float64], kind: str) -> NDArray[np.float64]:

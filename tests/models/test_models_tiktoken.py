@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from sentencepiece_files import MODEL_TYPE, UNK, UNUSED, A, model_bytes, piece
 
 from gpu_lattice import Tokenizer
+from gpu_lattice.cli import main
 from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.hf_tokenizers import read as read_json
 from gpu_lattice.models.tiktoken import ENCODINGS, read_ranks
@@ -203,3 +204,12 @@ def test_files_that_are_not_covered_are_refused_by_name(data, message):
 def test_tiktoken_files_that_cannot_be_read_are_refused(data, options, message):
     with pytest.raises(ValueError, match=message):
         read_ranks(data, "x.tiktoken", *options)
+
+
+def test_a_fit_that_no_file_can_hold_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
+    model, text = tmp_path / "tekken.json", tmp_path / "a.txt"
+    model.write_bytes(tekken_file())
+    text.write_text("a new dawn")
+    monkeypatch.delattr(Tokenizer, "fit")
+    assert main(["fit", str(text), "--model", str(model), "-o", str(tmp_path / "new"), "--device", "cpu"]) == 2
+    assert capsys.readouterr().err.endswith("is in a format without scores (tiktoken); pickle the tokenizer\n")
