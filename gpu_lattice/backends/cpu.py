@@ -15,7 +15,7 @@ from gpu_lattice.kernels.cpu.bulk.assemble import log_probs, place_around, place
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
-from gpu_lattice.kernels.cpu.bulk.rows import encode_rows, sample_rows
+from gpu_lattice.kernels.cpu.bulk.rows import encode_rows, merge_rows, sample_rows
 from gpu_lattice.kernels.cpu.lattice.build import CHUNK, CUT
 from gpu_lattice.runtime.threads import byte_ranges, default_threads, map_ranges, num_ranges
 
@@ -77,7 +77,7 @@ class CpuBackend:
         self._best_memos = Memos[Memo]()
         self._sample_memos = Memos[tuple[tuple[float, float], Memo]]()
         self._around = self.tables.before, self.tables.after
-        self._encode_rows, self._sample_rows = Bound(encode_rows), Bound(sample_rows)
+        self._encode_rows, self._merge_rows, self._sample_rows = map(Bound, (encode_rows, merge_rows, sample_rows))
         pieces = self.tables.pieces
         self.trie_tables = TrieTables(pieces.slots, pieces.piece_at, model.vocabulary.has_unknown_arcs, pieces.is_bytes)
 
@@ -164,12 +164,6 @@ class CpuBackend:
     def find_unspellable(self, batch: NormalizedBatch, words: Words) -> NDArray[np.bool_]:
         """bool [W]: which words no path spells."""
         return self.tables.find_unspellable(batch_of(batch), words)
-
-    @cached_property
-    def _merge_rows(self) -> Bound:
-        from gpu_lattice.kernels.cpu.bulk.rows import merge_rows
-
-        return Bound(merge_rows)
 
     def _encode_merges(self, batch: NormalizedBatch, is_null: NDArray[np.bool_], words: Words | None) -> Rows:
         def work(texts: Batch, parts: Parts) -> Any:
