@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -114,15 +114,7 @@ class CpuBackend:
         if self.tables.merges is not None:
             return self._encode_merges(batch, is_null, words)
 
-        def work(texts: Batch, parts: Parts) -> Any:
-            memo = self._best_memos.take() or new_memo()
-            try:
-                return self._encode_rows(
-                    texts, parts, PART_BYTES, is_null, self._around, self.tables.best, self.tables.best_arcs, memo
-                )
-            finally:
-                self._best_memos.put(memo)
-
+        work = partial(self._best_rows, self._encode_rows, is_null, (self.tables.best, self.tables.best_arcs))
         if self._is_one_range(batch, words):
             return self._whole(work, batch)
         texts = batch_of(batch)
@@ -143,6 +135,15 @@ class CpuBackend:
     def _is_one_range(self, batch: NormalizedBatch, words: Words | None) -> bool:
         """Whether a batch is worked on by one thread, from its text to its rows."""
         return words is None and num_ranges(len(batch.values), self.threads) == 1
+
+    def _best_rows(
+        self, rows: Bound, is_null: NDArray[np.bool_], model: tuple[Any, ...], texts: Batch, parts: Parts
+    ) -> Any:
+        memo = self._best_memos.take() or new_memo()
+        try:
+            return rows(texts, parts, PART_BYTES, is_null, self._around, *model, memo)
+        finally:
+            self._best_memos.put(memo)
 
     def _whole(self, work: Callable[[Batch, Parts], Any], batch: NormalizedBatch) -> Rows:
         offsets, ids, *_, bad = work(unplanned(batch), NOT_PLANNED)
@@ -166,13 +167,7 @@ class CpuBackend:
         return self.tables.find_unspellable(batch_of(batch), words)
 
     def _encode_merges(self, batch: NormalizedBatch, is_null: NDArray[np.bool_], words: Words | None) -> Rows:
-        def work(texts: Batch, parts: Parts) -> Any:
-            memo = self._best_memos.take() or new_memo()
-            try:
-                return self._merge_rows(texts, parts, PART_BYTES, is_null, self._around, self.tables.merges, memo)
-            finally:
-                self._best_memos.put(memo)
-
+        work = partial(self._best_rows, self._merge_rows, is_null, (self.tables.merges,))
         if self._is_one_range(batch, words):
             return self._whole(work, batch)
         texts = batch_of(batch)
