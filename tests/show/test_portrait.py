@@ -255,7 +255,9 @@ def test_a_browser_shows_the_page_as_wide_as_its_text(tmp_path: Path) -> None:
     tokenizer = Tokenizer.default(device="cpu")
     page, shot = tmp_path / "page.html", tmp_path / "page.png"
     seen = paint_lattice(tokenizer, "hello 天气", page)
-    browser = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    offline = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    browser = [chromium, "--headless", "--no-sandbox", "--disable-gpu", *offline]
+    browser.append(f"--user-data-dir={tmp_path / 'profile'}")
     dump = [*browser, "--dump-dom", page.as_uri()]
     shown = subprocess.run(dump, capture_output=True, text=True, timeout=120, check=True)
     text = html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", "\n", shown.stdout, flags=re.DOTALL))
