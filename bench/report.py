@@ -136,9 +136,9 @@ def _headline() -> str:
     english = result["streams"]["english"]
     rates, ratios = english["median_mb_per_s"], english["ratios"]
     return (
-        f"On English that comes once, a thread samples {rates['ours sample']:.0f} MB/s, {ratios['sample']:.0f} times "
-        f"{_tool(result)}'s sampler, and encodes {rates['ours encode']:.0f} MB/s, {ratios['encode']:.1f} times its "
-        f"encoder ({_where(result)})."
+        f"On English text that comes only once, one thread samples {rates['ours sample']:.0f} MB/s, "
+        f"{ratios['sample']:.0f} times the rate of {_tool(result)}, and encodes {rates['ours encode']:.0f} MB/s, "
+        f"{ratios['encode']:.1f} times its rate ({_where(result)})."
     )
 
 

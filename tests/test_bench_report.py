@@ -46,7 +46,7 @@ def test_the_report_fills_blocks_and_knows_their_names(bench: Any) -> None:
     report = bench("bench.report")
     text = "before\n<!-- report: headline -->\nold\n<!-- end of report -->\nafter"
     filled = report.filled(text)
-    assert filled.startswith("before\n<!-- report: headline -->\nOn English that comes once")
+    assert filled.startswith("before\n<!-- report: headline -->\nOn English text that comes only once")
     assert filled.endswith("\n<!-- end of report -->\nafter")
     assert report.filled(filled) == filled
     with pytest.raises(KeyError, match="nothing"):
