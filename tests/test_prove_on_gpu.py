@@ -18,6 +18,8 @@ from cuda_on_cpu.host_device import compiler
 
 TOOL = [sys.executable, str(ROOT / "tools" / "prove_on_gpu.py")]
 MODEL = "ja_whole.tokenizer.json"
+# A process that is killed could leave half of what it noted of its coverage.
+ENVIRONMENT = os.environ | {"CUDA_ON_CPU_COVERAGE": ""}
 # Runs the command that it is given; of the sanitizers, the device refuses one, and two find nothing without running it.
 PROFILER = """#!/bin/sh
 case "$*" in
@@ -41,7 +43,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prove(results: Path, prepared: Path, *options: str, **environment: str) -> tuple[int, list[dict[str, Any]]]:
     command = [*TOOL, str(results), "--prepared", str(prepared), "--host", "--size", "2KB", "--rounds", "1", *options]
-    status = subprocess.run(command, env=os.environ | environment, check=False).returncode
+    status = subprocess.run(command, env=ENVIRONMENT | environment, check=False).returncode
     lines = (results / "results.jsonl").read_text("utf-8").splitlines()
     return status, [json.loads(line) for line in lines]
 
@@ -97,7 +99,7 @@ def test_ids_that_are_not_the_cpus_are_shown_and_a_stage_that_raises_stops_no_ot
 def test_a_run_that_is_killed_keeps_what_it_has(prepared: Path, tmp_path: Path, end: signal.Signals) -> None:
     out = tmp_path / "out"
     command = [*TOOL, str(out), "--prepared", str(prepared), "--host", "--size", "2KB", "--stages", "machine", "rates"]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, env=ENVIRONMENT)
     while not (out / "rates.log").exists():
         assert process.poll() is None
         time.sleep(0.05)
