@@ -108,15 +108,19 @@ def main() -> int:
     return int("failed" in outcomes.values())
 
 
+def absolute(path: str) -> Path:
+    return Path(path).resolve()
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Prove and measure the CUDA kernels on this machine's GPU.")
-    parser.add_argument("results", nargs="?", type=Path, help="the folder for results")
+    parser.add_argument("results", nargs="?", type=absolute, help="the folder for results")
     parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="collect models and texts there, and do no more")
     parser.add_argument("--model", action="append", default=[], type=Path)
     parser.add_argument(
         "--text", action="append", default=[], metavar="NAME=FILE", help="UTF-8 text, a document a line"
     )
-    parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="what --prepare made")
+    parser.add_argument("--prepared", type=absolute, metavar="FOLDER", help="what --prepare made")
     parser.add_argument("--minutes", type=float, default=9.0, help="what does not fit is left out; default: 9")
     parser.add_argument("--stages", nargs="+", help="only these, to go on where another run ended")
     parser.add_argument("--size", type=parse_size, default="64MB", help="text of a measured call; default: 64MB")
@@ -235,8 +239,8 @@ def warm_ups(options: argparse.Namespace) -> list[list[str]]:
 def itself(options: argparse.Namespace, *work: str) -> list[str]:
     """The command for a part of the work (run_here)."""
     given = ["--size", f"{options.size}B", "--rounds", str(options.rounds), *["--host"] * options.host]
-    command = [sys.executable, str(Path(__file__).resolve()), str(options.results.resolve())]
-    return [*command, "--prepared", str(options.prepared.resolve()), *given, "--run", *work]
+    command = [sys.executable, str(Path(__file__).resolve()), str(options.results)]
+    return [*command, "--prepared", str(options.prepared), *given, "--run", *work]
 
 
 def carry_out(options: argparse.Namespace, stage: Stage, left: float) -> Row:
