@@ -196,8 +196,10 @@ def stages(options: argparse.Namespace) -> list[Stage]:
     # Warnings of other versions than the tests are written for are no failures here.
     pytest = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-W", "default"]
     pytest += ["-n", "1" if host else "6"]
-    parity, everywhere = "tests/cuda/test_cuda_parity.py", "tests"
-    some = ["-k", "nothing and host and not last", parity] if host else [parity, everywhere]
+    parity = "tests/cuda/test_cuda_parity.py"
+    # Only what is collected takes time: six processes would import all that the other tests need.
+    marked = [str(path) for path in sorted(ROOT.glob("tests/**/test_*.py")) if "mark.gpu" in path.read_text("utf-8")]
+    some = ["-k", "nothing and host and not last", parity] if host else [parity, *marked]
     counters = ["--csv", "--log-file", str(results / "ncu.csv"), "-k", "regex:^(forward|trace|viterbi)$", "-c", "6"]
     sections = ("SpeedOfLight", "Occupancy", "MemoryWorkloadAnalysis", "LaunchStats", "WarpStateStats")
     counters += [option for section in sections for option in ("--section", section)]
