@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cuda_on_cpu.host_device import write_coverage
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -12,6 +13,10 @@ DATA = ROOT / "tests" / "data"
 # The first example of a test may wait for Numba.
 settings.register_profile("gpu_lattice", deadline=None)
 settings.load_profile("gpu_lattice")
+
+
+def pytest_sessionfinish() -> None:
+    write_coverage()
 
 
 @pytest.fixture(scope="session", autouse=True)

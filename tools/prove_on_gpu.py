@@ -3,7 +3,7 @@
     python tools/prove_on_gpu.py --prepare prepared --model M --text NAME=FILE    # anywhere: no GPU is needed
     python tools/prove_on_gpu.py results --prepared prepared --minutes 9          # there
 
-The first collects models and texts in a folder to be carried, with hashes of their ids by the CPU. The second runs
+The first collects models and texts in a folder to be carried, with what the CPU makes of them. The second runs
 stages, each in a process of its own with a limit of its own, and appends every result to results/results.jsonl at once:
 a run that is killed keeps what it has. What takes part is CuPy and the test extra; a tool that is not there, or that
 this machine refuses, is recorded as absent. Exits with 1 if a stage fails, with 2 where no device answers. With --host
@@ -12,7 +12,6 @@ all of it runs on the host build of the kernels (tests/cuda_on_cpu), whose figur
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,8 +43,11 @@ from gpu_lattice.kernels.cuda.loader import FILES, define_options, kernels_in  #
 from gpu_lattice.runtime.on_host import on_host  # noqa: E402
 
 Row = dict[str, Any]
-# Text of a smoke test, and seconds that a stage must have to be begun.
-SMOKE_BYTES, LEAST = 1_000_000, 5
+# Text of a smoke test; seconds that a stage must have to be begun, and that it has to end when it is told to.
+SMOKE_BYTES, LEAST, GRACE = 1_000_000, 5, 3
+PREPARED = "prepared.json"
+# Where NVIDIA's tools are if they are not on the path.
+TOOLS = "/usr/local/cuda/bin"
 # What tools say where a machine does not let them look.
 REFUSALS = ("Device not supported", "ERR_NVGPUCTRPERM", "not supported on this")
 # Tuned by measuring: the text of a thread, and how many warps a multiprocessor may hold.
@@ -52,6 +55,8 @@ SWEPT = {"STRETCH": (256, 128, 64, 32), "resident": (64, 48, 32, 16)}
 # Of an H100 or H200: the most warps of a multiprocessor, and the sizes that its shared memory may have.
 MOST_WARPS = 64
 SHARED_SIZES = [kilobytes << 10 for kilobytes in (8, 16, 32, 64, 100, 132, 164, 196, 228)]
+# Constants that bring every boundary into short texts: those of the sanitizers' runs, and those of the tests.
+SMALL, TINY = {"STRETCH": 64, "LONGEST": 40}, {"STRETCH": 8, "LONGEST": 5}
 # One of each kind that kernels and Numba compile anew for.
 MODELS = ("ja_bytes.model", "ja_whole.tokenizer.json", "bytepiece.json")
 CALLS: dict[str, Callable[[Tokenizer, Any], Any]] = {
@@ -59,6 +64,9 @@ CALLS: dict[str, Callable[[Tokenizer, Any], Any]] = {
     "sample": lambda tok, texts: tok.sample(texts, alpha=0.2, seed=1),
     "sample 3": lambda tok, texts: tok.sample(texts, alpha=0.2, seed=2, num_samples=3, return_log_prob=True),
 }
+
+
+NUM_SAMPLES = {"sample 3": 3}
 
 
 class Stage(NamedTuple):
@@ -79,10 +87,11 @@ def main() -> int:
     if not options.host and device_count() == 0:
         print("tools/prove_on_gpu.py: no CUDA device answers through CuPy")
         return 2
+    end = perf_counter() + 60 * options.minutes
     options.results.mkdir(parents=True, exist_ok=True)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    end = perf_counter() + 60 * options.minutes
-    append(options, "machine", describe() | {"device": gpu.describe_device(new_device(options))})
+    os.environ["PATH"] += os.pathsep + TOOLS
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     warming = [start(command, options.results / "warm.log") for command in warm_ups(options)]
     outcomes = {}
     try:
@@ -90,22 +99,28 @@ def main() -> int:
             row = carry_out(options, stage, end - perf_counter())
             append(options, stage.name, row)
             print(f"{stage.name}: {row['outcome']}, {row['seconds']} s", flush=True)
+            if row["outcome"] == "failed":
+                print(row["output"][-1000:], flush=True)
             outcomes[stage.name] = row["outcome"]
     finally:
         for process in warming:
-            stop(process)
+            stop(process, grace=0)
     return int("failed" in outcomes.values())
+
+
+def absolute(path: str) -> Path:
+    return Path(path).resolve()
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Prove and measure the CUDA kernels on this machine's GPU.")
-    parser.add_argument("results", nargs="?", type=Path, help="the folder for results")
+    parser.add_argument("results", nargs="?", type=absolute, help="the folder for results")
     parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="collect models and texts there, and do no more")
     parser.add_argument("--model", action="append", default=[], type=Path)
     parser.add_argument(
         "--text", action="append", default=[], metavar="NAME=FILE", help="UTF-8 text, a document a line"
     )
-    parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="what --prepare made")
+    parser.add_argument("--prepared", type=absolute, metavar="FOLDER", help="what --prepare made")
     parser.add_argument("--minutes", type=float, default=9.0, help="what does not fit is left out; default: 9")
     parser.add_argument("--stages", nargs="+", help="only these, to go on where another run ended")
     parser.add_argument("--size", type=parse_size, default="64MB", help="text of a measured call; default: 64MB")
@@ -115,11 +130,13 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if not options.prepare and not (options.results and options.prepared):
         parser.error("give a folder for results and --prepared FOLDER, or --prepare FOLDER")
+    if options.prepared and not (options.prepared / PREPARED).is_file():
+        parser.error(f"{options.prepared} has no {PREPARED}; --prepare makes it")
     return options
 
 
 def prepare(options: argparse.Namespace) -> int:
-    """Models and texts into one folder, and the hashes of what the CPU makes of them."""
+    """Models and texts into one folder, and what the CPU makes of them."""
     folder, named = options.prepare, [text.rpartition("=") for text in options.text]
     folder.mkdir(parents=True, exist_ok=True)
     for path in options.model:
@@ -131,33 +148,58 @@ def prepare(options: argparse.Namespace) -> int:
     if not named:
         (folder / "shipped.txt").write_text("\n".join(texts.shipped("en", "ja", "zh")), "utf-8")
     models = sorted(path.name for path in options.model) or ["default.model"]
-    expected = [
-        {"model": model, "text": text.stem, "call": call, "digest": digest}
-        for model, text in product(models, sorted(folder.glob("*.txt")))
-        for call, digest in digests(Tokenizer.from_file(folder / model, device="cpu"), text)
-    ]
-    content = {"commit": describe()["commit"], "models": models, "expected": expected}
-    (folder / "prepared.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    for model, text in product(models, sorted(folder.glob("*.txt"))):
+        for call, arrays in outputs(Tokenizer.from_file(folder / model, device="cpu"), text):
+            np.savez_compressed(expected(folder, model, text, call), **arrays)
+    (folder / PREPARED).write_text(json.dumps({"commit": describe()["commit"], "models": models}) + "\n", "utf-8")
     return 0
 
 
-def digests(tokenizer: Tokenizer, text: Path) -> Iterator[tuple[str, str]]:
-    """The name of every call, and the hash of all that it gives for the first SMOKE_BYTES of a text."""
+def expected(folder: Path, model: str, text: Path, call: str) -> Path:
+    """Where what the CPU gives is kept."""
+    return folder / f"{model}, {text.stem}, {call}.npz"
+
+
+def outputs(tokenizer: Tokenizer, text: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name of every call, and the arrays that it gives for the first SMOKE_BYTES of a text."""
     lines = text.read_text("utf-8")[:SMOKE_BYTES].split("\n")
     for name, call in CALLS.items():
-        if name == "encode" and tokenizer.model.merges is not None:
-            continue  # of BPE models only the CPU encodes
-        out = call(tokenizer, lines)
-        arrays = [on_host(array) for array in (out.ids, out.offsets, out.log_prob) if array is not None]
-        yield name, hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+        yield name, arrays_of(call(tokenizer, lines))
+
+
+def arrays_of(out: Any) -> dict[str, Any]:
+    arrays = {"offsets": out.offsets, "ids": out.ids, "log_prob": out.log_prob}
+    return {name: on_host(array) for name, array in arrays.items() if array is not None}
+
+
+def difference(got: dict[str, Any], want: dict[str, Any], num_samples: int) -> Row:
+    """Whether all arrays are the same; if not, where one differs first, and what is there."""
+    for name in ("ids", "log_prob", "offsets"):
+        one, other = got.get(name, np.empty(0)), want.get(name, np.empty(0))
+        if one.tobytes() == other.tobytes():
+            continue
+        n = min(len(one), len(other))
+        at = int(np.argmax(np.append(one[:n] != other[:n], True)))
+        is_id = name == "ids"
+        row = int(np.searchsorted(want["offsets"], at, side="right")) - 1 if is_id else at
+        row = min(row, len(want["offsets"]) - 2)
+        place = {"document": row // num_samples, "sample": row % num_samples}
+        place |= {"position": at - int(want["offsets"][row])} if is_id else {}
+        near = {"got": one[at : at + 5].tolist(), "expected": other[at : at + 5].tolist()}
+        return {"same": False, "array": name} | place | near
+    return {"same": True}
 
 
 def stages(options: argparse.Namespace) -> list[Stage]:
     """All, the most valuable first; or those asked for."""
     results, host = options.results, options.host
-    pytest = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-n", "1" if host else "6"]
-    parity, everywhere = "tests/cuda/test_cuda_parity.py", "tests"
-    some = ["-k", "nothing and host and not last", parity] if host else [parity, everywhere]
+    # Warnings of other versions than the tests are written for are no failures here.
+    pytest = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-W", "default"]
+    pytest += ["-n", "1" if host else "6"]
+    parity = "tests/cuda/test_cuda_parity.py"
+    # Only what is collected takes time: six processes would import all that the other tests need.
+    marked = [str(path) for path in sorted(ROOT.glob("tests/**/test_*.py")) if "mark.gpu" in path.read_text("utf-8")]
+    some = ["-k", "nothing and host and not last", parity] if host else [parity, *marked]
     counters = ["--csv", "--log-file", str(results / "ncu.csv"), "-k", "regex:^(forward|trace|viterbi)$", "-c", "6"]
     sections = ("SpeedOfLight", "Occupancy", "MemoryWorkloadAnalysis", "LaunchStats", "WarpStateStats")
     counters += [option for section in sections for option in ("--section", section)]
@@ -171,8 +213,9 @@ def stages(options: argparse.Namespace) -> list[Stage]:
         return Stage(name, limit, command, "compute-sanitizer")
 
     plan = [
+        Stage("machine", 30, itself(options, "machine")),
         Stage("nvidia-smi", 10, ["nvidia-smi"], "nvidia-smi"),
-        Stage("smoke", 90, itself(options, "smoke")),
+        Stage("smoke", 150, itself(options, "smoke")),
         Stage("rates", 100, itself(options, "rates")),
         Stage("sweep", 120, itself(options, "sweep")),
         Stage("ncu", 60, ["ncu", *counters, *itself(options, "one")], "ncu"),
@@ -198,8 +241,8 @@ def warm_ups(options: argparse.Namespace) -> list[list[str]]:
 def itself(options: argparse.Namespace, *work: str) -> list[str]:
     """The command for a part of the work (run_here)."""
     given = ["--size", f"{options.size}B", "--rounds", str(options.rounds), *["--host"] * options.host]
-    command = [sys.executable, str(Path(__file__).resolve()), str(options.results.resolve())]
-    return [*command, "--prepared", str(options.prepared.resolve()), *given, "--run", *work]
+    command = [sys.executable, str(Path(__file__).resolve()), str(options.results)]
+    return [*command, "--prepared", str(options.prepared), *given, "--run", *work]
 
 
 def carry_out(options: argparse.Namespace, stage: Stage, left: float) -> Row:
@@ -213,12 +256,14 @@ def carry_out(options: argparse.Namespace, stage: Stage, left: float) -> Row:
     log.unlink(missing_ok=True)
     process = start(stage.command, log)
     try:
-        process.wait(limit)
-    except subprocess.TimeoutExpired:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(limit - GRACE)
+        outcome = {None: "stopped", 0: "passed"}.get(process.returncode, "failed")
+    finally:
         stop(process)
     output = log.read_text("utf-8", "replace")
-    refused = any(words in output for words in REFUSALS)
-    outcome = {0: "passed", -signal.SIGKILL: "stopped"}.get(process.returncode, "absent" if refused else "failed")
+    if outcome == "failed" and any(words in output for words in REFUSALS):
+        outcome = "absent"
     return {"outcome": outcome, "seconds": round(perf_counter() - began, 1), "limit": limit, "output": output[-3000:]}
 
 
@@ -227,10 +272,14 @@ def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
+def stop(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
+    """End it and all that it started; pytest, given some seconds, first writes what it has."""
+    with suppress(subprocess.TimeoutExpired):
+        process.send_signal(signal.SIGINT)
+        process.wait(grace)
+    with suppress(subprocess.TimeoutExpired, ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.wait(GRACE)
 
 
 def append(options: argparse.Namespace, run: str, row: Row) -> None:
@@ -245,7 +294,9 @@ def run_here(options: argparse.Namespace) -> int:
     is_well = True
     for row in WORKS[name](options, *others):
         append(options, name, row)
-        is_well &= row.get("same", True)
+        if not row.get("same", True):
+            is_well = False
+            print(json.dumps(row), flush=True)
     return 0 if is_well else 1
 
 
@@ -262,21 +313,24 @@ def on(device: Any, cpu: Tokenizer) -> Tokenizer:
 
 
 def prepared(options: argparse.Namespace) -> Any:
-    return json.loads((options.prepared / "prepared.json").read_text("utf-8"))
+    return json.loads((options.prepared / PREPARED).read_text("utf-8"))
+
+
+def machine(options: argparse.Namespace) -> Iterator[Row]:
+    yield describe() | {"device": gpu.describe_device(new_device(options)), "prepared": prepared(options)["commit"]}
 
 
 def smoke(options: argparse.Namespace) -> Iterator[Row]:
-    """Whether ids, offsets and probabilities hash to what the CPU gave beforehand."""
-    device, known = new_device(options), prepared(options)
-    wanted = {(row["model"], row["text"], row["call"]): row["digest"] for row in known["expected"]}
-    for model in known["models"]:
+    """Whether ids, offsets and probabilities are those that the CPU gave beforehand."""
+    device = new_device(options)
+    for model in prepared(options)["models"]:
         tokenizer = on(device, Tokenizer.from_file(options.prepared / model, device="cpu"))
         for text in sorted(options.prepared.glob("*.txt")):
             began = perf_counter()
-            for call, digest in digests(tokenizer, text):
-                labels = {"model": model, "text": text.stem, "call": call}
-                same = wanted[model, text.stem, call] == digest
-                yield labels | {"same": same, "seconds": round(perf_counter() - began, 2)}
+            for call, arrays in outputs(tokenizer, text):
+                labels = {"model": model, "text": text.stem, "call": call, "seconds": round(perf_counter() - began, 2)}
+                with np.load(expected(options.prepared, model, text, call)) as want:
+                    yield labels | difference(arrays, dict(want), NUM_SAMPLES.get(call, 1))
                 began = perf_counter()
 
 
@@ -374,7 +428,7 @@ def small(options: argparse.Namespace) -> Iterator[Row]:
 
         # A pool hands out parts of larger blocks, in which no overrun would be seen.
         cupy.cuda.set_allocator(None)
-    cuda.STRETCH, cuda.LONGEST, cuda.DEVICE_BATCH_BYTES = 64, 40, 3000
+    cuda.STRETCH, cuda.LONGEST, cuda.DEVICE_BATCH_BYTES = SMALL["STRETCH"], SMALL["LONGEST"], 3000
     some = ["a new dawn", "", "吾輩は猫である" * 9, "a" * 700, "\U0010ffff" * 40] * 2
     for name in (*MODELS, "en_symbols.model", "en_split.tokenizer.json"):
         cpu = Tokenizer.from_file(ROOT / "tests" / "data" / name, device="cpu")
@@ -383,12 +437,9 @@ def small(options: argparse.Namespace) -> Iterator[Row]:
             vocabulary = dataclasses.replace(vocabulary, best_scores=vocabulary.best_scores * np.float32(1e4))
             cpu = Tokenizer(dataclasses.replace(cpu.model, vocabulary=vocabulary), device="cpu")
         tokenizer = on(new_device(options), cpu)
-        for call in CALLS.values():
-            got, want = call(tokenizer, some), call(cpu, some)
-            arrays = [(got.ids, want.ids), (got.offsets, want.offsets)]
-            arrays += [(got.log_prob, want.log_prob)] if want.log_prob is not None else []
-            assert all(on_host(one).tolist() == other.tolist() for one, other in arrays)
-    yield {"models": len(MODELS) + 2}
+        for label, call in CALLS.items():
+            got, want = arrays_of(call(tokenizer, some)), arrays_of(call(cpu, some))
+            yield {"model": name, "call": label} | difference(got, want, NUM_SAMPLES.get(label, 1))
 
 
 def warm(options: argparse.Namespace, model: str, call: str) -> Iterator[Row]:
@@ -399,10 +450,12 @@ def warm(options: argparse.Namespace, model: str, call: str) -> Iterator[Row]:
 
 
 def compile_all(options: argparse.Namespace) -> Iterator[Row]:
-    """Every .cu file, for every kind of model and every swept constant that it reads."""
-    swept = [dict(zip(SWEPT, values, strict=True)) for values in product(*SWEPT.values())]
+    """Every .cu file, for every kind of model and all constants that it reads; what is shipped comes first."""
+    sizes = [{"STRETCH": cuda.STRETCH}, SMALL, TINY, *({"STRETCH": stretch} for stretch in SWEPT["STRETCH"])]
     kinds = [{"IS_BYTES": i, "NUMBER": number} for i, number in ((0, "float"), (0, "double"), (1, "double"))]
-    constants = [{"LONGEST": cuda.LONGEST, "BLOCK": THREADS_PER_BLOCK} | kind | one for kind in kinds for one in swept]
+    constants = [
+        {"LONGEST": cuda.LONGEST, "BLOCK": THREADS_PER_BLOCK} | size | kind for size in sizes for kind in kinds
+    ]
     todo = dict.fromkeys((file, define_options(file, one)) for one in constants for file in FILES)
     chosen = list(todo)[:1] if options.host else list(todo)
     with ProcessPoolExecutor(1 if options.host else 6, get_context("spawn")) as pool:
@@ -417,6 +470,7 @@ def compiled(options: argparse.Namespace, what: tuple[str, tuple[str, ...]]) -> 
 
 
 WORKS: dict[str, Callable[..., Iterator[Row]]] = {
+    "machine": machine,
     "smoke": smoke,
     "rates": rates,
     "sweep": sweep,

@@ -506,11 +506,14 @@ class CudaBackend:
         self._measure(job, stream.upload("is_null", is_null), num_samples)
         return job
 
+    def _cut(self, job: Job) -> None:
+        job.cuts = job.stream.empty("cuts", _whole_words(job.n + 1), np.uint8)
+        self._find_cuts(job.values, job.marks, job.cuts)
+
     def _find_merges(self, job: Job) -> None:
         job.cuts = job.marks
         if self._canonical_ids.by_cuts:
-            job.cuts = job.stream.empty("cuts", _whole_words(job.n + 1), np.uint8)
-            self._find_cuts(job.values, job.marks, job.cuts)
+            self._cut(job)
         self._canonical_ids.find(job, self._trie(), self._threads)
 
     @cached_property
@@ -519,17 +522,15 @@ class CudaBackend:
         return CanonicalIds(self._device, self._tables.merges, self._tables.made, STRETCH, self._upload_trie)
 
     def _find_best(self, job: Job) -> None:
-        job.cuts = job.stream.empty("cuts", _whole_words(job.n + 1), np.uint8)
-        self._find_cuts(job.values, job.marks, job.cuts)
+        self._cut(job)
         self._best_paths.find(job, self._trie(), self._length_of, self._arcs(job.stream), self._threads, self._warps)
 
     def _find_samples(
         self, job: Job, tables: SampleTables, num_samples: int, seed: int, doc_ids: NDArray[np.uint64]
     ) -> None:
         stream, n = job.stream, job.n
-        job.cuts = stream.empty("cuts", _whole_words(n + 1), np.uint8)
+        self._cut(job)
         job.z, job.exponents = stream.empty("z", n, np.float64), stream.empty("exponents", n, np.int64)
-        self._find_cuts(job.values, job.marks, job.cuts)
         stretches = -(-n // STRETCH)
         sums = {"values": job.values, "n": n, "nodes": tables.nodes, "unk_weight": tables.unk_weight, "z": job.z}
         listed = {"long_starts": stream.empty("long_starts", n, np.uint32), "n_long": job.n_long}

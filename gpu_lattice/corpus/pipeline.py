@@ -1,4 +1,4 @@
-"""Reading, segmenting and writing at once, each a bounded number of batches ahead of the next."""
+"""Reading, segmenting, fetching ids and writing at once, each a bounded number of batches ahead of the next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +32,14 @@ MOST_PIECES = 512
 ENDERS, MOST_ENDING = 8, 32
 
 
+class Done(NamedTuple):
+    """What of the input has been written."""
+
+    bytes: int
+    documents: int
+    tokens: int
+
+
 def run_shards(
     job: Job, shards: Sequence[Shard], progress: Progress, let_interrupts_in: Callable[[], None]
 ) -> Iterator[Record]:
@@ -44,24 +52,23 @@ def run_shards(
     with (
         closing(_groups(job, shards)) as read,
         ThreadPoolExecutor(1, "gpu-lattice-read") as reader,
+        ThreadPoolExecutor(1, "gpu-lattice-fetch") as fetcher,
         ThreadPoolExecutor(1, "gpu-lattice-write") as writer,
         closing(_ahead(read, reader)) as groups,
     ):
         writing = _Writing(job, records)
-        written: deque[Future[None]] = deque()
+        written: deque[Future[Done]] = deque()
         try:
             for group in groups:
                 let_interrupts_in()
-                rows = segmented(job, group)
-                for piece, one in zip(group, rows, strict=True):
-                    progress.advance(piece.consumed, piece.num_documents, _num_tokens(one))
+                rows = fetcher.submit(segmented(job, group))
                 written.append(writer.submit(writing.write, group, rows))
                 del group, rows  # tens of megabytes that the next batch needs
                 while len(written) > QUEUE or (written and written[0].done()):
-                    written.popleft().result()
+                    progress.advance(*written.popleft().result())
                 yield from _drained(records)
             while written:
-                written.popleft().result()
+                progress.advance(*written.popleft().result())
             let_interrupts_in()
             writer.submit(writing.end).result()
             yield from _drained(records)
@@ -73,10 +80,6 @@ def run_shards(
 def _drained(records: deque[Record]) -> Iterator[Record]:
     while records:
         yield records.popleft()
-
-
-def _num_tokens(rows: Rows | None) -> int:
-    return 0 if rows is None else int(rows.offsets[-1] - rows.offsets[0])
 
 
 def _ahead(items: Iterator[T], pool: ThreadPoolExecutor) -> Generator[T, None, None]:
@@ -139,16 +142,17 @@ class _Writing:
         self._has_failed = self._has_begun = False
         self._documents = self._text_bytes = 0
 
-    def write(self, group: list[Piece], rows: list[Rows | None]) -> None:
+    def write(self, group: list[Piece], rows: Future[list[Rows | None]]) -> Done:
         if self._has_failed:
-            return
+            return Done(0, 0, 0)
         try:
-            self._write(group, rows)
+            return self._write(group, rows.result())
         except BaseException:
             self._has_failed = True
             raise
 
-    def _write(self, group: list[Piece], rows: list[Rows | None]) -> None:
+    def _write(self, group: list[Piece], rows: list[Rows | None]) -> Done:
+        tokens = 0
         for piece, one in zip(group, rows, strict=True):
             if self._output is None:
                 self._output = self._opened(piece.shard, one)
@@ -157,11 +161,13 @@ class _Writing:
                 self._documents += len(piece.documents.texts)
                 self._text_bytes += _text_bytes(piece.documents.texts)
                 self._output.write(one)
+                tokens += int(one.offsets[-1] - one.offsets[0])
             elif piece.documents is None:
                 counts = {"documents": self._documents, "text_bytes": self._text_bytes}
                 self._ending.append(self._enders.submit(self._finished, self._output, piece, counts))
                 self._output = None
                 self._collect(MOST_ENDING)
+        return Done(sum(piece.consumed for piece in group), sum(piece.num_documents for piece in group), tokens)
 
     def end(self) -> None:
         """Wait until all shards are complete, and noted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,25 +15,35 @@ from gpu_lattice.corpus.documents import Documents
 from gpu_lattice.corpus.draws import document_ids, row_ids
 from gpu_lattice.corpus.job import Job, Piece
 from gpu_lattice.corpus.sequences import Rows
-from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.runtime.on_host import fetched
 from gpu_lattice.token_batch import TokenBatch, checked_tokens
 
 
-def segmented(job: Job, group: list[Piece]) -> list[Rows | None]:
-    """The rows of each piece; None for the mark of a shard's end."""
+def segmented(job: Job, group: list[Piece]) -> Callable[[], list[Rows | None]]:
+    """What gives the rows of each piece, None for the mark of a shard's end.
+
+    Called by another thread, it brings the ids of this group from a device while the next group is worked on there.
+    """
     pieces = [piece for piece in group if piece.documents is not None]
     if not pieces:
-        return [None] * len(group)
+        return lambda: [None] * len(group)
     ids = [_doc_ids(job, piece) for piece in pieces]
     try:
-        out = checked_tokens(_on_host(_draw(job, _joined_texts(pieces), np.concatenate(ids))))
+        batch = _fetched(_draw(job, _joined_texts(pieces), np.concatenate(ids)))
     except ValueError as error:
         if len(pieces) > 1:
-            return [segmented(job, [piece])[0] for piece in group]
-        return [None if piece.documents is None else _salvaged(job, piece, ids[0], error) for piece in group]
-    bounds = np.cumsum([0, *(piece.num_documents for piece in pieces)]) * job.draw.num_samples
-    parts = iter(_slice(out, start, stop) for start, stop in pairwise(bounds.tolist()))
-    return [None if piece.documents is None else _rows(job, piece, next(parts)) for piece in group]
+            alone = [segmented(job, [piece]) for piece in group]
+            return lambda: [rows()[0] for rows in alone]
+        known = [None if piece.documents is None else _salvaged(job, piece, ids[0], error) for piece in group]
+        return lambda: known
+
+    def rows() -> list[Rows | None]:
+        out = batch()
+        bounds = np.cumsum([0, *(piece.num_documents for piece in pieces)]) * job.draw.num_samples
+        parts = iter(_slice(out, start, stop) for start, stop in pairwise(bounds.tolist()))
+        return [None if piece.documents is None else _rows(job, piece, next(parts)) for piece in group]
+
+    return rows
 
 
 def _salvaged(job: Job, piece: Piece, ids: NDArray[np.int64], error: ValueError) -> Rows:
@@ -51,8 +61,7 @@ def _salvaged(job: Job, piece: Piece, ids: NDArray[np.int64], error: ValueError)
     texts = documents.texts.take(pa.array(kept, mask=is_bad[kept]))
     ids_column = None if documents.ids is None else documents.ids.take(pa.array(kept))
     rest = Documents(texts, ids_column, documents.rows[kept], documents.position)
-    out = checked_tokens(_on_host(_draw(job, texts, ids[kept])))
-    return _rows(job, piece._replace(documents=rest), out)
+    return _rows(job, piece._replace(documents=rest), _fetched(_draw(job, texts, ids[kept]))())
 
 
 def _unspellable(job: Job, texts: pa.Array, ids: NDArray[np.int64], start: int, stop: int) -> Iterator[tuple[int, str]]:
@@ -106,8 +115,9 @@ def _draw(job: Job, texts: pa.Array, doc_ids: NDArray[np.int64]) -> TokenBatch:
     )
 
 
-def _on_host(out: TokenBatch) -> TokenBatch:
-    return replace(out, ids=on_host(out.ids), offsets=on_host(out.offsets))
+def _fetched(out: TokenBatch) -> Callable[[], TokenBatch]:
+    ids, offsets = fetched(out.ids), fetched(out.offsets)
+    return lambda: checked_tokens(replace(out, ids=ids(), offsets=offsets()))
 
 
 def _slice(out: TokenBatch, start: int, stop: int) -> TokenBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from gpu_lattice.runtime.threads import default_threads, map_ranges
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 # What a thread copies at a time, and what comes from a GPU at a time; in numbers.
@@ -32,6 +35,34 @@ def on_host(array: Any) -> Any:
         return array.get()
     with array.device:
         return _by_loads(array)
+
+
+def fetched(array: Any) -> Callable[[], Any]:
+    """`on_host` for another thread: it waits for what the caller's stream is to do by now, not for what comes later.
+
+    The array must not change meanwhile.
+    """
+    if not is_on_device(array):
+        return lambda: array
+    import cupy
+
+    with array.device:
+        ready = cupy.cuda.get_current_stream().record()
+
+    def fetch() -> Any:
+        with array.device, _stream(array.device.id) as stream:
+            stream.wait_event(ready)
+            return on_host(array)
+
+    return fetch
+
+
+@cache
+def _stream(ordinal: int) -> Any:
+    """What copies from a device are queued in beside its work. It stays: CuPy's pool keeps memory for each stream."""
+    import cupy
+
+    return cupy.cuda.Stream(non_blocking=True)
 
 
 def _by_loads(array: Any) -> NDArray[np.int32]:

@@ -19,6 +19,9 @@ pytestmark = [
 ]
 
 
+PIECES_OF_BYTES = {bytes([byte]): -3.0 for byte in range(256)} | {b"th": -2.0, b"e ": -2.5, b"the ": -4.0}
+
+
 @pytest.fixture(scope="module")
 def cpu() -> Tokenizer:
     return Tokenizer.default(device="cpu")
@@ -120,15 +123,20 @@ def test_torch_takes_the_ids_without_a_copy(cuda: Tokenizer, texts: Any) -> None
 
 
 def test_text_on_the_device_gives_the_ids_of_the_cpu(texts: Any) -> None:
-    cupy, torch = pytest.importorskip("cupy"), pytest.importorskip("torch")
-    pieces = {bytes([byte]): -3.0 for byte in range(256)} | {b"th": -2.0, b"e ": -2.5, b"the ": -4.0}
-    cpu = Tokenizer.from_pieces(pieces, device="cpu")
+    cupy = pytest.importorskip("cupy")
+    cpu = Tokenizer.from_pieces(PIECES_OF_BYTES, device="cpu")
     cuda, host = on_device(cpu), TextBatch.from_texts(texts)
     with cupy.cuda.Stream(non_blocking=True):
         values, offsets = cupy.asarray(host.values), cupy.asarray(host.offsets)
         out = cuda.sample(TextBatch.from_dlpack(values, offsets), seed=4)
         values.fill(0)
     assert same(cpu.sample(texts, seed=4), out)
+
+
+def test_text_of_torch_on_the_device_gives_the_ids_of_the_cpu(texts: Any) -> None:
+    torch = pytest.importorskip("torch")
+    cpu = Tokenizer.from_pieces(PIECES_OF_BYTES, device="cpu")
+    cuda, host = on_device(cpu), TextBatch.from_texts(texts)
     tensors = torch.tensor(host.values).cuda(), torch.tensor(host.offsets)
     batch = TextBatch.from_dlpack(*tensors)
     assert batch.device == "cuda:0"

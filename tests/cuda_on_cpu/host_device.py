@@ -18,6 +18,8 @@ from gpu_lattice.kernels.cuda.loader import FOLDER, kernels_in
 
 HERE = Path(__file__).parent
 SANITIZE = os.environ.get("CUDA_ON_CPU_SANITIZE", "")
+# A folder where every library notes which of its lines are reached (lines_reached.py).
+COVERAGE = os.environ.get("CUDA_ON_CPU_COVERAGE", "")
 FLAGS = [
     "-std=c++17",
     "-O2",
@@ -43,6 +45,9 @@ def gcc_version() -> int:
     return int(subprocess.check_output(["g++", "-dumpversion"]).split(b".")[0])
 
 
+# Libraries that note which lines they reach.
+counting: list[ctypes.CDLL] = []
+
 COUNT_STEPS = ("-DCOUNT_STEPS", "-fsanitize-coverage=trace-pc")
 
 
@@ -57,15 +62,27 @@ def build(file: str, options: tuple[str, ...]) -> ctypes.CDLL:
     flags = [*FLAGS, *options]
     if SANITIZE:
         flags += ["-g", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
+    elif COVERAGE and "-DSIMT" not in options:
+        flags += ["--coverage"]
+        source += 'extern "C" void __gcov_dump();\nextern "C" void write_coverage() { __gcov_dump(); }\n'
     headers = sorted([FOLDER / f"{file}.cu", *FOLDER.glob("common/*.cuh"), *HERE.glob("*.h")])
-    return ctypes.CDLL(str(compile_library(Path(file).name, source, flags, headers)))
+    library = ctypes.CDLL(str(compile_library(Path(file).name, source, flags, headers)))
+    if "--coverage" in flags:
+        counting.append(library)
+    return library
+
+
+def write_coverage() -> None:
+    """What the libraries of this process have counted, before they would do so at its end: it may be killed."""
+    for library in counting:
+        library.write_coverage()
 
 
 def compile_library(name: str, source: str, flags: list[str], headers: list[Path]) -> Path:
     """A shared library, kept by the hash of all that it is made of."""
     parts = [source, *flags, *(path.read_text("utf-8") for path in headers)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-    folder = Path(gettempdir()) / f"cuda_on_cpu-{os.getuid()}"
+    folder = Path(COVERAGE or Path(gettempdir()) / f"cuda_on_cpu-{os.getuid()}")
     folder.mkdir(exist_ok=True)
     library = folder / f"{name}-{digest}.so"
     if not library.exists():

@@ -475,9 +475,10 @@ def test_samples_among_few_are_as_frequent_as_sentencepieces() -> None:
     assert p_value(counted(drawn), expected) > LEAST_P
 
 
-def test_unknown_runs_of_hugging_face_models_read_as_they_do_when_encoded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_unknown_runs_of_hugging_face_models_read_as_they_do_when_encoded(tmp_path: Path, device: str) -> None:
     vocab = [("<unk>", 0.0), ("??", -1.0), ("a", -2.0), ("aa", -3.0)]
-    tokenizer = tokenizer_of(hugging_face_file(vocab, 0, False), tmp_path)
+    tokenizer = on(device, tokenizer_of(hugging_face_file(vocab, 0, False), tmp_path))
     out = tokenizer.nbest("a??a", 9)
     assert out.tolist() == [[[2, 1, 2], [2, 1, 2]]]
     assert out.scores.tolist() == pytest.approx([-5.0, -4.0 - 2 * 13.0])
