@@ -23,6 +23,7 @@ from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models import Model
 from gpu_lattice.models.added import new_tokens, with_tokens
 from gpu_lattice.models.detect import model_bytes, model_file, read_model, regular_file
+from gpu_lattice.models.parts import Parts, parts_of
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.models.rescored import (
     Unspellable,
@@ -726,7 +727,7 @@ class Tokenizer:
         """The batch in its frame, with what it needs to name and pad its ids, and where they are in their texts."""
         spans = None
         if unit is not None:
-            spans = spans_of(self._model.in_full, self._spelling, texts, out, unit, self._threads)
+            spans = spans_of(self._model.in_full, self._spelling, self._parts, texts, out, unit, self._threads)
             with self._backend.launcher:
                 spans = self._backend.launcher.upload(spans)
         source = self._source_of(out, frame, texts)
@@ -1023,9 +1024,9 @@ class Tokenizer:
     def verify(self, texts: Texts, out: TokenBatch) -> int | None:
         """The first row of `out` that does not spell the normalized text it should come from; None if all do.
 
-        Ids that the tool puts around a row are ignored; an unknown id stands for any text, and an id that the model
-        does not have for none. Raises TypeError unless `out` is a TokenBatch, ValueError if its offsets decrease or
-        leave its ids, or if it does not have K rows for each text.
+        Ids that the tool puts around a row are ignored; an unknown id stands for any text, within what merges made of
+        it too, and an id that the model does not have for none. Raises TypeError unless `out` is a TokenBatch,
+        ValueError if its offsets decrease or leave its ids, or if it does not have K rows for each text.
         """
         batch, out = TextBatch.from_texts(texts), checked_tokens(out)
         rows = len(out)
@@ -1037,14 +1038,17 @@ class Tokenizer:
         begin, end = out.offsets[0], out.offsets[-1]
         absent = np.flatnonzero(out.ids[begin:end].view(np.uint32) >= self.vocab_size)
         stop = int(np.searchsorted(out.offsets, begin + absent[0], side="right")) - 1 if len(absent) else rows
+        around = len(self._model.prefix_ids), len(self._model.suffix_ids)
+        ids, offsets = out.ids, out.offsets[: stop + 1]
+        if self._parts is not None:
+            ids, offsets, _ = self._parts.of_rows(ids[begin : offsets[-1]], offsets - begin, *around)
         row = first_misspelled(
             read_only(normalized.values, np.uint8),
             read_only(normalized.offsets, np.int64),
-            out.ids,
-            out.offsets[: stop + 1],
+            read_only(ids, np.int32),
+            read_only(offsets, np.int64),
             max(1, num_samples),
-            len(self._model.prefix_ids),
-            len(self._model.suffix_ids),
+            *around,
             batch.is_null,
             self._spelling,
         )
@@ -1053,6 +1057,10 @@ class Tokenizer:
     @cached_property
     def _detokenizer(self) -> Detokenizer:
         return Detokenizer(self._model.in_full)
+
+    @cached_property
+    def _parts(self) -> Parts | None:
+        return parts_of(self._model.merges, self.vocab_size)
 
     @cached_property
     def _spelling(self) -> Spelling:

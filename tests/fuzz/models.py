@@ -279,12 +279,14 @@ def _merges(draw: random.Random) -> Any:
     pieces = ["<unk>", *(_byte_characters() if is_bytes else "abé漢<▁ "), *(BYTE_NAMES if draw.random() < 0.3 else [])]
     n_symbols, merges = len(pieces), []
     for _ in range(draw.randrange(25)):
-        parts = [draw.choice(pieces[1:n_symbols] if draw.random() < 0.5 else pieces[1:]) for _ in range(2)]
+        among = draw.choice([pieces[1:], pieces[1:n_symbols], _spelled(pieces)])
+        parts = [draw.choice(among) for _ in range(2)]
         if "".join(parts) not in pieces:
             pieces.append("".join(parts))
         merges.append(parts if draw.random() < 0.99 else " ".join(parts))
     merges = [" ".join(parts) for parts in merges] if draw.random() < 0.3 else merges
-    model = {"type": "BPE", "dropout": None, "unk_token": draw.choice([None, "<unk>"]), "fuse_unk": draw.random() < 0.5,
+    unk_token = draw.choice([None, "<unk>", "<unk>", draw.choice(pieces)])
+    model = {"type": "BPE", "dropout": None, "unk_token": unk_token, "fuse_unk": draw.random() < 0.5,
              "continuing_subword_prefix": None, "end_of_word_suffix": draw.choice([None, None, "", "</w>"]),
              "byte_fallback": draw.random() < 0.4, "ignore_merges": draw.random() < 0.4,
              "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": merges}  # fmt: skip
@@ -294,6 +296,11 @@ def _merges(draw: random.Random) -> Any:
     divided = {"type": "Sequence", "pretokenizers": [split, bare]}
     byte_level = draw.choice([COMPONENTS["pretokenizers"][7], divided]) if is_bytes else None
     return json.loads(hugging_face_file([], None, False)) | {"pre_tokenizer": byte_level, "model": model}
+
+
+def _spelled(pieces: list[str]) -> list[str]:
+    """Those of the pieces that are likely to meet in a text, among them the bytes of a character."""
+    return [piece for piece in ("a", "b", "é", "<0xC3>", "<0xA9>", "<0xE3>", *pieces[-3:]) if piece in pieces]
 
 
 @cache
@@ -395,6 +402,7 @@ def _zip(draw: random.Random, data: bytes) -> bytes:
     return bytes(zipped)
 
 
+@cache
 def sound_files() -> list[bytes]:
     """One file of every format and normalizer, none of them wrong: what a process compiles its code by."""
     draw = random.Random(0)

@@ -17,10 +17,12 @@ import numpy as np
 
 from gpu_lattice import TextBatch, TokenBatch, Tokenizer
 from gpu_lattice.kernels.cpu.bulk.encode_merges import DROPPED
+from gpu_lattice.models import Model
 from gpu_lattice.models.added import new_tokens, with_tokens
 from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.saving import file_of
 from gpu_lattice.models.tiktoken import ENCODINGS, is_rank_file, read_ranks
+from gpu_lattice.models.whole_characters import with_whole_characters
 from gpu_lattice.spans import spans_of
 from tests.fuzz.models import model_file, sound_files
 
@@ -74,6 +76,8 @@ def _outcome(data: bytes) -> str:
     try:
         tokenizer = Tokenizer(model, device="cpu", threads=1)
         _use(tokenizer)
+        if model.merges is not None and model.vocabulary.symbols == "bytes":
+            _use_whole_characters(model)
     except ValueError as error:
         return "refused" if type(error) is ValueError else _described("using", error)
     except MemoryError as error:
@@ -109,6 +113,7 @@ def _use(tokenizer: Tokenizer) -> None:
     for segment in (
         tokenizer.encode,
         lambda texts: tokenizer.sample(texts, alpha=0.1, num_samples=2, return_log_prob=True, seed=0),
+        lambda texts: tokenizer.sample(texts, alpha=0.1, return_log_prob=True, seed=0, rate=0.5),
     ):
         try:
             rows = segment(texts)
@@ -131,13 +136,23 @@ def _use(tokenizer: Tokenizer) -> None:
                 raise
 
 
+def _use_whole_characters(model: Model) -> None:
+    try:
+        whole = with_whole_characters(model, NAME)
+    except ValueError:
+        return
+    _use(Tokenizer(whole, device="cpu", threads=1))
+
+
 def _is_said(error: ValueError) -> bool:
     """Whether it is one that a sound model may raise."""
     return any(words in str(error) for words in ("cannot be spelled", "out of range"))
 
 
 def _check_spans(tokenizer: Tokenizer, texts: Sequence[str | bytes | None], rows: TokenBatch) -> None:
-    spans = spans_of(tokenizer.model, tokenizer._spelling, TextBatch.from_texts(texts), rows, "bytes", 1)
+    spans = spans_of(
+        tokenizer.model.in_full, tokenizer._spelling, tokenizer._parts, TextBatch.from_texts(texts), rows, "bytes", 1
+    )
     lengths = [len(text.encode() if isinstance(text, str) else text or b"") for text in texts]
     ends = np.repeat(np.repeat(lengths, len(rows) // len(texts)), np.diff(rows.offsets))
     assert np.all((spans[:, 0] >= 0) & (spans[:, 0] <= spans[:, 1]) & (spans[:, 1] <= ends)), (
@@ -151,8 +166,9 @@ def _change(data: bytes, tokenizer: Tokenizer) -> None:
     generator = np.random.default_rng(len(data))
     scores = generator.choice([-1.0, -2.5, -np.inf], len(vocabulary), p=[0.5, 0.4, 0.1])
     texts = ["ab", "bababa", " a  b ", "aé漢<é"]
-    other = tokenizer.rescored(scores)
+    other = tokenizer.rescored(scores, unspellable="raise" if len(data) % 2 else "best")
     try:
+        other.encode(texts)
         rows = other.sample(texts, alpha=0.1, seed=0, rate=0.5, return_log_prob=True)
         assert other.verify(texts, rows) is None, "rows by other scores do not spell their texts"
         assert not np.isnan(rows.log_prob).any(), "a log_prob by other scores is NaN"
