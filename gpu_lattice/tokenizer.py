@@ -247,7 +247,8 @@ class Tokenizer:
         """how: device, threads, memory_limit, characters; the last was added later, and old pickles lack it."""
         tokenizer = cls._of(read_model(data, name), name, *how)
         tokenizer._source = (_rebuild_from_bytes, (data, name, *how))
-        return tokenizer
+        scores = tokenizer._model.scores
+        return tokenizer if scores is None else tokenizer.rescored(scores)
 
     @classmethod
     def _of(
@@ -291,22 +292,32 @@ class Tokenizer:
         """Write the model's file: as it was read, but with the scores and pieces that `rescored` or `fit` gave it.
 
         as_unigram: a BPE model is written as a unigram one of the same pieces, which samples the same and encodes by
-        the scores; a BPE file has no place for them. Scores are rounded to what the format holds (float32 for
+        the scores. Else the scores of a BPE model go into a field beside its merges, which other tools ignore. A
+        tiktoken vocabulary is written as a tekken.json. Scores are rounded to what a format holds (float32 for
         SentencePiece); those of `fit` are so already, and the file gives the same ids. It is written whole or not at
-        all. Raises ValueError for a tokenizer that was not made from a file, and for what its format cannot hold: other
-        scores of user-defined pieces (SentencePiece), scores that are not logs of shares that sum to 1 (BytePiece), and
-        a tokenizer.json or a BytePiece model without one of its pieces.
+        all.
+        Raises ValueError for a tokenizer that was not made from a file, and for what its format cannot hold: of unigram
+        models, other scores of user-defined pieces (SentencePiece), scores that are not logs of shares that sum to 1
+        (BytePiece), and a tokenizer.json or a BytePiece model without one of its pieces; of BPE models, as_unigram=True
+        where user-defined pieces cut a text, or where byte pieces or special tokens would be found in it.
         """
-        build, arguments = self._base._source
-        if build is not _rebuild_from_bytes:
-            raise ValueError("this tokenizer was not made from a file; pickle it, or write what it was made from")
-        from gpu_lattice.models.saving import file_of
+        write_whole(Path(path), self.to_bytes(as_unigram=as_unigram))
 
-        data, name, *_ = arguments
+    def to_bytes(self, *, as_unigram: bool = False) -> bytes:
+        """The content of the file that `save` writes."""
+        from gpu_lattice.models.saving import file_of
+        from gpu_lattice.models.tiktoken import as_tekken
+
+        build, arguments = self._base._source
+        if build not in (_rebuild_from_bytes, _rebuild_from_ranks):
+            raise ValueError("this tokenizer was not made from a file; pickle it, or write what it was made from")
+        data, name = arguments[0], arguments[1]
+        if build is _rebuild_from_ranks:
+            data = as_tekken(*arguments[:5])
         as_unigram, model = checked_flag("as_unigram", as_unigram), self._model.in_full
         if model is not self._model and (as_unigram or self._base is not self):
             raise ValueError("no file says that scores are those of characters=True; pickle the tokenizer")
-        write_whole(Path(path), file_of(data, name, model, as_unigram))
+        return file_of(data, name, model, as_unigram)
 
     def add_tokens(
         self,

@@ -75,6 +75,8 @@ def _outcome(data: bytes) -> str:
         return _described("reading", error)
     try:
         tokenizer = Tokenizer(model, device="cpu", threads=1)
+        if model.scores is not None:
+            tokenizer = tokenizer.rescored(model.scores)
         _use(tokenizer)
         if model.merges is not None and model.vocabulary.symbols == "bytes":
             _use_whole_characters(model)
@@ -177,8 +179,9 @@ def _change(data: bytes, tokenizer: Tokenizer) -> None:
     except ValueError as error:
         if not _is_said(error):
             raise
-    with contextlib.suppress(ValueError):
-        file_of(data, NAME, other.model, True)
+    for as_unigram in True, False:
+        with contextlib.suppress(ValueError):
+            file_of(data, NAME, other.model, as_unigram)
     if model.kind in ("huggingface", "sentencepiece"):
         with contextlib.suppress(ValueError):
             read_model(with_tokens(data, model.kind, new_tokens(["ab", "<new>", "é"]), vocabulary), NAME)
