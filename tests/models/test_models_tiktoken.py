@@ -184,7 +184,7 @@ def test_pieces_of_equal_score_merge_from_the_left():
             tekken_file(config={"pattern": "a", "default_vocab_size": 420, "default_num_special_tokens": 0.5}),
             "is not a whole tekken.json",
         ),
-        (tiktoken_file(), "is a tiktoken file, .* use from_tiktoken"),
+        (tiktoken_file(), "is a tiktoken file, .* use Tokenizer.from_tiktoken"),
     ],
 )
 def test_files_that_are_not_covered_are_refused_by_name(data, message):
