@@ -66,8 +66,8 @@ def read_model(data: bytes, name: str) -> Model:
 
     if is_rank_file(data):
         raise ValueError(
-            f"{name} is a tiktoken file, which does not say how text is divided; use Tokenizer.from_tiktoken, whose save "
-            "writes a file that does"
+            f"{name} is a tiktoken file, which does not say how text is divided; use Tokenizer.from_tiktoken, "
+            "whose save writes a file that does"
         )
     what = "is empty" if not data else f"begins with {data[:8]!r}"
     raise ValueError(
