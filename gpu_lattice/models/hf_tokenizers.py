@@ -20,6 +20,7 @@ from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.hf_tokenizers import (
     AddedToken,
     check_growth,
+    goes_on_with_bytes,
     hf_normalizer,
     is_byte_level,
     member,
@@ -117,6 +118,7 @@ def _read(data: bytes, name: str) -> Model:
         trims=_trims(file.get("post_processor"), f"{name}: the post-processor"),
         merges=merges,
         pre_tokenized=components[1] is not None,
+        splits_characters=is_bpe and is_bytes and goes_on_with_bytes(*components, name),
         scores=np.append(scores, np.zeros(len(names) - len(scores))) if is_bpe and scores.any() else None,
         **_special_ids(added) | _lengths(file, len(names), name),
     )
