@@ -256,7 +256,8 @@ def _add_fit(commands: argparse._SubParsersAction[_Parser]) -> None:
         "fit",
         help="fit the scores of a model to a corpus",
         description="Fit the scores of a model's pieces to corpus files by expectation maximization, and write the "
-        "model with them, in the format that it came in; a BPE model as a unigram model of the same pieces.",
+        "model with them, in the format that it came in: a BPE model as a unigram one of the same pieces, or with the "
+        "scores beside its merges where that would divide texts otherwise.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=_fit)
@@ -533,7 +534,7 @@ def _fit(options: argparse.Namespace) -> None:
     from gpu_lattice.corpus.documents import ReaderOptions, as_separator
     from gpu_lattice.corpus.inputs import expand_inputs
     from gpu_lattice.corpus.readers import check_columns, read_documents
-    from gpu_lattice.models.saving import writer_of
+    from gpu_lattice.fitting import fits_unigram
 
     reading = ReaderOptions(
         text_column=options.text_column,
@@ -545,7 +546,7 @@ def _fit(options: argparse.Namespace) -> None:
         check_columns(file, reading)
     _check_apart(options.inputs, options.output)
     tokenizer = _load(options)
-    writer_of(tokenizer.model, str(options.model))  # refuses now what cannot be saved after all the work
+    as_unigram = fits_unigram(tokenizer)  # refuses now what could not be saved after all the work
     found = tokenizer.fit(
         (batch.texts for file in files for batch in read_documents(file, reading)),
         iterations=options.iterations,
@@ -553,7 +554,7 @@ def _fit(options: argparse.Namespace) -> None:
         m_step=options.m_step,
         tolerance=options.tolerance,
     )
-    found.tokenizer.save(options.output, as_unigram=True)
+    found.tokenizer.save(options.output, as_unigram=as_unigram)
     for step, value in enumerate(found.log_likelihood):
         print(f"step {step}: log-likelihood {value:.8g}")
     if found.num_pruned:

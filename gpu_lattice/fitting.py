@@ -8,6 +8,7 @@ Ueda and Nakano 1998, "Deterministic annealing EM algorithm", for alpha other th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -128,6 +129,22 @@ def fit(tables: Tables, model: Model, normalize: Normalize, texts: Any, options:
         else:
             scores[is_fitted] = sentencepiece(kept[is_fitted])
             _keep_symbols(scores, is_fitted, vocabulary.surfaces, vocabulary.symbols == "bytes")
+
+
+def fits_unigram(tokenizer: Any) -> bool:
+    """Whether to save what `Tokenizer.fit` makes of a tokenizer as_unigram: where its format can hold that. The scores
+    of other BPE models go beside their merges. Raises ValueError, before any work, if the file cannot hold scores.
+    """
+    vocabulary = tokenizer.model.vocabulary
+    is_fitted = vocabulary.in_lattice & (vocabulary.kinds == Kind.NORMAL)
+    uniform = vocabulary.scores.copy()
+    uniform[is_fitted] = -np.log(np.count_nonzero(is_fitted))
+    fitted = tokenizer.rescored(as_read(uniform, tokenizer.model.kind))
+    with suppress(ValueError):
+        fitted.to_bytes(as_unigram=True)
+        return True
+    fitted.to_bytes()
+    return False
 
 
 def maximum(counts: NDArray[np.float64], lowest: float) -> NDArray[np.float64]:

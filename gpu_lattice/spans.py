@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from gpu_lattice.kernels.cpu.bulk.verify import Spelling
     from gpu_lattice.models import Model
+    from gpu_lattice.models.parts import Parts
     from gpu_lattice.text_batch import TextBatch
 
 Unit = Literal["bytes", "characters"]
@@ -41,11 +42,15 @@ def checked_unit(unit: Any) -> Unit | None:
 
 
 def spans_of(
-    model: Model, spelling: Spelling, texts: TextBatch, out: TokenBatch, unit: Unit, threads: int
+    model: Model, spelling: Spelling, parts: Parts | None, texts: TextBatch, out: TokenBatch, unit: Unit, threads: int
 ) -> NDArray[np.int64]:
     """int64 [ids, 2]: start and stop of each id in its text; out: rows as the backend makes them of the texts."""
     texts = texts.on_host()
+    around = len(model.prefix_ids), len(model.suffix_ids)
     ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
+    if parts is not None:
+        in_parts, starts, lengths = parts.of_rows(ids, offsets, *around)
+        ids, offsets = read_only(in_parts, np.int32), read_only(starts, np.int64)
     spans = np.empty((len(ids), 2), np.int64)
     num_samples = len(out) // max(1, len(texts))
     habits = habits_of(model)
@@ -55,12 +60,15 @@ def spans_of(
         normalized, alignment = model.normalizer.aligned(part)
         find_spans(
             batch_of(normalized), *map(readonly, alignment), readonly(part.values), readonly(part.offsets), ids,
-            readonly(offsets[start * num_samples : stop * num_samples + 1]), num_samples, len(model.prefix_ids),
-            len(model.suffix_ids), part.is_null, spelling, habits, unit == "characters", spans,
+            readonly(offsets[start * num_samples : stop * num_samples + 1]), num_samples, *around, part.is_null,
+            spelling, habits, unit == "characters", spans,
         )  # fmt: skip
 
     map_ranges(work, byte_ranges(texts.offsets, texts.num_bytes // RANGE_BYTES), threads)
-    return spans
+    if parts is None:
+        return spans
+    last = np.cumsum(lengths) - 1
+    return np.stack([spans[last - lengths + 1, 0], spans[last, 1]], axis=1)
 
 
 class UnknownSurfaces:

@@ -23,6 +23,7 @@ from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
 from gpu_lattice.models import Model
 from gpu_lattice.models.added import new_tokens, with_tokens
 from gpu_lattice.models.detect import model_bytes, model_file, read_model, regular_file
+from gpu_lattice.models.parts import Parts, parts_of
 from gpu_lattice.models.pieces import from_pieces
 from gpu_lattice.models.rescored import (
     Unspellable,
@@ -246,7 +247,8 @@ class Tokenizer:
         """how: device, threads, memory_limit, characters; the last was added later, and old pickles lack it."""
         tokenizer = cls._of(read_model(data, name), name, *how)
         tokenizer._source = (_rebuild_from_bytes, (data, name, *how))
-        return tokenizer
+        scores = tokenizer._model.scores
+        return tokenizer if scores is None else tokenizer.rescored(scores)
 
     @classmethod
     def _of(
@@ -290,22 +292,32 @@ class Tokenizer:
         """Write the model's file: as it was read, but with the scores and pieces that `rescored` or `fit` gave it.
 
         as_unigram: a BPE model is written as a unigram one of the same pieces, which samples the same and encodes by
-        the scores; a BPE file has no place for them. Scores are rounded to what the format holds (float32 for
+        the scores. Else the scores of a BPE model go into a field beside its merges, which other tools ignore. A
+        tiktoken vocabulary is written as a tekken.json. Scores are rounded to what a format holds (float32 for
         SentencePiece); those of `fit` are so already, and the file gives the same ids. It is written whole or not at
-        all. Raises ValueError for a tokenizer that was not made from a file, and for what its format cannot hold: other
-        scores of user-defined pieces (SentencePiece), scores that are not logs of shares that sum to 1 (BytePiece), and
-        a tokenizer.json or a BytePiece model without one of its pieces.
+        all.
+        Raises ValueError for a tokenizer that was not made from a file, and for what its format cannot hold: of unigram
+        models, other scores of user-defined pieces (SentencePiece), scores that are not logs of shares that sum to 1
+        (BytePiece), and a tokenizer.json or a BytePiece model without one of its pieces; of BPE models, as_unigram=True
+        where user-defined pieces cut a text, or where byte pieces or special tokens would be found in it.
         """
-        build, arguments = self._base._source
-        if build is not _rebuild_from_bytes:
-            raise ValueError("this tokenizer was not made from a file; pickle it, or write what it was made from")
-        from gpu_lattice.models.saving import file_of
+        write_whole(Path(path), self.to_bytes(as_unigram=as_unigram))
 
-        data, name, *_ = arguments
+    def to_bytes(self, *, as_unigram: bool = False) -> bytes:
+        """The content of the file that `save` writes."""
+        from gpu_lattice.models.saving import file_of
+        from gpu_lattice.models.tiktoken import as_tekken
+
+        build, arguments = self._base._source
+        if build not in (_rebuild_from_bytes, _rebuild_from_ranks):
+            raise ValueError("this tokenizer was not made from a file; pickle it, or write what it was made from")
+        data, name = arguments[0], arguments[1]
+        if build is _rebuild_from_ranks:
+            data = as_tekken(*arguments[:5])
         as_unigram, model = checked_flag("as_unigram", as_unigram), self._model.in_full
         if model is not self._model and (as_unigram or self._base is not self):
             raise ValueError("no file says that scores are those of characters=True; pickle the tokenizer")
-        write_whole(Path(path), file_of(data, name, model, as_unigram))
+        return file_of(data, name, model, as_unigram)
 
     def add_tokens(
         self,
@@ -726,7 +738,7 @@ class Tokenizer:
         """The batch in its frame, with what it needs to name and pad its ids, and where they are in their texts."""
         spans = None
         if unit is not None:
-            spans = spans_of(self._model.in_full, self._spelling, texts, out, unit, self._threads)
+            spans = spans_of(self._model.in_full, self._spelling, self._parts, texts, out, unit, self._threads)
             with self._backend.launcher:
                 spans = self._backend.launcher.upload(spans)
         source = self._source_of(out, frame, texts)
@@ -1023,9 +1035,9 @@ class Tokenizer:
     def verify(self, texts: Texts, out: TokenBatch) -> int | None:
         """The first row of `out` that does not spell the normalized text it should come from; None if all do.
 
-        Ids that the tool puts around a row are ignored; an unknown id stands for any text, and an id that the model
-        does not have for none. Raises TypeError unless `out` is a TokenBatch, ValueError if its offsets decrease or
-        leave its ids, or if it does not have K rows for each text.
+        Ids that the tool puts around a row are ignored; an unknown id stands for any text, within what merges made of
+        it too, and an id that the model does not have for none. Raises TypeError unless `out` is a TokenBatch,
+        ValueError if its offsets decrease or leave its ids, or if it does not have K rows for each text.
         """
         batch, out = TextBatch.from_texts(texts), checked_tokens(out)
         rows = len(out)
@@ -1037,14 +1049,17 @@ class Tokenizer:
         begin, end = out.offsets[0], out.offsets[-1]
         absent = np.flatnonzero(out.ids[begin:end].view(np.uint32) >= self.vocab_size)
         stop = int(np.searchsorted(out.offsets, begin + absent[0], side="right")) - 1 if len(absent) else rows
+        around = len(self._model.prefix_ids), len(self._model.suffix_ids)
+        ids, offsets = out.ids, out.offsets[: stop + 1]
+        if self._parts is not None:
+            ids, offsets, _ = self._parts.of_rows(ids[begin : offsets[-1]], offsets - begin, *around)
         row = first_misspelled(
             read_only(normalized.values, np.uint8),
             read_only(normalized.offsets, np.int64),
-            out.ids,
-            out.offsets[: stop + 1],
+            read_only(ids, np.int32),
+            read_only(offsets, np.int64),
             max(1, num_samples),
-            len(self._model.prefix_ids),
-            len(self._model.suffix_ids),
+            *around,
             batch.is_null,
             self._spelling,
         )
@@ -1053,6 +1068,10 @@ class Tokenizer:
     @cached_property
     def _detokenizer(self) -> Detokenizer:
         return Detokenizer(self._model.in_full)
+
+    @cached_property
+    def _parts(self) -> Parts | None:
+        return parts_of(self._model.merges, self.vocab_size)
 
     @cached_property
     def _spelling(self) -> Spelling:

@@ -7,7 +7,8 @@ TypeError for what is otherwise:
 - Normalized text is UTF-8 where a vocabulary is of characters. A normalizer writes U+FFFD for each byte of a text that
   is of no character, and what else it writes is whole characters: the replacements of a character map
   (normalizers/charsmap), the contents of Replace, Prepend, Metaspace and added tokens (models/hf_tokenizers, which
-  refuses halves of surrogate pairs). Where a vocabulary is of bytes, text is any bytes.
+  refuses halves of surrogate pairs). Where a vocabulary is of bytes, text is any bytes; so one that is to keep
+  characters whole has nothing after the step that makes them bytes (models/whole_characters).
 - Chunk offsets ascend, from where the text begins to where it ends; every document's bounds are among them, and no
   chunk is empty (normalizers).
 - Each step in the trie of a character map stays within its array, no walk has more than LONGEST_KEY of them, and every

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pickle
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property, partial, update_wrapper
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, Any, overload
 
 from numba import config, njit, typeof, types
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 KERNELS = Path(__file__).parent
 DIGEST_BYTES = 32
+# A file is written within a moment.
+ABANDONED_SECONDS = 600.0
 
 
 @overload
@@ -284,7 +287,13 @@ def _warn() -> None:
 
 @cache
 def _discard_outdated(folder: Path, sources: Path) -> None:
-    """Remove from a folder the compiled code of `sources` that was made from another version of the sources."""
+    """Remove from a folder the compiled code of `sources` that was made from another version of the sources, and what
+    processes that were killed have left of a file.
+    """
+    for path in folder.glob("*.nb[ic].tmp.*"):
+        with suppress(OSError):  # another process may do the same
+            if time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                path.unlink()
     stamp, now = folder / "gpu_lattice.digest", code_digest(KERNELS, sources)
     if stamp.exists() and stamp.read_bytes() == now:
         return

@@ -116,7 +116,6 @@ def test_what_a_format_cannot_hold_is_refused_and_nothing_is_written(tmp_path: P
     path = tmp_path / "out"
     path.write_bytes(b"before")
     refused = [
-        ("en_bpe.model", {"▁the": -3.0}, "as_unigram"),
         ("bytepiece.json", {b"a": -3.0}, "sum to 1"),
         ("en_split.tokenizer.json", {"▁the": -np.inf}, "cannot hold"),
     ]

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.kernels.cpu.bulk.encode_merges import MergeModel
-    from gpu_lattice.models import Model
+    from gpu_lattice.models import Merges, Model
+    from gpu_lattice.vocabulary import Vocabulary
 
 K = TypeVar("K", bound=NamedTuple)
 
@@ -127,7 +128,10 @@ class Tables:
             fuse_unk=merges.fuse_unk,
             whole_pieces=merges.whole_pieces,
             # A hidden piece may span a cut.
-            by_cuts=not pieces.is_bytes and bool(np.all(merges.byte_ids >= 0)) and not merges.hidden,
+            by_cuts=not pieces.is_bytes
+            and bool(np.all(merges.byte_ids >= 0))
+            and not merges.hidden
+            and not _cross_cuts(merges, self.vocabulary),
         )
         return self._with_odd_pieces(model, inputs) if model.whole_pieces else model
 
@@ -179,9 +183,10 @@ class Tables:
     def _choose_division(self, model: Model) -> int:
         """Where words end within a chunk: where the mark says it if there is one, else where pre-tokens end, else at
         every cut. Where a chunk that is a piece is not divided by merges, neither is it here, nor where merges cross
-        cuts, since characters are kept whole.
+        cuts.
         """
-        if model.merges is not None and (model.merges.whole_pieces or model.merges.vocabulary is not None):
+        merges = model.merges
+        if merges is not None and (merges.whole_pieces or _cross_cuts(merges, model.vocabulary)):
             return BY_CHUNK
         marked = [s for s in compress(model.vocabulary.surfaces, model.vocabulary.in_lattice) if MARK in s]
         if model.vocabulary.symbols == "bytes" or not marked:
@@ -296,6 +301,15 @@ class Tables:
 def _cached(kind: type[K], build: Callable[..., K], *inputs: Any) -> K:
     """build(*inputs), kept on disk if large."""
     return cached(kind, inputs, lambda: build(*inputs))
+
+
+def _cross_cuts(merges: Merges, vocabulary: Vocabulary) -> bool:
+    """Whether merges make what may span a cut: what is no arc, as where characters are kept whole, or text other than
+    its own, of unknown symbols and bytes.
+    """
+    odd = np.append(merges.byte_ids[merges.byte_ids >= 0], merges.unk_id)
+    is_odd = np.isin(merges.pairs[:, :2], odd).any() or not vocabulary.in_lattice[merges.pairs[:, 3]].all()
+    return bool(is_odd) or merges.vocabulary is not None
 
 
 def _power_per_byte(weights: NDArray[np.float64], lengths: NDArray[np.int32]) -> int:

@@ -86,6 +86,8 @@ class Model:
     trims        how the tool cuts spaces off offsets: for each time, whether one that begins a text stays
     merges       if given, best segmentations are made by merges, and scores say nothing about them
     pre_tokenized   whether the chunks of normalized text are pre-tokens
+    splits_characters   whether normalized bytes, or the bounds of chunks, may be others than those of whole characters
+    scores       float64 [V], if the file has some beside merges: other ones than the vocabulary's, as for `rescored`
     """
 
     kind: str
@@ -104,6 +106,8 @@ class Model:
     trims: tuple[bool, ...] = ()
     merges: Merges | None = None
     pre_tokenized: bool = False
+    splits_characters: bool = False
+    scores: NDArray[np.float64] | None = None
 
     @property
     def in_full(self) -> Model:

@@ -65,7 +65,10 @@ def read_model(data: bytes, name: str) -> Model:
     from gpu_lattice.models.tiktoken import is_rank_file
 
     if is_rank_file(data):
-        raise ValueError(f"{name} is a tiktoken file, which does not say how text is divided; use from_tiktoken")
+        raise ValueError(
+            f"{name} is a tiktoken file, which does not say how text is divided; use Tokenizer.from_tiktoken, "
+            "whose save writes a file that does"
+        )
     what = "is empty" if not data else f"begins with {data[:8]!r}"
     raise ValueError(
         f"{name} {what}; give a SentencePiece .model (unigram, BPE), a Hugging Face tokenizer.json (Unigram, BPE), a "

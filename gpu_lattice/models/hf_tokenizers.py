@@ -15,10 +15,12 @@ import numpy as np
 from gpu_lattice.models import FIRST_TEXT, SECOND_TEXT, Decoder, Layout, Merges, Model
 from gpu_lattice.models import hf_bpe as bpe
 from gpu_lattice.models.json_text import load_json, serde_float, serde_int
+from gpu_lattice.models.own import OWN, own_scores
 from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.hf_tokenizers import (
     AddedToken,
     check_growth,
+    goes_on_with_bytes,
     hf_normalizer,
     is_byte_level,
     member,
@@ -116,6 +118,8 @@ def _read(data: bytes, name: str) -> Model:
         trims=_trims(file.get("post_processor"), f"{name}: the post-processor"),
         merges=merges,
         pre_tokenized=components[1] is not None,
+        splits_characters=is_bpe and is_bytes and goes_on_with_bytes(*components, name),
+        scores=np.append(scores, np.zeros(len(names) - len(scores))) if is_bpe and scores.any() else None,
         **_special_ids(added) | _lengths(file, len(names), name),
     )
 
@@ -152,7 +156,7 @@ def _side(component: Component, where: str) -> str:
 class TokenizerJson(NamedTuple):
     """What a file holds: pieces values[offsets[i]:offsets[i + 1]] in UTF-8, their scores, and the rest as JSON.
 
-    merges int32 [M, 4]: as in Merges.pairs; scores are 0 if there are some
+    merges int32 [M, 4]: as in Merges.pairs; scores are then those of our own field (own.py), or 0
     """
 
     values: NDArray[np.uint8]
@@ -169,7 +173,9 @@ def _parts(data: bytes, name: str) -> TokenizerJson:
     if model["type"] == "BPE":
         bpe.check(model, name)
         pieces = bpe.pieces_of(vocab := model.pop("vocab", None), name)
-        scores, merges = np.zeros(len(pieces)), bpe.merges_of(model.pop("merges", None), vocab, name)
+        own, merges = own_scores(model, len(pieces), name), bpe.merges_of(model.pop("merges", None), vocab, name)
+        scores = np.zeros(len(pieces)) if own is None else own
+        model.pop(OWN, None)
     else:
         pieces, scores = _pieces(model.pop("vocab", None), name)
     try:

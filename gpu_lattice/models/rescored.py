@@ -51,6 +51,11 @@ def rescored(model: Model, scores: NDArray[np.float64]) -> Model:
     return replace(model, vocabulary=vocabulary)
 
 
+def with_own_scores(model: Model) -> Model:
+    """The model with the scores that its file has beside merges."""
+    return model if model.scores is None else rescored(model, model.scores)
+
+
 def without_unknown(model: Model) -> Model:
     """The model without unknown arcs, in which text that has no piece is text that cannot be spelled."""
     old = model.vocabulary

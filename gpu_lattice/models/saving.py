@@ -1,5 +1,8 @@
 """A model's file with other scores, in the format that it came in; the same reader reads it.
 
+BPE formats have merges in place of scores: a model becomes a unigram one, or keeps its merges and has its scores in a
+field of our own, which other tools skip.
+
 What a format cannot hold is an error, not a loss: the file is read again, and has to be the model that was to be saved,
 but for the rounding of its scores: SentencePiece's are float32, tokenizers does not read every float, and BytePiece's
 file holds counts, of which the scores are logs.
@@ -17,14 +20,18 @@ import numpy as np
 
 from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.json_text import load_json, serde_float
+from gpu_lattice.models.own import OWN, listed
+from gpu_lattice.models.rescored import with_own_scores
 from gpu_lattice.models.sentencepiece import (
     BYTES,
     FIXED32,
     FIXED_BYTES,
+    OWN_FIELD,
     UNIGRAM,
     VARINT,
     read_varint,
 )
+from gpu_lattice.models.tiktoken import with_scores
 from gpu_lattice.vocabulary import Kind
 
 if TYPE_CHECKING:
@@ -33,6 +40,8 @@ if TYPE_CHECKING:
     from gpu_lattice.models import Model
     from gpu_lattice.vocabulary import Vocabulary
 
+# In place of a list of scores, whose numbers json would write so that tokenizers reads others.
+MARK = "\0scores\0"
 PIECE, TRAINER = 1, 2
 SCORE, KIND = 2, 3
 MODEL_TYPE = 3
@@ -40,27 +49,24 @@ MODEL_TYPE = 3
 UNNORMALIZED = 1e-9
 # How far, relatively, the scores of a format may be from others that are written: float32, what serde_json reads, logs
 # of counts.
-ROUNDING = {"sentencepiece": 2.0**-24, "huggingface": 2.0**-50, "bytepiece": 1e-12}
+ROUNDING = {"sentencepiece": 2.0**-24, "huggingface": 2.0**-50, "bytepiece": 1e-12, "tiktoken": 0.0}
 
 
 def file_of(data: bytes, name: str, model: Model, as_unigram: bool) -> bytes:
     """The file `data`, by this name in errors, with the scores and pieces of `model`.
 
-    as_unigram: a BPE model becomes a unigram one, of the same pieces; it has merges in place of scores otherwise.
+    as_unigram: a BPE model becomes a unigram one, of the same pieces; else its scores go beside its merges (own.py).
     Raises ValueError for what the format cannot hold.
     """
-    old = read_model(data, name)
+    old = with_own_scores(read_model(data, name))
     becomes_unigram = as_unigram and old.merges is not None
     if _is_same(old.vocabulary, model.vocabulary, 0.0) and not becomes_unigram:
         return data
-    if old.merges is not None and not as_unigram:
-        raise ValueError(
-            f"{name} is a BPE model, whose format has merges and no scores; give as_unigram=True to save a unigram "
-            "model with the same pieces, which samples the same and encodes by the scores"
-        )
-    new = writer_of(model, name)(data, name, model)
+    if becomes_unigram and model.kind == "tiktoken":
+        raise ValueError(f"{name} would find special tokens in text as a unigram model; leave out as_unigram=True")
+    new = _WRITERS[model.kind](data, name, model, becomes_unigram)
     try:
-        again = read_model(new, "the file")
+        again = with_own_scores(read_model(new, "the file"))
     except ValueError as refused:
         raise ValueError(f"{name} cannot be saved with these scores: {refused}") from None
     error = ROUNDING[model.kind]
@@ -74,17 +80,10 @@ def file_of(data: bytes, name: str, model: Model, as_unigram: bool) -> bytes:
     if not is_same:
         raise ValueError(
             f"the format of {name} cannot hold this model (the scores of user-defined pieces cannot change in it, a "
-            "tokenizer.json has all its pieces, and a Unigram one would find byte pieces in text); pickle the tokenizer"
+            "unigram tokenizer.json has all its pieces, and would find byte pieces in text); pickle the tokenizer, or "
+            "leave out as_unigram=True for a BPE model"
         )
     return new
-
-
-def writer_of(model: Model, name: str) -> Callable[[bytes, str, Model], bytes]:
-    """What writes a model's scores into its file, by this name in the ValueError for a format that has none."""
-    writers = {"sentencepiece": _sentencepiece, "huggingface": _tokenizer_json, "bytepiece": _bytepiece}
-    if model.kind not in writers:
-        raise ValueError(f"{name} is in a format without scores ({model.kind}); pickle the tokenizer")
-    return writers[model.kind]
 
 
 def as_read(scores: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
@@ -101,7 +100,7 @@ def _is_same(one: Vocabulary, other: Vocabulary, error: float) -> bool:
     arcs = other.in_lattice
     if not np.array_equal(one.in_lattice, arcs) or one.surfaces != other.surfaces or one.symbols != other.symbols:
         return False
-    return bool(np.all(np.abs(one.scores - other.scores)[arcs] <= error * np.abs(other.scores[arcs])))
+    return _are_close(one.scores[arcs], other.scores[arcs], error)
 
 
 def _is_same_by_name(one: Vocabulary, other: Vocabulary, error: float, added: set[int]) -> bool:
@@ -112,16 +111,24 @@ def _is_same_by_name(one: Vocabulary, other: Vocabulary, error: float, added: se
     more = set(np.flatnonzero(one.in_lattice & ~arcs).tolist())
     if more - added or not one.in_lattice[arcs].all() or one.names != other.names:
         return False
-    return bool(np.all(np.abs(one.scores - other.scores)[arcs] <= error * np.abs(other.scores[arcs])))
+    return _are_close(one.scores[arcs], other.scores[arcs], error)
 
 
-def _sentencepiece(data: bytes, name: str, model: Model) -> bytes:
+def _are_close(scores: NDArray[np.float64], wanted: NDArray[np.float64], error: float) -> bool:
+    return bool(np.all(np.abs(scores - wanted) <= error * np.abs(wanted)))
+
+
+def _sentencepiece(data: bytes, name: str, model: Model, becomes_unigram: bool) -> bytes:
     vocabulary, i_piece = model.vocabulary, 0
-    if model.merges is not None and np.any(vocabulary.kinds == Kind.USER_DEFINED):
+    if becomes_unigram and np.any(vocabulary.kinds == Kind.USER_DEFINED):
         raise ValueError(
             f"{name} is a BPE model with user-defined pieces, which cut a text there, and as a unigram model it would "
             "not be cut; pickle the tokenizer"
         )
+    if model.merges is not None and not becomes_unigram:
+        kept = b"".join(data[a:c] for n, a, _, c in _raw_fields(data, 0, len(data)) if n != OWN_FIELD)
+        scores = np.where(vocabulary.in_lattice, vocabulary.scores, -np.inf)
+        return kept + _message(OWN_FIELD, scores.astype("<f8").tobytes())
     parts = []
     for number, first, value, stop in _raw_fields(data, 0, len(data)):
         if number == PIECE:
@@ -131,7 +138,9 @@ def _sentencepiece(data: bytes, name: str, model: Model) -> bytes:
             inner = _piece(data, value, stop, score if is_scored else None, is_gone)
             parts.append(_message(PIECE, inner))
             i_piece += 1
-        elif number == TRAINER and model.merges is not None:
+        elif number == OWN_FIELD:
+            continue
+        elif number == TRAINER and becomes_unigram:
             kept = b"".join(data[a:c] for n, a, _, c in _raw_fields(data, value, stop) if n != MODEL_TYPE)
             parts.append(_message(TRAINER, kept + bytes([MODEL_TYPE << 3 | VARINT, UNIGRAM])))
         else:
@@ -150,11 +159,15 @@ def _piece(data: bytes, start: int, stop: int, score: float | None, is_gone: boo
 
 
 def _message(number: int, content: bytes) -> bytes:
-    size, length = len(content), b""
-    while size >= 128:
-        length += bytes([size & 127 | 128])
-        size >>= 7
-    return bytes([number << 3 | BYTES]) + length + bytes([size]) + content
+    return _varint(number << 3 | BYTES) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    head = b""
+    while value >= 128:
+        head += bytes([value & 127 | 128])
+        value >>= 7
+    return head + bytes([value])
 
 
 def _raw_fields(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
@@ -174,10 +187,14 @@ def _raw_fields(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int, 
         i = end
 
 
-def _tokenizer_json(data: bytes, name: str, model: Model) -> bytes:
+def _tokenizer_json(data: bytes, name: str, model: Model, becomes_unigram: bool) -> bytes:
     file = load_json(data.decode())
     inner, vocabulary = file["model"], model.vocabulary
-    if isinstance(inner["vocab"], dict):
+    if model.merges is not None and not becomes_unigram:
+        scores = listed(vocabulary, 1 + max(inner["vocab"].values()))
+        inner[OWN] = {"scores": MARK}
+        return _with_list(file, ["null" if score is None else serde_text(score) for score in scores], ",")
+    if becomes_unigram:
         file["model"] = inner = _as_unigram(inner, vocabulary)
     pieces = [piece for piece, _ in inner["vocab"]]
     old = [score for _, score in inner["vocab"]]
@@ -186,9 +203,14 @@ def _tokenizer_json(data: bytes, name: str, model: Model) -> bytes:
         f"[{json.dumps(piece, ensure_ascii=False)},{serde_text(score if arc else float(before))}]"
         for piece, before, score, arc in zip(pieces, old, vocabulary.scores.tolist(), is_arc, strict=False)
     ]
-    inner["vocab"] = mark = "\0vocab\0"
+    inner["vocab"] = MARK
+    return _with_list(file, texts, ",\n")
+
+
+def _with_list(file: Any, texts: list[str], between: str) -> bytes:
+    """The file as JSON, with a list of these texts in place of MARK."""
     text = json.dumps(file, ensure_ascii=False, indent=1)
-    return text.replace(json.dumps(mark), "[\n" + ",\n".join(texts) + "\n]", 1).encode()
+    return text.replace(json.dumps(MARK), "[\n" + between.join(texts) + "\n]", 1).encode()
 
 
 def _as_unigram(bpe: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
@@ -228,7 +250,7 @@ def serde_text(score: float) -> str:
     return exact
 
 
-def _bytepiece(data: bytes, name: str, model: Model) -> bytes:
+def _bytepiece(data: bytes, name: str, model: Model, _: bool) -> bytes:
     vocabulary = model.vocabulary
     shares = np.exp(vocabulary.scores[vocabulary.in_lattice])
     if not vocabulary.in_lattice[3:].all() or abs(shares.sum() - 1.0) > UNNORMALIZED:
@@ -243,3 +265,11 @@ def _bytepiece(data: bytes, name: str, model: Model) -> bytes:
         for i, (surface, count) in enumerate(zip(surfaces, counts, strict=True), 3)
     }
     return json.dumps(entries, ensure_ascii=False, indent=4).encode()
+
+
+_WRITERS: dict[str, Callable[[bytes, str, Model, bool], bytes]] = {
+    "sentencepiece": _sentencepiece,
+    "huggingface": _tokenizer_json,
+    "bytepiece": _bytepiece,
+    "tiktoken": lambda data, name, model, _: with_scores(data, model.vocabulary),
+}

@@ -16,7 +16,7 @@ from gpu_lattice.normalizers.charsmap import parse_charsmap
 from gpu_lattice.normalizers.sentencepiece import SentencePieceNormalizer
 from gpu_lattice.normalizers.symbols import SymbolCutter
 from gpu_lattice.text_batch import decoded
-from gpu_lattice.vocabulary import Kind, Vocabulary
+from gpu_lattice.vocabulary import LARGEST_SCORE, Kind, Vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,9 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 WIRE_TYPES = {VARINT, BYTES, *FIXED_BYTES}
 LAST_FIELD = (1 << 29) - 1
-MODEL_FIELDS = {1: BYTES, 2: BYTES, 3: BYTES, 5: BYTES}
+# Of ours, among those that are left to extensions: float64 scores of a BPE model's ids, beside its merges.
+OWN_FIELD = 8192
+MODEL_FIELDS = {1: BYTES, 2: BYTES, 3: BYTES, 5: BYTES, OWN_FIELD: BYTES}
 PIECE_FIELDS = {1: BYTES, 2: FIXED32, 3: VARINT}
 TRAINER_FIELDS = {3: VARINT, 24: VARINT, 35: VARINT, 44: BYTES, 46: BYTES, 47: BYTES, 48: BYTES}
 NORMALIZER_FIELDS = {1: BYTES, 2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT}
@@ -65,6 +67,7 @@ class _Proto:
     trainer: Spec = field(default_factory=dict)
     normalizer: Spec = field(default_factory=dict)
     denormalizer: Spec = field(default_factory=dict)
+    own: bytes = b""
 
 
 def looks_like(data: bytes) -> bool:
@@ -96,9 +99,10 @@ def read(data: bytes, name: str) -> Model:
     try:
         proto = _parse(data)
         vocabulary = _vocabulary(proto)
-        merges = None
+        merges = own = None
         if proto.trainer.get(3, UNIGRAM) == BPE:
             merges, vocabulary = _merges(proto, vocabulary, data), _without_scores(vocabulary)
+            own = _own_scores(proto.own, len(vocabulary))
         unknown = _text(proto.trainer.get(44, UNKNOWN_SURFACE), "unk_surface")
         rule_name = _text(proto.normalizer.get(1, b""), "the normalizer's name")
     except _ModelError as error:
@@ -118,9 +122,8 @@ def read(data: bytes, name: str) -> Model:
         metaspace=True, strip=_strip(proto.normalizer), unknown=unknown, errors="replace", denormalizer=denormalizer
     )
     bos_id, eos_id, pad_id = (_control_id(proto.trainer.get(i, name), vocabulary) for i, name in SPECIALS.items())
-    return Model(
-        "sentencepiece", vocabulary, normalizer, decoder, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id, merges=merges
-    )
+    return Model("sentencepiece", vocabulary, normalizer, decoder, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id,
+                 merges=merges, scores=own)  # fmt: skip
 
 
 def _control_id(piece: bytes, vocabulary: Vocabulary) -> int | None:
@@ -143,6 +146,7 @@ def _parse(data: bytes) -> _Proto:
     normalizer: Spec = {}
     denormalizer: Spec = {}
     specs = {2: (trainer, TRAINER_FIELDS), 3: (normalizer, NORMALIZER_FIELDS), 5: (denormalizer, NORMALIZER_FIELDS)}
+    own = b""
     block = np.empty((BLOCK_PIECES, 4), np.int64)
     blocks: list[NDArray[np.int64]] = []
     i = 0
@@ -154,6 +158,8 @@ def _parse(data: bytes) -> _Proto:
                 blocks.append(_read_piece(data, start, stop))
                 i = stop
                 break
+            if number == OWN_FIELD:
+                own = data[start:stop]
             if number in specs:
                 spec, known = specs[number]
                 for inner, value, end in _fields(data, start, stop, known):
@@ -165,7 +171,7 @@ def _parse(data: bytes) -> _Proto:
     starts, stops, bits, kinds = rows.T
     pieces = [data[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
     scores = bits.astype(np.uint32).view(np.float32)
-    return _Proto(pieces, stops - starts, scores, kinds, trainer, normalizer, denormalizer)
+    return _Proto(pieces, stops - starts, scores, kinds, trainer, normalizer, denormalizer, own)
 
 
 def _read_piece(data: bytes, start: int, stop: int) -> NDArray[np.int64]:
@@ -335,6 +341,17 @@ def _merges(proto: _Proto, vocabulary: Vocabulary, data: bytes) -> Merges:
         fuse_unk=True,
         whole_pieces=False,
     )
+
+
+def _own_scores(own: bytes, num_ids: int) -> NDArray[np.float64] | None:
+    if not own:
+        return None
+    if len(own) != 8 * num_ids:
+        raise _ModelError(f"the scores of ours (field {OWN_FIELD}) are {len(own)} bytes, not 8 for each of {num_ids}")
+    scores = np.frombuffer(own, "<f8").astype(np.float64)
+    if not np.all((np.abs(scores) <= LARGEST_SCORE) | (scores == -np.inf)):
+        raise _ModelError(f"a score of ours (field {OWN_FIELD}) is not a number of at most {LARGEST_SCORE:g} or -inf")
+    return scores
 
 
 def _without_scores(vocabulary: Vocabulary) -> Vocabulary:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import binascii
+import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpu_lattice.models import Decoder, Merges, Model
 from gpu_lattice.models.json_text import load_json
+from gpu_lattice.models.own import OWN, listed, own_field, own_scores
 from gpu_lattice.models.rank_pairs import rank_pairs
 from gpu_lattice.normalizers.hf_tokenizers import hf_normalizer
 from gpu_lattice.normalizers.pre_tokens import O200K, PATTERNS, TIKTOKEN_CL100K, TIKTOKEN_GPT2
@@ -40,8 +43,9 @@ ENCODINGS: dict[str, tuple[str, dict[str, int]]] = {
     "o200k_harmony": (O200K, HARMONY),
 }
 
-# Ids without a token, and special ids of a tekken.json.
+# Ids without a token, and special ids of a tekken.json; and what any vocabulary's ids may be below.
 MOST_GAPS = 1 << 16
+FEWEST_IDS = 1 << 18
 SPECIALS_OF_TEKKEN = (
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
     "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
@@ -84,12 +88,39 @@ def read(data: bytes, name: str) -> Model:
         if not are_right or type(n_special) is not int or not 0 <= n_special <= MOST_GAPS:
             raise ValueError(f"{n_special!r:.40} special tokens, {size!r:.40} ids, the pattern {pattern!r:.40}")
         used = [ranked[rank] for rank in range(min(size - n_special, len(entries)))]
+        own = own_field(file, name)
+        ids, more = own.get("ids", range(n_special, n_special + len(used))), own.get("special_tokens", {})
+        if len(ids) != len(used) or {type(i) for i in (*ids, *more.values())} - {int}:
+            raise ValueError(f"{len(ids)} ids of {len(used)} tokens, {len(more)} of special ones")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{name} is not a whole tekken.json ({error!r:.80}); get the file again") from None
     specials = specials or dict(enumerate(SPECIALS_OF_TEKKEN))
-    special_ids = {specials.get(i, f"<SPECIAL_{i}>"): i for i in range(n_special)}
-    id_of = {token: n_special + rank for rank, token in enumerate(used)}
-    return _model(id_of, special_ids, pattern, data, name)
+    special_ids = {specials.get(i, f"<SPECIAL_{i}>"): i for i in range(n_special)} | more
+    model = _model(dict(zip(used, ids, strict=True)), special_ids, pattern, data, name)
+    return replace(model, scores=own_scores(file, len(model.vocabulary), name))
+
+
+def with_scores(data: bytes, vocabulary: Vocabulary) -> bytes:
+    """A tekken.json with the scores of a vocabulary in a field of our own."""
+    file = load_json(data.decode())
+    file[OWN] = file.get(OWN, {}) | {"scores": listed(vocabulary, len(vocabulary))}
+    return json.dumps(file).encode()
+
+
+def as_tekken(
+    data: bytes, name: str, encoding: str | None, pattern: str | None, specials: dict[str, int] | None
+) -> bytes:
+    """What `read_ranks` reads as a tekken.json, whose ids and special tokens are in a field of our own."""
+    pattern, specials = _division(encoding, pattern, specials)
+    ranked = sorted((i, token) for token, i in _ranks(data, name).items())
+    vocab = [
+        {"rank": rank, "token_bytes": binascii.b2a_base64(token, newline=False).decode(), "token_str": None}
+        for rank, (_, token) in enumerate(ranked)
+    ]
+    config = {"pattern": pattern, "num_vocab_tokens": len(vocab), "default_vocab_size": len(vocab)}
+    config |= {"default_num_special_tokens": 0, "version": "v3"}
+    own = {"ids": [i for i, _ in ranked], "special_tokens": specials}
+    return json.dumps({"config": config, "vocab": vocab, "special_tokens": [], OWN: own}).encode()
 
 
 def parts_of(encoding: Any) -> tuple[bytes, str, dict[str, int]]:
@@ -111,14 +142,24 @@ def read_ranks(
     The ids are those of tiktoken 0.14.0's encode_ordinary: special tokens are text.
     Raises ValueError for a file that is damaged, ImportError without the package tokenizers, which runs the pattern.
     """
+    pattern, specials = _division(encoding, pattern, specials)
+    return _model(_ranks(data, name), specials, pattern, data, name)
+
+
+def _division(encoding: str | None, pattern: str | None, specials: dict[str, int] | None) -> tuple[str, dict[str, int]]:
+    """(pattern, special tokens) of an encoding, or those that are given."""
     if (encoding is None) == (pattern is None):
         raise ValueError("give either encoding, the name of one of tiktoken's, or pattern, a regular expression")
     if encoding is not None:
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding is {encoding!r:.60}; known are {', '.join(ENCODINGS)}; give pattern for others")
-        pattern, specials = ENCODINGS[encoding]
-    elif not isinstance(pattern, str):
+        return ENCODINGS[encoding]
+    if not isinstance(pattern, str):
         raise TypeError(f"pattern is {pattern!r:.60}; give a regular expression as a str")
+    return pattern, specials or {}
+
+
+def _ranks(data: bytes, name: str) -> dict[bytes, int]:
     id_of: dict[bytes, int] = {}
     for i, line in enumerate(data.split(b"\n"), 1):
         if not line.strip():
@@ -128,7 +169,7 @@ def read_ranks(
             id_of[binascii.a2b_base64(token, strict_mode=True)] = int(rank)
         except ValueError:
             raise ValueError(f"{name}: line {i} is {line!r:.60}, not base64 and a rank; get the file again") from None
-    return _model(id_of, specials or {}, str(pattern), data, name)
+    return id_of
 
 
 def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data: bytes, name: str) -> Model:
@@ -142,7 +183,7 @@ def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data
     missing = next((byte for byte in range(256) if bytes([byte]) not in id_of), None)
     if missing is not None:
         raise ValueError(f"{name}: the byte 0x{missing:02X} has no token, so it is no tiktoken vocabulary")
-    if b"" in id_of or len(set(ids)) < len(ids) or min(ids) < 0 or max(id_of.values()) >= len(ids) + MOST_GAPS:
+    if b"" in id_of or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) >= max(len(ids) + MOST_GAPS, FEWEST_IDS):
         raise ValueError(f"{name}: a token is empty, or its rank is taken or far above all others; get the file again")
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
     bytes_alone = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}

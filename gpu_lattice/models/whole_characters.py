@@ -13,8 +13,8 @@ def with_whole_characters(model: Model, name: str) -> Model:
     """The model without the paths that split a character which has a piece; the others are spelled in pieces of bytes.
 
     What merges make of a text stays. A model of characters is returned as it is.
-    Raises ValueError for one that is not BPE, since its best segmentations would be others, and for one in which a
-    byte has no piece.
+    Raises ValueError for one that is not BPE, since its best segmentations would be others, for one in which a byte has
+    no piece, and for one whose pre-tokens may end within a character.
     """
     vocabulary, merges = model.vocabulary, model.merges
     if vocabulary.symbols == "characters":
@@ -23,6 +23,11 @@ def with_whole_characters(model: Model, name: str) -> Model:
         raise ValueError(
             f"{name} scores segmentations that split characters, so characters=True would change what `encode` gives; "
             "it is for BPE models"
+        )
+    if model.splits_characters:
+        raise ValueError(
+            f"{name} goes on to change or divide a text that is already bytes, perhaps within a character; leave out "
+            "characters=True, or make ByteLevel the last of its pre-tokenizers"
         )
     arcs = np.flatnonzero(vocabulary.in_lattice).tolist()
     id_of = {vocabulary.surfaces[i]: i for i in arcs}

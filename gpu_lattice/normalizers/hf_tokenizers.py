@@ -180,12 +180,22 @@ def hf_normalizer(
 
 def is_byte_level(normalizer: Component | None, pre_tokenizer: Component | None, name: str) -> bool:
     """Whether text becomes GPT-2's characters for bytes. Raises ValueError for a recipe that does so twice."""
-    parts = _flat(normalizer, "normalizers", NORMALIZERS, f"{name}: the normalizer")
-    parts += _flat(pre_tokenizer, "pretokenizers", PRE_TOKENIZERS, f"{name}: the pre-tokenizer")
-    times = [part.get("type") for part in parts].count("ByteLevel")
+    times = _kinds(normalizer, pre_tokenizer, name).count("ByteLevel")
     if times > 1:
         raise ValueError(f"{name}: ByteLevel is among the normalizer and pre-tokenizer {times} times; keep one of them")
     return times == 1
+
+
+def goes_on_with_bytes(normalizer: Component | None, pre_tokenizer: Component | None, name: str) -> bool:
+    """Whether anything follows after text has become GPT-2's characters for bytes: it may part those of a character."""
+    return _kinds(normalizer, pre_tokenizer, name)[-1:] != ["ByteLevel"]
+
+
+def _kinds(normalizer: Component | None, pre_tokenizer: Component | None, name: str) -> list[Any]:
+    """The types of all steps."""
+    parts = _flat(normalizer, "normalizers", NORMALIZERS, f"{name}: the normalizer")
+    parts += _flat(pre_tokenizer, "pretokenizers", PRE_TOKENIZERS, f"{name}: the pre-tokenizer")
+    return [part.get("type") for part in parts]
 
 
 @dataclass(frozen=True)

@@ -436,7 +436,7 @@ class Maker:
         flags = self.some(special=flag, single_word=flag, lstrip=flag, rstrip=flag, normalized=flag)
         unspellable = self.some(unspellable=lambda: self.pick("raise", "best", None, "x", 1))
         patterns = [*PATTERNS, "a{1,1000000}", "(?<a>", "\\", "[", "(?i)(?=a)", "a" * 10**5, "\0", "\ud800", "()*", "|"]
-        data = self.folder / "ranks.tiktoken"
+        data, characters = self.folder / "ranks.tiktoken", self.some(characters=flag)
         path = self.either(lambda: self.folder / "saved", lambda: self.pick("\0", "", self.folder, "absent/x", b"x", 5))
         tokens = self.either(
             lambda: self.pick("<sep>", ["<a>", "é"]), lambda: {"a": 1}, lambda: iter(["a"]), lambda: ["a"] * 3,
@@ -453,11 +453,14 @@ class Maker:
             "rescored.save": (saved, {"tokenizer": tok, "scores": self.scores(n), "path": path, "as_unigram": flag()}),
             "add_tokens": (used(tok.add_tokens), {"tokens": tokens} | flags),
             "from_tiktoken": (used(Tokenizer.from_tiktoken), {
-                "source": self.either(lambda: data, lambda: self.folder / "a.txt"), "device": "cpu"} | self.pick(
+                "source": self.either(lambda: data, lambda: self.folder / "a.txt"), "device": "cpu"
+            } | characters | self.pick(
                 {"encoding": self.either(lambda: "gpt2", lambda: self.pick("x", "", 5))},
                 {"pattern": self.either(lambda: self.pick(*patterns), lambda: self.pick(5, b"a", 10**400))},
             )),
-            "from_bytes": (used(Tokenizer.from_bytes), {"data": self.anything(), "device": "cpu"}),
+            "from_bytes": (used(Tokenizer.from_bytes), {
+                "data": self.either(lambda: self.pick(*sound_files()), self.anything), "device": "cpu"
+            } | characters),
             "from_tokenizer": (used(Tokenizer.from_tokenizer), {"tokenizer": self.anything(), "device": "cpu"}),
         }  # fmt: skip
         name = self.pick(*made)
@@ -560,6 +563,7 @@ class Maker:
         )
         column = self.either(lambda: "text", lambda: self.pick("", "id", "\0", "absent"))
         separator = self.pick(None, None, self.either(lambda: b"\n", lambda: self.pick("", "é", b"", "x" * 99)))
+        law = self.some(rate=lambda: self.number(0.5, 1), token_penalty=lambda: self.number(0.5))
         made: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "retokenize": (retokenize, {
                 "inputs": inputs, "output": self.either(lambda: self.folder / "out", lambda: files[0]),
@@ -568,16 +572,21 @@ class Maker:
                 "batch_bytes": self.integer(10, 10**6), "verify": self.pick(True, False), "progress": False,
                 "overwrite": True, "alpha": self.pick(None, self.alpha()), "num_samples": self.integer(1, 1, 2),
                 "seed": self.integer(0, 1),
-            }),
+            } | law | self.some(
+                exclude=lambda: self.some_pieces(len(tok)), unspellable=lambda: self.pick("raise", "best", "x"),
+            )),
             "portrait": (shown, {
                 "tokenizer": tok, "text": self.either(lambda: "abab", lambda: self.pick(*TEXTS), self.texts),
                 "alpha": self.alpha(), "top": self.integer(1, 3),
-            }),
+            } | law | self.some(num_samples=lambda: self.integer(2))),
             "preview": (preview, {
                 "inputs": inputs, "tokenizer": tok, "max_bytes": self.integer(100, 10**6), "seed": self.integer(0, 1),
                 "alphas": self.either(lambda: [0.1], lambda: self.array(2), lambda: [self.alpha()], lambda: []),
                 "text_column": column, "separator": separator,
-            }),
+            } | self.some(
+                rates=lambda: self.either(lambda: [0.5], lambda: self.array(2), lambda: [self.number(1.0)]),
+                token_penalties=lambda: self.either(lambda: [0.5], lambda: self.array(2), lambda: [self.number(1.0)]),
+            )),
             "document_ids": (document_ids, {"ids": pa.array(self.pick([1, 2], ["a", None], ["a"], []))}),
         }  # fmt: skip
         name = self.pick(*made)
@@ -628,7 +637,7 @@ def saved(tokenizer: Tokenizer, scores: Any, path: Any, as_unigram: Any) -> Any:
     tokenizer.rescored(scores).save(path, as_unigram=as_unigram)
     again = Tokenizer.from_file(path, device="cpu")
     Path(path).unlink()
-    return again.sample(["ab"], alpha=0.1, seed=0)
+    return used(lambda: again)()
 
 
 def pieces_of(batch: TokenBatch, row: Any) -> Any:
@@ -690,12 +699,15 @@ def safe(value: Any) -> str:
         return f"<{type(value).__name__}>"
 
 
-def make_tokenizers() -> list[Tokenizer]:
+def make_tokenizers(ranks: Path) -> list[Tokenizer]:
     return [
         Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -2.5, " ": -3.0}, device="cpu", threads=2),
         Tokenizer.from_pieces({"?": None, "a": -1.0, "aa": -1.5, "漢": -2.0}, unk_piece="?", device="cpu", threads=1),
         *(Tokenizer.from_bytes(data, device="cpu", threads=1) for data in sound_files()[-2:-1]),
         *(Tokenizer.from_file(DATA / name, device="cpu", threads=1) for name in FILES),
+        Tokenizer.from_tiktoken(ranks, encoding="gpt2", characters=True, device="cpu", threads=1),
+        Tokenizer.from_pieces({"a": -1.0, "b": -2.0, "ab": -0.5}, device="cpu").without(["ab"]),
+        Tokenizer.from_file(DATA / FILES[0], device="cpu").rescored({"a": -0.5}, unspellable="best"),
     ]
 
 
@@ -709,8 +721,9 @@ def make_files(folder: Path) -> None:
 def work(seed: int, start: int) -> None:
     """Make calls without end, and print what became of each."""
     with tempfile.TemporaryDirectory() as name:
-        folder, tokenizers = Path(name), make_tokenizers()
+        folder = Path(name)
         make_files(folder)
+        tokenizers = make_tokenizers(folder / "ranks.tiktoken")
         os.chdir(folder)
         # What has to be compiled is compiled without limits.
         for i_call in range(WARM_UP):

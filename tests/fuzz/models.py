@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gpu_lattice.models.own import OWN
 from gpu_lattice.normalizers.pre_tokens import PATTERNS as DIVIDING
 from tests.handmade import (
     BYTE_NAMES,
@@ -279,21 +280,34 @@ def _merges(draw: random.Random) -> Any:
     pieces = ["<unk>", *(_byte_characters() if is_bytes else "abé漢<▁ "), *(BYTE_NAMES if draw.random() < 0.3 else [])]
     n_symbols, merges = len(pieces), []
     for _ in range(draw.randrange(25)):
-        parts = [draw.choice(pieces[1:n_symbols] if draw.random() < 0.5 else pieces[1:]) for _ in range(2)]
+        among = draw.choice([pieces[1:], pieces[1:n_symbols], _spelled(pieces)])
+        parts = [draw.choice(among) for _ in range(2)]
         if "".join(parts) not in pieces:
             pieces.append("".join(parts))
         merges.append(parts if draw.random() < 0.99 else " ".join(parts))
     merges = [" ".join(parts) for parts in merges] if draw.random() < 0.3 else merges
-    model = {"type": "BPE", "dropout": None, "unk_token": draw.choice([None, "<unk>"]), "fuse_unk": draw.random() < 0.5,
+    unk_token = draw.choice([None, "<unk>", "<unk>", draw.choice(pieces)])
+    model = {"type": "BPE", "dropout": None, "unk_token": unk_token, "fuse_unk": draw.random() < 0.5,
              "continuing_subword_prefix": None, "end_of_word_suffix": draw.choice([None, None, "", "</w>"]),
              "byte_fallback": draw.random() < 0.4, "ignore_merges": draw.random() < 0.4,
              "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": merges}  # fmt: skip
+    if draw.random() < 0.2:
+        model[OWN] = {"scores": _own_scores(draw, len(pieces))}
     bare = COMPONENTS["pretokenizers"][7] | {"use_regex": False, "add_prefix_space": False}
     split = {"type": "Split", "pattern": {"Regex": draw.choice(list(DIVIDING))}, "invert": False,
              "behavior": draw.choice(["Isolated", "Removed"])}  # fmt: skip
     divided = {"type": "Sequence", "pretokenizers": [split, bare]}
     byte_level = draw.choice([COMPONENTS["pretokenizers"][7], divided]) if is_bytes else None
     return json.loads(hugging_face_file([], None, False)) | {"pre_tokenizer": byte_level, "model": model}
+
+
+def _own_scores(draw: random.Random, n: int) -> list[float | None]:
+    return [draw.choice([-1.0, -2.5, -2.5, None, 1e298 * draw.random()]) for _ in range(n)]
+
+
+def _spelled(pieces: list[str]) -> list[str]:
+    """Those of the pieces that are likely to meet in a text, among them the bytes of a character."""
+    return [piece for piece in ("a", "b", "é", "<0xC3>", "<0xA9>", "<0xE3>", *pieces[-3:]) if piece in pieces]
 
 
 @cache
@@ -322,6 +336,11 @@ def _ranks(draw: random.Random) -> bytes:
     config = {"pattern": draw.choice(PATTERNS), "num_vocab_tokens": len(vocab), "default_vocab_size": len(vocab) + 5,
               "default_num_special_tokens": draw.choice([5, 5, 0, 20])}  # fmt: skip
     file: Any = {"config": config, "vocab": vocab, "special_tokens": [{"rank": 0, "token_str": "<s>"}]}
+    if draw.random() < 0.5:
+        ids = sorted(draw.sample(range(5, 2 * len(vocab)), len(vocab)))
+        file[OWN] = draw.choice([{}, {"ids": ids}, {"special_tokens": {"<x>": 3}}])
+        num_ids = 1 + max([len(vocab) + config["default_num_special_tokens"] - 1, *file[OWN].get("ids", [])])
+        file[OWN]["scores"] = _own_scores(draw, draw.choice([num_ids, num_ids, len(vocab)]))
     for _ in range(_few(draw)):
         part = draw.choice(sorted(file))
         file[part] = _mutate_tree(draw, file[part])
@@ -395,6 +414,7 @@ def _zip(draw: random.Random, data: bytes) -> bytes:
     return bytes(zipped)
 
 
+@cache
 def sound_files() -> list[bytes]:
     """One file of every format and normalizer, none of them wrong: what a process compiles its code by."""
     draw = random.Random(0)

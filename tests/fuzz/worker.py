@@ -17,10 +17,12 @@ import numpy as np
 
 from gpu_lattice import TextBatch, TokenBatch, Tokenizer
 from gpu_lattice.kernels.cpu.bulk.encode_merges import DROPPED
+from gpu_lattice.models import Model
 from gpu_lattice.models.added import new_tokens, with_tokens
 from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.saving import file_of
 from gpu_lattice.models.tiktoken import ENCODINGS, is_rank_file, read_ranks
+from gpu_lattice.models.whole_characters import with_whole_characters
 from gpu_lattice.spans import spans_of
 from tests.fuzz.models import model_file, sound_files
 
@@ -73,7 +75,11 @@ def _outcome(data: bytes) -> str:
         return _described("reading", error)
     try:
         tokenizer = Tokenizer(model, device="cpu", threads=1)
+        if model.scores is not None:
+            tokenizer = tokenizer.rescored(model.scores)
         _use(tokenizer)
+        if model.merges is not None and model.vocabulary.symbols == "bytes":
+            _use_whole_characters(model)
     except ValueError as error:
         return "refused" if type(error) is ValueError else _described("using", error)
     except MemoryError as error:
@@ -96,9 +102,6 @@ def _use(tokenizer: Tokenizer) -> None:
     vocabulary: Any = tokenizer._model.vocabulary
     few = list(dict.fromkeys(vocabulary.surfaces))[:40]
     texts = [*TEXTS, *few, b"".join(few)[:2000]]
-    merges = tokenizer._model.merges
-    # As in the tool, a symbol without a piece becomes nothing.
-    drops = merges is not None and merges.unk_id == DROPPED
     normalized = tokenizer.normalize(texts)
     if vocabulary.symbols == "characters":
         for text in normalized.tolist():
@@ -109,6 +112,7 @@ def _use(tokenizer: Tokenizer) -> None:
     for segment in (
         tokenizer.encode,
         lambda texts: tokenizer.sample(texts, alpha=0.1, num_samples=2, return_log_prob=True, seed=0),
+        lambda texts: tokenizer.sample(texts, alpha=0.1, return_log_prob=True, seed=0, rate=0.5),
     ):
         try:
             rows = segment(texts)
@@ -116,8 +120,7 @@ def _use(tokenizer: Tokenizer) -> None:
             if not _is_said(error):
                 raise
             continue
-        if not drops:
-            assert tokenizer.verify(texts, rows) is None, "rows do not spell their texts"
+        assert _drops(tokenizer.model) or tokenizer.verify(texts, rows) is None, "rows do not spell their texts"
         if len(rows.ids):
             assert 0 <= rows.ids.min() <= rows.ids.max() < tokenizer.vocab_size, "an id is out of range"
         if rows.log_prob is not None:
@@ -131,13 +134,28 @@ def _use(tokenizer: Tokenizer) -> None:
                 raise
 
 
+def _drops(model: Model) -> bool:
+    """Whether a symbol without a piece becomes nothing, as in the tool."""
+    return model.merges is not None and model.merges.unk_id == DROPPED
+
+
+def _use_whole_characters(model: Model) -> None:
+    try:
+        whole = with_whole_characters(model, NAME)
+    except ValueError:
+        return
+    _use(Tokenizer(whole, device="cpu", threads=1))
+
+
 def _is_said(error: ValueError) -> bool:
     """Whether it is one that a sound model may raise."""
     return any(words in str(error) for words in ("cannot be spelled", "out of range"))
 
 
 def _check_spans(tokenizer: Tokenizer, texts: Sequence[str | bytes | None], rows: TokenBatch) -> None:
-    spans = spans_of(tokenizer.model, tokenizer._spelling, TextBatch.from_texts(texts), rows, "bytes", 1)
+    spans = spans_of(
+        tokenizer.model.in_full, tokenizer._spelling, tokenizer._parts, TextBatch.from_texts(texts), rows, "bytes", 1
+    )
     lengths = [len(text.encode() if isinstance(text, str) else text or b"") for text in texts]
     ends = np.repeat(np.repeat(lengths, len(rows) // len(texts)), np.diff(rows.offsets))
     assert np.all((spans[:, 0] >= 0) & (spans[:, 0] <= spans[:, 1]) & (spans[:, 1] <= ends)), (
@@ -151,18 +169,20 @@ def _change(data: bytes, tokenizer: Tokenizer) -> None:
     generator = np.random.default_rng(len(data))
     scores = generator.choice([-1.0, -2.5, -np.inf], len(vocabulary), p=[0.5, 0.4, 0.1])
     texts = ["ab", "bababa", " a  b ", "aé漢<é"]
-    other = tokenizer.rescored(scores)
+    other = tokenizer.rescored(scores, unspellable="raise" if len(data) % 2 else "best")
     try:
+        other.encode(texts)
         rows = other.sample(texts, alpha=0.1, seed=0, rate=0.5, return_log_prob=True)
-        assert other.verify(texts, rows) is None, "rows by other scores do not spell their texts"
+        assert _drops(model) or other.verify(texts, rows) is None, "rows by other scores do not spell their texts"
         assert not np.isnan(rows.log_prob).any(), "a log_prob by other scores is NaN"
         counts = other.expected_counts(texts)
         assert np.all(counts >= 0), "an expected count is below 0"
     except ValueError as error:
         if not _is_said(error):
             raise
-    with contextlib.suppress(ValueError):
-        file_of(data, NAME, other.model, True)
+    for as_unigram in True, False:
+        with contextlib.suppress(ValueError):
+            file_of(data, NAME, other.model, as_unigram)
     if model.kind in ("huggingface", "sentencepiece"):
         with contextlib.suppress(ValueError):
             read_model(with_tokens(data, model.kind, new_tokens(["ab", "<new>", "é"]), vocabulary), NAME)

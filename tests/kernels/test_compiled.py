@@ -1,6 +1,7 @@
 """Compiled code that is kept on disk is that of the code as it is now."""
 
 import io
+import os
 import pickle
 import shutil
 import subprocess
@@ -88,6 +89,18 @@ def test_files_that_are_damaged_while_a_process_runs_are_compiled_anew_by_it(tmp
     assert run(tmp_path) == ["11", "0"]
     assert run(tmp_path, damage) == ["11", "0"]
     assert run(tmp_path) == ["11", "1"]
+
+
+def test_what_killed_processes_left_is_removed_at_the_next_start(tmp_path: Path, package: Path) -> None:
+    assert run(tmp_path) == ["11", "0"]
+    old, new, other = (
+        package / "__pycache__" / f"a.f-1.py311.{name}" for name in ("nbi.tmp.1f", "1.nbc.tmp.2e", "tmp.3")
+    )
+    for path in (old, new, other):
+        path.write_bytes(b"half")
+        os.utime(path, (1, 1) if path != new else None)
+    assert run(tmp_path) == ["11", "1"]
+    assert [path.exists() for path in (old, new, other)] == [False, True, True]
 
 
 def test_code_that_checks_indices_is_kept_apart_from_code_that_does_not(tmp_path: Path, package: Path) -> None:

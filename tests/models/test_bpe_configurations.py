@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from bpe_files import CL100K, trained
+from bpe_files import BYTE_PIECES, CL100K, trained
 from hf_files import added_token, sequence
 from tokenizers import Tokenizer as Tool
 
@@ -103,6 +103,35 @@ def test_files_with_other_parts_encode_as_by_the_tool(name):
     assert [
         (doc, own, ids) for doc, own, ids in zip(TEXTS, ours.encode(TEXTS).tolist(), wanted, strict=True) if own != ids
     ] == []
+
+
+BYTE_FALLBACK = {"byte_fallback": True, "unk_token": "<unk>"}
+# Pieces and merges in which the unknown piece is one like others, or byte pieces are, and settings of the model.
+MERGED_UNKNOWN: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "a symbol": (["a b", "a ab", "ab é", "aab ab"], {"unk_token": "a"}),
+    "a run": (["a b", "a ab", "ab é", "aab ab"], {"unk_token": "a", "fuse_unk": True}),
+    "what merges make": (["a b", "ab é", "b é", "é ab"], {"unk_token": "ab"}),
+    "what merges make beside bytes": (["a b", "ab b"], BYTE_FALLBACK | {"unk_token": "ab"}),
+    "bytes": (["<0xA9> a", "<0xC3> <0xA9>", "<0xE6> <0xBC>", "<0xE6><0xBC> <0xA2>", "b <0xE6>"], BYTE_FALLBACK),
+}
+
+
+@pytest.mark.parametrize("name", MERGED_UNKNOWN)
+def test_what_merges_make_of_unknown_text_is_that_of_the_tool_and_spells_its_text(name):
+    merges, settings = MERGED_UNKNOWN[name]
+    pieces = dict.fromkeys(["<unk>", *(BYTE_PIECES if "byte_fallback" in settings else "é"), "a", "b"])
+    pieces |= dict.fromkeys(merge.replace(" ", "") for merge in merges)
+    file = trained("unknown") | {"pre_tokenizer": None, "added_tokens": []}
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    text = json.dumps(file | {"model": file["model"] | settings | {"vocab": vocab, "merges": merges}})
+    tool, ours = Tool.from_str(text), Tokenizer(read(text.encode(), name), device="cpu", threads=1)
+    texts = ["".join(generator.choices("abéx漢", k=i % 12)) for generator in [random.Random(SEED)] for i in range(200)]
+    rows = ours.encode(texts)
+    assert rows.tolist() == [encoding.ids for encoding in tool.encode_batch(texts)]
+    for out in (rows, *(ours.sample(texts, alpha=0, seed=SEED, rate=rate) for rate in (1, 0.5))):
+        assert ours.verify(texts, out) is None
+    ends = [text for text in texts if text.endswith("bb")]
+    assert [ours.verify([text[:-1] + "é"], ours.encode(text)) for text in ends] == [0] * len(ends) != []
 
 
 def test_what_a_file_puts_around_a_text_may_be_ids_that_no_piece_has():

@@ -7,20 +7,28 @@ import io
 import json
 import pickle
 import random
+from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
+import tokenizers
 from bpe_files import CL100K, trained
 from conftest import DATA
+from handmade import field
 from hf_files import texts
 from hypothesis import given, settings
 from sentencepiece_files import MODEL_TYPE, UNK, UNUSED, A, model_bytes, piece
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.cli import main
+from gpu_lattice.fitting import fits_unigram
 from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.hf_tokenizers import read as read_json
+from gpu_lattice.models.own import OWN
 from gpu_lattice.models.tiktoken import ENCODINGS, read_ranks
+from gpu_lattice.text_batch import TextBatch
 
 tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is absent: pip install 'gpu_lattice[test]'")
 
@@ -176,7 +184,7 @@ def test_pieces_of_equal_score_merge_from_the_left():
             tekken_file(config={"pattern": "a", "default_vocab_size": 420, "default_num_special_tokens": 0.5}),
             "is not a whole tekken.json",
         ),
-        (tiktoken_file(), "is a tiktoken file, .* use from_tiktoken"),
+        (tiktoken_file(), "is a tiktoken file, .* use Tokenizer.from_tiktoken"),
     ],
 )
 def test_files_that_are_not_covered_are_refused_by_name(data, message):
@@ -206,10 +214,124 @@ def test_tiktoken_files_that_cannot_be_read_are_refused(data, options, message):
         read_ranks(data, "x.tiktoken", *options)
 
 
-def test_a_fit_that_no_file_can_hold_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
-    model, text = tmp_path / "tekken.json", tmp_path / "a.txt"
-    model.write_bytes(tekken_file())
-    text.write_text("a new dawn")
+SPECIAL = ["<|endoftext|><s>", "<x>[INST]a</s>", "<0x41><unk> <SPECIAL_3>"]
+SYMBOLS = {"user_defined_symbols": ["the", "<x>", "th", " a", "e"], "byte_fallback": True}
+
+
+@cache
+def bpe_tokenizers():
+    """One of every format that holds a BPE model, and of those that no unigram model stands for."""
+    files = {
+        **{name: json.dumps(trained(name)).encode() for name in ("gpt2", "llama2")},
+        "tekken": tekken_file(special_tokens=[{"rank": 1, "token_str": "<s>"}]),
+        "sentencepiece": trained_bpe(**SYMBOLS),
+    }
+    tool = tiktoken.Encoding(
+        "x", pat_str=CL100K, mergeable_ranks=ranks(), special_tokens={"<|endoftext|>": 700, "<s>": 703, "[INST]": 703}
+    )
+    made = {name: Tokenizer.from_bytes(data, device="cpu") for name, data in files.items()}
+    return made | {"tiktoken": Tokenizer.from_tiktoken(tool, device="cpu")}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama2", "tekken", "sentencepiece", "tiktoken"])
+def test_scores_are_saved_beside_merges_and_all_else_is_as_it_was(name, tmp_path):
+    tokenizer, docs, path = bpe_tokenizers()[name], [*LINES[:60], *ODD, *SPECIAL], tmp_path / "new.json"
+    fitted = tokenizer.fit(docs, iterations=2).tokenizer
+    in_lattice = tokenizer.model.vocabulary.in_lattice
+    few = [i for i in np.flatnonzero(in_lattice) if len(tokenizer.model.vocabulary.surfaces[i]) > 3][:5]
+    for scored in (fitted, fitted.without(few)):
+        scored.save(path)
+        again = Tokenizer.from_file(path, device="cpu")
+        wanted, found = (one.model.vocabulary for one in (scored, again))
+        assert found.names == wanted.names
+        assert found.id_of == wanted.id_of
+        assert found.kinds.tolist() == wanted.kinds.tolist()
+        assert again.excluded_ids == scored.excluded_ids
+        arcs = wanted.in_lattice
+        assert found.scores[arcs].tolist() == wanted.scores[arcs].tolist()
+        assert [again.bos_id, again.eos_id, again.pad_id] == [scored.bos_id, scored.eos_id, scored.pad_id]
+        theirs, ours = (one.model.normalizer(TextBatch.from_texts(docs), 1) for one in (scored, again))
+        assert theirs.values.tobytes() == ours.values.tobytes()
+        assert theirs.chunk_offsets.tolist() == ours.chunk_offsets.tolist()
+        assert again.encode(docs).tolist() == scored.encode(docs).tolist()
+        drawn, expected, pickled = (
+            one.sample(docs, alpha=0.7, seed=1, return_log_prob=True)
+            for one in (again, scored, pickle.loads(pickle.dumps(again)))
+        )
+        assert drawn.tolist() == expected.tolist() == pickled.tolist()
+        assert drawn.log_prob.tolist() == expected.log_prob.tolist()
+        assert again.to_bytes() == path.read_bytes()
+    back = again.rescored(dict.fromkeys(np.flatnonzero(in_lattice), 0.0))
+    back.save(path)
+    assert Tokenizer.from_file(path, device="cpu").sample(docs, alpha=0, seed=2).tolist() == (
+        tokenizer.sample(docs, alpha=0, seed=2).tolist()
+    )
+
+
+def sentencepiece_of(data):
+    return sentencepiece.SentencePieceProcessor(model_proto=data)
+
+
+def test_the_tools_read_a_file_with_scores_as_the_one_without():
+    files = {name: one.fit(LINES[:60], iterations=1).tokenizer.to_bytes() for name, one in bpe_tokenizers().items()}
+    docs = [*LINES, *ODD, *SPECIAL]
+    for name in ("gpt2", "llama2"):
+        tools = [tokenizers.Tokenizer.from_str(text) for text in (files[name].decode(), json.dumps(trained(name)))]
+        assert [row.ids for row in tools[0].encode_batch(docs)] == [row.ids for row in tools[1].encode_batch(docs)]
+    one, other = map(sentencepiece_of, (files["sentencepiece"], trained_bpe(**SYMBOLS)))
+    assert one.encode(docs) == other.encode(docs)
+    # mistral-common asks for these names of every token, and for ranks in their order.
+    assert {tuple(entry) for entry in json.loads(files["tekken"])["vocab"]} == {("rank", "token_bytes", "token_str")}
+    assert json.loads(files["tekken"]).keys() - json.loads(tekken_file()).keys() == {"special_tokens", OWN}
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (5, "is 5, not an object"),
+        ({"scores": [1.0]}, "not a list of 420 numbers"),
+        ({"scores": [float("nan")] * 420}, "not a list of 420 numbers"),
+        ({"scores": [True] * 420}, "not a list of 420 numbers"),
+        ({"scores": [10**400] * 420}, "not a list of 420 numbers"),
+        ({"ids": [1, 2]}, "2 ids of 400 tokens"),
+        ({"ids": [*range(399), 2**40]}, "far above all others"),
+        ({"ids": [*range(399), 0]}, "its rank is taken"),
+        ({"ids": [*range(399), 0.5]}, "400 ids of 400 tokens"),
+        ({"ids": 7}, "is not a whole tekken.json"),
+        ({"special_tokens": {"a": -1}}, "its rank is taken or far above"),
+        ({"special_tokens": {"a": 2**40}}, "far above all others"),
+        ({"special_tokens": ["a"]}, "is not a whole tekken.json"),
+    ],
+)
+def test_a_damaged_field_of_our_own_is_refused(own, message):
+    with pytest.raises(ValueError, match=message):
+        read_model(tekken_file(**{OWN: own}), "m")
+    file = trained("gpt2")
+    data = json.dumps(file | {"model": file["model"] | {OWN: 5 if own == 5 else {"scores": own.get("scores", 5)}}})
+    with pytest.raises(ValueError, match=r"not an object|not a list of 601 numbers|NaN"):
+        read_model(data.encode(), "m")
+    for scores in (np.zeros(3), np.full(len(read_model(trained_bpe(), "m").vocabulary), np.nan)):
+        with pytest.raises(ValueError, match="of ours"):
+            read_model(trained_bpe() + field(8192, scores.tobytes()), "m")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama2", "tekken", "sentencepiece"])
+def test_the_command_saves_a_fit_of_every_bpe_model(name, tmp_path):
+    model, text, new = (str(tmp_path / path) for path in ("old.json", "a.txt", "new.json"))
+    tokenizer = bpe_tokenizers()[name]
+    Path(model).write_bytes(tokenizer.to_bytes())
+    Path(text).write_text("\n".join(LINES[:60]))
+    assert main(["fit", text, "--model", model, "-o", new, "--iterations", "1", "--device", "cpu"]) == 0
+    again = Tokenizer.from_file(new, device="cpu")
+    # A unigram model where there is one that divides texts alike.
+    assert (again.model.merges is None) == (name == "gpt2")
+    wanted = tokenizer.fit(LINES[:60], iterations=1).tokenizer.log_partition(LINES[:60])
+    np.testing.assert_allclose(again.log_partition(LINES[:60]), wanted, 1e-9)
+
+
+def test_a_model_that_cannot_be_saved_is_refused_before_it_is_fitted(monkeypatch):
     monkeypatch.delattr(Tokenizer, "fit")
-    assert main(["fit", str(text), "--model", str(model), "-o", str(tmp_path / "new"), "--device", "cpu"]) == 2
-    assert capsys.readouterr().err.endswith("is in a format without scores (tiktoken); pickle the tokenizer\n")
+    with pytest.raises(ValueError, match="not made from a file"):
+        fits_unigram(Tokenizer.from_pieces(["a"], device="cpu"))
+    with pytest.raises(ValueError, match="leave out as_unigram=True"):
+        bpe_tokenizers()["tekken"].to_bytes(as_unigram=True)

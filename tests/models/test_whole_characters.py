@@ -18,6 +18,7 @@ from gpu_lattice.backends.cuda import CudaBackend
 
 DRAWS = 100_000
 LEAST_P = 1e-4
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 DOCS = ["The whale, the naïve WHALE!", "  12 apples'", "漢字かな 👩\u200d🚀, 魑魅", "", "a<|end|>b", "é" * 300]
 
 
@@ -154,3 +155,19 @@ def test_a_long_pre_token_is_merged_as_if_characters_were_split() -> None:
     expected = split.encode(["é" * 20_000]).tolist()
     assert expected[0].count(bpe["vocab"]["©Ã"]) == 19_999
     assert whole.encode(["é" * 20_000]).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [BYTE_LEVEL, {"type": "FixedLength", "length": 3}]}},
+        {"normalizer": {"type": "ByteLevel"}, "pre_tokenizer": {"type": "FixedLength", "length": 3}},
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "ByteLevel"}, {"type": "Lowercase"}]},
+         "pre_tokenizer": None},
+    ],
+)  # fmt: skip
+def test_a_model_that_divides_or_changes_bytes_cannot_keep_characters_whole(parts: dict[str, object]) -> None:
+    file = json.dumps(trained("llama3", 2000) | parts).encode()
+    assert Tokenizer.from_bytes(file, device="cpu", threads=1).encode(DOCS)
+    with pytest.raises(ValueError, match="make ByteLevel the last of its pre-tokenizers"):
+        Tokenizer.from_bytes(file, characters=True, device="cpu")
