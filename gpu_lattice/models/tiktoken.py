@@ -102,6 +102,24 @@ def parts_of(encoding: Any) -> tuple[bytes, str, dict[str, int]]:
     return b"".join(lines), pattern, dict(specials)
 
 
+def division_of(
+    encoding: str | None, pattern: str | None, specials: dict[str, int] | None
+) -> tuple[str, dict[str, int]]:
+    """What a tiktoken file does not say, (the pattern, the special tokens), from the arguments of `read_ranks`.
+
+    Raises ValueError, TypeError for arguments that are wrong.
+    """
+    if (encoding is None) == (pattern is None):
+        raise ValueError("give either encoding, the name of one of tiktoken's, or pattern, a regular expression")
+    if encoding is not None:
+        if encoding not in ENCODINGS:
+            raise ValueError(f"encoding is {encoding!r:.60}; known are {', '.join(ENCODINGS)}; give pattern for others")
+        return ENCODINGS[encoding]
+    if not isinstance(pattern, str):
+        raise TypeError(f"pattern is {pattern!r:.60}; give a regular expression as a str")
+    return pattern, specials or {}
+
+
 def read_ranks(
     data: bytes, name: str, encoding: str | None, pattern: str | None, specials: dict[str, int] | None = None
 ) -> Model:
@@ -111,14 +129,7 @@ def read_ranks(
     The ids are those of tiktoken 0.14.0's encode_ordinary: special tokens are text.
     Raises ValueError for a file that is damaged, ImportError without the package tokenizers, which runs the pattern.
     """
-    if (encoding is None) == (pattern is None):
-        raise ValueError("give either encoding, the name of one of tiktoken's, or pattern, a regular expression")
-    if encoding is not None:
-        if encoding not in ENCODINGS:
-            raise ValueError(f"encoding is {encoding!r:.60}; known are {', '.join(ENCODINGS)}; give pattern for others")
-        pattern, specials = ENCODINGS[encoding]
-    elif not isinstance(pattern, str):
-        raise TypeError(f"pattern is {pattern!r:.60}; give a regular expression as a str")
+    pattern, specials = division_of(encoding, pattern, specials)
     id_of: dict[bytes, int] = {}
     for i, line in enumerate(data.split(b"\n"), 1):
         if not line.strip():
@@ -128,7 +139,7 @@ def read_ranks(
             id_of[binascii.a2b_base64(token, strict_mode=True)] = int(rank)
         except ValueError:
             raise ValueError(f"{name}: line {i} is {line!r:.60}, not base64 and a rank; get the file again") from None
-    return _model(id_of, specials or {}, str(pattern), data, name)
+    return _model(id_of, specials, pattern, data, name)
 
 
 def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data: bytes, name: str) -> Model:
