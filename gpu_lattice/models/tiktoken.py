@@ -12,7 +12,7 @@ from gpu_lattice.models import Decoder, Merges, Model
 from gpu_lattice.models.json_text import load_json
 from gpu_lattice.models.rank_pairs import rank_pairs
 from gpu_lattice.normalizers.hf_tokenizers import hf_normalizer
-from gpu_lattice.normalizers.pre_tokens import O200K, PATTERNS, TIKTOKEN_CL100K, TIKTOKEN_GPT2
+from gpu_lattice.normalizers.pre_tokens import O200K, TIKTOKEN, TIKTOKEN_CL100K, TIKTOKEN_GPT2
 from gpu_lattice.text_batch import decoded
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
@@ -144,7 +144,7 @@ def read_ranks(
 
 def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data: bytes, name: str) -> Model:
     otherwise = _OTHERWISE.search(pattern) or _LINE_END.search(_ESCAPE_OR_CLASS.sub("", pattern))
-    if otherwise is not None and pattern not in PATTERNS:
+    if otherwise is not None and pattern not in TIKTOKEN:
         raise ValueError(
             f"{name}: the pattern has {otherwise[0]!r}, which the package tokenizers reads otherwise than tiktoken; "
             "give one that says the same without it"
@@ -161,7 +161,7 @@ def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data
     return Model(
         kind="tiktoken",
         vocabulary=_vocabulary(id_of, specials, max(ids) + 1),
-        normalizer=hf_normalizer(None, pre_tokenizer, [], name, to_bytes=True),
+        normalizer=hf_normalizer(None, pre_tokenizer, [], name, to_bytes=True, by_tiktoken=True),
         decoder=Decoder(metaspace=False, strip=None, unknown="", errors="maximal"),
         merges=Merges(
             pairs=rank_pairs(id_of, range(max(ids) + 1), data),
