@@ -416,7 +416,7 @@ class Tokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of the model's file; or of what else the tokenizer was made from."""
+        """SHA-256, in hexadecimal, of the model's file and what was said of it; or of what else it was made from."""
         if self._base is not self:
             made_from = self._base.digest, self._unspellable, self._model.vocabulary.scores.tobytes().hex()
             return sha256("".join(made_from).encode()).hexdigest()
@@ -425,8 +425,13 @@ class Tokenizer:
             return sha256(pickle.dumps(made_from[0])).hexdigest()
         if not isinstance(made_from[0], bytes):
             return sha256(repr(made_from[:-3]).encode()).hexdigest()
-        keeps_characters = self._model.in_full is not self._model
-        return sha256(made_from[0] + b"characters" * keeps_characters).hexdigest()
+        what = made_from[0] + b"characters" * (self._model.in_full is not self._model)
+        if self._source[0] is _rebuild_from_ranks:
+            from gpu_lattice.models.tiktoken import division_of
+
+            pattern, specials = division_of(*made_from[2:5])
+            what += repr((pattern, sorted(specials.items()))).encode()
+        return sha256(what).hexdigest()
 
     def on(self, backend: Backend) -> Tokenizer:
         """The same model on a backend made for it; pickling it gives back the tokenizer that it came from."""

@@ -15,7 +15,7 @@ from gpu_lattice.models.json_text import load_json
 from gpu_lattice.models.own import OWN, listed, own_field, own_scores
 from gpu_lattice.models.rank_pairs import rank_pairs
 from gpu_lattice.normalizers.hf_tokenizers import hf_normalizer
-from gpu_lattice.normalizers.pre_tokens import O200K, PATTERNS, TIKTOKEN_CL100K, TIKTOKEN_GPT2
+from gpu_lattice.normalizers.pre_tokens import O200K, TIKTOKEN, TIKTOKEN_CL100K, TIKTOKEN_GPT2
 from gpu_lattice.text_batch import decoded
 from gpu_lattice.vocabulary import Kind, Vocabulary
 
@@ -111,7 +111,7 @@ def as_tekken(
     data: bytes, name: str, encoding: str | None, pattern: str | None, specials: dict[str, int] | None
 ) -> bytes:
     """What `read_ranks` reads as a tekken.json, whose ids and special tokens are in a field of our own."""
-    pattern, specials = _division(encoding, pattern, specials)
+    pattern, specials = division_of(encoding, pattern, specials)
     ranked = sorted((i, token) for token, i in _ranks(data, name).items())
     vocab = [
         {"rank": rank, "token_bytes": binascii.b2a_base64(token, newline=False).decode(), "token_str": None}
@@ -133,21 +133,13 @@ def parts_of(encoding: Any) -> tuple[bytes, str, dict[str, int]]:
     return b"".join(lines), pattern, dict(specials)
 
 
-def read_ranks(
-    data: bytes, name: str, encoding: str | None, pattern: str | None, specials: dict[str, int] | None = None
-) -> Model:
-    """Read a tiktoken file. encoding: the name of one of ENCODINGS; pattern: a regular expression instead, which may
-    come with special tokens.
+def division_of(
+    encoding: str | None, pattern: str | None, specials: dict[str, int] | None
+) -> tuple[str, dict[str, int]]:
+    """What a tiktoken file does not say, (the pattern, the special tokens), from the arguments of `read_ranks`.
 
-    The ids are those of tiktoken 0.14.0's encode_ordinary: special tokens are text.
-    Raises ValueError for a file that is damaged, ImportError without the package tokenizers, which runs the pattern.
+    Raises ValueError, TypeError for arguments that are wrong.
     """
-    pattern, specials = _division(encoding, pattern, specials)
-    return _model(_ranks(data, name), specials, pattern, data, name)
-
-
-def _division(encoding: str | None, pattern: str | None, specials: dict[str, int] | None) -> tuple[str, dict[str, int]]:
-    """(pattern, special tokens) of an encoding, or those that are given."""
     if (encoding is None) == (pattern is None):
         raise ValueError("give either encoding, the name of one of tiktoken's, or pattern, a regular expression")
     if encoding is not None:
@@ -157,6 +149,19 @@ def _division(encoding: str | None, pattern: str | None, specials: dict[str, int
     if not isinstance(pattern, str):
         raise TypeError(f"pattern is {pattern!r:.60}; give a regular expression as a str")
     return pattern, specials or {}
+
+
+def read_ranks(
+    data: bytes, name: str, encoding: str | None, pattern: str | None, specials: dict[str, int] | None = None
+) -> Model:
+    """Read a tiktoken file. encoding: the name of one of ENCODINGS; pattern: a regular expression instead, which may
+    come with special tokens.
+
+    The ids are those of tiktoken 0.14.0's encode_ordinary: special tokens are text.
+    Raises ValueError for a file that is damaged, ImportError without the package tokenizers, which runs the pattern.
+    """
+    pattern, specials = division_of(encoding, pattern, specials)
+    return _model(_ranks(data, name), specials, pattern, data, name)
 
 
 def _ranks(data: bytes, name: str) -> dict[bytes, int]:
@@ -174,7 +179,7 @@ def _ranks(data: bytes, name: str) -> dict[bytes, int]:
 
 def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data: bytes, name: str) -> Model:
     otherwise = _OTHERWISE.search(pattern) or _LINE_END.search(_ESCAPE_OR_CLASS.sub("", pattern))
-    if otherwise is not None and pattern not in PATTERNS:
+    if otherwise is not None and pattern not in TIKTOKEN:
         raise ValueError(
             f"{name}: the pattern has {otherwise[0]!r}, which the package tokenizers reads otherwise than tiktoken; "
             "give one that says the same without it"
@@ -191,7 +196,7 @@ def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data
     return Model(
         kind="tiktoken",
         vocabulary=_vocabulary(id_of, specials, max(ids) + 1),
-        normalizer=hf_normalizer(None, pre_tokenizer, [], name, to_bytes=True),
+        normalizer=hf_normalizer(None, pre_tokenizer, [], name, to_bytes=True, by_tiktoken=True),
         decoder=Decoder(metaspace=False, strip=None, unknown="", errors="maximal"),
         merges=Merges(
             pairs=rank_pairs(id_of, range(max(ids) + 1), data),

@@ -140,11 +140,12 @@ def hf_normalizer(
     added_tokens: Sequence[AddedToken],
     name: str,
     to_bytes: bool = False,
+    by_tiktoken: bool = False,
 ) -> CompiledNormalizer | ToolNormalizer:
     """The rule object for parts of a tokenizer.json.
 
     name: the file's name in errors; to_bytes: whether the pre-tokens of a byte-level recipe are the bytes that its
-    characters stand for.
+    characters stand for; by_tiktoken: whether its own patterns mean what they mean to it.
     Raises ValueError for a component that is unknown or broken, and for an added token that is empty after
     normalization; ImportError if tokenizers is needed and not installed.
     """
@@ -159,7 +160,8 @@ def hf_normalizer(
     shown = _Shown(name, _types(steps), _types(cutters), len(added_tokens))
     rules: CompiledNormalizer | ToolNormalizer
     try:
-        rules = CompiledNormalizer(_compile(steps, charsmaps, cutters, added_tokens, name, to_bytes), shown)
+        pattern = _pattern_of(cutters, by_tiktoken) if to_bytes else None
+        rules = CompiledNormalizer(_compile(steps, charsmaps, cutters, added_tokens, name, pattern), shown)
     except NotCompiledError as reason:
         for cutter in cutters:
             if cutter.get("type") == "FixedLength" and cutter.get("length") == 0:
@@ -530,12 +532,11 @@ def _compile(
     cutters: list[Component],
     added_tokens: Sequence[AddedToken],
     name: str,
-    to_bytes: bool,
+    pattern: Pattern | None,
 ) -> Rules:
     """Rules for the components. Raises NotCompiledError if there are none, ValueError if a part is broken."""
     if any(token.single_word for token in added_tokens):
         raise NotCompiledError("an added token is single_word")
-    pattern = _pattern_of(cutters) if to_bytes else None
     if pattern is not None or _never_splits(steps, cutters):
         cutters = []
     cutter = _compile_cutter(cutters, added_tokens, name)
@@ -554,22 +555,36 @@ def _compile(
     return dataclasses.replace(rules, cooked=_token_trie(patterns, added_tokens))
 
 
-def _pattern_of(cutters: list[Component]) -> Pattern | None:
+def _pattern_of(cutters: list[Component], by_tiktoken: bool) -> Pattern | None:
     """The compiled pattern of a byte-level recipe, None for any other."""
-    from gpu_lattice.normalizers.pre_tokens import GPT2, PATTERNS, SEQUENCES
+    from gpu_lattice.normalizers.pre_tokens import GPT2, PATTERNS, SEQUENCES, TIKTOKEN
 
     *splits, last = cutters or [{}]
-    if last.get("type") != "ByteLevel" or last.get("add_prefix_space") is not False:
-        return None
     has_regex = last.get("use_regex", True)
-    if not splits:
-        return PATTERNS[GPT2] if has_regex is True else None
+    if last.get("type") != "ByteLevel" or last.get("add_prefix_space") is not False or not isinstance(has_regex, bool):
+        return None
+    most_digits = _most_digits(splits[0]) if len(splits) + has_regex == 2 else None
+    if most_digits is not None:
+        splits = splits[1:]
     # Matches of a single pattern cover all text, so it does not matter what becomes of the rest.
     plain = [("Isolated", False), ("Removed", True)][: 1 + (len(splits) == 1)]
-    regexes = tuple(regex for split in splits if (regex := _regex_of(split, plain)) is not None)
-    if has_regex is not False or len(regexes) < len(splits):
-        return None
-    return PATTERNS.get(regexes[0]) if len(regexes) == 1 else SEQUENCES.get(regexes)
+    regexes = [_regex_of(split, plain) or "" for split in splits] + [GPT2] * has_regex
+    if len(regexes) != 1:
+        return SEQUENCES.get(tuple(regexes))
+    pattern = (PATTERNS | TIKTOKEN if by_tiktoken else PATTERNS).get(regexes[0])
+    if pattern is None or most_digits is None:
+        return pattern
+    return pattern._replace(apart=True, most_digits=min(most_digits, pattern.most_digits))
+
+
+def _most_digits(split: Component) -> int | None:
+    """How many digits a pre-token has, if the component divides numbers from other text, and nothing else."""
+    from gpu_lattice.normalizers.pre_token_states import ANY_NUMBER
+    from gpu_lattice.normalizers.pre_tokens import NUMBERS
+
+    if split.get("type") == "Digits" and isinstance(split.get("individual_digits"), bool):
+        return 1 if split["individual_digits"] else ANY_NUMBER
+    return NUMBERS.get(_regex_of(split, [("Isolated", False)]) or "")
 
 
 def _regex_of(split: Component, plain: list[tuple[str, bool]]) -> str | None:

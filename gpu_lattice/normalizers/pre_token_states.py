@@ -43,8 +43,10 @@ class Pattern(NamedTuple):
     newlines      line ends after punctuation, and after white space, are in the same pre-token
     slashes       after punctuation, slashes are too
     whole_end     white space that ends a text is one pre-token, whatever line ends it holds
-    parted        numbers, and Chinese with kana, are divided from other text first; marks are letters, only an ASCII
+    deepseek      numbers, and Chinese with kana, are divided from other text first; marks are letters, only an ASCII
                   symbol may stand before ASCII letters, and what is of no class is a pre-token
+    marks         are letters
+    apart         numbers are divided from other text first
     """
 
     contractions: int
@@ -54,7 +56,9 @@ class Pattern(NamedTuple):
     newlines: bool
     slashes: bool
     whole_end: bool = False
-    parted: bool = False
+    deepseek: bool = False
+    marks: bool = False
+    apart: bool = False
 
 
 class Class(NamedTuple):
@@ -118,7 +122,7 @@ def _class_of(character: str, bits: int, is_kana: bool) -> Class:
 @cache
 def actions_of(pattern: Pattern) -> NDArray[np.uint16]:
     """The action of each state and class: uint16 [states << CLASS_BITS], from START on."""
-    automaton = (_Parted if pattern.parted else _Automaton)(pattern)
+    automaton = (_DeepSeek if pattern.deepseek else _Apart if pattern.apart else _Automaton)(pattern)
     classes = character_classes()[1]
     states, rows = [START], []
     for state in states:
@@ -185,10 +189,10 @@ class _Automaton:
         return ("others",) if self.pattern.by_space else ("single",)
 
     def _in_word(self, c: Class) -> bool:
-        return c.kind == "letter" or (self.pattern.cased and c.kind == "mark")
+        return c.kind == "letter" or (c.kind == "mark" and (self.pattern.cased or self.pattern.marks))
 
     def _is_other(self, c: Class) -> bool:
-        return c.kind in ("apostrophe", "slash", "symbol", "other", "mark")
+        return c.kind in ("apostrophe", "slash", "symbol", "other") or (c.kind == "mark" and not self.pattern.marks)
 
     def _word_of(self, c: Class) -> State:
         return ("word", c.case if self.pattern.cased else "")
@@ -273,24 +277,31 @@ class _Automaton:
         return bits | HERE, self._begin(c)
 
 
-class _Parted(_Automaton):
-    """DeepSeek's: states are those of the last pattern, after whether they are of Chinese and kana.
+class _Apart(_Automaton):
+    """Parts of the text, in which the pattern's states follow whether they are of Chinese and kana."""
+
+    def step(self, state: State, c: Class) -> tuple[int, State]:
+        is_kana, inner = (bool(state[0]), state[1:]) if state != START else (self._is_kana(c), START)
+        is_number = inner[0] == "number"
+        if c == END or (inner != START and (self._is_kana(c) != is_kana or (c.kind == "number") != is_number)):
+            bits = self._at_end(inner)
+            return bits, START if c == END else (self._is_kana(c), *self._begin(c))
+        bits, following = super().step(inner, c)
+        return bits, (is_kana, *following)
+
+    def _is_kana(self, c: Class) -> bool:
+        return False
+
+
+class _DeepSeek(_Apart):
+    """Further states:
 
     single  an ASCII symbol;  ascii: with ASCII letters
     gap, is_long  characters that no pattern matches
     """
 
-    def step(self, state: State, c: Class) -> tuple[int, State]:
-        if state == START:
-            is_kana, inner = c.is_kana, START
-        else:
-            is_kana, inner = bool(state[0]), state[1:]
-        is_number = inner[0] == "number"
-        if c == END or (inner != START and (c.is_kana != is_kana or (c.kind == "number") != is_number)):
-            bits = self._at_end(inner)
-            return bits, START if c == END else (c.is_kana, *self._begin(c))
-        bits, following = super().step(inner, c)
-        return bits, (c.is_kana, *following)
+    def _is_kana(self, c: Class) -> bool:
+        return c.is_kana
 
     def _in_word(self, c: Class) -> bool:
         return c.kind in ("letter", "mark")

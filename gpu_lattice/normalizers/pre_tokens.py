@@ -27,7 +27,7 @@ from gpu_lattice.normalizers.pre_token_states import (
 
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _FOLDED = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_CL100K = _FOLDED + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|" + _REST
+CL100K = _FOLDED + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|" + _REST
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _CASED = rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+%s|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*%s|"
 _CASED_REST = _REST.replace(r"[\r\n]*", r"[\r\n/]*")
@@ -37,16 +37,22 @@ TIKTOKEN_CL100K = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|"
     r"\s+(?!\S)|\s"
 )
+QWEN35 = CL100K.replace("{1,3}", "").replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}", r"[^\s\p{L}\p{M}")
 O200K = _CASED % (_FOLDED + "?", _FOLDED + "?") + r"\p{N}{1,3}|" + _CASED_REST
 
 PATTERNS = {
     GPT2: Pattern(FIRST, False, True, ANY_NUMBER, False, False),
-    TIKTOKEN_GPT2: Pattern(FIRST, False, True, ANY_NUMBER, False, False),
-    _CL100K: Pattern(FIRST_FOLDED, False, False, 3, True, False),
-    TIKTOKEN_CL100K: Pattern(FIRST_FOLDED, False, False, 3, True, False, whole_end=True),
-    _CL100K.replace("{1,3}", ""): Pattern(FIRST_FOLDED, False, False, 1, True, False),
+    CL100K: Pattern(FIRST_FOLDED, False, False, 3, True, False),
+    CL100K.replace("{1,3}", ""): Pattern(FIRST_FOLDED, False, False, 1, True, False),
+    CL100K.replace("{1,3}", "+"): Pattern(FIRST_FOLDED, False, False, ANY_NUMBER, True, False),
+    QWEN35: Pattern(FIRST_FOLDED, False, False, 1, True, False, marks=True),
     O200K: Pattern(AFTER_FOLDED, True, False, 3, True, True),
     _CASED % ("", "") + r"\p{N}|" + _CASED_REST: Pattern(NEVER, True, False, 1, True, True),
+}
+# These tokenizers would read otherwise: there, {1,3}+ repeats what {1,3} matches.
+TIKTOKEN = {
+    TIKTOKEN_GPT2: PATTERNS[GPT2],
+    TIKTOKEN_CL100K: Pattern(FIRST_FOLDED, False, False, 3, True, False, whole_end=True),
 }
 # DeepSeek-V3's, the last of which alone leaves characters unmatched.
 DEEPSEEK = (
@@ -55,7 +61,9 @@ DEEPSEEK = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+",
 )
-SEQUENCES: dict[tuple[str, ...], Pattern] = {DEEPSEEK: Pattern(NEVER, False, False, 3, True, False, parted=True)}
+SEQUENCES: dict[tuple[str, ...], Pattern] = {DEEPSEEK: Pattern(NEVER, False, False, 3, True, False, deepseek=True)}
+# How many digits a number has that one of these divides from other text.
+NUMBERS = {r"\p{N}": 1, r"\p{N}{1,3}": 3}
 
 TWO = np.uint64(2)
 SHIFT, LOW_BITS = np.uint64(STATE_SHIFT), np.uint64(0x3F)

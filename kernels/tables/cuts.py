@@ -22,6 +22,7 @@ from gpu_lattice.kernels.cpu.bulk.cuts import (
     index_shift,
     key_of_bytes,
     page_of_four,
+    shifts,
     slot_of,
 )
 from gpu_lattice.kernels.cpu.machine import GOLDEN
@@ -43,8 +44,8 @@ class CutTable(NamedTuple):
     keys   uint64 [2^k], open-addressing set of the longer contexts; 0 is an empty slot
 
     If symbols are bytes:
-    cpu_pairs  uint8 [65536 + B], at 256 x + y: 1 if there may be a cut between bytes x and y, else 0; then the pilots
-           of B buckets of keys
+    cpu_pairs  uint8 [65536 + 3/4 2^k], at 256 x + y: 1 if there may be a cut between bytes x and y, else 0; then a
+           filter of 4 bits for each of the cpu_keys, those of its keys set; then the pilots of their 2^k / 4 buckets
     cpu_keys   uint64 [2^k], each longer context in the one slot that its hash and its bucket's pilot give, else NO_KEY
 
     If symbols are characters:
@@ -82,11 +83,11 @@ def build_cut_table(values: NDArray[np.uint8], offsets: NDArray[np.int64], is_by
     # Each only once: equal keys would collide in a table of any size.
     contexts = np.unique(cpu_keys[:used])
     nothing = contexts[:0]
-    pilots, slots = _place_keys(contexts if is_bytes else nothing)
+    behind, slots = _place_keys(contexts if is_bytes else nothing)
     may_cut = (pairs < PAIR_PIECE).astype(np.uint8)
     codes = nothing if is_bytes else np.unique(_code_points(values, offsets))
     table = _character_table(codes.astype(np.int64), (nothing if is_bytes else contexts).astype(np.int64))
-    return CutTable(pairs, keys, np.concatenate([may_cut, pilots]), slots, *table)
+    return CutTable(pairs, keys, np.concatenate([may_cut, behind]), slots, *table)
 
 
 def _character_table(
@@ -248,19 +249,24 @@ def _fill_bytes(values, offsets, pairs, keys, cpu_keys):
 
 
 def _place_keys(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-    """(pilots, slots) such that no two keys share a slot (Belazzougui et al. 2009, "Hash, displace, and compress")."""
+    """(filter and pilots, slots) such that no two keys share a slot (Belazzougui et al. 2009, "Hash, displace, and
+    compress").
+    """
     n_slots = 16
     while 4 * n_slots < 5 * len(keys):
         n_slots *= 2
     hashed = keys * GOLDEN
     while True:
         pilots, slots = np.zeros(n_slots // 4, np.uint8), np.full(n_slots, NO_KEY, np.uint64)
-        bucket = (hashed >> index_shift(len(pilots))).astype(np.int64)
+        filter_shift, bucket_shift, _ = shifts(n_slots)
+        bucket = (hashed >> bucket_shift).astype(np.int64)
         sizes = np.bincount(bucket, minlength=len(pilots))
         # The largest buckets first, while most slots are free.
         order = np.argsort(bucket - (sizes[bucket] << 32))
         if _try_pilots(keys[order], bucket[order], pilots, slots):
-            return pilots, slots
+            is_set = np.zeros(4 * n_slots, np.bool_)
+            is_set[hashed >> filter_shift] = True
+            return np.concatenate([np.packbits(is_set, bitorder="little"), pilots]), slots
         n_slots *= 2
 
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Tool
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.models.hf_tokenizers import read
-from gpu_lattice.normalizers.pre_tokens import DEEPSEEK, O200K
+from gpu_lattice.normalizers.pre_tokens import DEEPSEEK, O200K, QWEN35, TIKTOKEN_CL100K
 
 SEED = 22
 ATOMS = [
@@ -70,6 +70,14 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "o200k": ("llama3", pre(split(O200K), BYTES), {"byte_fallback": True}),
     "DeepSeek": ("gpt2", pre(*map(split, DEEPSEEK), BYTES), {}),
     "digits": ("gpt2", pre({"type": "Digits", "individual_digits": True}, byte_level(use_regex=True)), {}),
+    "Qwen3.5": ("qwen", pre(split(QWEN35), BYTES), {}),
+    "tiktoken's pattern": ("gpt2", pre(split(TIKTOKEN_CL100K), BYTES), {}),
+    "digits last": (
+        "gpt2",
+        pre({"type": "Punctuation", "behavior": "Contiguous"}, byte_level(use_regex=True),
+            {"type": "Digits", "individual_digits": False}, split("[0-9][0-9][0-9]")),
+        {},
+    ),
     "behaviors": (
         "gpt4",
         pre(split(r"\s+", "MergedWithNext"), split("[aeiou]", "Contiguous"), split("[^,]+", "Removed", True), BYTES),

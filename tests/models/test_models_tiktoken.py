@@ -108,6 +108,21 @@ def test_a_tiktoken_file_encodes_as_by_tiktoken(encoding, tmp_path):
     assert tokenizer.decode(out) == [text for text in ODD for _ in range(2)]
 
 
+def test_a_digest_tells_what_was_said_of_a_tiktoken_file(tmp_path):
+    path = tmp_path / "x.tiktoken"
+    path.write_bytes(tiktoken_file())
+
+    def digest(source=path, **what):
+        return Tokenizer.from_tiktoken(source, device="cpu", **what).digest
+
+    pattern, specials = ENCODINGS["gpt2"]
+    tools = [tiktoken.Encoding("x", pat_str=pattern, mergeable_ranks=ranks(), special_tokens=s) for s in (specials, {})]
+    different = [digest(encoding="gpt2"), digest(encoding="cl100k_base"), digest(pattern=CL100K), digest(tools[1])]
+    assert len(set(different)) == 4
+    assert digest(tools[0]) == digest(encoding="gpt2")
+    assert digest(pattern=CL100K, characters=True) != digest(pattern=CL100K)
+
+
 def test_encodings_are_those_of_tiktoken(monkeypatch):
     from tiktoken_ext import openai_public as public
 

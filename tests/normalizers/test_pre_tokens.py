@@ -16,12 +16,13 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 from gpu_lattice.normalizers.code_points import class_table
 from gpu_lattice.normalizers.hf_tokenizers import CompiledNormalizer, ToolNormalizer, hf_normalizer
 from gpu_lattice.normalizers.pre_token_states import LETTER, LOWER, NEWLINE, NUMBER, SPACE, SYMBOL, UPPER
-from gpu_lattice.normalizers.pre_tokens import DEEPSEEK, GPT2, PATTERNS
+from gpu_lattice.normalizers.pre_tokens import CL100K, DEEPSEEK, GPT2, PATTERNS, TIKTOKEN, TIKTOKEN_CL100K
 from gpu_lattice.text_batch import TextBatch
 
 SAMPLE = "aAsSlLtvVrRmDdeE\u01c5\u02b0\u0301中ſ1٣½ \u00a0\t\n\r'/!😀\x00\u2028"
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-NAMES = ["gpt2", "tiktoken's gpt2", "cl100k", "tiktoken's cl100k", "qwen", "o200k", "tekken", "deepseek"]
+DIGITS = {"type": "Digits", "individual_digits": True}
+NAMES = ["gpt2", "cl100k", "qwen", "minicpm", "qwen3.5", "o200k", "tekken", "tiktoken's gpt2", "tiktoken's", "deepseek"]
 ENDS = [
     "'s'S'T'll'LL'lL're'RE'vE'm'D't",
     "don't DON'T I'ſ x'ſ a'll b'LLx",
@@ -37,8 +38,8 @@ def recipe(*patterns: str, behavior: str = "Isolated", invert: bool = False) -> 
     return {"type": "Sequence", "pretokenizers": [*splits, BYTES]}
 
 
-def rules(pre_tokenizer: dict, to_bytes: bool = True):
-    return hf_normalizer(None, pre_tokenizer, [], "t.json", to_bytes=to_bytes)
+def rules(pre_tokenizer: dict, to_bytes: bool = True, by_tiktoken: bool = False):
+    return hf_normalizer(None, pre_tokenizer, [], "t.json", to_bytes, by_tiktoken)
 
 
 def splitter(*patterns: str) -> Callable[[str], list[str]]:
@@ -54,9 +55,9 @@ def pre_tokens(normalizer, docs: list[str]) -> list[list[str]]:
     return [[text for text, _ in doc] for doc in chunks(normalizer(TextBatch.from_texts(docs)))]
 
 
-@pytest.mark.parametrize("patterns", [*((pattern,) for pattern in PATTERNS), DEEPSEEK], ids=NAMES)
+@pytest.mark.parametrize("patterns", [*((pattern,) for pattern in PATTERNS | TIKTOKEN), DEEPSEEK], ids=NAMES)
 def test_pre_tokens_are_the_tools(patterns):
-    normalizer, split = rules(recipe(*patterns)), splitter(*patterns)
+    normalizer, split = rules(recipe(*patterns), by_tiktoken="++" in patterns[0]), splitter(*patterns)
     assert isinstance(normalizer, CompiledNormalizer)
     draw = random.Random(22)
     docs = [
@@ -96,29 +97,44 @@ def test_the_classes_of_all_code_points_are_the_tools(bit, members):
     assert list(map(ord, found)) == np.flatnonzero(class_table("categories.npz") & bit).tolist()
 
 
+@pytest.mark.parametrize("numbers", [DIGITS, DIGITS | {"individual_digits": False}, r"\p{N}{1,3}", r"\p{N}"])
+@pytest.mark.parametrize("pattern", [GPT2, *list(PATTERNS)[1:7:2]])
+def test_numbers_may_be_divided_from_other_text_first(numbers, pattern):
+    inner = [part for part in recipe(pattern)["pretokenizers"] if pattern != GPT2] or [BYTES | {"use_regex": True}]
+    first = numbers if isinstance(numbers, dict) else recipe(numbers)["pretokenizers"][0]
+    normalizer = rules({"type": "Sequence", "pretokenizers": [first, *inner]})
+    assert isinstance(normalizer, CompiledNormalizer)
+    tool = pre_tokenizers.Digits(first["individual_digits"]) if first is numbers else splitter(numbers)
+    split = splitter(pattern)
+    draw = random.Random(22)
+    docs = ["".join(draw.choices(SAMPLE + "123²Ⅷ", k=draw.randrange(3, 24))) for _ in range(1000)]
+    parts = [tool(doc) if callable(tool) else [part for part, _ in tool.pre_tokenize_str(doc)] for doc in docs]
+    assert pre_tokens(normalizer, docs) == [[piece for part in doc for piece in split(part)] for doc in parts]
+
+
 def test_every_character_after_an_apostrophe_is_matched_as_by_the_tool():
-    pattern = list(PATTERNS)[2]
-    tool, normalizer = pre_tokenizers.Split(Regex(pattern), "isolated"), rules(recipe(pattern))
+    tool, normalizer = pre_tokenizers.Split(Regex(CL100K), "isolated"), rules(recipe(CL100K))
     codes = [*range(0x3000), *range(0xFB00, 0xFB10)]
     docs = [f"'{chr(a)}x'r{chr(a)}'{chr(a)}l'{chr(a)}e" for a in codes]
     assert pre_tokens(normalizer, docs) == [[part for part, _ in tool.pre_tokenize_str(doc)] for doc in docs]
 
 
 def test_recipes_that_mean_the_same_are_compiled_and_others_are_not():
-    cl100k = list(PATTERNS)[2]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     assert isinstance(rules(byte_level), CompiledNormalizer)
-    assert isinstance(rules(recipe(cl100k, behavior="Removed", invert=True)), CompiledNormalizer)
+    assert isinstance(rules(recipe(CL100K, behavior="Removed", invert=True)), CompiledNormalizer)
     assert pre_tokens(rules(byte_level), ["I'm a  b"]) == pre_tokens(rules(recipe(GPT2)), ["I'm a  b"])
     for other in (
-        recipe(cl100k, behavior="Removed"),
-        recipe(cl100k, behavior="MergedWithNext"),
-        recipe(cl100k + "|x"),
+        recipe(CL100K, behavior="Removed"),
+        recipe(CL100K, behavior="MergedWithNext"),
+        recipe(CL100K + "|x"),
         recipe(*DEEPSEEK, behavior="Removed", invert=True),
         recipe(*DEEPSEEK[1:]),
+        recipe(TIKTOKEN_CL100K),
+        recipe(r"\p{N}+", CL100K),
         byte_level | {"add_prefix_space": True},
         {"type": "Sequence", "pretokenizers": [byte_level, {"type": "Digits", "individual_digits": True}]},
     ):
         assert isinstance(rules(other), ToolNormalizer)
         assert "not compiled, run by the package tokenizers" in repr(rules(other))
-    assert isinstance(rules(recipe(cl100k), to_bytes=False), ToolNormalizer)
+    assert isinstance(rules(recipe(CL100K), to_bytes=False), ToolNormalizer)

@@ -22,6 +22,7 @@ from gpu_lattice.kernels.cpu.utf8 import bytes_of_character
 N_PAIRS = 1 << 16
 # Not a key: no context has such sizes.
 NO_KEY = np.uint64((1 << 64) - 1)
+THREE, SEVEN = np.uint64(3), np.uint64(7)
 
 # Without relation to GOLDEN, so that keys of one bucket, whose hashes are close, may lie far apart.
 MIXER = np.uint64(0xBF58476D1CE4E5B9)
@@ -51,6 +52,16 @@ def key_of_bytes(word, left, right):
 def index_shift(n):
     """The right shift that makes of a 64-bit hash an index below n, a power of two from 2 on."""
     return np.uint64(64 - trailing_zeros(np.uint64(n)))
+
+
+@compiled
+def shifts(n_keys):
+    """Of a key's hash, for a table of n_keys slots: to its bit in the filter, to its bucket, and to its slot.
+
+    The slots do not fit in the second cache, the filter of four bits for each does: most keys that are looked for are
+    not there.
+    """
+    return index_shift(4 * n_keys), index_shift(n_keys >> 2), index_shift(n_keys)
 
 
 @compiled
@@ -181,13 +192,18 @@ def _sweep_pairs(values, low, high, pairs, out, n):
 @compiled(forceinline=True)
 def _sweep_bytes(values, start, stop, left, right, pairs, keys, out, first, last):
     """Keep those of out[first:last] that no piece spans with these `left` and `right` bytes; returns where they end."""
-    bucket_shift, slot_shift = index_shift(len(pairs) - N_PAIRS), index_shift(len(keys))
+    filter_shift, bucket_shift, slot_shift = shifts(len(keys))
+    pilots = np.uint64(N_PAIRS + (len(keys) >> 1))
     n = np.uint64(first)
     for i in range(np.uint64(first), np.uint64(last)):
         p = out[i]
         is_outside = (p - left < start) | (p + right > stop)
         key = key_of_bytes(bytes_from(values, max(p - left, start)), left, right)
-        pilot = np.uint64(pairs[np.uint64(N_PAIRS) + (key * GOLDEN >> bucket_shift)])
+        hashed = key * GOLDEN
+        bit = hashed >> filter_shift
+        # Of all ones where the key may be there; else the first pilot and slot are read, which are in the cache.
+        mask = np.uint64(0) - (np.uint64(pairs[np.uint64(N_PAIRS) + (bit >> THREE)]) >> (bit & SEVEN) & ONE)
+        pilot = np.uint64(pairs[pilots + (hashed >> bucket_shift & mask)])
         out[n] = p
-        n += np.uint64((keys[slot_of(key, pilot, slot_shift)] != key) | is_outside)
+        n += np.uint64((keys[slot_of(key, pilot, slot_shift) & mask] != key) | is_outside)
     return np.int64(n)

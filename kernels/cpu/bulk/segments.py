@@ -13,6 +13,7 @@ from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.cuts import find_cuts
 from gpu_lattice.kernels.cpu.bulk.layout import BODY, DIVIDED, KIND, LISTED, NOWHERE, WHOLE, base_of
 from gpu_lattice.kernels.cpu.bulk.memo import (
+    LASTING_BYTES,
     begin_group,
     find_near,
     has_record,
@@ -25,6 +26,7 @@ from gpu_lattice.kernels.cpu.bulk.memo import (
 )
 from gpu_lattice.kernels.cpu.machine import LANES, ONE, load_word, prefetch, starts_of, trailing_zeros
 
+# In a text of characters; in one of bytes, whose cuts take longer, any unit that may have a record is looked up.
 LONGEST_UNIT = 24
 # Units between the one whose record is fetched and the one whose segments are listed.
 AHEAD = 8
@@ -43,10 +45,11 @@ def find_segments(batch, start, stop, i_chunk, pieces, memo, group):
     values, chunk_offsets, is_bytes = batch.values, batch.chunk_offsets, pieces.is_bytes
     pairs, keys, pages, characters, joined = pieces.pairs, pieces.keys, pieces.pages, pieces.characters, pieces.joined
     near, arena, of_kind = memo.near, memo.arena, WHOLE if is_bytes else 0
+    longest = LASTING_BYTES if is_bytes else LONGEST_UNIT
     segments, places, units, unit_places = group.segments, group.places, group.units, group.unit_places
     todo, hashes, words, divided = group.todo, group.hashes, group.words, group.divided
     begin_group(memo)
-    n_units, n_todo = find_units(batch, start, stop, i_chunk, pieces.by_words, is_bytes, LONGEST_UNIT, units,
+    n_units, n_todo = find_units(batch, start, stop, i_chunk, pieces.by_words, is_bytes, longest, units,
                                  unit_places, todo)  # fmt: skip
     n_todo = find_near(values, units, near, unit_places, todo, 0, n_todo, of_kind)
     look_up_all(values, units, todo, n_todo, hashes, words, memo, unit_places, of_kind)
@@ -69,7 +72,7 @@ def find_segments(batch, start, stop, i_chunk, pieces, memo, group):
                 divided[n_divided], divided[n_divided + 1] = i, n - 1
                 n = find_cuts(values, units[i + 1], chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1], pairs,
                               keys, pages, characters, joined, is_bytes, segments, n, places)  # fmt: skip
-                is_short = units[i + 1] - units[i] <= LONGEST_UNIT
+                is_short = units[i + 1] - units[i] <= longest
                 is_whole = (chunk_offsets[i_chunk] == units[i]) & (chunk_offsets[i_chunk + 1] == units[i + 1])
                 n_divided += 2 * (is_short & (is_whole if is_bytes else n - 1 > divided[n_divided + 1] + 1))
                 i += 1
