@@ -344,6 +344,8 @@ class _Run:
             missing = self._missing(mine)  # again, now that no other run can do any
             self._remove_leftovers()
             seconds, made = self._do(missing, let_interrupts_in)
+            if self.engine == "ray":
+                self._remove_leftovers()  # of workers that died
             done = {shard.number: made.get(shard.number) or records[shard.number] for shard in mine}
             manifest.finish()
         return self._summary(mine, made, done, seconds)
