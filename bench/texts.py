@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.resources
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 CHUNK_BYTES = 1 << 18
+GROUP_ROWS = 20_000
 
 
 def shipped(*languages: str) -> list[str]:
@@ -46,6 +49,24 @@ def _documents(path: str) -> Iterator[str]:
     with _open(path) as file:
         for line in file:
             yield line.removesuffix("\n")
+
+
+def write_parquet(target: Path, sources: str | Sequence[str], size: int) -> tuple[int, int]:
+    """Write the documents of texts, as `chunks` has them, in turns and over and over, until there are `size` bytes.
+
+    Each begins with its number, so that no two are the same. Returns (bytes of text, documents).
+    """
+    texts = [list(_documents(source)) for source in ([sources] if isinstance(sources, str) else sources)]
+    written = row = 0
+    with pq.ParquetWriter(target, pa.schema([("text", pa.large_string())])) as writer:
+        while written < size:
+            rows = range(row, row + GROUP_ROWS)
+            mixed = ((i, texts[i % len(texts)], i // len(texts)) for i in rows)
+            column = pa.array([f"{i} {text[at % len(text)]}" for i, text, at in mixed], pa.large_string())
+            written += pc.sum(pc.binary_length(column)).as_py()
+            row += GROUP_ROWS
+            writer.write_table(pa.table({"text": column}))
+    return written, row
 
 
 def num_bytes(documents: list[str]) -> int:

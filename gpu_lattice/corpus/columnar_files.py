@@ -29,7 +29,9 @@ class ColumnarFile:
         self._held_tokens = 0
         self._writer: Any
         if is_parquet:
-            self._writer = pq.ParquetWriter(file, schema, compression="zstd")
+            # No two ids of documents are the same: a dictionary of them would only be searched, and stored as well.
+            repeated = [_leaf(field) for field in schema if field.name != "id"]
+            self._writer = pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeated)
         else:
             self._writer = pa.ipc.new_file(file, schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
 
@@ -60,6 +62,11 @@ def schema_of(columns: dict[str, pa.DataType], dtype: str, metadata: dict[str, s
     """The columns, then input_ids and num_tokens."""
     ids = [("input_ids", pa.list_(pa.type_for_alias(dtype))), ("num_tokens", pa.int32())]
     return pa.schema([*columns.items(), *ids], metadata=metadata)
+
+
+def _leaf(field: pa.Field) -> str:
+    """What Parquet calls the column of a field's values."""
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
 
 
 def _table(rows: list[Rows], schema: pa.Schema) -> pa.Table:

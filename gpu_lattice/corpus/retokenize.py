@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from gpu_lattice.models.rescored import Unspellable
     from gpu_lattice.tokenizer import Tokenizer
 
+# The memory of larger batches is given back and met anew each time; a GPU works on one part while it gets the next.
+CPU_BATCH_BYTES, GPU_BATCH_BYTES = 16_000_000, 64_000_000
 # Twice as much still fits into 64 bits.
 MOST_BATCH_BYTES = 2**62
 ENGINES = ("local", "ray")
@@ -128,7 +130,7 @@ def retokenize(
     on_error: str = "raise",
     resume: bool = False,
     overwrite: bool = False,
-    batch_bytes: int = 64 << 20,
+    batch_bytes: int | None = None,
     verify: bool = False,
     progress: bool = True,
     report: str | os.PathLike[str] | None = None,
@@ -165,8 +167,9 @@ def retokenize(
                  are listed in _bad_rows/
     resume       do what is missing; refused if the manifest, _gpu_lattice.json, is that of another job
     overwrite    remove what the manifest in the folder lists, and do it again
-    batch_bytes  most text at a time, counted num_samples times; it bounds memory and changes no byte. A longer document
-                 is still held whole, with about 12 bytes of memory for each of its own
+    batch_bytes  most text at a time, counted num_samples times, by default 16 MB, with a GPU 64; it bounds memory and
+                 changes no byte. A longer document is still held whole, with about 12 bytes of memory for each of
+                 its own
     verify       check that every row spells its normalized text
     progress     show a bar on a terminal, else a line every 30 seconds, on stderr
     report       a file for the summary, as JSON
@@ -185,6 +188,8 @@ def retokenize(
     draw = _checked_draw(alpha, nbest_size, num_samples, seed, verify, token_penalty, rate)
     if gone := list(exclude):
         tokenizer = tokenizer.without(gone, unspellable=unspellable)
+    if batch_bytes is None:
+        batch_bytes = CPU_BATCH_BYTES if tokenizer.device == "cpu" else GPU_BATCH_BYTES
     batch_bytes = checked_integer("batch_bytes", batch_bytes, 1, MOST_BATCH_BYTES)
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error is {on_error!r:.60}; choose one of {', '.join(ON_ERROR)}")
@@ -344,6 +349,8 @@ class _Run:
             missing = self._missing(mine)  # again, now that no other run can do any
             self._remove_leftovers()
             seconds, made = self._do(missing, let_interrupts_in)
+            if self.engine == "ray":
+                self._remove_leftovers()  # of workers that died
             done = {shard.number: made.get(shard.number) or records[shard.number] for shard in mine}
             manifest.finish()
         return self._summary(mine, made, done, seconds)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ import pytest
 from conftest import ROOT
 
 from gpu_lattice.corpus import progress as progress_module
+from gpu_lattice.corpus import ray_engine
 from gpu_lattice.corpus.draws import checked_shard, deal, row_ids
-from gpu_lattice.corpus.manifest import MANIFEST, RECORDS
+from gpu_lattice.corpus.job import Job, Shard
+from gpu_lattice.corpus.manifest import MANIFEST, RECORDS, Record
 from gpu_lattice.corpus.outputs import FORMATS
+from gpu_lattice.corpus.pipeline import run_shards
 from gpu_lattice.corpus.retokenize import retokenize
 from gpu_lattice.kernels.reference import splitmix
 from gpu_lattice.runtime.files import PREFIX, SUFFIX, lock_name, locked
@@ -369,6 +373,21 @@ def killed_at_random_moments(folder: Path, format: str, moments: int, num_files:
     for half in halves:
         finish(half)
     assert content(folder / "halves") == content(folder / "whole")
+
+
+def test_nothing_remains_of_a_worker_that_died(
+    tmp_path: Path, corpus: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_dies(job: Job, shards: list[Shard], workers: int | None, *others: Any) -> Iterator[Record]:
+        records = run_shards(job, shards, *others)
+        yield next(records)
+        (tmp_path / "out" / "b" / f"{PREFIX}0{SUFFIX}").write_bytes(b"half of a shard that another worker does again")
+        yield from records
+
+    run(corpus, tmp_path / "whole", tokenizer)
+    monkeypatch.setattr(ray_engine, "run_on_ray", one_dies)
+    run(corpus, tmp_path / "out", tokenizer, engine="ray", workers=2)
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
 def test_a_job_that_is_killed_and_resumed_is_the_same(tmp_path: Path) -> None:

@@ -81,7 +81,9 @@ def test_ray_gives_what_the_local_engine_gives(tmp_path: Path, kill: bool) -> No
     for i in range(12):
         (tmp_path / "in" / f"{i % 3}").mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / f"{i % 3}" / f"{i}.txt").write_text(f"some words in line {i}\n" * (20_000 if kill else 50))
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    # On a busy machine, Ray takes longer to start than it waits by default.
+    rays = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
+    environment = {**os.environ, **rays, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", COMPARE, str(tmp_path), "kill" if kill else "live"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
