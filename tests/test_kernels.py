@@ -12,8 +12,8 @@ from gpu_lattice.backends.cuda_launcher import CudaLauncher
 from gpu_lattice.kernels.cpu.lattice import kernels
 from gpu_lattice.kernels.cuda.loader import FILES, kernels_in
 
-# In CUDA these are kernels of the bulk path, which take other tables.
-ON_THE_CPU_ALONE = {"mark_cuts"}
+# In CUDA every arc is looked up where it is.
+ON_THE_CPU_ALONE = {"copy_arcs"}
 
 
 def test_a_lattice_kernel_has_the_same_parameters_everywhere() -> None:
