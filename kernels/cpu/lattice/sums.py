@@ -31,7 +31,7 @@ MANTISSA = (1 << EXPONENT_SHIFT) - 1
 @compiled
 def forward_sums(low, high, starts, stops, arc_offsets, lengths, weights, z, z_exponents):
     """z[e] = the sum of z[s] * weight over the arcs into e, from the shortest to the longest."""
-    z_bits, plain = z.view(np.int64), np.empty(longest_range(low, high, starts, stops) + 1)
+    z_bits, plain = z.view(np.int64), np.empty(_longest(starts, stops, low, high) + 1)
     bits = plain.view(np.int64)
     for i in range(low, high):
         if not _forward_plain(starts[i], stops[i], arc_offsets, lengths, weights, plain, bits, z_bits, z_exponents):
@@ -39,7 +39,7 @@ def forward_sums(low, high, starts, stops, arc_offsets, lengths, weights, z, z_e
 
 
 @compiled(forceinline=True)
-def longest_range(low, high, starts, stops):
+def _longest(starts, stops, low, high):
     """Positions between the ends of the longest range."""
     most = np.int64(0)
     for i in range(low, high):
@@ -88,7 +88,7 @@ def _forward_scaled(start, stop, arc_offsets, lengths, weights, z, z_exponents):
 @compiled
 def backward_sums(low, high, starts, stops, arc_offsets, lengths, weights, b, b_exponents):
     """b[s] = the sum of weight * b[e] over the arcs out of s, from the longest to the shortest; b is initially 0."""
-    b_bits, plain = b.view(np.int64), np.empty(longest_range(low, high, starts, stops) + 1)
+    b_bits, plain = b.view(np.int64), np.empty(_longest(starts, stops, low, high) + 1)
     bits = plain.view(np.int64)
     for i in range(low, high):
         if not _backward_plain(starts[i], stops[i], arc_offsets, lengths, weights, plain, bits, b_bits, b_exponents):
@@ -145,7 +145,7 @@ def arc_posteriors(low, high, starts, stops, arc_offsets, lengths, weights, z, z
                    posteriors):  # fmt: skip
     """posteriors float64 [A]: z[s] * weight * b[e] / z[stop]; inverse float64 [S]: 1 / mantissa of z[stop]."""
     z_bits, b_bits = z.view(np.int64), b.view(np.int64)
-    plain = np.empty((2, longest_range(low, high, starts, stops) + 1))
+    plain = np.empty((2, _longest(starts, stops, low, high) + 1))
     bits = plain.view(np.int64)
     for i in range(low, high):
         start, stop = starts[i], stops[i]
