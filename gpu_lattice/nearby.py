@@ -19,9 +19,9 @@ from gpu_lattice.backends import Rows
 from gpu_lattice.kernels.cpu.machine import GOLDEN
 from gpu_lattice.kernels.cpu.philox import uniforms
 from gpu_lattice.lattice import Lattice
-from gpu_lattice.lattice.ragged import offsets_of, rows_to_values
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.runtime.ragged import offsets_of, rows_to_values
 from gpu_lattice.token_batch import Frame, TokenBatch, joined
 
 if TYPE_CHECKING:

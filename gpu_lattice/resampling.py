@@ -15,10 +15,10 @@ import numpy as np
 from gpu_lattice.backends import Draw, NoPathError, Rows
 from gpu_lattice.kernels.cpu.philox import COINS, uniforms
 from gpu_lattice.lattice import Lattice
-from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.lattice.sums import row_sums
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.runtime.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.token_batch import Frame, TokenBatch, joined
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from gpu_lattice.backends.cpu import batch_of
 from gpu_lattice.kernels.cpu.bulk.distinct import Distinct, Members, add_by_document, enter_listed, enter_segments
 from gpu_lattice.kernels.cpu.bulk.flow import add_counts, add_tokens, arc_flow, list_segments
-from gpu_lattice.kernels.cpu.lattice.sums import row_sums, running_sums
+from gpu_lattice.kernels.cpu.lattice.sums import other_sums, row_sums
 from gpu_lattice.kernels.fixed import fixed_log
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 
@@ -155,10 +155,10 @@ def entropies(flow: Flow) -> NDArray[np.float64]:
     """
     arc_offsets, n_arcs = flow.arc_offsets, int(flow.arc_offsets[-1])
     posteriors, n = flow.posteriors[:n_arcs], len(arc_offsets) - 1
-    before, after, totals = np.empty(n_arcs), np.empty(n_arcs), np.empty(n)
-    running_sums(0, n, arc_offsets, posteriors, before, after, totals)
+    others = np.empty(n_arcs)
+    other_sums(0, n, arc_offsets, posteriors, others)
     is_taken = posteriors > 0
-    rest = (before + after) / np.where(is_taken, posteriors, 1.0)
+    rest = others / np.where(is_taken, posteriors, 1.0)
     terms = np.where(is_taken, posteriors * np.log1p(rest), 0.0)
     out = np.empty(len(flow.offsets) - 1)
     row_sums(0, len(out), arc_offsets[flow.offsets - flow.offsets[0]], terms, out)

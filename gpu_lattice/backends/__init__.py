@@ -47,13 +47,74 @@ class Draw(NamedTuple):
     token_penalty: float
 
 
-class TrieTables(NamedTuple):
-    """The trie in the form that a backend's lattice kernels take, by parameter name (kernels.*.lattice.build)."""
+class Positions(NamedTuple):
+    """A lattice without its arcs; the fields are those of LatticeArrays."""
 
-    slots: Any
-    piece_at: Any
-    has_unknown: bool
-    is_bytes: bool
+    doc_positions: Any
+    marks: Any
+    text: Any
+
+
+class LatticeArrays(NamedTuple):
+    """B documents of n bytes have n + 1 positions each, P in all, and A arcs.
+
+    doc_positions  int64 [B + 1], the first position of each document
+    arc_offsets    int64 [P + 1]: the arcs into position p are arc_offsets[p] to arc_offsets[p + 1], shortest first
+    arcs           int32 [A]: a piece id, UNKNOWN, or TOKEN_ARC - id
+    lengths        int32 [A], bytes
+    marks          uint8 [P], kernels.cpu.lattice.build
+    text           uint8 [N], the normalized bytes
+    """
+
+    doc_positions: Any
+    arc_offsets: Any
+    arcs: Any
+    lengths: Any
+    marks: Any
+    text: Any
+
+    @property
+    def positions(self) -> Positions:
+        return Positions(self.doc_positions, self.marks, self.text)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(int(array.nbytes) for array in self)
+
+
+class Ranges(NamedTuple):
+    """Ranges of positions whose ends no arc spans; int64 each.
+
+    starts, stops  [S], neighbours share a position; docs [S], the document of each
+    offsets        [B + 1], the first range of each document
+    """
+
+    starts: Any
+    stops: Any
+    docs: Any
+    offsets: Any
+
+
+class Distinct(NamedTuple):
+    """A lattice whose ranges have those of another one among them, each of which needs to be worked out only once.
+
+    of_range  int64 [S], which of its ranges each range of the other one is equal to
+    """
+
+    arrays: LatticeArrays
+    ranges: Ranges
+    of_range: Any
+
+    @property
+    def arc_ranges(self) -> tuple[Any, Any]:
+        """(starts, stops) of the arcs of each of its own ranges."""
+        return self.arrays.arc_offsets[self.ranges.starts + 1], self.arrays.arc_offsets[self.ranges.stops + 1]
+
+    @property
+    def num_arcs(self) -> Any:
+        """int64, the arcs of each of its own ranges."""
+        starts, stops = self.arc_ranges
+        return stops - starts
 
 
 class Backend(Protocol):
@@ -74,9 +135,6 @@ class Backend(Protocol):
     @property
     def tables(self) -> Tables:
         """The model's tables, on the host."""
-
-    @property
-    def trie_tables(self) -> TrieTables: ...
 
     def rescored(self, model: Model) -> Backend:
         """One for the same model with other scores, on the same device."""
@@ -112,8 +170,14 @@ class Backend(Protocol):
     def find_unspellable(self, batch: NormalizedBatch, words: Words) -> NDArray[np.bool_]:
         """bool [W], on the host: which words no path spells."""
 
-    def mark_cuts(self, values: Any, chunk_offsets: Any, chunk_ids: Any) -> Any:
-        """uint8 [n + 1]: the marks of every position of a batch (kernels.cpu.lattice.build); all on the device."""
+    def find_arcs(
+        self, values: Any, offsets: Any, chunk_offsets: Any, chunk_ids: Any, fits: Callable[[int], None]
+    ) -> LatticeArrays | tuple[Positions, Distinct]:
+        """The lattice of normalized text, or what its arcs are copied from.
+
+        values uint8 [N], offsets int64 [B + 1] from 0, chunk_offsets int64 [C + 1] from 0 and chunk_ids int32 [C] on
+        the host. fits(number of bytes) raises if that is too much.
+        """
 
     def forget(self) -> None:
         """Drop caches, which only save time."""

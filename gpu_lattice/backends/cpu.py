@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from gpu_lattice.backends import NoPathError, Rows, TrieTables
+from gpu_lattice.backends import Distinct, NoPathError, Positions, Rows
 from gpu_lattice.backends.tables import Tables
 from gpu_lattice.kernels.compiled import Bound, readonly
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs, place_around, place_runs, plan_rows
@@ -16,7 +16,6 @@ from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.kernels.cpu.bulk.rows import encode_rows, merge_rows, sample_rows
-from gpu_lattice.kernels.cpu.lattice.build import CHUNK, CUT
 from gpu_lattice.runtime.threads import byte_ranges, default_threads, map_ranges, num_ranges
 
 if TYPE_CHECKING:
@@ -78,8 +77,6 @@ class CpuBackend:
         self._sample_memos = Memos[tuple[tuple[float, float], Memo]]()
         self._around = self.tables.before, self.tables.after
         self._encode_rows, self._merge_rows, self._sample_rows = map(Bound, (encode_rows, merge_rows, sample_rows))
-        pieces = self.tables.pieces
-        self.trie_tables = TrieTables(pieces.slots, pieces.piece_at, model.vocabulary.has_unknown_arcs, pieces.is_bytes)
 
     @property
     def threads(self) -> int:
@@ -236,20 +233,18 @@ class CpuBackend:
         log_z = _joined([np.log(r[4]) + r[5] * np.log(2.0) for r in done], (0,), np.float64)
         return rows._replace(log_prob=log_probs(log_weights, log_z, part_doc, len(batch)))
 
-    def mark_cuts(
-        self, values: NDArray[np.uint8], chunk_offsets: NDArray[np.int64], chunk_ids: NDArray[np.int32]
-    ) -> NDArray[np.uint8]:
-        """uint8 [n + 1]: the marks of every position of a batch (kernels.cpu.lattice.build)."""
-        marks = np.zeros(len(values) + 1, np.uint8)
-        marks[-1] = CHUNK | CUT
-        pieces = self.tables.pieces
-        self.launcher.run(
-            "mark_cuts", len(chunk_ids),
-            values=values, chunk_offsets=chunk_offsets, chunk_ids=chunk_ids, pairs=pieces.pairs, keys=pieces.keys,
-            pages=pieces.pages, characters=pieces.characters, joined=pieces.joined, is_bytes=pieces.is_bytes,
-            marks=marks,
-        )  # fmt: skip
-        return marks
+    def find_arcs(
+        self,
+        values: NDArray[np.uint8],
+        offsets: NDArray[np.int64],
+        chunk_offsets: NDArray[np.int64],
+        chunk_ids: NDArray[np.int32],
+        fits: Callable[[int], None],
+    ) -> tuple[Positions, Distinct]:
+        """What the lattice of normalized text is copied from."""
+        from gpu_lattice.backends.cpu_lattice import find_arcs
+
+        return find_arcs(self.tables, self.threads, Batch(values, offsets, chunk_offsets, chunk_ids), fits)
 
     def forget(self) -> None:
         """Drop the memos of earlier texts, which only save time."""

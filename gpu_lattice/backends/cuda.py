@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.backends import NoPathError, Rows, TrieTables
+from gpu_lattice.backends import LatticeArrays, NoPathError, Rows
 from gpu_lattice.backends.cpu import batch_of
 from gpu_lattice.backends.cuda_encode import BestPaths, CanonicalIds
 from gpu_lattice.backends.cuda_launcher import THREADS_PER_BLOCK, CudaLauncher
@@ -21,6 +21,7 @@ from gpu_lattice.kernels.cpu.bulk.assemble import log_probs
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.normalizers import NormalizedBatch, PendingBatch
 from gpu_lattice.runtime.on_host import is_on_device, on_host
+from gpu_lattice.runtime.ragged import offsets_of, row_of
 from gpu_lattice.weights import arc_weights, inverse_of, log_weights
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ RANGE_BYTES = 1 << 25
 # Room for the ids of the text to come, as if it were like the text before it, and how much of it may stay unused.
 ROOM, UNUSED = 1.02, 1.25
 UNBROKEN = 2**63 - 1
+# Device bytes of a lattice, for each byte of text and for each arc.
+LATTICE_COST, ARC_COST = 23, 8
 FREE_MEMORY_USED = 0.5
 # Upper bounds on device bytes, including the slack of growing buffers: per byte of text, per byte and sample, per byte
 # and sample if runs need verdicts, per document, per document and sample, per chunk.
@@ -273,15 +276,41 @@ class CudaBackend:
         """The model's tables, on the host."""
         return self._tables
 
-    @property
-    def trie_tables(self) -> TrieTables:
-        """The trie in the form that lattice/build.cu reads."""
-        tables = self._tables
-        return TrieTables(
-            self._best_nodes(), self._piece_at, tables.vocabulary.has_unknown_arcs, tables.pieces.is_bytes
-        )
+    def find_arcs(
+        self, values: Any, offsets: Any, chunk_offsets: Any, chunk_ids: Any, fits: Callable[[int], None]
+    ) -> LatticeArrays:
+        """The lattice of normalized text: counted, checked against the memory available, then written."""
+        launcher, xp, tables = self.launcher, self._device.xp, self._tables
+        n, n_docs = len(values), len(offsets) - 1
+        fits(n * LATTICE_COST)
+        values, offsets, chunk_offsets, chunk_ids = map(launcher.upload, (values, offsets, chunk_offsets, chunk_ids))
+        marks = self._mark_cuts(values, chunk_offsets, chunk_ids)
+        trie: dict[str, Any] = {
+            "slots": self._best_nodes(),
+            "piece_at": self._piece_at,
+            "has_unknown": tables.vocabulary.has_unknown_arcs,
+            "is_bytes": tables.pieces.is_bytes,
+        }
+        counts = xp.zeros(n, xp.int32)
+        launcher.run("count_arcs", n, values=values, marks=marks, **trie, counts=counts)
+        total = int(counts.sum(dtype=xp.int64))
+        fits(n * LATTICE_COST + total * ARC_COST)
+        firsts = offsets_of(xp, counts)[:-1]
+        arcs, lengths = xp.empty(total, xp.int32), xp.empty(total, xp.int32)
+        launcher.run(
+            "place_arcs", n,
+            values=values, marks=marks, chunk_offsets=chunk_offsets, chunk_ids=chunk_ids, n_chunks=len(chunk_ids),
+            **trie, firsts=firsts, arcs=arcs, lengths=lengths,
+        )  # fmt: skip
+        doc_positions = offsets + xp.arange(n_docs + 1)
+        n_positions = n + n_docs
+        doc = row_of(xp, doc_positions)
+        into = xp.zeros(n_positions, xp.int32)
+        into[xp.arange(n) + row_of(xp, offsets) + 1] = counts
+        by_position = marks[xp.arange(n_positions) - doc]
+        return LatticeArrays(doc_positions, offsets_of(xp, into), arcs, lengths, by_position, values)
 
-    def mark_cuts(self, values: Any, chunk_offsets: Any, chunk_ids: Any) -> Any:
+    def _mark_cuts(self, values: Any, chunk_offsets: Any, chunk_ids: Any) -> Any:
         """u8 [n + 1]: the marks of every position of a batch (text.cuh)."""
         n, n_chunks = len(values), len(chunk_ids)
         marks = self._device.xp.zeros(n + 1, np.uint8)

@@ -7,9 +7,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from gpu_lattice.backends import Distinct, LatticeArrays, Positions, Ranges
 from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.cpu.lattice.build import CUT
-from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
+from gpu_lattice.runtime.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.text_batch import to_ragged
 
 if TYPE_CHECKING:
@@ -21,42 +22,6 @@ NO_ID = -2
 
 
 _readings: WeakKeyDictionary[Backend, Reading] = WeakKeyDictionary()
-
-
-class LatticeArrays(NamedTuple):
-    """B documents of n bytes have n + 1 positions each, P in all, and A arcs.
-
-    doc_positions  int64 [B + 1], the first position of each document
-    arc_offsets    int64 [P + 1]: the arcs into position p are arc_offsets[p] to arc_offsets[p + 1], shortest first
-    arcs           int32 [A]: a piece id, UNKNOWN, or TOKEN_ARC - id
-    lengths        int32 [A], bytes
-    marks          uint8 [P], kernels.cpu.lattice.build
-    text           uint8 [N], the normalized bytes
-    """
-
-    doc_positions: Any
-    arc_offsets: Any
-    arcs: Any
-    lengths: Any
-    marks: Any
-    text: Any
-
-    @property
-    def nbytes(self) -> int:
-        return sum(int(array.nbytes) for array in self)
-
-
-class Ranges(NamedTuple):
-    """Ranges of positions whose ends no arc spans; int64 each.
-
-    starts, stops  [S], neighbours share a position; docs [S], the document of each
-    offsets        [B + 1], the first range of each document
-    """
-
-    starts: Any
-    stops: Any
-    docs: Any
-    offsets: Any
 
 
 class Reading(NamedTuple):
@@ -100,25 +65,57 @@ def _make_reading(launcher: Launcher, model: Model) -> Reading:
     )
 
 
-def segments(xp: Any, arrays: LatticeArrays) -> Ranges:
+def segments(xp: Any, positions: Positions) -> Ranges:
     """The ranges between cuts: small, many, and independent of each other."""
-    is_cut = (arrays.marks & CUT).astype(bool)
+    is_cut = (positions.marks & CUT).astype(bool)
     begins, ends = is_cut.copy(), is_cut.copy()
-    begins[arrays.doc_positions[1:] - 1] = False
-    ends[arrays.doc_positions[:-1]] = False
-    return _ranges(xp, arrays, xp.flatnonzero(begins), xp.flatnonzero(ends))
+    begins[positions.doc_positions[1:] - 1] = False
+    ends[positions.doc_positions[:-1]] = False
+    return _ranges(xp, positions, xp.flatnonzero(begins), xp.flatnonzero(ends))
 
 
 def documents(xp: Any, arrays: LatticeArrays) -> Ranges:
     """Every document that is not empty as one range."""
     starts, stops = arrays.doc_positions[:-1], arrays.doc_positions[1:] - 1
     filled = stops > starts
-    return _ranges(xp, arrays, starts[filled], stops[filled])
+    return _ranges(xp, arrays.positions, starts[filled], stops[filled])
 
 
-def _ranges(xp: Any, arrays: LatticeArrays, starts: Any, stops: Any) -> Ranges:
-    docs = row_of(xp, arrays.doc_positions)[starts]
-    return Ranges(starts, stops, docs, xp.searchsorted(starts, arrays.doc_positions))
+def _ranges(xp: Any, positions: Positions, starts: Any, stops: Any) -> Ranges:
+    offsets = xp.searchsorted(starts, positions.doc_positions)
+    return Ranges(starts, stops, row_of(xp, offsets), offsets)
+
+
+def each_by_itself(xp: Any, arrays: LatticeArrays, ranges: Ranges) -> Distinct:
+    """All ranges of a lattice, as if they were distinct."""
+    return Distinct(arrays, ranges, xp.arange(len(ranges.starts)))
+
+
+def copied(launcher: Launcher, positions: Positions, ranges: Ranges, of: Distinct) -> LatticeArrays:
+    """The lattice of these ranges, with its arcs."""
+    xp, (doc_positions, marks, text) = launcher.xp, positions
+    firsts = offsets_of(xp, of.num_arcs[of.of_range])
+    total = int(firsts[-1])
+    arc_offsets = xp.full(len(marks) + 1, total, xp.int64)
+    arcs, lengths = xp.empty(total, xp.int32), xp.empty(total, xp.int32)
+    launcher.run(
+        "copy_arcs", len(doc_positions) - 1,
+        doc_positions=doc_positions, range_offsets=ranges.offsets, starts=ranges.starts, rows=of.of_range,
+        row_starts=of.ranges.starts, row_stops=of.ranges.stops, row_offsets=of.arrays.arc_offsets,
+        row_arcs=of.arrays.arcs, row_lengths=of.arrays.lengths, firsts=firsts, arc_offsets=arc_offsets, arcs=arcs,
+        lengths=lengths,
+    )  # fmt: skip
+    return LatticeArrays(doc_positions, arc_offsets, arcs, lengths, marks, text)
+
+
+def most_arcs(launcher: Launcher, of: Distinct) -> int:
+    """The most arcs into a position of any range; there is one."""
+    xp, arc_offsets = launcher.xp, of.arrays.arc_offsets
+    is_used = xp.zeros(len(of.ranges.starts), bool)
+    is_used[of.of_range] = True
+    starts, stops = of.ranges.starts[is_used], of.ranges.stops[is_used]
+    positions, _ = rows_to_values(xp, xp.stack([starts, stops], axis=1).reshape(-1), xp.arange(0, 2 * len(starts), 2))
+    return int((arc_offsets[positions + 2] - arc_offsets[positions + 1]).max())
 
 
 def public_ids(xp: Any, arrays: LatticeArrays, unk_id: int) -> Any:
@@ -139,54 +136,19 @@ def places(xp: Any, arrays: LatticeArrays, shape: tuple[int, int, int]) -> Any:
 
 def take(xp: Any, arrays: LatticeArrays, i_docs: Any) -> LatticeArrays:
     """Some documents, in the order given."""
-    positions, doc_positions = rows_to_values(xp, arrays.doc_positions, i_docs)
+    doc_positions, marks, text = take_positions(xp, arrays.positions, i_docs)
+    positions, _ = rows_to_values(xp, arrays.doc_positions, i_docs)
     arcs, arc_offsets = rows_to_values(xp, arrays.arc_offsets, positions)
-    bytes_, _ = rows_to_values(xp, text_offsets(xp, arrays.doc_positions), i_docs)
-    return LatticeArrays(
-        doc_positions,
-        arc_offsets,
-        arrays.arcs[arcs],
-        arrays.lengths[arcs],
-        arrays.marks[positions],
-        arrays.text[bytes_],
-    )
+    return LatticeArrays(doc_positions, arc_offsets, arrays.arcs[arcs], arrays.lengths[arcs], marks, text)
+
+
+def take_positions(xp: Any, of: Positions, i_docs: Any) -> Positions:
+    """Some documents, in the order given."""
+    positions, doc_positions = rows_to_values(xp, of.doc_positions, i_docs)
+    bytes_, _ = rows_to_values(xp, text_offsets(xp, of.doc_positions), i_docs)
+    return Positions(doc_positions, of.marks[positions], of.text[bytes_])
 
 
 def text_offsets(xp: Any, doc_positions: Any) -> Any:
     """int64 [B + 1], the first byte of each document."""
     return doc_positions - xp.arange(len(doc_positions))
-
-
-def find_arcs(
-    backend: Backend, values: Any, offsets: Any, chunk_offsets: Any, chunk_ids: Any, fits: Any
-) -> LatticeArrays:
-    """The lattice of normalized text: counted, checked against the memory available, then written.
-
-    values uint8 [N], offsets int64 [B + 1] from 0, chunk_offsets int64 [C + 1] from 0 and chunk_ids int32 [C] on the
-    host. fits(number of bytes) raises if that is too much.
-    """
-    launcher, trie = backend.launcher, backend.trie_tables._asdict()
-    xp = launcher.xp
-    n, n_docs = len(values), len(offsets) - 1
-    fits(n * (1 + 1 + 4 + 8 + 8 + 1))
-    values, offsets, chunk_offsets, chunk_ids = map(launcher.upload, (values, offsets, chunk_offsets, chunk_ids))
-    marks = backend.mark_cuts(values, chunk_offsets, chunk_ids)
-    counts = xp.zeros(n, xp.int32)
-    launcher.run("count_arcs", n, values=values, marks=marks, **trie, counts=counts)
-    total = int(counts.sum(dtype=xp.int64))
-    fits(n * (1 + 1 + 4 + 8 + 8 + 1) + total * 8)
-    firsts = offsets_of(xp, counts)[:-1]
-    arcs, lengths = xp.empty(total, xp.int32), xp.empty(total, xp.int32)
-    launcher.run(
-        "place_arcs", n,
-        values=values, marks=marks, chunk_offsets=chunk_offsets, chunk_ids=chunk_ids, n_chunks=len(chunk_ids), **trie,
-        firsts=firsts, arcs=arcs, lengths=lengths,
-    )  # fmt: skip
-    doc_positions = offsets + xp.arange(n_docs + 1)
-    n_positions = n + n_docs
-    doc = row_of(xp, doc_positions)
-    into = xp.zeros(n_positions, xp.int32)
-    into[xp.arange(n) + row_of(xp, offsets) + 1] = counts
-    return LatticeArrays(
-        doc_positions, offsets_of(xp, into), arcs, lengths, marks[xp.arange(n_positions) - doc], values
-    )

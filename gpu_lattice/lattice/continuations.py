@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gpu_lattice.backends import LatticeArrays, Ranges
 from gpu_lattice.kernels.cpu.lattice.build import CHUNK, TOKEN
 from gpu_lattice.lattice import paths
-from gpu_lattice.lattice.arrays import LatticeArrays, Ranges, Reading, text_offsets
-from gpu_lattice.lattice.ragged import offsets_of, row_of
+from gpu_lattice.lattice.arrays import Reading, text_offsets
 from gpu_lattice.lattice.sums import running
+from gpu_lattice.runtime.ragged import offsets_of, row_of
 from gpu_lattice.token_batch import TokenBatch
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gpu_lattice.backends import LatticeArrays
 from gpu_lattice.backends.cpu_launcher import CpuLauncher
 from gpu_lattice.kernels.cpu.lattice.build import CHUNK, CUT
-from gpu_lattice.lattice.arrays import LatticeArrays, places
-from gpu_lattice.lattice.ragged import row_of
+from gpu_lattice.lattice.arrays import places
+from gpu_lattice.runtime.ragged import row_of
 from gpu_lattice.runtime.threads import default_threads
 from gpu_lattice.weights import LARGEST_WEIGHT, SMALLEST_WEIGHT
 

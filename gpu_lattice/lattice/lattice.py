@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
-from gpu_lattice.kernels.arcs import UNKNOWN
+from gpu_lattice.backends import Distinct, LatticeArrays, Positions, Ranges
+from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.cpu.lattice.build import CUT
 from gpu_lattice.kernels.fixed import fixed_exp
 from gpu_lattice.lattice import nbest, paths, score, sums, tokens, viterbi_sample, without_replacement
 from gpu_lattice.lattice.arrays import (
-    LatticeArrays,
-    Ranges,
+    NO_ID,
     Reading,
-    find_arcs,
+    copied,
+    each_by_itself,
+    most_arcs,
     places,
     public_ids,
     reading_of,
     segments,
     take,
+    take_positions,
 )
 from gpu_lattice.lattice.continuations import Continuations, continuations
 from gpu_lattice.lattice.inputs import ArcWeights, arrays_from_ragged, checked_weights
 from gpu_lattice.lattice.path_batch import PathBatch
-from gpu_lattice.lattice.ragged import padded
 from gpu_lattice.runtime import display
 from gpu_lattice.runtime.arguments import checked_alpha, checked_flag, checked_integer, checked_penalty
 from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.runtime.ragged import padded, rows_to_values
 from gpu_lattice.token_batch import TokenBatch
 from gpu_lattice.weights import arc_weights
 
@@ -103,7 +107,7 @@ class Lattice:
     def __init__(
         self,
         launcher: Launcher,
-        arrays: LatticeArrays,
+        found: LatticeArrays | tuple[Positions, Distinct],
         reading: Reading,
         vocabulary: Vocabulary | None,
         n_ids: int,
@@ -113,7 +117,8 @@ class Lattice:
         """For internal use. vocabulary: None if there are no scores; operations are then given weights."""
         self._launcher = launcher
         self._xp = launcher.xp
-        self._arrays = arrays
+        self._found = found
+        self._positions = found.positions if isinstance(found, LatticeArrays) else found[0]
         self._reading = reading
         self._vocabulary = vocabulary
         self._n_ids = n_ids
@@ -139,11 +144,9 @@ class Lattice:
             check_fits(launcher, memory_limit, size, f"the lattice of {len(batch)} texts of {high - low} bytes")
 
         with launcher:
-            arrays = find_arcs(
-                backend, batch.values[low:high], batch.offsets - low, chunk_offsets - low, chunk_ids, fits
-            )
+            found = backend.find_arcs(batch.values[low:high], batch.offsets - low, chunk_offsets - low, chunk_ids, fits)
             reading = reading_of(backend, model)
-        return cls(launcher, arrays, reading, model.vocabulary, len(model.vocabulary), valid, memory_limit)
+        return cls(launcher, found, reading, model.vocabulary, len(model.vocabulary), valid, memory_limit)
 
     @classmethod
     def from_ragged(
@@ -176,7 +179,7 @@ class Lattice:
         return RaggedLattice(self._public_ids, arrays.lengths, (arrays.doc_positions, arrays.arc_offsets), is_cut)
 
     def __len__(self) -> int:
-        return len(self._arrays.doc_positions) - 1
+        return len(self._positions.doc_positions) - 1
 
     def __repr__(self) -> str:
         n_docs, n_positions, n_arcs = self.shape
@@ -204,10 +207,9 @@ class Lattice:
     def shape(self) -> tuple[int, int, int]:
         """(B, L + 1, K), the shape of the padded tensors."""
         with self._launcher:
-            arrays, xp = self._arrays, self._xp
-            longest = int(xp.diff(arrays.doc_positions).max()) if len(self) else 0
-            most = int(xp.diff(arrays.arc_offsets).max()) if longest else 0
-            return len(self), longest, most
+            of = self._distinct
+            longest = int(self._xp.diff(self._positions.doc_positions).max()) if len(self) else 0
+            return len(self), longest, most_arcs(self._launcher, of) if len(of.of_range) else 0
 
     @property
     def nbytes(self) -> int:
@@ -224,7 +226,7 @@ class Lattice:
     def num_bytes(self) -> Any:
         """int64 [B], the normalized bytes of each text."""
         with self._launcher:
-            return self._xp.diff(self._arrays.doc_positions) - 1
+            return self._xp.diff(self._positions.doc_positions) - 1
 
     @cached_property
     def num_arcs(self) -> Any:
@@ -258,8 +260,13 @@ class Lattice:
             raise IndexError(f"documents {int(rows.min())} to {int(rows.max())} of a lattice of {len(self)} texts")
         rows = rows.astype(self._xp.int64)
         valid = None if self._valid is None else self._valid[on_host(rows)]
-        arrays = take(self._xp, self._arrays, rows)
-        return Lattice(self._launcher, arrays, self._reading, self._vocabulary, self._n_ids, valid, self._memory_limit)
+        found: LatticeArrays | tuple[Positions, Distinct]
+        if isinstance(self._found, LatticeArrays):
+            found = take(self._xp, self._found, rows)
+        else:
+            of_range = self._distinct.of_range[rows_to_values(self._xp, self._segments.offsets, rows)[0]]
+            found = take_positions(self._xp, self._positions, rows), self._distinct._replace(of_range=of_range)
+        return Lattice(self._launcher, found, self._reading, self._vocabulary, self._n_ids, valid, self._memory_limit)
 
     @_on_device
     def buckets(self) -> list[tuple[NDArray[np.int64], Lattice]]:
@@ -290,9 +297,8 @@ class Lattice:
             >>> np.exp(lat.forward_scores(alpha=0)).round(12).tolist()
             [[1.0, 1.0, 2.0]]
         """
-        forward = self._forward(self._weights(alpha, weights, token_penalty))
-        scores = sums.document_logs(self._launcher, self._arrays, self._segments, forward)
-        return self._by_position(scores, -np.inf)
+        of, arc_weights = self._weighed(alpha, token_penalty, weights)
+        return self._document_logs(of, sums.forward(self._launcher, of.arrays, of.ranges, arc_weights))
 
     @_on_device
     def backward_scores(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
@@ -307,11 +313,8 @@ class Lattice:
             >>> np.exp(lat.backward_scores(alpha=0)).round(12).tolist()
             [[2.0, 1.0, 1.0]]
         """
-        backward = sums.backward(
-            self._launcher, self._arrays, self._segments, self._weights(alpha, weights, token_penalty)
-        )
-        scores = sums.document_logs(self._launcher, self._arrays, self._segments, backward, from_end=True)
-        return self._by_position(scores, -np.inf)
+        of, arc_weights = self._weighed(alpha, token_penalty, weights)
+        return self._document_logs(of, sums.backward(self._launcher, of.arrays, of.ranges, arc_weights), from_end=True)
 
     @_on_device
     def log_partition(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
@@ -324,8 +327,9 @@ class Lattice:
             >>> Tokenizer.from_pieces(["a", "aa"]).lattice(["aaa"]).log_partition(alpha=0).round(6).tolist()
             [1.098612]
         """
-        forward = self._forward(self._weights(alpha, weights, token_penalty))
-        return sums.log_partition(self._launcher, self._segments, forward)
+        of, arc_weights = self._weighed(alpha, token_penalty, weights)
+        forward = sums.forward(self._launcher, of.arrays, of.ranges, arc_weights)
+        return sums.log_partition(self._launcher, of, self._segments, forward)
 
     @_on_device
     def num_paths(self, *, log: bool = False) -> Any:
@@ -339,11 +343,11 @@ class Lattice:
             >>> Tokenizer.from_pieces(["a", "aa"]).lattice(["", "aaa", "a" * 100]).num_paths()
             [1, 3, 573147844013817084101]
         """
-        ones = self._xp.ones(len(self._arrays.arcs))
-        forward = self._forward(ones)
+        of = self._distinct
+        forward = sums.forward(self._launcher, of.arrays, of.ranges, self._xp.ones(len(of.arrays.arcs)))
         if log:
-            return sums.log_partition(self._launcher, self._segments, forward)
-        return sums.exact_counts(self._xp, self._arrays, self._segments, forward)
+            return sums.log_partition(self._launcher, of, self._segments, forward)
+        return sums.exact_counts(self._xp, of, self._positions, self._segments, forward)
 
     @_on_device
     def marginals(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
@@ -358,7 +362,9 @@ class Lattice:
             >>> lat.marginals(alpha=0).tolist()
             [[[0.0, 0.0], [0.5, 0.0], [0.5, 0.5]]]
         """
-        return self._by_arc(self._posteriors(self._weights(alpha, weights, token_penalty)), 0.0)
+        of, found = self._distinct_posteriors(alpha, token_penalty, weights)
+        self._check_tensor_fits(self.shape, 8)
+        return sums.padded_posteriors(self._launcher, of, self._positions, self._segments, found, self.shape)
 
     @_on_device
     def expected_counts(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
@@ -373,10 +379,10 @@ class Lattice:
             >>> Tokenizer.from_pieces(["a", "b", "ab"]).lattice(["ab", "a"]).expected_counts(alpha=0).tolist()
             [1.5, 0.5, 0.5]
         """
-        posteriors = self._posteriors(self._weights(alpha, weights, token_penalty))
-        ids = self._public_ids
-        posteriors = self._xp.where(ids >= 0, posteriors, 0.0)
-        counts = self._xp.bincount(self._xp.maximum(ids, 0), weights=posteriors, minlength=self._n_ids)
+        posteriors = self._posteriors(alpha, token_penalty, weights)
+        # The first places are those of arcs without an id.
+        ids = self._public_ids - np.int64(NO_ID)
+        counts = self._xp.bincount(ids, weights=posteriors, minlength=self._n_ids - NO_ID)[-NO_ID:]
         # Without any arc they are integers.
         return counts.astype(np.float64)
 
@@ -392,8 +398,8 @@ class Lattice:
             >>> Tokenizer.from_pieces(["a", "aa"]).lattice(["aaa"]).entropy(alpha=0).round(6).tolist()
             [1.098612]
         """
-        posteriors = self._posteriors(self._weights(alpha, weights, token_penalty))
-        return sums.entropy(self._launcher, self._arrays, posteriors)
+        of, found = self._distinct_posteriors(alpha, token_penalty, weights)
+        return sums.entropy(self._launcher, of, self._positions, self._segments, found)
 
     @_on_device
     def token_counts(self, alpha: float | None = None, *, token_penalty: float = 0.0, weights: Any = None) -> Any:
@@ -469,7 +475,7 @@ class Lattice:
         if num_tokens is None:
             forward = self._forward(arc_weights)
             path = paths.draw(self._launcher, self._arrays, self._segments, arc_weights, forward, options)
-            log_z = sums.log_partition(self._launcher, self._segments, forward)
+            log_z = sums.row_sums(self._launcher, self._segments.offsets, forward.of_ranges)
         else:
             numbers, of_lattice = tokens.checked_numbers(num_tokens, len(self)), (self._launcher, self._arrays)
             found = tokens.token_sums(*of_lattice, self._reading, arc_weights, self._check_fits)
@@ -657,7 +663,11 @@ class Lattice:
         rows = score.checked_rows(self._launcher, ids, self._arrays, self._reading, self._valid)
         arc_weights = self._weights(alpha, weights, token_penalty, DRAW_ALPHA)
         mantissas, exponents = self._reading_sums(rows, arc_weights)
-        log_z = sums.log_partition(self._launcher, self._segments, self._forward(arc_weights))[rows.docs]
+        log_z = self.log_partition(
+            alpha=DRAW_ALPHA if alpha is None and weights is None else alpha,
+            token_penalty=token_penalty,
+            weights=weights,
+        )[rows.docs]
         logs = sums.log_of(self._xp, mantissas) + exponents * sums.LN_2
         return logs - self._xp.where(mantissas > 0, log_z, 0.0)
 
@@ -702,7 +712,21 @@ class Lattice:
 
     @cached_property
     def _segments(self) -> Ranges:
-        return segments(self._xp, self._arrays)
+        return segments(self._xp, self._positions)
+
+    @cached_property
+    def _arrays(self) -> LatticeArrays:
+        if isinstance(self._found, LatticeArrays):
+            return self._found
+        return copied(self._launcher, self._positions, self._segments, self._distinct)
+
+    @cached_property
+    def _distinct(self) -> Distinct:
+        """The segments that need to be worked out, if the weight of an arc depends on its id alone."""
+        return self._each_by_itself() if isinstance(self._found, LatticeArrays) else self._found[1]
+
+    def _each_by_itself(self) -> Distinct:
+        return each_by_itself(self._xp, self._arrays, self._segments)
 
     @cached_property
     def _public_ids(self) -> Any:
@@ -718,8 +742,21 @@ class Lattice:
     def _forward(self, weights: Any) -> sums.Sums:
         return sums.forward(self._launcher, self._arrays, self._segments, weights)
 
-    def _posteriors(self, weights: Any) -> Any:
-        return sums.posteriors(self._launcher, self._arrays, self._segments, weights, self._forward(weights))
+    def _document_logs(self, of: Distinct, scores: sums.Sums, from_end: bool = False) -> Any:
+        width = self.shape[1]
+        self._check_tensor_fits(self.shape[:2], 8)
+        return sums.document_logs(self._launcher, of, self._positions, self._segments, scores, width, from_end)
+
+    def _distinct_posteriors(
+        self, alpha: float | None, token_penalty: float, weights: Any
+    ) -> tuple[Distinct, sums.Posteriors]:
+        of, arc_weights = self._weighed(alpha, token_penalty, weights)
+        return of, sums.posteriors(self._launcher, of, arc_weights)
+
+    def _posteriors(self, alpha: float | None = None, token_penalty: float = 0.0, weights: Any = None) -> Any:
+        """float64 [A], of every arc."""
+        of, found = self._distinct_posteriors(alpha, token_penalty, weights)
+        return sums.posteriors_of_all(self._launcher, of, self._arrays, self._segments, found)
 
     def _reading_sums(self, rows: score.IdRows, weights: Any) -> tuple[Any, Any]:
         def fits(size: int) -> None:
@@ -732,8 +769,18 @@ class Lattice:
         chosen = _one_of(alpha, token_penalty, weights, default)
         if weights is not None:
             return self._given_weights(weights)
-        table = arc_weights(self._scored_vocabulary(), chosen, token_penalty)
-        return self._from_table(table, float(fixed_exp(np.array(-token_penalty))))
+        return self._weights_of(self._arrays.arcs, chosen, token_penalty)
+
+    def _weighed(self, alpha: float | None, token_penalty: float, weights: Any) -> tuple[Distinct, Any]:
+        """What sums are worked out of, and the weights of its arcs; alpha is 1 by default."""
+        chosen = _one_of(alpha, token_penalty, weights, 1.0)
+        if weights is not None:
+            return self._each_by_itself(), self._given_weights(weights)
+        return self._distinct, self._weights_of(self._distinct.arrays.arcs, chosen, token_penalty)
+
+    def _weights_of(self, arcs: Any, alpha: float, token_penalty: float) -> Any:
+        table = arc_weights(self._scored_vocabulary(), alpha, token_penalty)
+        return self._from_table(arcs, table, float(fixed_exp(np.array(-token_penalty))))
 
     def _scores(self, weights: Any, alpha: float = 1.0, token_penalty: float = 0.0) -> Any:
         """float64 [A] on the device: alpha * score - token_penalty, or the same logs of weights on every machine, -inf
@@ -742,7 +789,7 @@ class Lattice:
         if weights is not None:
             return self._launcher.upload(sums.fixed_log_of(on_host(self._given_weights(weights))))
         vocabulary = self._scored_vocabulary()
-        scores = self._from_table(np.append(vocabulary.scores, vocabulary.unk_score), 0.0)
+        scores = self._from_table(self._arrays.arcs, np.append(vocabulary.scores, vocabulary.unk_score), 0.0)
         return scores if alpha == 1.0 and not token_penalty else scores * alpha - token_penalty
 
     def _scored_vocabulary(self) -> Vocabulary:
@@ -753,12 +800,11 @@ class Lattice:
     def _given_weights(self, weights: Any) -> Any:
         return checked_weights(self._xp, weights, ArcWeights(self.shape, self._n_ids, self._public_ids, self._arrays))
 
-    def _from_table(self, table: NDArray[np.float64], of_token: float) -> Any:
-        """table [V + 1]: by id, with the unknown arc last."""
-        arcs, xp = self._arrays.arcs, self._xp
-        unknown, token = len(table) - 1, len(table)
-        rows = xp.where(arcs >= 0, arcs, xp.where(arcs == UNKNOWN, unknown, token))
-        return xp.asarray(np.append(table, of_token))[rows]
+    def _from_table(self, arcs: Any, table: NDArray[np.float64], of_token: float) -> Any:
+        """table [V + 1]: by id, with the unknown arc last, which is also the place of UNKNOWN."""
+        of_tokens = TOKEN_ARC - UNKNOWN
+        values = self._xp.asarray(np.concatenate([table[:-1], np.full(-of_tokens, of_token), table[-1:]]))
+        return values[self._xp.maximum(arcs, TOKEN_ARC)]
 
     def _tokens(self, path: Any, rows: Any, firsts: Any, log_prob: Any = None) -> TokenBatch:
         ids, offsets = paths.emit(self._launcher, self._arrays, self._reading, path, rows, firsts, self._valid)
@@ -767,18 +813,19 @@ class Lattice:
 
     def _by_position(self, values: Any, fill: Any) -> Any:
         """[P] as [B, L + 1]."""
-        n_docs, n_positions, _ = self.shape
-        self._check_fits(n_docs * n_positions * values.dtype.itemsize, f"a tensor [{n_docs}, {n_positions}]")
+        n_positions = self.shape[1]
+        self._check_tensor_fits(self.shape[:2], values.dtype.itemsize)
         return padded(self._xp, self._arrays.doc_positions, values, fill, n_positions)
 
     def _by_arc(self, values: Any, fill: Any) -> Any:
         """[A] as [B, L + 1, K]."""
-        n_docs, n_positions, n_arcs = self.shape
-        size = n_docs * n_positions * n_arcs * values.dtype.itemsize
-        self._check_fits(size, f"a tensor [{n_docs}, {n_positions}, {n_arcs}]")
-        tensor = self._xp.full(n_docs * n_positions * n_arcs, fill, values.dtype)
+        self._check_tensor_fits(self.shape, values.dtype.itemsize)
+        tensor = self._xp.full(math.prod(self.shape), fill, values.dtype)
         tensor[places(self._xp, self._arrays, self.shape)] = values
         return tensor.reshape(self.shape)
+
+    def _check_tensor_fits(self, shape: tuple[int, ...], itemsize: int) -> None:
+        self._check_fits(math.prod(shape) * itemsize, f"a tensor {list(shape)}")
 
     def _check_fits(self, size: int, what: str) -> None:
         check_fits(self._launcher, self._memory_limit, size, what)

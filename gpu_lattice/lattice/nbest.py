@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gpu_lattice.backends import LatticeArrays
 from gpu_lattice.kernels.fixed import fixed_exp, fixed_log
-from gpu_lattice.lattice.arrays import LatticeArrays
 from gpu_lattice.lattice.path_batch import PathBatch
 from gpu_lattice.lattice.paths import SampleOptions
-from gpu_lattice.lattice.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.lattice.sums import row_sums
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.runtime.ragged import offsets_of, row_of, rows_to_values
 from gpu_lattice.token_batch import TokenBatch, joined
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.lattice.arrays import LatticeArrays, Ranges, Reading
-from gpu_lattice.lattice.ragged import offsets_of
+from gpu_lattice.backends import LatticeArrays, Ranges
+from gpu_lattice.lattice.arrays import Reading
 from gpu_lattice.lattice.sums import Sums, row_sums
 from gpu_lattice.runtime.arguments import checked_doc_ids, checked_integer
+from gpu_lattice.runtime.ragged import offsets_of
 from gpu_lattice.weights import inverse_of
 
 if TYPE_CHECKING:

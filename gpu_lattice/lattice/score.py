@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.lattice.arrays import LatticeArrays, Reading
+from gpu_lattice.backends import LatticeArrays
+from gpu_lattice.lattice.arrays import Reading
 from gpu_lattice.lattice.inputs import as_array
-from gpu_lattice.lattice.ragged import offsets_of
 from gpu_lattice.runtime.arguments import id_rows
+from gpu_lattice.runtime.ragged import offsets_of
 from gpu_lattice.token_batch import TokenBatch, check_rows
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gpu_lattice.backends import Distinct, LatticeArrays, Positions, Ranges
 from gpu_lattice.kernels.fixed import fixed_log
-from gpu_lattice.lattice.arrays import LatticeArrays, Ranges
-from gpu_lattice.lattice.ragged import counts_up_to, row_of
 from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.runtime.ragged import rows_to_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,50 +55,58 @@ def backward(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weights:
 
 
 def document_logs(
-    launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, scores: Sums, from_end: bool = False
-) -> Any:
-    """float64 [P]: logs of scores from the start (or end) of the document, not of the range."""
-    xp = launcher.xp
-    n_positions = len(arrays.marks)
-    if not len(ranges.starts):
-        return xp.zeros(n_positions)
-    before, after, _ = running(launcher, ranges.offsets, scores.of_ranges)
-    logs = _logs(xp, scores.mantissas, scores.exponents)
-    if from_end:
-        edge, i_range = arrays.doc_positions[1:] - 1, counts_up_to(xp, ranges.starts, n_positions) - 1
-        outer = after[xp.maximum(i_range, 0)]
-    else:
-        edge, i_range = arrays.doc_positions[:-1], counts_up_to(xp, ranges.stops + 1, n_positions)
-        outer = before[xp.minimum(i_range, len(ranges.stops) - 1)]
-    logs = logs + outer
-    logs[edge] = 0.0
-    return logs
+    launcher: Launcher, of: Distinct, positions: Positions, ranges: Ranges, scores: Sums, width: int,
+    from_end: bool = False,
+) -> Any:  # fmt: skip
+    """float64 [B, width]: logs of scores from the start (or end) of the document, not of the range; -inf after it."""
+    xp, n_docs = launcher.xp, len(positions.doc_positions) - 1
+    out = xp.full((n_docs, width), -np.inf)
+    if not n_docs:
+        return out
+    before, after, _ = running(launcher, ranges.offsets, scores.of_ranges[of.of_range])
+    # A score belongs to the end of a range, or to its start: the first, or the last, is not in it.
+    outer, skipped = (after, 0) if from_end else (before, 1)
+    launcher.run(
+        "copy_rows", len(ranges.starts),
+        rows=of.of_range, starts=of.ranges.starts + skipped, stops=of.ranges.stops + skipped,
+        values=_logs(xp, scores.mantissas, scores.exponents), added=outer,
+        firsts=places(positions, ranges, width) + skipped, out=out.reshape(-1),
+    )  # fmt: skip
+    edges = xp.diff(positions.doc_positions) - 1 if from_end else xp.zeros(n_docs, xp.int64)
+    out[xp.arange(n_docs), edges] = 0.0
+    return out
 
 
-def log_partition(launcher: Launcher, ranges: Ranges, scores: Sums) -> Any:
+def places(positions: Positions, ranges: Ranges, width: int) -> Any:
+    """int64 [S]: where the positions of each range begin in a flat tensor [B, width]."""
+    return ranges.docs * width + ranges.starts - positions.doc_positions[ranges.docs]
+
+
+def log_partition(launcher: Launcher, of: Distinct, ranges: Ranges, scores: Sums) -> Any:
     """float64 [B]."""
-    return row_sums(launcher, ranges.offsets, scores.of_ranges)
+    return row_sums(launcher, ranges.offsets, scores.of_ranges[of.of_range])
 
 
-def exact_counts(xp: Any, arrays: LatticeArrays, ranges: Ranges, ones: Sums) -> list[int]:
+def exact_counts(xp: Any, of: Distinct, positions: Positions, ranges: Ranges, ones: Sums) -> list[int]:
     """Python ints, from forward sums with all weights 1; counts too large for float64 are made again."""
-    longest = int(xp.diff(arrays.doc_positions).max()) - 1 if len(arrays.doc_positions) > 1 else 0
+    n_positions = xp.diff(positions.doc_positions)
+    longest = int(n_positions.max()) - 1 if len(n_positions) else 0
     if longest > LONGEST_EXACT_COUNT:
         raise ValueError(
             f"a text has {longest} bytes; exact counts are for up to {LONGEST_EXACT_COUNT}: "
             "give log=True for their logs"
         )
-    mantissas, exponents = on_host(ones.mantissas[ranges.stops]), on_host(ones.exponents[ranges.stops])
+    mantissas, exponents = on_host(ones.mantissas[of.ranges.stops]), on_host(ones.exponents[of.ranges.stops])
     is_exact = exponents <= EXACT_BITS
     counts = np.ldexp(mantissas, np.minimum(exponents, EXACT_BITS).astype(np.int32)).astype(np.int64).tolist()
     if not is_exact.all():
-        starts, stops = on_host(ranges.starts), on_host(ranges.stops)
-        arc_offsets, lengths = on_host(arrays.arc_offsets), on_host(arrays.lengths)
+        starts, stops = on_host(of.ranges.starts), on_host(of.ranges.stops)
+        arc_offsets, lengths = on_host(of.arrays.arc_offsets), on_host(of.arrays.lengths)
         for i in np.flatnonzero(~is_exact).tolist():
             counts[i] = _count(int(starts[i]), int(stops[i]), arc_offsets, lengths)
-    totals = [1] * (len(arrays.doc_positions) - 1)
-    for i_doc, count in zip(on_host(ranges.docs).tolist(), counts, strict=True):
-        totals[i_doc] *= count
+    totals = [1] * len(n_positions)
+    for i_doc, i in zip(on_host(ranges.docs).tolist(), on_host(of.of_range).tolist(), strict=True):
+        totals[i_doc] *= counts[i]
     return totals
 
 
@@ -109,39 +117,90 @@ def _count(start: int, stop: int, arc_offsets: Any, lengths: Any) -> int:
     return counts[stop]
 
 
-def posteriors(launcher: Launcher, arrays: LatticeArrays, ranges: Ranges, weights: Any, z: Sums) -> Any:
-    """float64 [A]: the probability of each arc."""
-    xp = launcher.xp
-    b = backward(launcher, arrays, ranges, weights)
+class Posteriors(NamedTuple):
+    """float64, of the arcs of distinct ranges; has_path: bool, whether a path crosses each of these."""
+
+    of_arcs: Any
+    has_path: Any
+
+
+def posteriors(launcher: Launcher, of: Distinct, weights: Any) -> Posteriors:
+    """The probability of each arc of a distinct range in the paths that cross it; weights float64 of its arcs."""
+    xp, arrays, ranges = launcher.xp, of.arrays, of.ranges
+    z, b = forward(launcher, arrays, ranges, weights), backward(launcher, arrays, ranges, weights)
     whole = z.mantissas[ranges.stops]
-    inverse = xp.where(whole > 0, 1.0 / xp.where(whole > 0, whole, 1.0), 0.0)
+    has_path = whole > 0
     out = xp.zeros(len(weights))
     launcher.run(
         "arc_posteriors", len(ranges.starts),
         starts=ranges.starts, stops=ranges.stops, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths,
         weights=weights, z=z.mantissas, z_exponents=z.exponents, b=b.mantissas, b_exponents=b.exponents,
-        inverse=inverse, posteriors=out,
+        inverse=xp.where(has_path, 1.0 / xp.where(has_path, whole, 1.0), 0.0), posteriors=out,
     )  # fmt: skip
-    # No path spells a document if none crosses one of its ranges.
-    is_dead = xp.zeros(len(arrays.doc_positions) - 1, bool)
-    is_dead[ranges.docs[whole == 0]] = True
-    if bool(is_dead.any()):
-        position = row_of(xp, arrays.arc_offsets)
-        out[is_dead[row_of(xp, arrays.doc_positions)[position]]] = 0.0
+    return Posteriors(out, has_path)
+
+
+def dead_documents(xp: Any, of: Distinct, positions: Positions, ranges: Ranges, has_path: Any) -> Any:
+    """int64: the documents that no path spells, since none crosses one of their ranges."""
+    is_dead = xp.zeros(len(positions.doc_positions) - 1, bool)
+    is_dead[ranges.docs[~has_path[of.of_range]]] = True
+    return xp.flatnonzero(is_dead)
+
+
+def padded_posteriors(
+    launcher: Launcher, of: Distinct, positions: Positions, ranges: Ranges, found: Posteriors,
+    shape: tuple[int, int, int],
+) -> Any:  # fmt: skip
+    """float64 of this shape, [B, L + 1, K]."""
+    xp, (_, n_positions, n_arcs) = launcher.xp, shape
+    out = xp.zeros(shape)
+    launcher.run(
+        "pad_arcs", len(ranges.starts),
+        rows=of.of_range, starts=of.ranges.starts, stops=of.ranges.stops, arc_offsets=of.arrays.arc_offsets,
+        values=found.of_arcs, firsts=places(positions, ranges, n_positions) * n_arcs, width=n_arcs, out=out.reshape(-1),
+    )  # fmt: skip
+    out[dead_documents(xp, of, positions, ranges, found.has_path)] = 0.0
     return out
 
 
-def entropy(launcher: Launcher, arrays: LatticeArrays, arc_posteriors: Any) -> Any:
+def posteriors_of_all(
+    launcher: Launcher, of: Distinct, arrays: LatticeArrays, ranges: Ranges, found: Posteriors
+) -> Any:
+    """float64 [A]."""
+    xp, out = launcher.xp, launcher.xp.zeros(len(arrays.arcs))
+    ends = of.arrays.arc_offsets
+    launcher.run(
+        "copy_rows", len(ranges.starts),
+        rows=of.of_range, starts=ends[of.ranges.starts + 1], stops=ends[of.ranges.stops + 1], values=found.of_arcs,
+        added=xp.zeros(len(ranges.starts)), firsts=arrays.arc_offsets[ranges.starts + 1], out=out,
+    )  # fmt: skip
+    dead = dead_documents(xp, of, arrays.positions, ranges, found.has_path)
+    if len(dead):
+        positions, _ = rows_to_values(xp, arrays.doc_positions, dead)
+        out[rows_to_values(xp, arrays.arc_offsets, positions)[0]] = 0.0
+    return out
+
+
+def entropy(launcher: Launcher, of: Distinct, positions: Positions, ranges: Ranges, found: Posteriors) -> Any:
     """float64 [B], nats: the sum over arcs of the posterior times -log of its share of those into the same position.
 
     share = posterior / (posterior + rest), so -log(share) = log1p(rest / posterior), exact however small the rest is.
     """
-    xp = launcher.xp
-    before, after, _ = running(launcher, arrays.arc_offsets, arc_posteriors)
-    is_taken = arc_posteriors > 0
-    rest = (before + after) / xp.where(is_taken, arc_posteriors, 1.0)
-    by_position = row_sums(launcher, arrays.arc_offsets, xp.where(is_taken, arc_posteriors * xp.log1p(rest), 0.0))
-    return row_sums(launcher, arrays.doc_positions, by_position)
+    xp, posteriors, arc_offsets = launcher.xp, found.of_arcs, of.arrays.arc_offsets
+    others = xp.empty(len(posteriors))
+    launcher.run("other_sums", len(arc_offsets) - 1, offsets=arc_offsets, values=posteriors, others=others)
+    is_taken = posteriors > 0
+    rest = others / xp.where(is_taken, posteriors, 1.0)
+    by_position = row_sums(launcher, arc_offsets, xp.where(is_taken, posteriors * xp.log1p(rest), 0.0))
+    out = xp.zeros(len(positions.marks))
+    launcher.run(
+        "copy_rows", len(ranges.starts),
+        rows=of.of_range, starts=of.ranges.starts + 1, stops=of.ranges.stops + 1, values=by_position,
+        added=xp.zeros(len(ranges.starts)), firsts=ranges.starts + 1, out=out,
+    )  # fmt: skip
+    totals = row_sums(launcher, positions.doc_positions, out)
+    totals[dead_documents(xp, of, positions, ranges, found.has_path)] = 0.0
+    return totals
 
 
 def row_sums(launcher: Launcher, offsets: Any, values: Any) -> Any:
@@ -160,8 +219,8 @@ def running(launcher: Launcher, offsets: Any, values: Any) -> tuple[Any, Any, An
 
 def log_of(xp: Any, weights: Any) -> Any:
     """Natural logs, -inf for 0."""
-    is_some = weights > 0
-    return xp.where(is_some, xp.log(xp.where(is_some, weights, 1.0)), -np.inf)
+    with np.errstate(divide="ignore"):
+        return xp.log(weights)
 
 
 def fixed_log_of(weights: NDArray[np.float64]) -> NDArray[np.float64]:

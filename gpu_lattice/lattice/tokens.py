@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.lattice.arrays import LatticeArrays, Reading
+from gpu_lattice.backends import LatticeArrays
+from gpu_lattice.lattice.arrays import Reading
 from gpu_lattice.lattice.paths import SampleOptions
-from gpu_lattice.lattice.ragged import padded, row_of
 from gpu_lattice.lattice.sums import LN_2, log_of
 from gpu_lattice.runtime.arguments import as_integer
 from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.runtime.ragged import padded, row_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

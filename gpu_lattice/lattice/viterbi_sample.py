@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpu_lattice.backends import LatticeArrays, Ranges
 from gpu_lattice.kernels.cpu.philox import uniforms
 from gpu_lattice.kernels.fixed import fixed_log
-from gpu_lattice.lattice.arrays import LatticeArrays, Ranges
 from gpu_lattice.lattice.paths import SampleOptions, raise_if_broken
 from gpu_lattice.lattice.without_replacement import ARRIVAL
 from gpu_lattice.runtime.arguments import checked_alpha

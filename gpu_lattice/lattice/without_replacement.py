@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gpu_lattice.backends import LatticeArrays
 from gpu_lattice.kernels.cpu.philox import uniforms
 from gpu_lattice.kernels.fixed import fixed_log
-from gpu_lattice.lattice.arrays import LatticeArrays, documents
+from gpu_lattice.lattice.arrays import documents
 from gpu_lattice.lattice.paths import SampleOptions, path_sums
-from gpu_lattice.lattice.ragged import offsets_of, row_of
-from gpu_lattice.lattice.sums import LN_2, forward, log_of, log_partition
+from gpu_lattice.lattice.sums import LN_2, forward, log_of, row_sums
 from gpu_lattice.runtime.arguments import checked_integer
 from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.runtime.ragged import offsets_of, row_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,7 +92,7 @@ def draw(
         left_exponents=exponents, parents=parents, branches=branches, rest=rest, rest_exponents=rest_exponents,
     )  # fmt: skip
     logs = path_sums(launcher, arrays, path, docs, cells[:-1], log_of(xp, weights))
-    log_prob = logs - log_partition(launcher, ranges, z)[docs]
+    log_prob = logs - row_sums(launcher, ranges.offsets, z.of_ranges)[docs]
     ends = arrays.doc_positions[docs + 1] - 1
     whole = xp.where(z.mantissas[ends] > 0, z.mantissas[ends], 1.0)
     left_of_one = rest / whole, rest_exponents - z.exponents[ends]

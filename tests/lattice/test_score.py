@@ -22,7 +22,7 @@ from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.cpu.lattice.build import CHUNK
 from gpu_lattice.kernels.reference import Rules
 from gpu_lattice.lattice import Lattice, RaggedLattice, score
-from gpu_lattice.lattice.ragged import offsets_of
+from gpu_lattice.runtime.ragged import offsets_of
 
 RELAXED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 ALPHAS = st.sampled_from([0.0, 0.1, 1.0, 3.0])

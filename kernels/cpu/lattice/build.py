@@ -1,8 +1,9 @@
-"""The arcs of a batch as ragged arrays: marks of every position, then the arcs into it, counted and written.
+"""The lattice of normalized text: its ranges between cuts, of which those that are new have their arcs looked up, and
+the arcs of all of them, copied from there.
 
-In:  values uint8 [n]; chunks of them; the cut table; the trie of reversed pieces.
-Out: marks uint8 [n + 1], see below; counts int32 [n], the arcs that end after each byte; arcs and lengths int32 [A],
-     shortest first.
+The arcs within a range depend on its text alone. So the text is divided as `sample` divides it, and what the automaton
+(bulk/walk.py) finds in a range that came before is not looked for again. kernels/cuda/lattice/build.cu finds the same
+arcs by the trie of reversed pieces.
 
 An arc is a piece id, UNKNOWN, or TOKEN_ARC - id for a chunk that is a token as it stands.
 kernels/cuda/common/text.cuh has the same values.
@@ -12,11 +13,14 @@ import numpy as np
 
 from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.buffers import range_at
 from gpu_lattice.kernels.cpu.bulk.cuts import find_cuts
+from gpu_lattice.kernels.cpu.bulk.distinct import enter
+from gpu_lattice.kernels.cpu.machine import ONE
 from gpu_lattice.kernels.cpu.utf8 import is_boundary, symbol_length
 
 # Marks of a position: a chunk begins here, the byte that follows is within a token, a segment begins here.
-# The end of the text is marked as a start of both kinds.
+# The end of a text is marked as a start of both kinds.
 CHUNK = 1
 TOKEN = 2
 CUT = 4
@@ -25,79 +29,103 @@ CUTS_AT_ONCE = 512
 
 
 @compiled
-def mark_cuts(low, high, values, chunk_offsets, chunk_ids, pairs, keys, pages, characters, joined, is_bytes, marks):
-    """Mark the positions in chunks low..high; marks are initially 0. The caller sets the mark at n."""
+def enter_ranges(first, last, values, offsets, chunk_offsets, chunk_ids, pairs, keys, pages, characters, joined,
+                 is_bytes, slots, text, bounds, token_ids, marks, entries):  # fmt: skip
+    """The ranges of documents first..last; returns (how many there are, how many entries).
+
+    marks uint8 [P], initially 0, of all documents. entries int64: of each range. Entries have distinct texts up to half
+    of the slots, int64 [2^k], initially 0 (bulk/distinct.py); further ones, and tokens, have one each. Their texts are
+    text[bounds[i]:bounds[i + 1]]; token_ids int32: -1, or the id of a token. There is room for as many as bytes.
+    """
     cuts, places = np.empty(CUTS_AT_ONCE, np.int64), np.empty(CUTS_AT_ONCE, np.int64)
-    for i_chunk in range(low, high):
-        start, stop = chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1]
-        if chunk_ids[i_chunk] >= 0:
-            marks[start:stop] = TOKEN
-            marks[start] = CHUNK | CUT | TOKEN
-            continue
-        marks[start] = CHUNK | CUT
-        p = start
+    n, n_entries = np.int64(0), np.int64(0)
+    bounds[0] = 0
+    i_chunk = range_at(chunk_offsets, offsets[first])
+    for i_doc in range(first, last):
+        p, stop = offsets[i_doc], offsets[i_doc + 1]
         while p < stop:
-            cuts[0] = p
-            n = find_cuts(values, stop, start, stop, pairs, keys, pages, characters, joined, is_bytes, cuts, 1,
-                          places)  # fmt: skip
-            for i in range(1, n):
-                p = cuts[i]
-                if p < stop:
-                    marks[p] = CUT
+            while chunk_offsets[i_chunk + 1] <= p:
+                i_chunk += 1
+            chunk_start, chunk_stop = chunk_offsets[i_chunk], chunk_offsets[i_chunk + 1]
+            is_token = chunk_ids[i_chunk] >= 0
+            cuts[0], cuts[1], n_cuts = p, chunk_stop, 2
+            if not is_token:
+                n_cuts = find_cuts(values, chunk_stop, chunk_start, chunk_stop, pairs, keys, pages, characters, joined,
+                                   is_bytes, cuts, 1, places)  # fmt: skip
+            for k in range(n_cuts - 1):
+                start, end = cuts[k], cuts[k + 1]
+                if is_token or 2 * n_entries >= len(slots):
+                    entry = n_entries
+                    for q in range(start, end):
+                        text[bounds[entry] + q - start] = values[q]
+                    bounds[entry + 1] = bounds[entry] + end - start
+                else:
+                    entry = enter(values, start, end, slots, text, bounds, n_entries)
+                if entry == n_entries:
+                    token_ids[entry] = chunk_ids[i_chunk]
+                    n_entries += 1
+                marks[start + i_doc] = CUT
+                entries[n] = entry
+                n += 1
+            if is_token:
+                for q in range(p, chunk_stop):
+                    marks[q + i_doc] = TOKEN
+                marks[p + i_doc] = CUT | TOKEN
+            if p == chunk_start:
+                marks[p + i_doc] |= CHUNK
+            p = cuts[n_cuts - 1]
+        marks[stop + i_doc] = CHUNK | CUT
+    return n, n_entries
 
 
 @compiled
-def count_arcs(low, high, values, marks, slots, piece_at, has_unknown, is_bytes, counts):
-    """Count the arcs that end after each of the bytes low..high."""
-    n_bytes = len(values)
-    for i in range(low, high):
-        e = i + 1
-        counts[i] = 0
-        if marks[i] & TOKEN:
-            counts[i] = marks[e] & CHUNK
-            continue
-        if not is_boundary(values, e, n_bytes, is_bytes):
-            continue
-        symbol = symbol_length(values, e, is_bytes)
-        node = np.int64(0)
-        s = e
-        n = 0
-        while s == e or not marks[s] & CUT:
-            slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
-            if slots[2 * slot + 1] != node:
-                break
-            node = slot
-            s -= 1
-            n += piece_at[node] >= 0 or (has_unknown and e - s == symbol)
-        counts[i] = n + (has_unknown and e - s < symbol)
+def place_entries(text, bounds, token_ids, found, words, count_bits, has_unknown, is_bytes, arc_offsets, arcs, lengths):
+    """Write the arcs into every byte of the entries, shortest first; returns how many there are.
+
+    found int32: the automaton's list of each byte; words int64: of its arc i, length << 32 | piece is words[2 i + 1]
+    (bulk/group.py, Arcs). Those of entries that are tokens are of no account. arc_offsets int64 [bytes + 2]: position 0
+    has no arcs, the others come after a byte.
+    """
+    mask = (np.int64(1) << np.int64(count_bits)) - 1
+    j = np.int64(0)
+    arc_offsets[0] = arc_offsets[1] = 0
+    for i in range(len(bounds) - 1):
+        stop = bounds[i + 1]
+        for p in range(bounds[i], stop):
+            if token_ids[i] >= 0:
+                if p + 1 == stop:
+                    arcs[j], lengths[j] = TOKEN_ARC - token_ids[i], stop - bounds[i]
+                    j += 1
+            else:
+                listed = np.int64(found[p])
+                k, n = listed >> np.int64(count_bits), listed & mask
+                for word in range(2 * k + 1, 2 * (k + n) + 1, 2):
+                    arcs[j], lengths[j] = np.int32(words[word] & 0xFFFFFFFF), words[word] >> 32
+                    j += 1
+                if n == 0 and has_unknown and is_boundary(text, p + 1, stop, is_bytes):
+                    arcs[j], lengths[j] = UNKNOWN, symbol_length(text, p + 1, is_bytes)
+                    j += 1
+            arc_offsets[p + 2] = j
+    return j
 
 
 @compiled
-def place_arcs(low, high, values, marks, chunk_offsets, chunk_ids, n_chunks, slots, piece_at, has_unknown, is_bytes,
-               firsts, arcs, lengths):  # fmt: skip
-    """Write the arcs that end after each of the bytes low..high; firsts int64 [n] is where those of a byte begin."""
-    n_bytes = len(values)
-    for i in range(low, high):
-        e = i + 1
-        j = firsts[i]
-        if marks[i] & TOKEN:
-            if marks[e] & CHUNK:
-                i_chunk = np.searchsorted(chunk_offsets[:n_chunks], i, side="right") - 1
-                arcs[j], lengths[j] = TOKEN_ARC - chunk_ids[i_chunk], e - chunk_offsets[i_chunk]
-            continue
-        if not is_boundary(values, e, n_bytes, is_bytes):
-            continue
-        symbol = symbol_length(values, e, is_bytes)
-        node = np.int64(0)
-        s = e
-        while s == e or not marks[s] & CUT:
-            slot = np.int64(slots[2 * node]) + np.int64(values[s - 1])
-            if slots[2 * slot + 1] != node:
-                break
-            node = slot
-            s -= 1
-            if piece_at[node] >= 0 or (has_unknown and e - s == symbol):
-                arcs[j], lengths[j] = piece_at[node] if piece_at[node] >= 0 else UNKNOWN, e - s
-                j += 1
-        if has_unknown and e - s < symbol:
-            arcs[j], lengths[j] = UNKNOWN, symbol
+def copy_arcs(low, high, doc_positions, range_offsets, starts, rows, row_starts, row_stops, row_offsets, row_arcs,
+              row_lengths, firsts, arc_offsets, arcs, lengths):  # fmt: skip
+    """Write the arcs of documents low..high: those of range i are copied from range rows[i] of another lattice.
+
+    range_offsets int64 [B + 1], starts int64 [S]: the ranges of each document, and the position where each begins;
+    firsts int64 [S + 1]: where their arcs begin. arc_offsets int64 [P + 1], its last one the caller's.
+    """
+    for i_doc in range(low, high):
+        arc_offsets[doc_positions[i_doc]] = firsts[range_offsets[i_doc]]
+        # Unsigned indices spare the check for negative ones, half of the time here.
+        for i in range(np.uint64(range_offsets[i_doc]), np.uint64(range_offsets[i_doc + 1])):
+            row, at, arc = np.uint64(rows[i]), np.uint64(starts[i]) + ONE, np.uint64(firsts[i])
+            first, last = np.uint64(row_starts[row]) + ONE, np.uint64(row_stops[row]) + ONE
+            source = np.uint64(row_offsets[first])
+            shift = firsts[i] - row_offsets[first]
+            for k in range(last - first):
+                arc_offsets[at + k] = row_offsets[first + k] + shift
+            for k in range(np.uint64(row_offsets[last]) - source):
+                arcs[arc + k], lengths[arc + k] = row_arcs[source + k], row_lengths[source + k]

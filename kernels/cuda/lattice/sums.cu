@@ -78,6 +78,23 @@ extern "C" __global__ void running_sums(i64 n, const i64* __restrict__ offsets, 
     }
 }
 
+// others[j] = the sum of the values f64 before j in its row (offsets), plus that of those after it.
+extern "C" __global__ void other_sums(i64 n, const i64* __restrict__ offsets, const double* __restrict__ values,
+                                      double* __restrict__ others) {
+    const i64 i = thread_index();
+    if (i >= n) return;
+    double total = 0.0;
+    for (i64 j = offsets[i]; j < offsets[i + 1]; ++j) {
+        others[j] = total;
+        total += values[j];
+    }
+    total = 0.0;
+    for (i64 j = offsets[i + 1] - 1; j >= offsets[i]; --j) {
+        others[j] += total;
+        total += values[j];
+    }
+}
+
 // The sum of each row of values f64, from the first to the last.
 extern "C" __global__ void row_sums(i64 n, const i64* __restrict__ offsets, const double* __restrict__ values,
                                     double* __restrict__ totals) {
