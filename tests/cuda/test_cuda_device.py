@@ -130,7 +130,7 @@ def test_text_on_the_device_gives_the_ids_of_the_cpu(texts: Any) -> None:
         values, offsets = cupy.asarray(host.values), cupy.asarray(host.offsets)
         out = cuda.sample(TextBatch.from_dlpack(values, offsets), seed=4)
         values.fill(0)
-    assert same(cpu.sample(texts, seed=4), out)
+        assert same(cpu.sample(texts, seed=4), out)
 
 
 def test_text_of_torch_on_the_device_gives_the_ids_of_the_cpu(texts: Any) -> None:
