@@ -54,17 +54,20 @@ def test_the_tests_for_a_gpu_pass_on_the_stand_in() -> None:
     assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) > 20
 
 
-@pytest.mark.parametrize("missing", [None, "follow_caller", "lead_caller"])
+@pytest.mark.parametrize("missing", [None, "follow_caller", "lead_caller", "second pinned buffer"])
 def test_streams_wait_for_each_other_where_they_must(
     cupy: Any, missing: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if compiler() is None:
         pytest.skip("no g++: the CUDA sources cannot be built for this machine")
-    if missing:
-        monkeypatch.setattr(cuda_device.CudaStream, missing, lambda self: None)
-    monkeypatch.setattr(cuda_module, "DEVICE_BATCH_BYTES", 20)
+    for size in ("DEVICE_BATCH_BYTES", "RANGE_BYTES"):
+        monkeypatch.setattr(cuda_module, size, 20)
     cpu = Tokenizer.from_pieces(PIECES, device="cpu")
     cuda = cpu.on(CudaBackend(cpu.model, cuda_device.CudaDevice()))
+    if missing == "second pinned buffer":
+        cuda.backend._pinned.pop()
+    elif missing:
+        monkeypatch.setattr(cuda_device.CudaStream, missing, lambda self: None)
     texts = ["abba", "b", "bab" * 5, "", "aab" * 20, "ab"] * 3
     with cupy.cuda.Stream(non_blocking=True):
         for seed in range(2):

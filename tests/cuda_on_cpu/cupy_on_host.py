@@ -3,7 +3,7 @@
 A pytest plugin too: with `-p cuda_on_cpu.cupy_on_host`, tests marked gpu run on this, and so do CudaDevice and all that
 speaks with CuPy. Streams do their work at once. `events` tells what was asked of them, in order, and `races` what a GPU
 might have done in another: memory that one stream uses while another may still be writing to it, or that is freed, for
-its stream to use anew, while another stream may still need it.
+its stream to use anew, while another stream may still need it; memory on the host that is used anew too soon.
 """
 
 import re
@@ -104,6 +104,7 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801
         assert (out.dtype, out.shape) == (self.dtype, self.shape)
         assert out.flags.c_contiguous
         assert self._host.flags.c_contiguous
+        _copied(out, stream)
         out[...] = self._host
         return out
 
@@ -112,6 +113,7 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801
         assert (arr.dtype, arr.shape) == (self.dtype, self.shape)
         events.append(("set", stream or get_current_stream()))
         self.memory.write(stream)
+        _copied(arr, stream or get_current_stream())
         self._host[...] = arr
 
     def astype(self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True) -> Any:
@@ -265,6 +267,14 @@ def repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
     return _called(np.repeat, a, repeats, axis)
 
 
+def _copied(host: Any, stream: "Stream") -> None:
+    """The host has filled or emptied this memory since the copy before, so it must have seen that done."""
+    last, number = _copies.get(host.ctypes.data, (stream, 0))
+    if _seen.get(last, 0) < number:
+        races.append("memory on the host is used anew before its last copy is done")
+    _copies[host.ctypes.data] = stream, stream.work()
+
+
 def _wait_for(work: dict["Stream", int]) -> None:
     """The host has seen this work done, so all that it asks for later comes after it."""
     for stream, number in work.items():
@@ -330,6 +340,7 @@ def _stack() -> list[Stream]:
 
 
 _seen: dict[Stream, int] = {}
+_copies: dict[int, tuple[Stream, int]] = {}
 null = Stream(null=True)
 
 
