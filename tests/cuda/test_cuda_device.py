@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import DATA
 
-from gpu_lattice import TextBatch, Tokenizer
+from gpu_lattice import TextBatch, TokenBatch, Tokenizer
 from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.backends.cuda_device import CudaDevice, device_count
 from gpu_lattice.runtime.on_host import on_host
@@ -130,7 +130,7 @@ def test_text_on_the_device_gives_the_ids_of_the_cpu(texts: Any) -> None:
         values, offsets = cupy.asarray(host.values), cupy.asarray(host.offsets)
         out = cuda.sample(TextBatch.from_dlpack(values, offsets), seed=4)
         values.fill(0)
-    assert same(cpu.sample(texts, seed=4), out)
+        assert same(cpu.sample(texts, seed=4), out)
 
 
 def test_text_of_torch_on_the_device_gives_the_ids_of_the_cpu(texts: Any) -> None:
@@ -142,6 +142,42 @@ def test_text_of_torch_on_the_device_gives_the_ids_of_the_cpu(texts: Any) -> Non
     assert batch.device == "cuda:0"
     assert same(cpu.encode(texts), cuda.encode(batch))
     assert batch.tolist() == host.tolist()
+
+
+SOME = ["A new dawn.", "", None, "吾輩は猫である。" * 9, "the the the \U0001f600"]
+# What is done with ids where they are.
+CALLS: dict[str, Any] = {
+    "offsets": lambda tok: tok.encode(SOME, return_offsets="characters"),
+    "rate": lambda tok: tok.sample(SOME, rate=0.4, seed=1, num_samples=3, return_log_prob=True),
+    "nbest_size": lambda tok: tok.sample(SOME, nbest_size=4, alpha=0.3, seed=1),
+    "token_penalty": lambda tok: tok.sample(SOME, token_penalty=0.5, seed=1),
+    "max_length": lambda tok: tok.encode(SOME, max_length=3, truncation="left"),
+    "rows": lambda tok: tok.encode(SOME)[1:4],
+    "every second row": lambda tok: tok.encode(SOME)[::2],
+    "one row": lambda tok: tok.encode(SOME)[0],
+    "padded": lambda tok: tok.encode(SOME).to_padded(0, return_mask=True),
+    "padded on the left": lambda tok: tok.encode(SOME).to_padded(0, side="left", max_length=5),
+    "Arrow": lambda tok: tok.encode(SOME).to_arrow().to_pylist(),
+    "pieces": lambda tok: tok.encode(SOME).pieces(),
+    "decode": lambda tok: tok.decode(tok.encode(SOME)),
+    "verify": lambda tok: tok.verify(SOME, tok.encode(SOME)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_done_with_ids_on_the_device_is_what_is_done_on_the_host(
+    cpu: Tokenizer, cuda: Tokenizer, name: str
+) -> None:
+    assert as_lists(CALLS[name](cuda)) == as_lists(CALLS[name](cpu))
+
+
+def as_lists(result: Any) -> Any:
+    if isinstance(result, TokenBatch):
+        fields = (result.ids, result.offsets, result.log_prob, result.valid, result.spans)
+        return [None if field is None else on_host(field).tolist() for field in fields]
+    if isinstance(result, tuple):
+        return [as_lists(one) for one in result]
+    return on_host(result).tolist() if hasattr(result, "dtype") else result
 
 
 def test_many_ids_come_to_the_host_whole() -> None:

@@ -20,6 +20,7 @@ from cuda_on_cpu import cupy_on_host as standin
 from cuda_on_cpu.host_device import compiler
 
 from gpu_lattice import Tokenizer, retokenize
+from gpu_lattice.backends import cuda as cuda_module
 from gpu_lattice.backends import cuda_device
 from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.runtime import on_host as module
@@ -34,6 +35,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setitem(sys.modules, "cupy", standin.module())
     monkeypatch.setattr(cuda_device, "device_count", lambda: 1)
     standin.events.clear()
+    standin.races.clear()
     module._stream.cache_clear()
     yield sys.modules["cupy"]
     module._stream.cache_clear()
@@ -52,6 +54,29 @@ def test_the_tests_for_a_gpu_pass_on_the_stand_in() -> None:
     assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) > 20
 
 
+@pytest.mark.parametrize("missing", [None, "follow_caller", "lead_caller", "second pinned buffer"])
+def test_streams_wait_for_each_other_where_they_must(
+    cupy: Any, missing: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if compiler() is None:
+        pytest.skip("no g++: the CUDA sources cannot be built for this machine")
+    for size in ("DEVICE_BATCH_BYTES", "RANGE_BYTES"):
+        monkeypatch.setattr(cuda_module, size, 20)
+    cpu = Tokenizer.from_pieces(PIECES, device="cpu")
+    cuda = cpu.on(CudaBackend(cpu.model, cuda_device.CudaDevice()))
+    if missing == "second pinned buffer":
+        cuda.backend._pinned.pop()
+    elif missing:
+        monkeypatch.setattr(cuda_device.CudaStream, missing, lambda self: None)
+    texts = ["abba", "b", "bab" * 5, "", "aab" * 20, "ab"] * 3
+    with cupy.cuda.Stream(non_blocking=True):
+        for seed in range(2):
+            out = cuda.sample(texts, seed=seed, num_samples=2, return_log_prob=True)
+            assert out.tolist() == cpu.sample(texts, seed=seed, num_samples=2).tolist()
+            cuda.encode(texts).tolist()
+    assert bool(standin.races) == bool(missing)
+
+
 @pytest.mark.parametrize("high", [2**16 - 1, 2**16])
 def test_a_load_of_ids_is_widened_while_the_next_one_comes(
     cupy: Any, high: int, monkeypatch: pytest.MonkeyPatch
@@ -61,9 +86,10 @@ def test_a_load_of_ids_is_widened_while_the_next_one_comes(
     ids = (np.arange(250) * 997 % (high + 1)).astype(np.int32)
     ids[0] = high
     assert on_host(cupy.asarray(ids)).tolist() == ids.tolist()
-    steps = [event[0] for event in standin.events]
+    # The first two are what decides whether numbers of 16 bits hold all.
+    steps = [event[0] for event in standin.events][2:]
     assert steps == ["get", "record", "get", "record", "synchronize", "get", "record", "synchronize", "synchronize"]
-    assert [event[2] for event in standin.events if event[0] == "get"] == [False] * 3
+    assert [event[2] for event in standin.events if event[0] == "get"] == [True] * 2 + [False] * 3
 
 
 def test_what_is_fetched_waits_for_the_stream_that_made_it_and_for_nothing_later(cupy: Any) -> None:
@@ -115,6 +141,7 @@ def test_ids_of_a_group_come_to_the_host_while_the_next_is_drawn(
     monkeypatch.setattr(standin.ndarray, "get", patient_get)
     options: dict[str, Any] = {"alpha": 0.5, "seed": 3, "batch_bytes": 1, "progress": False}
     retokenize(tmp_path / "in.parquet", tmp_path / "cuda", tokenizer=cuda, **options)
+    assert not standin.races
     monkeypatch.undo()
     retokenize(tmp_path / "in.parquet", tmp_path / "cpu", tokenizer=cpu, **options)
     assert next(groups, None) is None
