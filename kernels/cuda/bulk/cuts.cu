@@ -73,8 +73,14 @@ extern "C" __global__ void find_cuts(const u8* __restrict__ values, const u8* __
         for (i64 p = n + 1; n < POSITIONS && p <= (n | 3); ++p) cuts[p] = 0;
         return;
     }
-    const Words text(values, n), given(marks, n + 1);
-    const u32 words[] = {first > 0 ? text[-1] : 0, text[0], text[1], text[2]}, mine[] = {given[0], given[1]};
+    u32 words[4], mine[2];
+    if (first > 0 && n >= POSITIONS + 4) {
+        for (int i = 0; i < 4; ++i) words[i] = reinterpret_cast<const u32*>(values)[i - 1];
+        for (int i = 0; i < 2; ++i) mine[i] = reinterpret_cast<const u32*>(marks)[i];
+    } else {
+        for (int i = 0; i < 4; ++i) words[i] = i > 0 || first > 0 ? word_of(values, n, i - 1) : 0;
+        for (int i = 0; i < 2; ++i) mine[i] = word_of(marks, n + 1, i);
+    }
     u32 out[] = {mine[0] | (mine[0] & CHUNK * EACH) * CUT, mine[1] | (mine[1] & CHUNK * EACH) * CUT};
     // Between two ASCII characters first, then where a longer one begins or ends.
     u32 others = 0;

@@ -68,61 +68,67 @@ __device__ __forceinline__ double magnitude(double x) { return x < 0 ? -x : x; }
 extern "C" __global__ void __launch_bounds__(BLOCK, 9)
     viterbi(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n, const Node* __restrict__ nodes,
             double best_unk, double lowest, Best* __restrict__ best) {
-    __shared__ double kept[KEPT][BLOCK];
-    __shared__ int kept_leads[KEPT][BLOCK];
+    __shared__ Kept<double> scores;
+    __shared__ Kept<int> leads;
     const i64 first = thread_index() * STRETCH;
     if (first >= n) return;
-    const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
-    values += first, cuts += first, best += first;
-    int start = static_cast<int>(next_mark(cuts, CUT, 0, limit));
+    const u32 limit = static_cast<u32>(n - first < STRETCH ? n : first + STRETCH);
+    u32 start = static_cast<u32>(next_mark(cuts, CUT, first, limit));
     if (start >= limit) return;
-    Reader text(values, cuts, n - first);
+    Reader text(values, cuts, n);
     text.open(start);
-    double* const scores = &kept[0][threadIdx.x];
-    int* const leads = &kept_leads[0][threadIdx.x];
-    const auto score = [&](int p) -> double& { return scores[(p & (KEPT - 1)) * BLOCK]; };
-    const auto lead = [&](int p) -> int& { return leads[(p & (KEPT - 1)) * BLOCK]; };
-    score(start) = 0.0;
-    lead(start) = MOST_LEAD;
-    // The walk from text.p has gone `length` bytes; the best arc so far has arc_length.
-    int symbol = text.advance(), length = 0, arc_length = symbol, arc_node = UNKNOWN;
+    scores.first() = scores[start] = 0.0;
+    leads[start] = MOST_LEAD;
+    // The walk from text.p has gone `length` bytes; the best arc so far begins at arc_start.
+    u32 arc_start = start, length = 0;
+    int arc_node = UNKNOWN;
+    text.advance();
     double top = lowest, second = lowest;
     const Walk top_node = root(nodes);
     Walk walk = top_node;
-    const auto visit = [&](int s, double value, int node, bool is_near) {
-        const double candidate = (is_near ? score(s) : s == start ? 0.0 : score_of(best[s - 1])) + value;
+    const auto compare = [&](double candidate, u32 s, int node) {
         const bool wins = candidate > top;
         const double other = wins ? top : candidate;
-        top = wins ? candidate : top, arc_length = wins ? text.p - s : arc_length, arc_node = wins ? node : arc_node;
+        top = wins ? candidate : top, arc_start = wins ? s : arc_start, arc_node = wins ? node : arc_node;
         second = other > second ? other : second;
     };
-    for (bool ended = false;; stay_one_loop()) {
-        go_back(values, text, start, symbol, nodes, best_unk, walk, length, ended, visit);
-        if (!ended) continue;
-        if (length < symbol) visit(text.p - symbol, best_unk, UNKNOWN, true);
-        const int s = text.p - arc_length;
-        const int before = arc_length <= KEPT ? lead(s) : s == start ? MOST_LEAD : best[s - 1].y;
+    for (;; meet()) {
+        const bool is_near = length < KEPT;
+        const u32 p = text.p - length, most = p - start, n_far = is_near ? 0 : most;
+        const Best* const best_here = best + p;
+        const u32 bytes = next_bytes(values, text.p, length, start, text.before, text.early);
+        const bool goes_on = go_back(nodes, bytes, most, walk, [&](u32 k, double value, int node, bool is_arc) {
+            double score = scores.before(p, k, is_near);
+            if (is_arc && k < n_far) score = score_of(*(best_here - k - 1));
+            if (is_arc) compare(score + value, p - k, node);
+            return true;
+        });
+        length += STEPS;
+        if (goes_on) continue;
+        // No arc, or none from where a path comes: maybe the symbol, of which arc_start is the start, is not in the trie.
+        if (top == lowest) compare(scores[arc_start] + best_unk, arc_start, UNKNOWN);
+        const int before = text.p - arc_start <= KEPT ? leads[arc_start]
+                           : arc_start == start       ? MOST_LEAD
+                                                      : best[arc_start - 1].y;
         const int here = __double2hiint(top - second);
         int least = before < here ? before : here;
         write(best + (text.p - 1), top, least, arc_node);
-        bool is_end = text.mark & CUT;
-        if (!is_end && text.p - start >= LONGEST) {
-            text.open(static_cast<int>(next_mark(cuts, CUT, text.p, limit)));
-            is_end = true;
+        if (!(text.mark & CUT) && text.p - start >= LONGEST) {
+            text.open(static_cast<u32>(next_mark(cuts, CUT, text.p, limit)));
+            text.mark |= CUT;
         }
-        if (is_end) {
+        if (text.mark & CUT) {
             if (text.p >= limit) return;
             start = text.p;
             top = 0.0;
             least = MOST_LEAD;
         }
-        score(text.p) = top;
-        lead(text.p) = least;
-        symbol = text.advance(), length = 0;
-        arc_length = symbol, arc_node = UNKNOWN;
+        scores[text.p] = top;
+        leads[text.p] = least;
+        arc_start = text.p, length = 0, arc_node = UNKNOWN;
+        text.advance();
         top = second = lowest;
         walk = top_node;
-        ended = false;
     }
 }
 
@@ -142,12 +148,12 @@ extern "C" __global__ void follow(const u8* __restrict__ values, const u8* __res
                                   const Best* __restrict__ best, int* __restrict__ path, double* __restrict__ sums) {
     const i64 first = thread_index() * STRETCH;
     if (first >= n) return;
-    const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
-    values += first, cuts += first, best += first, path += first;
+    const u32 limit = static_cast<u32>(n - first < STRETCH ? n : first + STRETCH);
     const u32* const marks = reinterpret_cast<const u32*>(cuts);
     double sum = 0.0;
+    u32 start = static_cast<u32>(first), stop = first_mark(marks, CUT, start, limit), e = start;
     // The path of the segment from start to stop is written from its end down to e.
-    for (int start = 0, stop = first_mark(marks, CUT, 0, limit), e = 0;; stay_one_loop()) {
+    for (;; stay_one_loop()) {
         if (e == start) {
             e = start = stop;
             if (start >= limit) break;
