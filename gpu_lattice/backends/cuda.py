@@ -147,6 +147,7 @@ class Job:
     z: Any = None
     exponents: Any = None
     sums: Any = None
+    begun: Any = None
     offsets: Any = None
     first_ids: Any = None
     run_sums: Any = None
@@ -584,12 +585,13 @@ class CudaBackend:
         job.offsets = stream.empty("offsets", rows + 1, np.int64)
         if self._by_run and groups:
             self._judge_runs(job, num_samples, counts)
-        self._threads("count_ids", groups, **self._ids(job, num_samples), counts=counts)
+        job.begun = stream.empty("begun", groups, np.uint32)
+        self._threads("count_ids", groups, **self._ids(job, num_samples), counts=counts, begun=job.begun)
         if groups:
             xp.cumsum(counts, out=job.sums)
         self._threads(
             "measure_rows", rows, **self._ids(job, num_samples),
-            sums=job.sums, doc_offsets=job.row_offsets, n_docs=n_rows, is_null=is_null,
+            sums=job.sums, begun=job.begun, doc_offsets=job.row_offsets, n_docs=n_rows, is_null=is_null,
             n_around=0 if job.of_words else len(self._before) + len(self._after), lengths=lengths,
             first_ids=job.first_ids,
         )  # fmt: skip
@@ -636,7 +638,7 @@ class CudaBackend:
             if total:
                 self._threads(
                     "place_ids", len(job.sums), **self._ids(job, num_samples),
-                    sums=job.sums, doc_offsets=job.row_offsets, n_docs=len(job.row_offsets) - 1,
+                    sums=job.sums, begun=job.begun, doc_offsets=job.row_offsets, n_docs=len(job.row_offsets) - 1,
                     first_ids=job.first_ids, offsets=offsets, n_before=0 if job.of_words else len(self._before),
                     ids=ids,
                 )  # fmt: skip
