@@ -166,7 +166,8 @@ extern "C" __global__ void __launch_bounds__(LANES)
 }
 
 // A thread per stretch and sample. doc_offsets i64 [n_docs + 1], doc_ids u64 [n_docs].
-extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
+extern "C" __global__ void __launch_bounds__(BLOCK, 8)
+    trace(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
                                  const Node* __restrict__ nodes, const int* __restrict__ piece_at, double unk_weight,
                                  const double* __restrict__ inverses, double unk_inverse, const double* __restrict__ z,
                                  const i64* __restrict__ doc_offsets, const u64* __restrict__ doc_ids, i64 n_docs,

@@ -51,6 +51,9 @@ struct Passage {
     int length;
     State state;
     NUMBER from, to[2], low, high, most;
+
+    // The true sum has come to its start.
+    __device__ void arrive(NUMBER sum) { from = sum, state = ARRIVED; }
 };
 
 // A stretch has one from its first segment on, and one from where the sum has changed its binade.
@@ -308,22 +311,10 @@ __device__ inline Passage passage_from(const Tool& tool, i64 p, i64 limit, NUMBE
     return passage;
 }
 
-// Whether the sum can take the passage; if so, total is then what it comes to.
-__device__ __forceinline__ bool takes(const Passage& passage, i64 p, double reset, NUMBER& total) {
-    if (passage.start != p || passage.length == 0) return false;
-    const bool is_odd = __double_as_longlong(total) & LAST_PLACE;
-    const double away = static_cast<double>(total) - with_parity(passage.from, is_odd);
-    if (binade(passage.low + away) != binade(passage.from) || binade(passage.high + away) != binade(passage.from))
-        return false;
-    if (passage.most + magnitude(away) > reset) return false;
-    total = static_cast<NUMBER>((is_odd ? passage.to[1] : passage.to[0]) + away);
-    return true;
-}
-
 // A thread per stretch. Settles the chunks that begin there, as far as it can, lists those that go on (starts Start
 // [n_chunks], n_starts u64 [1], initially 0), and finds the passage through what precedes them. sums f64: the running
 // sums of what follow has written. resets: 1 / reset, or 0. passages [stretches * PASSAGES].
-extern "C" __global__ void __launch_bounds__(BLOCK, 8)
+extern "C" __global__ void __launch_bounds__(BLOCK, 10)
     pass(const u8* values, const u8* cuts, i64 n, const Node* nodes, const int* piece_at, const int* length_of,
          const NUMBER* scores, double best_unk, double lowest, double reset, double rounding, double extreme, Best* best,
          int* path, const i64* chunk_offsets, i64 n_chunks, const double* __restrict__ sums, double resets,
@@ -365,10 +356,19 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 8)
     }
 }
 
-// The passage from p on, of those of its stretch, or another one.
-__device__ __forceinline__ Passage* passage_at(Passage* passages, i64 p) {
-    Passage* passage = passages + p / STRETCH * PASSAGES;
-    return passage->start == p ? passage : passage + 1;
+// Whether there is a passage at p that the sum can take; if so, p and total are then what it comes to.
+__device__ __forceinline__ bool take(Passage*& passage, Passage* passages, double reset, i64& p, NUMBER& total) {
+    passage = passages + p / STRETCH * PASSAGES;
+    if (passage->start != p) ++passage;
+    if (passage->start != p || passage->length == 0) return false;
+    const bool is_odd = __double_as_longlong(total) & LAST_PLACE;
+    const double away = static_cast<double>(total) - with_parity(passage->from, is_odd);
+    if (binade(passage->low + away) != binade(passage->from) || binade(passage->high + away) != binade(passage->from))
+        return false;
+    if (passage->most + magnitude(away) > reset) return false;
+    total = static_cast<NUMBER>((is_odd ? passage->to[1] : passage->to[0]) + away);
+    p += passage->length;
+    return true;
 }
 
 // A thread per chunk, for each listed start: carries the sum on to the end of the chunk, or to a segment that a warp
@@ -386,13 +386,9 @@ extern "C" __global__ void carry(const u8* values, const u8* cuts, const Node* n
     do {
         const i64 start = p;
         const NUMBER before = total;
-        Passage* const passage = passage_at(passages, p);
-        if (takes(*passage, p, reset, total)) {
-            p += passage->length;
-            if (passage->state == OPEN) passage->from = before, passage->state = ARRIVED;
-        } else {
-            p = tool.settle(p, p + 1, total);
-        }
+        Passage* passage;
+        if (!take(passage, passages, reset, p, total)) p = tool.settle(p, p + 1, total);
+        else if (passage->state == OPEN) passage->arrive(before);
         if (p == start) {
             breaks[atomicAdd(n_breaks, 1ull)] = {p, total};
             return;
@@ -497,12 +493,11 @@ extern "C" __global__ void __launch_bounds__(LANES)
         do {
             const i64 start = p;
             const NUMBER before = total;
-            Passage* const passage = passage_at(passages, p);
-            if (takes(*passage, p, reset, total)) {
-                p += passage->length;
+            Passage* passage;
+            if (take(passage, passages, reset, p, total)) {
                 if (passage->state == OPEN)
                     each_lane([&](int lane) {
-                        if (lane == 0) passage->from = before, passage->state = ARRIVED;
+                        if (lane == 0) passage->arrive(before);
                     });
                 continue;
             }
