@@ -728,4 +728,4 @@ def most_arcs(slots: NDArray[np.int32], piece_at: NDArray[np.int32]) -> int:
 
 def _whole_words(n_bytes: int) -> int:
     """Bytes of as many as are read at a time."""
-    return -(-n_bytes // 4) * 4
+    return -(-n_bytes // 8) * 8

@@ -1,8 +1,8 @@
 // Perfect samples: forward scores of every segment, then arcs from its end to its start, chosen by what is left of a
 // random number (reference.py, sample).
 //
-// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu), both aligned to 4 bytes; the trie with weights; unk_weight, 0 without an unknown arc; inverses
-//      f64 [V] and unk_inverse, 1 / weight of every piece and of the unknown arc.
+// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu), both aligned to 8 bytes; the trie with weights; unk_weight, 0 without an
+//      unknown arc; inverses f64 [V] and unk_inverse, 1 / weight of every piece and of the unknown arc.
 // Out: z f64 [n], Z[e] at e - 1, where Z[e] = the sum of Z[s] * weight over the arcs into e, shortest first, and 1 at a
 //      segment's start; path i32 [num_samples, n], the piece (or UNKNOWN) that begins at a byte, else unchanged;
 //      no_path i64 [1], the smallest end of a segment that no path reaches.

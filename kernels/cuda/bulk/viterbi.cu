@@ -1,10 +1,10 @@
 // Best segmentation, arc for arc what the model's own tool gives: it sums left to right in NUMBER (a compiler
 // constant: float for SentencePiece, else double), and in a tie the longest last arc wins.
 //
-// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu); the trie with scores; best_unk, the score of an unknown arc; scores
-//      NUMBER [V] and length_of i32 [V] of every piece; lowest, -inf; reset: a score that leaves [-reset, reset] is
-//      subtracted from every end reached from its position; rounding, extreme: of BestModel. Floats are scaled by a
-//      power of two that keeps their sums out of reach of -ftz (backends/cuda_encode.py).
+// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu), both aligned to 8 bytes; the trie with scores; best_unk, the score of
+//      an unknown arc; scores NUMBER [V] and length_of i32 [V] of every piece; lowest, -inf; reset: a score that leaves
+//      [-reset, reset] is subtracted from every end reached from its position; rounding, extreme: of BestModel. Floats
+//      are scaled by a power of two that keeps their sums out of reach of -ftz (backends/cuda_encode.py).
 // Out: path i32 [n], the piece (or UNKNOWN) that begins at a byte of the best path, else unchanged; no_path i64 [1],
 //      the smallest end of a segment that no path reaches.
 //

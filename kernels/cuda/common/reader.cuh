@@ -14,22 +14,38 @@ __device__ __forceinline__ u32 next_bytes(const u8* values, u32 p, u32 length, u
     return bytes;
 }
 
-// A position of a thread's, and the text around it in registers.
+// A position of a thread's, and the text around it in registers. Text and cuts are loaded 8 bytes at a time.
 struct Reader {
     const Words values;
-    const u32* const cuts;
-    u32 p;              // the position
-    u32 mark;           // what cuts has of it, lowest
-    u32 here, next;     // text: the words that p is in, and after that
-    u32 marks;          // cuts, likewise
-    u32 before, early;  // the 4 bytes before p, the last one highest, and 4 before these
+    const u64* const cuts;
+    u32 p;                  // the position
+    u32 mark;               // what cuts has of it, lowest
+    u32 here, next, after;  // text: the words that p is in, and after that as far as loaded
+    u32 marks, more_marks;  // cuts, likewise
+    u32 before, early;      // the 4 bytes before p, the last one highest, and 4 before these
 
     __device__ Reader(const u8* values, const u8* cuts, i64 n)
-        : values(values, n), cuts(reinterpret_cast<const u32*>(cuts)) {}
+        : values(values, n), cuts(reinterpret_cast<const u64*>(cuts)), next(0), after(0), more_marks(0) {}
 
+    // Go on to a word, which is `next`.
+    __device__ void enter(u32 word) {
+        const bool is_second = word & 1;
+        here = next, next = after, marks = more_marks;
+        if (is_second) {
+            const u64 pair = values.pair((word + 1) / 2);
+            next = static_cast<u32>(pair), after = static_cast<u32>(pair >> 32);
+        } else {
+            const u64 pair = cuts[word / 2];
+            marks = static_cast<u32>(pair), more_marks = static_cast<u32>(pair >> 32);
+        }
+    }
     __device__ void open(u32 at) {
         p = at;
-        here = values[p >> 2], next = values[(p >> 2) + 1], marks = cuts[p >> 2];
+        const u32 word = p >> 2;
+        const u64 pair = values.pair(word / 2);
+        next = static_cast<u32>(pair), after = static_cast<u32>(pair >> 32);
+        enter(word & ~1u);
+        if (word & 1) enter(word);
         mark = marks >> 8 * (p & 3);
         before = early = 0;
     }
@@ -40,7 +56,7 @@ struct Reader {
         before = __funnelshift_rc(before, __funnelshift_r(here, next, 8 * (p & 3)), 8 * symbol);
         const u32 word = p >> 2;
         p += symbol;
-        if (p >> 2 > word) here = next, next = values[word + 2], marks = cuts[word + 1];
+        if (p >> 2 > word) enter(word + 1);
         mark = marks >> 8 * (p & 3);
     }
 };

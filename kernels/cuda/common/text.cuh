@@ -69,6 +69,11 @@ struct Words {
     __device__ Words(const u8* bytes, i64 n)
         : words(reinterpret_cast<const u32*>(bytes)), whole(static_cast<u32>(n / 4)), rest(word_of(bytes, n, n / 4)) {}
     __device__ u32 operator[](u32 i) const { return i < whole ? words[i] : rest; }
+    // Words 2 i and 2 i + 1, the latter in the high half; bytes must be aligned to 8.
+    __device__ u64 pair(u32 i) const {
+        if (i < whole / 2) return reinterpret_cast<const u64*>(words)[i];
+        return static_cast<u64>((*this)[2 * i + 1]) << 32 | (*this)[2 * i];
+    }
 };
 
 // The first position from p on that has the mark, or the first one at or after limit.
