@@ -144,30 +144,62 @@ __device__ __forceinline__ int write_arc(const u8* values, const Best* best, con
     return length;
 }
 
+// The cuts of a thread's stretch, and where chunks begin, a bit for each position: read once, 8 bytes at a time.
+struct Cuts {
+    static constexpr int WORDS = (STRETCH + 31) / 32;
+    u32 cuts[WORDS][BLOCK], chunks[WORDS][BLOCK];
+
+    // Of four positions, the first one lowest.
+    static __device__ u32 bits(u32 marks, int mark) { return (marks / mark & 0x01010101u) * 0x10204080u >> 28; }
+
+    __device__ void read(const u8* from, u32 n) {
+        for (u32 i = 0; i < WORDS; ++i) {
+            u32 cut = 0, chunk = 0;
+            for (u32 k = 0; k < 32 && 32 * i + k < n; k += 4) {
+                const u32 marks = reinterpret_cast<const u32*>(from)[8 * i + k / 4];
+                cut |= bits(marks, CUT) << k, chunk |= bits(marks, CHUNK) << k;
+            }
+            cuts[i][threadIdx.x] = 32 * i + 32 > n && n > 32 * i ? cut & ((1u << n % 32) - 1) : cut;
+            chunks[i][threadIdx.x] = chunk;
+        }
+    }
+    __device__ bool is_chunk(u32 i) const { return chunks[i / 32][threadIdx.x] >> i % 32 & 1; }
+};
+
 // A thread per stretch, an arc per iteration: the paths that viterbi has found. sums f64: of the scores of its segments,
 // from the last chunk on that begins there.
 extern "C" __global__ void follow(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
                                   const int* __restrict__ piece_at, const int* __restrict__ length_of, double lowest,
                                   const Best* __restrict__ best, int* __restrict__ path, double* __restrict__ sums) {
-    const i64 first = thread_index() * STRETCH;
-    if (first >= n) return;
-    const u32 limit = static_cast<u32>(n - first < STRETCH ? n : first + STRETCH);
-    const u32* const marks = reinterpret_cast<const u32*>(cuts);
+    __shared__ Cuts mine;
+    const i64 i_first = thread_index() * STRETCH;
+    if (i_first >= n) return;
+    const u32 first = static_cast<u32>(i_first), limit = static_cast<u32>(n - first < STRETCH ? n : first + STRETCH);
+    mine.read(cuts + first, limit - first);
+    u32 i_word = 0, left = mine.cuts[0][threadIdx.x];
+    const auto next_cut = [&]() {
+        while (!left && ++i_word < Cuts::WORDS) left = mine.cuts[i_word][threadIdx.x];
+        const u32 k = 31 - __clz(static_cast<int>(left & (0 - left)));
+        const u32 p = left ? first + 32 * i_word + k : limit;
+        left &= left - 1;
+        return p;
+    };
     double sum = 0.0;
-    u32 start = static_cast<u32>(first), stop = first_mark(marks, CUT, start, limit), e = start;
+    u32 start = first, next = next_cut(), e = start;
     // The path of the segment from start to stop is written from its end down to e.
     for (;; stay_one_loop()) {
         if (e == start) {
-            e = start = stop;
+            e = start = next;
             if (start >= limit) break;
-            stop = first_mark(marks, CUT, start + 1, start + 1 + LONGEST);
-            if (cuts[start] & CHUNK) sum = 0.0;
-            if (stop - start > LONGEST) {
-                stop = first_mark(marks, CUT, stop, limit);
-                continue;
-            }
-            if ((cuts[start] & TOKEN) || score_of(best[stop - 1]) == lowest) continue;
-            sum += score_of(best[stop - 1]);
+            next = next_cut();
+            const u32 stop =
+                next < limit ? next : first_mark(reinterpret_cast<const u32*>(cuts), CUT, limit, start + 1 + LONGEST);
+            const bool is_chunk = mine.is_chunk(start - first);
+            if (is_chunk) sum = 0.0;
+            if (stop - start > LONGEST || (is_chunk && (cuts[start] & TOKEN))) continue;
+            const double score = score_of(best[stop - 1]);
+            if (score == lowest) continue;
+            sum += score;
             e = stop;
         }
         e -= write_arc(values, best, piece_at, length_of, e, path);

@@ -6,6 +6,7 @@
 constexpr int STEPS = 4;
 // Bytes before a position that a thread keeps, in registers, and scores there, in shared memory; further ones are loaded.
 constexpr int KEPT = 2 * STEPS;
+
 // The bytes that a walk from p takes next, after `length` bytes and down to start: the highest one first.
 __device__ __forceinline__ u32 next_bytes(const u8* values, u32 p, u32 length, u32 start, u32 before, u32 early) {
     if (length < KEPT) return length == 0 ? before : early;
