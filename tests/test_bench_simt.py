@@ -3,7 +3,6 @@
 import importlib
 import json
 from argparse import ArgumentParser
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +31,35 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_forward_keeps_its_lanes_busy_and_sample_asks_little_of_l2(simulated: dict[str, Any]) -> None:
     assert simulated["stages"]["sample"]["forward"]["lanes_active"] >= 0.85
-    assert simulated["whole"]["sample"]["sectors_per_byte"] <= 5.5
+    assert simulated["whole"]["sample"]["sectors_per_byte"] <= 4
 
 
-def test_encode_asks_no_more_than_half_as_much_again_as_sample(simulated: dict[str, Any]) -> None:
+def test_sample_takes_few_instructions_and_encode_not_many_more(simulated: dict[str, Any]) -> None:
     sample, encode = simulated["whole"]["sample"], simulated["whole"]["encode"]
-    assert encode["sectors_per_byte"] <= 1.5 * sample["sectors_per_byte"]
+    assert encode["sectors_per_byte"] <= 1.1 * sample["sectors_per_byte"]
     if simulated["absent"] is None:
-        assert encode["instructions_per_byte"] <= 1.5 * sample["instructions_per_byte"]
+        assert sample["instructions_per_byte"] <= 17
+        assert encode["instructions_per_byte"] <= 1.3 * sample["instructions_per_byte"]
+
+
+def longest_loop(blocks: list[Any], without: set[int]) -> float:
+    """The share of the code in the largest set of blocks that can all be reached from each other, without some."""
+    reached: list[set[int]] = []
+    for i in range(len(blocks)):
+        todo, seen = [i], set[int]()
+        while todo:
+            following = set(blocks[todo.pop()].next) - seen - without
+            seen |= following
+            todo += following
+        reached.append(seen)
+    sizes = [sum(len(blocks[j].code) for j in reached[i] if i in reached[j]) for i in range(len(blocks))]
+    return max(size for i, size in enumerate(sizes) if i not in without) / sum(len(block.code) for block in blocks)
 
 
 @pytest.mark.parametrize(
     ("file", "kernel"), [("forward_sample", "forward"), ("forward_sample", "trace"), ("viterbi", "viterbi")]
 )
-def test_lanes_at_different_positions_run_one_loop_in_machine_code(
+def test_lanes_at_different_positions_meet_once_a_round_of_one_loop_in_machine_code(
     simulated: dict[str, Any], file: str, kernel: str
 ) -> None:
     sass = importlib.import_module("bench.sass")
@@ -53,9 +67,9 @@ def test_lanes_at_different_positions_run_one_loop_in_machine_code(
         pytest.skip(simulated["absent"])
     constants = {"IS_BYTES": 0, "NUMBER": "float", "STRETCH": STRETCH, "LONGEST": LONGEST, "BLOCK": THREADS_PER_BLOCK}
     blocks = sass.code_of(f"bulk/{file}", define_options(f"bulk/{file}", constants), 90)[kernel].blocks
-    ends = list(accumulate(len(block.code) for block in blocks))
-    back = [ends[i] - ends[j] for i, block in enumerate(blocks) for j in block.next if j < i]
-    assert sum(3 * length > ends[-1] for length in back) == 1
+    meet = {i for i, block in enumerate(blocks) if any(at and at[0][0] == "warp.cuh" for _, at in block.code)}
+    assert longest_loop(blocks, set()) > 1 / 2
+    assert longest_loop(blocks, meet) < 1 / 4
 
 
 def test_every_figure_is_said_to_be_simulated_or_absent(simulated: dict[str, Any]) -> None:

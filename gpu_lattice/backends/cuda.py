@@ -150,6 +150,7 @@ class Job:
     z: Any = None
     exponents: Any = None
     sums: Any = None
+    begun: Any = None
     offsets: Any = None
     first_ids: Any = None
     run_sums: Any = None
@@ -614,12 +615,13 @@ class CudaBackend:
         job.offsets = stream.empty("offsets", rows + 1, np.int64)
         if self._by_run and groups:
             self._judge_runs(job, num_samples, counts)
-        self._threads("count_ids", groups, **self._ids(job, num_samples), counts=counts)
+        job.begun = stream.empty("begun", groups, np.uint32)
+        self._threads("count_ids", groups, **self._ids(job, num_samples), counts=counts, begun=job.begun)
         if groups:
             xp.cumsum(counts, out=job.sums)
         self._threads(
             "measure_rows", rows, **self._ids(job, num_samples),
-            sums=job.sums, doc_offsets=job.row_offsets, n_docs=n_rows, is_null=is_null,
+            sums=job.sums, begun=job.begun, doc_offsets=job.row_offsets, n_docs=n_rows, is_null=is_null,
             n_around=0 if job.of_words else len(self._before) + len(self._after), lengths=lengths,
             first_ids=job.first_ids,
         )  # fmt: skip
@@ -666,7 +668,7 @@ class CudaBackend:
             if total:
                 self._threads(
                     "place_ids", len(job.sums), **self._ids(job, num_samples),
-                    sums=job.sums, doc_offsets=job.row_offsets, n_docs=len(job.row_offsets) - 1,
+                    sums=job.sums, begun=job.begun, doc_offsets=job.row_offsets, n_docs=len(job.row_offsets) - 1,
                     first_ids=job.first_ids, offsets=offsets, n_before=0 if job.of_words else len(self._before),
                     ids=ids,
                 )  # fmt: skip
@@ -697,7 +699,7 @@ class CudaBackend:
         return {"nodes": self._best_nodes(), "piece_at": self._piece_at}
 
     def _build_best_nodes(self) -> Any:
-        return self._upload_nodes(self._best_paths.scores)
+        return self._upload_nodes(self._best_paths.scores, self._best_paths.unk_score)
 
     def _build_sample_tables(self, alpha: float, token_penalty: float) -> SampleTables:
         vocabulary = self._tables.vocabulary
@@ -705,7 +707,7 @@ class CudaBackend:
         weights, logs = arc_weights(*tilt), log_weights(*tilt)
         used, inverses = weights[weights > 0], inverse_of(weights)
         return SampleTables(
-            nodes=self._upload_nodes(weights[:-1]),
+            nodes=self._upload_nodes(weights[:-1], weights[-1]),
             unk_weight=float(weights[-1]),
             inverses=self._device.upload(inverses[:-1]),
             unk_inverse=float(inverses[-1]),
@@ -717,15 +719,30 @@ class CudaBackend:
             unk_log_weight=float(logs[-1]),
         )
 
-    def _upload_nodes(self, values: NDArray[np.float64]) -> Any:
-        """The trie with the value of each piece at its node."""
-        return self._upload_trie(self._tables.pieces.slots, self._tables.pieces.piece_at, values)
+    def _upload_nodes(self, values: NDArray[np.float64], unk_value: float) -> Any:
+        """The trie with the value of each piece at its node, and that of an unknown arc at other symbols'."""
+        pieces = self._tables.pieces
+        at_nodes = np.full(len(pieces.piece_at), np.nan)
+        at_nodes[symbol_nodes(pieces.slots, pieces.is_bytes)] = unk_value
+        return self._upload_trie(pieces.slots, np.where(pieces.piece_at >= 0, values[pieces.piece_at], at_nodes))
 
-    def _upload_trie(self, slots: NDArray[np.int32], piece_at: NDArray[np.int32], values: NDArray[np.float64]) -> Any:
-        nodes = np.empty(len(piece_at), NODE)
-        nodes["base"], nodes["check"] = slots[0::2], slots[1::2]
-        nodes["value"] = np.where(piece_at >= 0, values[piece_at], np.nan)
+    def _upload_trie(self, slots: NDArray[np.int32], values: NDArray[np.float64]) -> Any:
+        """values: at the nodes, NaN where no arc ends."""
+        nodes = np.empty(len(values), NODE)
+        nodes["base"], nodes["check"], nodes["value"] = slots[0::2], slots[1::2], values
         return self._device.upload(nodes.view(np.uint8))
+
+
+def symbol_nodes(slots: NDArray[np.int32], is_bytes: bool) -> NDArray[np.int64]:
+    """The nodes of a trie that one symbol leads to, a byte or a character."""
+    bases, parents = slots[0::2], slots[1::2]
+    level, found = np.zeros(1, np.int64), []
+    for _ in range(1 if is_bytes else 4):
+        nodes = np.flatnonzero(np.isin(parents, level))
+        is_whole = is_bytes | ((nodes - bases[parents[nodes]] & 0xC0) != 0x80)
+        found.append(nodes[is_whole])
+        level = nodes[~is_whole]
+    return np.concatenate(found)
 
 
 def most_arcs(slots: NDArray[np.int32], piece_at: NDArray[np.int32]) -> int:
@@ -741,4 +758,4 @@ def most_arcs(slots: NDArray[np.int32], piece_at: NDArray[np.int32]) -> int:
 
 def _whole_words(n_bytes: int) -> int:
     """Bytes of as many as are read at a time."""
-    return -(-n_bytes // 4) * 4
+    return -(-n_bytes // 8) * 8

@@ -50,7 +50,8 @@ class Texts(Protocol):
 class BestPaths:
     """Finds the best paths of jobs.
 
-    scores float64 [V], on the host: of every piece, scaled as all sums are. stretch: bytes of text per thread.
+    scores float64 [V], on the host: of every piece, scaled as all sums are; unk_score: of an unknown arc, likewise.
+    stretch: bytes of text per thread.
     """
 
     def __init__(self, device: Device, tables: Tables, stretch: int) -> None:
@@ -61,7 +62,8 @@ class BestPaths:
         self._xp, self._stretch = device.xp, stretch
         self._number, self._number_bytes = number, best.scores.itemsize
         self._longest = best.pieces.longest
-        self._arcs = {"best_unk": float(best.unk_score) * float(scale), "lowest": float(best.lowest)}
+        self.unk_score = float(best.unk_score) * float(scale)
+        self._arcs = {"best_unk": self.unk_score, "lowest": float(best.lowest)}
         self._reset = float(best.reset) * float(scale)
         self._tool = self._arcs | {
             "scores": device.upload(best.scores * scale),
@@ -143,7 +145,7 @@ class CanonicalIds:
             "fuse_unk": int(merges.fuse_unk),
             "is_bytes": int(merges.pieces.is_bytes),
             "has_odd": int(merges.whole_pieces),
-            "odd_nodes": upload_trie(merges.odd_slots, odd_at, np.zeros(odd_at.max(initial=0) + 1)),
+            "odd_nodes": upload_trie(merges.odd_slots, np.zeros(len(odd_at))),
             "odd_at": device.upload(odd_at),
             "made": device.upload(made),
         }

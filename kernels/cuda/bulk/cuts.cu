@@ -5,7 +5,7 @@
 // Out: marks u8 [n + 1]: CHUNK and TOKEN; cuts u8 [n + 1]: these and CUT.
 // Two bytes, or one character, on either side decide whether a position is a cut, all within the chunk. Where positions
 // are boundaries of characters, cuts also say how long the characters are. All arrays of bytes are aligned to 4, and
-// cuts have room for whole words of 4.
+// cuts have room for whole words of 8, which are 0 after the end.
 #include "common/text.cuh"
 
 constexpr u8 PAIR_PIECE = 2;
@@ -70,11 +70,17 @@ extern "C" __global__ void find_cuts(const u8* __restrict__ values, const u8* __
             if (!is_cut && !(marks[p] & TOKEN)) is_cut = is_cut_of_bytes(values + p, marks + p, pairs, keys, n_keys);
             cuts[p] = marks[p] | (is_cut ? CUT : 0);
         }
-        for (i64 p = n + 1; n < POSITIONS && p <= (n | 3); ++p) cuts[p] = 0;
+        for (i64 p = n + 1; p < POSITIONS; ++p) cuts[p] = 0;
         return;
     }
-    const Words text(values, n), given(marks, n + 1);
-    const u32 words[] = {first > 0 ? text[-1] : 0, text[0], text[1], text[2]}, mine[] = {given[0], given[1]};
+    u32 words[4], mine[2];
+    if (first > 0 && n >= POSITIONS + 4) {
+        for (int i = 0; i < 4; ++i) words[i] = reinterpret_cast<const u32*>(values)[i - 1];
+        for (int i = 0; i < 2; ++i) mine[i] = reinterpret_cast<const u32*>(marks)[i];
+    } else {
+        for (int i = 0; i < 4; ++i) words[i] = i > 0 || first > 0 ? word_of(values, n, i - 1) : 0;
+        for (int i = 0; i < 2; ++i) mine[i] = word_of(marks, n + 1, i);
+    }
     u32 out[] = {mine[0] | (mine[0] & CHUNK * EACH) * CUT, mine[1] | (mine[1] & CHUNK * EACH) * CUT};
     // Between two ASCII characters first, then where a longer one begins or ends.
     u32 others = 0;
@@ -105,6 +111,6 @@ extern "C" __global__ void find_cuts(const u8* __restrict__ values, const u8* __
         reinterpret_cast<u32*>(cuts)[0] = out[0];
         reinterpret_cast<u32*>(cuts)[1] = out[1];
     } else {
-        for (int p = 0; p <= (n | 3); ++p) cuts[p] = p > n ? 0 : (p < 4 ? out[0] : out[1]) >> 8 * (p % 4);
+        for (int p = 0; p < POSITIONS; ++p) cuts[p] = p > n ? 0 : (p < 4 ? out[0] : out[1]) >> 8 * (p % 4);
     }
 }

@@ -14,11 +14,21 @@
 
 constexpr int GROUP = 32;
 
+// Of n positions; of all samples there are less than 2^32.
+__device__ __forceinline__ u32 groups_of(i64 n) { return static_cast<u32>((n + GROUP - 1) / GROUP); }
+
 // Verdicts: above TO_UNKNOWN a piece + 1.
 constexpr int TO_BYTES = -1;
 constexpr int TO_UNKNOWN = 0;
 
-// One path, from a group's first position on, and all that is needed to emit it.
+// Where the first of some arcs of a group begins, which is then no longer among them.
+__device__ __forceinline__ int take_first(u32& begun) {
+    const int k = 31 - __clz(static_cast<int>(begun & (0 - begun)));
+    begun &= begun - 1;
+    return k;
+}
+
+// One path, and all that is needed to emit it.
 struct Emission {
     const u8* values;
     const u8* cuts;
@@ -29,7 +39,7 @@ struct Emission {
     int unk_id, unk_length;
     bool spells;
 
-    __device__ bool is_unknown(int arc) const { return arc == UNKNOWN || (arc >= 0 && arc == unk_id); }
+    __device__ bool is_unknown(int arc) const { return arc == UNKNOWN || arc == unk_id; }
 
     __device__ i64 stop_of_unknown(i64 p) const {
         return p + (path[p] == UNKNOWN ? symbol_from(values, p) : unk_length);
@@ -42,8 +52,7 @@ struct Emission {
     }
 
     // Write the ids of the arc that begins at p to ids, unless ids is null; returns how many. Positions come in order.
-    __device__ i64 emit(i64 p, int arc, int* ids) {
-        if (arc == NO_ARC) return 0;
+    __device__ int emit(i64 p, int arc, int* ids) {
         if (!is_unknown(arc)) {
             if (ids) *ids = arc <= TOKEN_ARC ? TOKEN_ARC - arc : arc;
             return 1;
@@ -58,35 +67,38 @@ struct Emission {
         if (verdict == TO_BYTES) {
             const i64 stop = stop_of_unknown(p);
             for (i64 q = p; ids && q < stop; ++q) ids[q - p] = byte_ids[values[q]];
-            return stop - p;
+            return static_cast<int>(stop - p);
         }
         if (ids && is_first) *ids = verdict == TO_UNKNOWN ? unk_id : verdict - 1;
         return is_first;
     }
+
+    // The ids of the arcs of a group that begin at these positions.
+    __device__ i64 count(u32 begun, i64 start) {
+        i64 sum = 0;
+        while (begun) {
+            const i64 p = start + take_first(begun);
+            sum += emit(p, path[p], nullptr);
+        }
+        return sum;
+    }
 };
 
-// Every position from start on, of a group, in order, with the arc that begins there; four are loaded at once where that
-// is possible.
+// The positions of a group where take(arc) holds, the first one lowest; four are loaded at once where that is possible.
 template <class Take>
-__device__ __forceinline__ void each_arc(const int* path, i64 start, i64 n, Take take) {
+__device__ __forceinline__ u32 positions_of(const int* path, i64 start, i64 n, Take take) {
     const int stop = n - start < GROUP ? static_cast<int>(n - start) : GROUP;
     path += start;
-    const bool by_four = stop == GROUP && reinterpret_cast<u64>(path) % sizeof(int4) == 0;
-    for (int k = 0; k < stop; k += 4) {
-        int4 arcs;
-        if (by_four) {
-            arcs = __ldg(reinterpret_cast<const int4*>(path + k));
-        } else {
-            arcs.x = path[k];
-            arcs.y = k + 1 < stop ? path[k + 1] : NO_ARC;
-            arcs.z = k + 2 < stop ? path[k + 2] : NO_ARC;
-            arcs.w = k + 3 < stop ? path[k + 3] : NO_ARC;
+    u32 found = 0;
+    if (stop == GROUP && reinterpret_cast<u64>(path) % sizeof(int4) == 0) {
+        for (int k = 0; k < GROUP; k += 4) {
+            const int4 arcs = __ldg(reinterpret_cast<const int4*>(path + k));
+            found |= (take(arcs.x) | take(arcs.y) << 1 | take(arcs.z) << 2 | take(arcs.w) << 3) << k;
         }
-        if (arcs.x != NO_ARC) take(start + k, arcs.x);
-        if (arcs.y != NO_ARC) take(start + k + 1, arcs.y);
-        if (arcs.z != NO_ARC) take(start + k + 2, arcs.z);
-        if (arcs.w != NO_ARC) take(start + k + 3, arcs.w);
+    } else {
+        for (int k = 0; k < stop; ++k) found |= take(path[k]) << k;
     }
+    return found;
 }
 
 // The sum of all before i.
@@ -103,8 +115,8 @@ extern "C" __global__ void place_tokens(const i64* __restrict__ chunk_offsets, c
 // A thread per group and sample. run_counts i64 [num_samples, groups]: the runs that begin there.
 extern "C" __global__ void count_runs(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
                                       i64 unk_id, i64 unk_length, i64* __restrict__ run_counts) {
-    const i64 n_groups = (n + GROUP - 1) / GROUP;
-    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
+    const u32 n_groups = groups_of(n), i_group = static_cast<u32>(thread_index());
+    const i64 i_sample = i_group / n_groups, start = i_group % n_groups * i64{GROUP};
     if (i_sample >= num_samples) return;
     path += i_sample * n;
     const Emission emission = {values, cuts, path, nullptr, nullptr, 0, static_cast<int>(unk_id),
@@ -122,8 +134,8 @@ extern "C" __global__ void judge_runs(const u8* values, const u8* cuts, i64 n, i
                                       i64 unk_id, i64 unk_length, const i64* __restrict__ run_sums,
                                       const int* __restrict__ byte_ids, i64 some_missing, i64 look_up, i64 longest,
                                       const Node* nodes, const int* piece_at, int* runs) {
-    const i64 n_groups = (n + GROUP - 1) / GROUP;
-    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
+    const u32 n_groups = groups_of(n), i_group = static_cast<u32>(thread_index());
+    const i64 i_sample = i_group / n_groups, start = i_group % n_groups * i64{GROUP};
     if (i_sample >= num_samples) return;
     path += i_sample * n;
     const Emission emission = {values, cuts, path, nullptr, nullptr, 0, static_cast<int>(unk_id),
@@ -144,19 +156,23 @@ extern "C" __global__ void judge_runs(const u8* values, const u8* cuts, i64 n, i
     }
 }
 
-// A thread per group and sample. counts i64 [num_samples, groups].
+// A thread per group and sample. counts i64 [num_samples, groups]; begun u32, likewise: where arcs begin.
 extern "C" __global__ void count_ids(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
                                      i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells, const i64* run_sums,
-                                     const int* runs, i64* __restrict__ counts) {
-    const i64 n_groups = (n + GROUP - 1) / GROUP;
-    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
+                                     const int* runs, i64* __restrict__ counts, u32* __restrict__ begun) {
+    const u32 n_groups = groups_of(n), i_group = static_cast<u32>(thread_index());
+    const i64 i_sample = i_group / n_groups, start = i_group % n_groups * i64{GROUP};
     if (i_sample >= num_samples) return;
     Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
                          static_cast<int>(unk_length), spells != 0};
     if (runs) emission.i_run = sum_before(run_sums, thread_index()) - 1;
-    i64 count = 0;
-    each_arc(emission.path, start, n, [&](i64 p, int arc) { count += emission.emit(p, arc, nullptr); });
-    counts[thread_index()] = count;
+    bool some_unknown = false;
+    const u32 arcs = positions_of(emission.path, start, n, [&](int arc) {
+        some_unknown |= emission.is_unknown(arc);
+        return static_cast<u32>(arc != NO_ARC);
+    });
+    counts[thread_index()] = some_unknown ? emission.count(arcs, start) : __popc(arcs);
+    begun[thread_index()] = arcs;
 }
 
 // A thread per row. sums i64: the running sums of counts, flat. Writes lengths i64 [rows], the ids of each row including
@@ -164,21 +180,20 @@ extern "C" __global__ void count_ids(const u8* values, const u8* cuts, i64 n, i6
 extern "C" __global__ void measure_rows(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
                                         i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells,
                                         const i64* run_sums, const int* runs, const i64* __restrict__ sums,
-                                        const i64* __restrict__ doc_offsets, i64 n_docs,
+                                        const u32* __restrict__ begun, const i64* __restrict__ doc_offsets, i64 n_docs,
                                         const bool* __restrict__ is_null, i64 n_around, i64* __restrict__ lengths,
                                         i64* __restrict__ first_ids) {
     const i64 row = thread_index();
     if (row >= n_docs * num_samples) return;
-    const i64 n_groups = (n + GROUP - 1) / GROUP;
+    const i64 n_groups = groups_of(n);
     const i64 i_doc = row / num_samples, i_sample = row % num_samples;
     Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
                          static_cast<int>(unk_length), spells != 0};
     const auto ids_before = [&](i64 p) {
         const i64 i = i_sample * n_groups + p / GROUP;
         if (runs) emission.i_run = sum_before(run_sums, i) - 1;
-        i64 sum = sum_before(sums, i);
-        for (i64 q = p / GROUP * GROUP; q < p; ++q) sum += emission.emit(q, emission.path[q], nullptr);
-        return sum;
+        const i64 sum = sum_before(sums, i);
+        return p % GROUP ? sum + emission.count(begun[i] & ((1u << p % GROUP) - 1), p / GROUP * GROUP) : sum;
     };
     const i64 start = ids_before(doc_offsets[i_doc]);
     first_ids[row] = start;
@@ -188,28 +203,33 @@ extern "C" __global__ void measure_rows(const u8* values, const u8* cuts, i64 n,
 // A thread per group and sample.
 extern "C" __global__ void place_ids(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
                                      i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells, const i64* run_sums,
-                                     const int* runs, const i64* __restrict__ sums,
+                                     const int* runs, const i64* __restrict__ sums, const u32* __restrict__ begun,
                                      const i64* __restrict__ doc_offsets, i64 n_docs,
                                      const i64* __restrict__ first_ids, const i64* __restrict__ offsets, i64 n_before,
                                      int* __restrict__ ids) {
-    const i64 n_groups = (n + GROUP - 1) / GROUP;
-    const i64 i_sample = thread_index() / n_groups, start = thread_index() % n_groups * GROUP;
+    const u32 n_groups = groups_of(n), i_group = static_cast<u32>(thread_index());
+    const i64 i_sample = i_group / n_groups, start = i_group % n_groups * i64{GROUP};
     if (i_sample >= num_samples) return;
     Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
                          static_cast<int>(unk_length), spells != 0};
     if (runs) emission.i_run = sum_before(run_sums, thread_index()) - 1;
-    i64 sum = sum_before(sums, thread_index());
     i64 i_doc = document_of(doc_offsets, n_docs, start + 1), stop = doc_offsets[i_doc + 1];
-    const auto place_of = [&](i64 row) { return ids + offsets[row] + n_before - first_ids[row]; };
-    int* row = place_of(i_doc * num_samples + i_sample);
-    each_arc(emission.path, start, n, [&](i64 p, int arc) {
-        if (stop <= p) {
+    // By how much the place of an id exceeds its number.
+    const auto shift_of = [&](i64 row) { return offsets[row] + n_before - first_ids[row]; };
+    i64 shift = shift_of(i_doc * num_samples + i_sample);
+    int* to = ids + shift + sum_before(sums, thread_index());
+    const int* const arcs = emission.path + start;
+    for (u32 left = begun[thread_index()]; left;) {
+        const int k = take_first(left), arc = arcs[k];
+        if (start + k >= stop) {
             do stop = doc_offsets[++i_doc + 1];
-            while (stop <= p);
-            row = place_of(i_doc * num_samples + i_sample);
+            while (start + k >= stop);
+            to -= shift;
+            shift = shift_of(i_doc * num_samples + i_sample);
+            to += shift;
         }
-        sum += emission.emit(p, arc, row + sum);
-    });
+        to += emission.emit(start + k, arc, to);
+    }
 }
 
 // A thread per row: the ids that belong around every row that has room for them (a null row has none).

@@ -1,8 +1,8 @@
 // Perfect samples: forward scores of every segment, then arcs from its end to its start, chosen by what is left of a
 // random number (reference.py, sample).
 //
-// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu), both aligned to 4 bytes; the trie with weights; unk_weight, 0 without an unknown arc; inverses
-//      f64 [V] and unk_inverse, 1 / weight of every piece and of the unknown arc.
+// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu), both aligned to 8 bytes; the trie with weights; unk_weight, 0 without an
+//      unknown arc; inverses f64 [V] and unk_inverse, 1 / weight of every piece and of the unknown arc.
 // Out: z f64 [n], Z[e] at e - 1, where Z[e] = the sum of Z[s] * weight over the arcs into e, shortest first, and 1 at a
 //      segment's start; path i32 [num_samples, n], the piece (or UNKNOWN) that begins at a byte, else unchanged;
 //      no_path i64 [1], the smallest end of a segment that no path reaches.
@@ -28,55 +28,63 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 10)
     forward(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n, const Node* __restrict__ nodes,
             double unk_weight, double z_low, double z_high, double* z, u32* __restrict__ long_starts,
             u64* __restrict__ n_long, i64* __restrict__ no_path) {
-    __shared__ double kept[KEPT][BLOCK];
+    __shared__ Kept<double> kept;
     const i64 first = thread_index() * STRETCH;
     if (first >= n) return;
-    const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
-    values += first, cuts += first, z += first;
-    int start = static_cast<int>(next_mark(cuts, CUT, 0, limit));
+    const u32 limit = static_cast<u32>(n - first < STRETCH ? n : first + STRETCH);
+    u32 start = static_cast<u32>(next_mark(cuts, CUT, first, limit));
     if (start >= limit) return;
-    Reader text(values, cuts, n - first);
+    Reader text(values, cuts, n);
     text.open(start);
-    double* const mine = &kept[0][threadIdx.x];
-    const auto score = [&](int p) -> double& { return mine[(p & (KEPT - 1)) * BLOCK]; };
-    score(start) = 1.0;
-    // The walk from text.p has gone `length` bytes.
-    int symbol = text.advance(), length = 0;
+    kept.first() = kept[start] = 1.0;
+    // The walk from text.p, the end of the symbol at `before`, has gone `length` bytes.
+    u32 before = start, length = 0;
+    text.advance();
     double total = 0.0;
     const Walk top = root(nodes);
     Walk walk = top;
     // High words above `low` by up to so many are of scores within the range, if there is any.
     const int low = __double2hiint(z_low) + 1, high = __double2hiint(z_high);
     const u32 within = high > low ? high - low : 0;
-    const auto visit = [&](int s, double weight, int, bool is_near) {
-        total += (is_near ? score(s) : s == start ? 1.0 : z[s - 1]) * weight;
-    };
-    for (bool ended = false;; stay_one_loop()) {
-        go_back(values, text, start, symbol, nodes, unk_weight, walk, length, ended, visit);
-        if (!ended) continue;
-        if (length < symbol) visit(text.p - symbol, unk_weight, UNKNOWN, true);
-        z[text.p - 1] = total;
-        bool is_end = text.mark & CUT;
-        const bool is_long = text.p - start >= LONGEST, in_range = static_cast<u32>(__double2hiint(total) - low) < within;
-        if (is_long || !in_range) {
-            if ((is_long && !is_end) || (total != 0.0 && !in_range)) {
-                if (!(cuts[start] & TOKEN)) long_starts[atomicAdd(n_long, 1ull)] = static_cast<u32>(first + start);
-                text.open(static_cast<int>(next_mark(cuts, CUT, text.p, limit)));
-                is_end = true;
-            } else if (is_end && total == 0.0 && !(cuts[start] & TOKEN)) {
-                atomicMin(no_path, first + text.p);
+    const auto is_in_range = [&](double score) { return static_cast<u32>(__double2hiint(score) - low) < within; };
+    for (;; meet()) {
+        const bool is_near = length < KEPT;
+        const u32 p = text.p - length, most = p - start, n_far = is_near ? 0 : most;
+        const double* const z_here = z + p;
+        const u32 bytes = next_bytes(values, text.p, length, start, text.before, text.early);
+        const bool goes_on = go_back(nodes, bytes, most, walk, [&](u32 k, double weight, int, bool is_arc) {
+            double score = kept.before(p, k, is_near);
+            if (is_arc && k < n_far) score = *(z_here - k - 1);
+            if (is_arc) total += score * weight;
+            return true;
+        });
+        length += STEPS;
+        if (goes_on) continue;
+        const u32 e = text.p;
+        const bool is_long = e - start >= LONGEST;
+        if (is_long || !is_in_range(total)) {
+            // No arc, or none from where a path comes: maybe the symbol is not in the trie.
+            if (total == 0.0) total = kept[before] * unk_weight;
+            const bool is_end = text.mark & CUT, is_token = cuts[start] & TOKEN;
+            if ((is_long && !is_end) || (total != 0.0 && !is_in_range(total))) {
+                if (!is_token) long_starts[atomicAdd(n_long, 1ull)] = start;
+                text.open(static_cast<u32>(next_mark(cuts, CUT, e, limit)));
+                text.mark |= CUT;
+            } else if (is_end && total == 0.0 && !is_token) {
+                atomicMin(no_path, static_cast<i64>(e));
             }
         }
-        if (is_end) {
+        z[e - 1] = total;
+        if (text.mark & CUT) {
             if (text.p >= limit) return;
             start = text.p;
             total = 1.0;
         }
-        score(text.p) = total;
-        symbol = text.advance(), length = 0;
+        before = text.p, length = 0;
+        kept[before] = total;
+        text.advance();
         total = 0.0;
         walk = top;
-        ended = false;
     }
 }
 
@@ -158,7 +166,8 @@ extern "C" __global__ void __launch_bounds__(LANES)
 }
 
 // A thread per stretch and sample. doc_offsets i64 [n_docs + 1], doc_ids u64 [n_docs].
-extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
+extern "C" __global__ void __launch_bounds__(BLOCK, 8)
+    trace(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
                                  const Node* __restrict__ nodes, const int* __restrict__ piece_at, double unk_weight,
                                  const double* __restrict__ inverses, double unk_inverse, const double* __restrict__ z,
                                  const i64* __restrict__ doc_offsets, const u64* __restrict__ doc_ids, i64 n_docs,
@@ -166,74 +175,65 @@ extern "C" __global__ void trace(const u8* __restrict__ values, const u8* __rest
     const i64 n_stretches = (n + STRETCH - 1) / STRETCH;
     const i64 i_sample = thread_index() / n_stretches;
     if (i_sample >= num_samples) return;
-    const i64 first = thread_index() % n_stretches * STRETCH;
-    const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
-    values += first, cuts += first, z += first, path += i_sample * n + first;
-    int e = static_cast<int>(previous_mark(cuts, CUT, limit));
-    if (e == 0) return;
-    const Words text(values, n - first);
+    const u32 first = static_cast<u32>(thread_index() % n_stretches * STRETCH);
+    path += i_sample * n;
+    u32 e = previous_mark(cuts, CUT, static_cast<u32>(n - first < STRETCH ? n : first + STRETCH), first);
+    if (e == first) return;
+    const Words text(values, n);
     const u32* const marks = reinterpret_cast<const u32*>(cuts);
-    const int lowest = first < MOST ? static_cast<int>(-first) / 4 : -MOST;
-    i64 i_doc = document_of(doc_offsets, n_docs, first + e), doc_start = doc_offsets[i_doc];
+    i64 i_doc = document_of(doc_offsets, n_docs, e);
+    u32 doc_start = static_cast<u32>(doc_offsets[i_doc]);
     u64 doc_id = doc_ids[i_doc];
-    // The segment begins at start. The walk from e has gone `length` bytes; the last arc so far that adds to the sum has
-    // arc_length; the sum is running with it and below without it. A new target is drawn from the position `due` down.
-    int start = e, due = e, symbol = 0, length = 0, arc_length = 0, arc_node = UNKNOWN;
-    u32 before = 0, early = 0;
+    // The segment begins at start. The walk from e has gone `length` bytes; the last arc so far that adds to the sum begins
+    // at arc_start; the sum is running with it and below without it. A new target is drawn at `due` positions before the
+    // segment's end, or more.
+    u32 start = e, stop = e, due = 0, length = 0, arc_start = 0, before = 0, early = 0;
+    int arc_node = UNKNOWN;
     double running = 0.0, below = 0.0, target = 0.0;
     const Walk top = root(nodes);
     Walk walk = top;
-    for (bool is_new = true;; stay_one_loop()) {
+    for (bool is_new = true;; meet()) {
         if (is_new) {
             if (e == start) {
                 // Tokens and listed segments are done elsewhere.
-                while (e > 0 && ((cuts[e - 1] & TOKEN) || (cuts[e] & LONG)))
-                    e = static_cast<int>(previous_mark(cuts, CUT, e - 1));
-                if (e <= 0) return;
+                while (e > first && ((cuts[e - 1] & TOKEN) || (cuts[e] & LONG)))
+                    e = previous_mark(cuts, CUT, e - 1, first);
+                if (e <= first) return;
                 start = last_mark(marks, CUT, e - 1);
-                due = e;
-                for (; first + e <= doc_start; doc_id = doc_ids[i_doc]) doc_start = doc_offsets[--i_doc];
+                stop = e, due = 0;
+                for (; e <= doc_start; doc_id = doc_ids[i_doc]) doc_start = static_cast<u32>(doc_offsets[--i_doc]);
             }
-            const int word = e >> 2, shift = 8 * (e & 3);
-            const u32 middle = text[word - 1 > lowest ? word - 1 : lowest];
+            const u32 word = e >> 2, shift = 8 * (e & 3), middle = text[word - 1];
             before = __funnelshift_r(middle, text[word], shift);
-            early = __funnelshift_r(text[word - 2 > lowest ? word - 2 : lowest], middle, shift);
-            symbol = arc_length = (cuts[e] >> ENDS) + 1;
+            early = __funnelshift_r(text[word - 2], middle, shift);
+            arc_start = e - (cuts[e] >> ENDS) - 1;
             length = 0;
             arc_node = UNKNOWN;
             running = below = 0.0;
             walk = top;
             is_new = false;
             // An arc from the segment's start is the last one, whatever the target, and nothing goes on from there.
-            if (e <= due && e - symbol != start) {
-                target = z[e - 1] * uniform(seed, static_cast<u32>(first + e - doc_start), static_cast<u32>(i_sample), doc_id);
-                do due -= DRAW_BYTES;
-                while (e <= due);
+            if (stop - e >= due && arc_start != start) {
+                target = z[e - 1] * uniform(seed, e - doc_start, static_cast<u32>(i_sample), doc_id);
+                due = (stop - e) / DRAW_BYTES * DRAW_BYTES + DRAW_BYTES;
             }
         }
-        bool ended = false;
+        const u32 p = e - length, most = p - start;
         const u32 bytes = next_bytes(values, e, length, start, before, early);
-        const double* const scores = z + (e - length);
-        for (int step = 1; step <= STEPS && !ended; ++step) {
-            double weight;
-            ended = !descend(nodes, walk, bytes >> (32 - 8 * step), weight);
-            if (ended) break;
-            ++length;
-            const int s = e - length;
-            ended = s == start;
-            const bool is_known = is_piece(weight);
-            if (!is_known && length != symbol) continue;
-            const double term = (s == start ? 1.0 : scores[-step - 1]) * (is_known ? weight : unk_weight);
-            if (term == 0.0) continue;
+        const bool goes_on = go_back(nodes, bytes, most, walk, [&](u32 k, double weight, int node, bool is_arc) {
+            double term = weight;
+            if (is_arc && k != most) term *= z[p - k - 1];
+            if (!is_arc || term == 0.0) return true;
             below = running;
             running += term;
-            arc_length = length;
-            arc_node = is_known ? walk.node : UNKNOWN;
-            ended |= running > target;
-        }
-        if (!ended) continue;
+            arc_start = p - k;
+            arc_node = node;
+            return running <= target;
+        });
+        length += STEPS;
+        if (goes_on) continue;
         const int piece = arc_node == UNKNOWN ? UNKNOWN : piece_at[arc_node];
-        e -= arc_length;
+        e = arc_start;
         path[e] = piece;
         if (e != start) target = (target - below) * (piece == UNKNOWN ? unk_inverse : inverses[piece]);
         is_new = true;

@@ -1,10 +1,10 @@
 // Best segmentation, arc for arc what the model's own tool gives: it sums left to right in NUMBER (a compiler
 // constant: float for SentencePiece, else double), and in a tie the longest last arc wins.
 //
-// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu); the trie with scores; best_unk, the score of an unknown arc; scores
-//      NUMBER [V] and length_of i32 [V] of every piece; lowest, -inf; reset: a score that leaves [-reset, reset] is
-//      subtracted from every end reached from its position; rounding, extreme: of BestModel. Floats are scaled by a
-//      power of two that keeps their sums out of reach of -ftz (backends/cuda_encode.py).
+// In:  values u8 [n]; cuts u8 [n + 1] (cuts.cu), both aligned to 8 bytes; the trie with scores; best_unk, the score of
+//      an unknown arc; scores NUMBER [V] and length_of i32 [V] of every piece; lowest, -inf; reset: a score that leaves
+//      [-reset, reset] is subtracted from every end reached from its position; rounding, extreme: of BestModel. Floats
+//      are scaled by a power of two that keeps their sums out of reach of -ftz (backends/cuda_encode.py).
 // Out: path i32 [n], the piece (or UNKNOWN) that begins at a byte of the best path, else unchanged; no_path i64 [1],
 //      the smallest end of a segment that no path reaches.
 //
@@ -51,6 +51,9 @@ struct Passage {
     int length;
     State state;
     NUMBER from, to[2], low, high, most;
+
+    // The true sum has come to its start.
+    __device__ void arrive(NUMBER sum) { from = sum, state = ARRIVED; }
 };
 
 // A stretch has one from its first segment on, and one from where the sum has changed its binade.
@@ -68,61 +71,67 @@ __device__ __forceinline__ double magnitude(double x) { return x < 0 ? -x : x; }
 extern "C" __global__ void __launch_bounds__(BLOCK, 9)
     viterbi(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n, const Node* __restrict__ nodes,
             double best_unk, double lowest, Best* __restrict__ best) {
-    __shared__ double kept[KEPT][BLOCK];
-    __shared__ int kept_leads[KEPT][BLOCK];
+    __shared__ Kept<double> scores;
+    __shared__ Kept<int> leads;
     const i64 first = thread_index() * STRETCH;
     if (first >= n) return;
-    const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
-    values += first, cuts += first, best += first;
-    int start = static_cast<int>(next_mark(cuts, CUT, 0, limit));
+    const u32 limit = static_cast<u32>(n - first < STRETCH ? n : first + STRETCH);
+    u32 start = static_cast<u32>(next_mark(cuts, CUT, first, limit));
     if (start >= limit) return;
-    Reader text(values, cuts, n - first);
+    Reader text(values, cuts, n);
     text.open(start);
-    double* const scores = &kept[0][threadIdx.x];
-    int* const leads = &kept_leads[0][threadIdx.x];
-    const auto score = [&](int p) -> double& { return scores[(p & (KEPT - 1)) * BLOCK]; };
-    const auto lead = [&](int p) -> int& { return leads[(p & (KEPT - 1)) * BLOCK]; };
-    score(start) = 0.0;
-    lead(start) = MOST_LEAD;
-    // The walk from text.p has gone `length` bytes; the best arc so far has arc_length.
-    int symbol = text.advance(), length = 0, arc_length = symbol, arc_node = UNKNOWN;
+    scores.first() = scores[start] = 0.0;
+    leads[start] = MOST_LEAD;
+    // The walk from text.p has gone `length` bytes; the best arc so far begins at arc_start.
+    u32 arc_start = start, length = 0;
+    int arc_node = UNKNOWN;
+    text.advance();
     double top = lowest, second = lowest;
     const Walk top_node = root(nodes);
     Walk walk = top_node;
-    const auto visit = [&](int s, double value, int node, bool is_near) {
-        const double candidate = (is_near ? score(s) : s == start ? 0.0 : score_of(best[s - 1])) + value;
+    const auto compare = [&](double candidate, u32 s, int node) {
         const bool wins = candidate > top;
         const double other = wins ? top : candidate;
-        top = wins ? candidate : top, arc_length = wins ? text.p - s : arc_length, arc_node = wins ? node : arc_node;
+        top = wins ? candidate : top, arc_start = wins ? s : arc_start, arc_node = wins ? node : arc_node;
         second = other > second ? other : second;
     };
-    for (bool ended = false;; stay_one_loop()) {
-        go_back(values, text, start, symbol, nodes, best_unk, walk, length, ended, visit);
-        if (!ended) continue;
-        if (length < symbol) visit(text.p - symbol, best_unk, UNKNOWN, true);
-        const int s = text.p - arc_length;
-        const int before = arc_length <= KEPT ? lead(s) : s == start ? MOST_LEAD : best[s - 1].y;
+    for (;; meet()) {
+        const bool is_near = length < KEPT;
+        const u32 p = text.p - length, most = p - start, n_far = is_near ? 0 : most;
+        const Best* const best_here = best + p;
+        const u32 bytes = next_bytes(values, text.p, length, start, text.before, text.early);
+        const bool goes_on = go_back(nodes, bytes, most, walk, [&](u32 k, double value, int node, bool is_arc) {
+            double score = scores.before(p, k, is_near);
+            if (is_arc && k < n_far) score = score_of(*(best_here - k - 1));
+            if (is_arc) compare(score + value, p - k, node);
+            return true;
+        });
+        length += STEPS;
+        if (goes_on) continue;
+        // No arc, or none from where a path comes: maybe the symbol, of which arc_start is the start, is not in the trie.
+        if (top == lowest) compare(scores[arc_start] + best_unk, arc_start, UNKNOWN);
+        const int before = text.p - arc_start <= KEPT ? leads[arc_start]
+                           : arc_start == start       ? MOST_LEAD
+                                                      : best[arc_start - 1].y;
         const int here = __double2hiint(top - second);
         int least = before < here ? before : here;
         write(best + (text.p - 1), top, least, arc_node);
-        bool is_end = text.mark & CUT;
-        if (!is_end && text.p - start >= LONGEST) {
-            text.open(static_cast<int>(next_mark(cuts, CUT, text.p, limit)));
-            is_end = true;
+        if (!(text.mark & CUT) && text.p - start >= LONGEST) {
+            text.open(static_cast<u32>(next_mark(cuts, CUT, text.p, limit)));
+            text.mark |= CUT;
         }
-        if (is_end) {
+        if (text.mark & CUT) {
             if (text.p >= limit) return;
             start = text.p;
             top = 0.0;
             least = MOST_LEAD;
         }
-        score(text.p) = top;
-        lead(text.p) = least;
-        symbol = text.advance(), length = 0;
-        arc_length = symbol, arc_node = UNKNOWN;
+        scores[text.p] = top;
+        leads[text.p] = least;
+        arc_start = text.p, length = 0, arc_node = UNKNOWN;
+        text.advance();
         top = second = lowest;
         walk = top_node;
-        ended = false;
     }
 }
 
@@ -135,30 +144,62 @@ __device__ __forceinline__ int write_arc(const u8* values, const Best* best, con
     return length;
 }
 
+// The cuts of a thread's stretch, and where chunks begin, a bit for each position: read once, 8 bytes at a time.
+struct Cuts {
+    static constexpr int WORDS = (STRETCH + 31) / 32;
+    u32 cuts[WORDS][BLOCK], chunks[WORDS][BLOCK];
+
+    // Of four positions, the first one lowest.
+    static __device__ u32 bits(u32 marks, int mark) { return (marks / mark & 0x01010101u) * 0x10204080u >> 28; }
+
+    __device__ void read(const u8* from, u32 n) {
+        for (u32 i = 0; i < WORDS; ++i) {
+            u32 cut = 0, chunk = 0;
+            for (u32 k = 0; k < 32 && 32 * i + k < n; k += 4) {
+                const u32 marks = reinterpret_cast<const u32*>(from)[8 * i + k / 4];
+                cut |= bits(marks, CUT) << k, chunk |= bits(marks, CHUNK) << k;
+            }
+            cuts[i][threadIdx.x] = 32 * i + 32 > n && n > 32 * i ? cut & ((1u << n % 32) - 1) : cut;
+            chunks[i][threadIdx.x] = chunk;
+        }
+    }
+    __device__ bool is_chunk(u32 i) const { return chunks[i / 32][threadIdx.x] >> i % 32 & 1; }
+};
+
 // A thread per stretch, an arc per iteration: the paths that viterbi has found. sums f64: of the scores of its segments,
 // from the last chunk on that begins there.
 extern "C" __global__ void follow(const u8* __restrict__ values, const u8* __restrict__ cuts, i64 n,
                                   const int* __restrict__ piece_at, const int* __restrict__ length_of, double lowest,
                                   const Best* __restrict__ best, int* __restrict__ path, double* __restrict__ sums) {
-    const i64 first = thread_index() * STRETCH;
-    if (first >= n) return;
-    const int limit = n - first < STRETCH ? static_cast<int>(n - first) : STRETCH;
-    values += first, cuts += first, best += first, path += first;
-    const u32* const marks = reinterpret_cast<const u32*>(cuts);
+    __shared__ Cuts mine;
+    const i64 i_first = thread_index() * STRETCH;
+    if (i_first >= n) return;
+    const u32 first = static_cast<u32>(i_first), limit = static_cast<u32>(n - first < STRETCH ? n : first + STRETCH);
+    mine.read(cuts + first, limit - first);
+    u32 i_word = 0, left = mine.cuts[0][threadIdx.x];
+    const auto next_cut = [&]() {
+        while (!left && ++i_word < Cuts::WORDS) left = mine.cuts[i_word][threadIdx.x];
+        const u32 k = 31 - __clz(static_cast<int>(left & (0 - left)));
+        const u32 p = left ? first + 32 * i_word + k : limit;
+        left &= left - 1;
+        return p;
+    };
     double sum = 0.0;
+    u32 start = first, next = next_cut(), e = start;
     // The path of the segment from start to stop is written from its end down to e.
-    for (int start = 0, stop = first_mark(marks, CUT, 0, limit), e = 0;; stay_one_loop()) {
+    for (;; stay_one_loop()) {
         if (e == start) {
-            e = start = stop;
+            e = start = next;
             if (start >= limit) break;
-            stop = first_mark(marks, CUT, start + 1, start + 1 + LONGEST);
-            if (cuts[start] & CHUNK) sum = 0.0;
-            if (stop - start > LONGEST) {
-                stop = first_mark(marks, CUT, stop, limit);
-                continue;
-            }
-            if ((cuts[start] & TOKEN) || score_of(best[stop - 1]) == lowest) continue;
-            sum += score_of(best[stop - 1]);
+            next = next_cut();
+            const u32 stop =
+                next < limit ? next : first_mark(reinterpret_cast<const u32*>(cuts), CUT, limit, start + 1 + LONGEST);
+            const bool is_chunk = mine.is_chunk(start - first);
+            if (is_chunk) sum = 0.0;
+            if (stop - start > LONGEST || (is_chunk && (cuts[start] & TOKEN))) continue;
+            const double score = score_of(best[stop - 1]);
+            if (score == lowest) continue;
+            sum += score;
             e = stop;
         }
         e -= write_arc(values, best, piece_at, length_of, e, path);
@@ -302,22 +343,10 @@ __device__ inline Passage passage_from(const Tool& tool, i64 p, i64 limit, NUMBE
     return passage;
 }
 
-// Whether the sum can take the passage; if so, total is then what it comes to.
-__device__ __forceinline__ bool takes(const Passage& passage, i64 p, double reset, NUMBER& total) {
-    if (passage.start != p || passage.length == 0) return false;
-    const bool is_odd = __double_as_longlong(total) & LAST_PLACE;
-    const double away = static_cast<double>(total) - with_parity(passage.from, is_odd);
-    if (binade(passage.low + away) != binade(passage.from) || binade(passage.high + away) != binade(passage.from))
-        return false;
-    if (passage.most + magnitude(away) > reset) return false;
-    total = static_cast<NUMBER>((is_odd ? passage.to[1] : passage.to[0]) + away);
-    return true;
-}
-
 // A thread per stretch. Settles the chunks that begin there, as far as it can, lists those that go on (starts Start
 // [n_chunks], n_starts u64 [1], initially 0), and finds the passage through what precedes them. sums f64: the running
 // sums of what follow has written. resets: 1 / reset, or 0. passages [stretches * PASSAGES].
-extern "C" __global__ void __launch_bounds__(BLOCK, 8)
+extern "C" __global__ void __launch_bounds__(BLOCK, 10)
     pass(const u8* values, const u8* cuts, i64 n, const Node* nodes, const int* piece_at, const int* length_of,
          const NUMBER* scores, double best_unk, double lowest, double reset, double rounding, double extreme, Best* best,
          int* path, const i64* chunk_offsets, i64 n_chunks, const double* __restrict__ sums, double resets,
@@ -359,10 +388,19 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 8)
     }
 }
 
-// The passage from p on, of those of its stretch, or another one.
-__device__ __forceinline__ Passage* passage_at(Passage* passages, i64 p) {
-    Passage* passage = passages + p / STRETCH * PASSAGES;
-    return passage->start == p ? passage : passage + 1;
+// Whether there is a passage at p that the sum can take; if so, p and total are then what it comes to.
+__device__ __forceinline__ bool take(Passage*& passage, Passage* passages, double reset, i64& p, NUMBER& total) {
+    passage = passages + p / STRETCH * PASSAGES;
+    if (passage->start != p) ++passage;
+    if (passage->start != p || passage->length == 0) return false;
+    const bool is_odd = __double_as_longlong(total) & LAST_PLACE;
+    const double away = static_cast<double>(total) - with_parity(passage->from, is_odd);
+    if (binade(passage->low + away) != binade(passage->from) || binade(passage->high + away) != binade(passage->from))
+        return false;
+    if (passage->most + magnitude(away) > reset) return false;
+    total = static_cast<NUMBER>((is_odd ? passage->to[1] : passage->to[0]) + away);
+    p += passage->length;
+    return true;
 }
 
 // A thread per chunk, for each listed start: carries the sum on to the end of the chunk, or to a segment that a warp
@@ -380,13 +418,9 @@ extern "C" __global__ void carry(const u8* values, const u8* cuts, const Node* n
     do {
         const i64 start = p;
         const NUMBER before = total;
-        Passage* const passage = passage_at(passages, p);
-        if (takes(*passage, p, reset, total)) {
-            p += passage->length;
-            if (passage->state == OPEN) passage->from = before, passage->state = ARRIVED;
-        } else {
-            p = tool.settle(p, p + 1, total);
-        }
+        Passage* passage;
+        if (!take(passage, passages, reset, p, total)) p = tool.settle(p, p + 1, total);
+        else if (passage->state == OPEN) passage->arrive(before);
         if (p == start) {
             breaks[atomicAdd(n_breaks, 1ull)] = {p, total};
             return;
@@ -491,12 +525,11 @@ extern "C" __global__ void __launch_bounds__(LANES)
         do {
             const i64 start = p;
             const NUMBER before = total;
-            Passage* const passage = passage_at(passages, p);
-            if (takes(*passage, p, reset, total)) {
-                p += passage->length;
+            Passage* passage;
+            if (take(passage, passages, reset, p, total)) {
                 if (passage->state == OPEN)
                     each_lane([&](int lane) {
-                        if (lane == 0) passage->from = before, passage->state = ARRIVED;
+                        if (lane == 0) passage->arrive(before);
                     });
                 continue;
             }

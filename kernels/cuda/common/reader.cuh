@@ -8,58 +8,90 @@ constexpr int STEPS = 4;
 constexpr int KEPT = 2 * STEPS;
 
 // The bytes that a walk from p takes next, after `length` bytes and down to start: the highest one first.
-__device__ __forceinline__ u32 next_bytes(const u8* values, int p, int length, int start, u32 before, u32 early) {
+__device__ __forceinline__ u32 next_bytes(const u8* values, u32 p, u32 length, u32 start, u32 before, u32 early) {
     if (length < KEPT) return length == 0 ? before : early;
     u32 bytes = 0;
-    for (int i = p - length - 1, k = 24; i >= start && k >= 0; --i, k -= 8) bytes |= static_cast<u32>(values[i]) << k;
+    for (int i = 0; i < 4 && length < p - start; ++i) bytes |= static_cast<u32>(values[p - ++length]) << (24 - 8 * i);
     return bytes;
 }
 
-// A position of a thread's, and the text around it in registers.
+// A position of a thread's, and the text around it in registers. Text and cuts are loaded 8 bytes at a time.
 struct Reader {
-    const Words values, cuts;
-    int p;              // the position
-    u32 mark;           // what cuts has of it, lowest
-    u32 here, next;     // text: the words that p is in, and after that
-    u32 marks;          // cuts, likewise
-    u32 before, early;  // the 4 bytes before p, the last one highest, and 4 before these
+    const Words values;
+    const u64* const cuts;
+    u32 p;                  // the position
+    u32 mark;               // what cuts has of it, lowest
+    u32 here, next, after;  // text: the words that p is in, and after that as far as loaded
+    u32 marks, more_marks;  // cuts, likewise
+    u32 before, early;      // the 4 bytes before p, the last one highest, and 4 before these
 
-    __device__ Reader(const u8* values, const u8* cuts, i64 n) : values(values, n), cuts(cuts, n + 1) {}
+    __device__ Reader(const u8* values, const u8* cuts, i64 n)
+        : values(values, n), cuts(reinterpret_cast<const u64*>(cuts)), next(0), after(0), more_marks(0) {}
 
-    __device__ void open(int at) {
+    // Go on to a word, which is `next`.
+    __device__ void enter(u32 word) {
+        const bool is_second = word & 1;
+        here = next, next = after, marks = more_marks;
+        if (is_second) {
+            const u64 pair = values.pair((word + 1) / 2);
+            next = static_cast<u32>(pair), after = static_cast<u32>(pair >> 32);
+        } else {
+            const u64 pair = cuts[word / 2];
+            marks = static_cast<u32>(pair), more_marks = static_cast<u32>(pair >> 32);
+        }
+    }
+    __device__ void open(u32 at) {
         p = at;
-        here = values[p >> 2], next = values[(p >> 2) + 1], marks = cuts[p >> 2];
+        const u32 word = p >> 2;
+        const u64 pair = values.pair(word / 2);
+        next = static_cast<u32>(pair), after = static_cast<u32>(pair >> 32);
+        enter(word & ~1u);
+        if (word & 1) enter(word);
         mark = marks >> 8 * (p & 3);
         before = early = 0;
     }
-    // Go across the next symbol; returns how many bytes it has.
-    __device__ int advance() {
-        const int symbol = (mark >> BEGINS & 3) + 1;
+    // Go across the next symbol.
+    __device__ void advance() {
+        const u32 symbol = (mark >> BEGINS & 3) + 1;
         early = __funnelshift_rc(early, before, 8 * symbol);
         before = __funnelshift_rc(before, __funnelshift_r(here, next, 8 * (p & 3)), 8 * symbol);
-        const int word = p >> 2;
+        const u32 word = p >> 2;
         p += symbol;
-        if (p >> 2 > word) here = next, next = values[word + 2], marks = cuts[word + 1];
+        if (p >> 2 > word) enter(word + 1);
         mark = marks >> 8 * (p & 3);
-        return symbol;
     }
 };
 
-// Go on with a walk that has gone `length` bytes back from text.p, STEPS more or until it has ended, at start at last.
-// visit(s, value, node, is_near): every arc, from s; is_near: its score is kept.
-template <class Visit>
-__device__ __forceinline__ void go_back(const u8* values, const Reader& text, int start, int symbol, const Node* nodes,
-                                        double unk_value, Walk& walk, int& length, bool& ended, Visit visit) {
-    const u32 bytes = next_bytes(values, text.p, length, start, text.before, text.early);
-    const bool is_near = length < KEPT;
-    for (int step = 1; step <= STEPS && !ended; ++step) {
-        double value;
-        ended = !descend(nodes, walk, bytes >> (32 - 8 * step), value);
-        if (ended) break;
-        ++length;
-        const int s = text.p - length;
-        const bool is_known = is_piece(value);
-        if (is_known || length == symbol) visit(s, is_known ? value : unk_value, is_known ? walk.node : UNKNOWN, is_near);
-        ended = s == start;
+// The last scores of each thread of a block, and that with which a segment begins, apart.
+template <class Score>
+struct Kept {
+    static constexpr int PLACES = KEPT * BLOCK;
+    static_assert((PLACES & (PLACES - 1)) == 0, "a place is found by a mask");
+    Score scores[PLACES + BLOCK];
+
+    __device__ Score& operator[](u32 p) { return scores[(p * BLOCK + threadIdx.x) & (PLACES - 1)]; }
+    __device__ Score& first() { return scores[PLACES + threadIdx.x]; }
+    // The score of p - k, or of a segment's start if that one is not kept.
+    __device__ Score before(u32 p, int k, bool is_near) const {
+        const u32 mask = is_near ? PLACES - 1 : BLOCK - 1, others = is_near ? 0 : PLACES;
+        const u32 place = ((p * BLOCK + threadIdx.x) * sizeof(Score) - k * BLOCK * sizeof(Score)) & (mask * sizeof(Score));
+        return *reinterpret_cast<const Score*>(reinterpret_cast<const char*>(scores) + (place | others * sizeof(Score)));
     }
+};
+
+// Go on with a walk, STEPS more or until it has ended, after `most` at last; returns whether it goes on. visit(k, value,
+// node, is_arc): maybe an arc, after k steps; returns whether to go on. Lanes take all steps together: for one whose walk
+// has ended they do nothing.
+template <class Visit>
+__device__ __forceinline__ bool go_back(const Node* nodes, u32 bytes, u32 most, Walk& walk, Visit visit) {
+    bool goes_on = true;
+    for (u32 k = 1; k <= STEPS; ++k) {
+        const int slot = goes_on ? walk.base + byte_of(bytes, STEPS - k) : 0;
+        const Node next = __ldg(nodes + slot);
+        goes_on = goes_on && next.y == walk.node;
+        walk = {slot, next.x};
+        const double value = __hiloint2double(next.w, next.z);
+        goes_on = visit(k, value, slot, goes_on && is_arc(value)) && goes_on && k != most;
+    }
+    return goes_on;
 }

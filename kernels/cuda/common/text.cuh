@@ -26,11 +26,13 @@ constexpr int TOKEN_ARC = -3;
 // Bytes of a segment, counted from its end, that share a random number (reference.py, sample).
 constexpr int DRAW_BYTES = 16;
 
-// Bytes that a thread may count from its own first one on.
-constexpr int MOST = 1 << 30;
-
 __device__ __forceinline__ i64 thread_index() {
     return static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+
+// Byte i of a word, the lowest being 0.
+__device__ __forceinline__ int byte_of(u32 word, int i) {
+    return static_cast<int>(__byte_perm(word, 0, 0x4440 | i));
 }
 
 // Bytes of the symbol whose first byte is this one.
@@ -50,17 +52,28 @@ __device__ __forceinline__ int symbol_into(const u8* text, i64 e, bool is_bytes 
     return length;
 }
 
-// Bytes in aligned words of four, the first one lowest; 0 after the end.
+// Word i of n bytes in aligned words of four, the first byte lowest, and zeros for bytes after them.
+__device__ __forceinline__ u32 word_of(const u8* bytes, i64 n, i64 i) {
+    u32 word = 0;
+    for (int k = 0; k < 4; ++k)
+        if (4 * i + k < n) word |= static_cast<u32>(bytes[4 * i + k]) << 8 * k;
+    return word;
+}
+
+// Bytes in such words; words that begin before the first or after the last byte are something.
 struct Words {
     const u32* words;
-    int whole;  // words that end within the bytes
-    u32 rest;   // the bytes after these
+    u32 whole;  // words that end within the bytes
+    u32 rest;   // the one after these
 
     __device__ Words(const u8* bytes, i64 n)
-        : words(reinterpret_cast<const u32*>(bytes)), whole(n < MOST ? static_cast<int>(n) / 4 : MOST), rest(0) {
-        for (int p = 4 * whole; p < n && n < MOST; ++p) rest |= static_cast<u32>(bytes[p]) << 8 * (p & 3);
+        : words(reinterpret_cast<const u32*>(bytes)), whole(static_cast<u32>(n / 4)), rest(word_of(bytes, n, n / 4)) {}
+    __device__ u32 operator[](u32 i) const { return i < whole ? words[i] : rest; }
+    // Words 2 i and 2 i + 1, the latter in the high half; bytes must be aligned to 8.
+    __device__ u64 pair(u32 i) const {
+        if (i < whole / 2) return reinterpret_cast<const u64*>(words)[i];
+        return static_cast<u64>((*this)[2 * i + 1]) << 32 | (*this)[2 * i];
     }
-    __device__ u32 operator[](int i) const { return i < whole ? words[i] : i == whole ? rest : 0; }
 };
 
 // The first position from p on that has the mark, or the first one at or after limit.
@@ -70,22 +83,22 @@ __device__ __forceinline__ i64 next_mark(const u8* marks, u8 mark, i64 p, i64 li
 }
 
 // The same, four at a time.
-__device__ __forceinline__ int first_mark(const u32* marks, u32 mark, int p, int limit) {
-    int i = p >> 2;
+__device__ __forceinline__ u32 first_mark(const u32* marks, u32 mark, u32 p, u32 limit) {
+    u32 i = p >> 2;
     u32 found = marks[i] & mark * 0x01010101u & 0xFFFFFFFFu << 8 * (p & 3);
     while (!found && 4 * (i + 1) < limit) found = marks[++i] & mark * 0x01010101u;
     return found ? 4 * i + (31 - __clz(static_cast<int>(found & (0 - found)))) / 8 : limit;
 }
 
-// The last position up to p that has the mark, or the first one at or below 0.
-__device__ __forceinline__ i64 previous_mark(const u8* marks, u8 mark, i64 p) {
-    while (p > 0 && !(marks[p] & mark)) --p;
+// The last position up to p that has the mark, or the first one at or below limit.
+__device__ __forceinline__ u32 previous_mark(const u8* marks, u8 mark, u32 p, u32 limit) {
+    while (p > limit && !(marks[p] & mark)) --p;
     return p;
 }
 
 // The last position up to p that has the mark, which some position has, four at a time.
-__device__ __forceinline__ int last_mark(const u32* marks, u32 mark, int p) {
-    int i = p >> 2;
+__device__ __forceinline__ u32 last_mark(const u32* marks, u32 mark, u32 p) {
+    u32 i = p >> 2;
     u32 found = marks[i] & mark * 0x01010101u & 0xFFFFFFFFu >> 8 * (3 - (p & 3));
     while (!found) found = marks[--i] & mark * 0x01010101u;
     return 4 * i + (31 - __clz(static_cast<int>(found))) / 8;

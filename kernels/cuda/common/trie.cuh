@@ -3,7 +3,7 @@
 #include "common/text.cuh"
 
 // A node is one load: x its base, y its check, z and w the low and high half of its value, the weight or the score of the
-// piece that ends here, NaN where none does. The child of a node by a byte is slot base + byte if that slot's check is the
+// piece that ends here, or of an unknown arc where the walk has gone a symbol that is no piece; NaN where no arc ends. The child of a node by a byte is slot base + byte if that slot's check is the
 // node; base + 255 always exists.
 typedef int4 Node;
 
@@ -15,10 +15,10 @@ struct Walk {
 struct __align__(16) Arc {
     double value;
     int length;
-    int node;  // UNKNOWN for an unknown arc
+    int node;  // UNKNOWN for a symbol that is not in the trie
 };
 
-__device__ __forceinline__ bool is_piece(double value) { return value == value; }
+__device__ __forceinline__ bool is_arc(double value) { return value == value; }
 
 __device__ __forceinline__ Walk root(const Node* nodes) { return {0, nodes[0].x}; }
 
@@ -32,7 +32,7 @@ __device__ __forceinline__ bool descend(const Node* nodes, Walk& walk, u8 byte, 
 }
 
 // visit(value, length, node) every arc into e that begins at or after start, shortest first; node is UNKNOWN for a symbol
-// without a piece.
+// that is not in the trie.
 template <class Visit>
 __device__ __forceinline__ void visit_arcs(const u8* text, i64 start, i64 e, const Node* nodes, double unk_value,
                                            Visit visit) {
@@ -42,8 +42,7 @@ __device__ __forceinline__ void visit_arcs(const u8* text, i64 start, i64 e, con
     Walk walk = root(nodes);
     while (length < e - start && descend(nodes, walk, text[e - length - 1], value)) {
         ++length;
-        if (is_piece(value)) visit(value, length, walk.node);
-        else if (length == symbol) visit(unk_value, length, UNKNOWN);
+        if (is_arc(value)) visit(value, length, walk.node);
     }
     if (length < symbol) visit(unk_value, symbol, UNKNOWN);
 }

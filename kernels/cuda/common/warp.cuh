@@ -15,3 +15,6 @@ __device__ __forceinline__ void each_lane(Step step) {
 // At the end of a loop's body: keeps the compiler from making two loops of it, one in the other, where lanes that have
 // ended a round of the inner one would wait for all others.
 __device__ __forceinline__ void stay_one_loop() { asm volatile(""); }
+
+// The same, more firmly, where all threads of a warp go round until they return: lanes wait for each other once a round.
+__device__ __forceinline__ void meet() { __syncwarp(); }
