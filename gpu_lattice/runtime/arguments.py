@@ -77,9 +77,11 @@ def check_tokenizer(tokenizer: Any) -> None:
 def as_integer(name: str, value: Any) -> int:
     """value as an int; TypeError unless it is an integer."""
     try:
-        return operator.index(value)
+        if not isinstance(value, bool):  # which NumPy's is not either
+            return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {shown(value)}; give an integer") from None
+        pass
+    raise TypeError(f"{name} is {shown(value)}; give an integer")
 
 
 def checked_integer(name: str, value: Any, low: int, high: int) -> int:

@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import random
+import time
 from functools import cache
 from pathlib import Path
 
@@ -212,6 +213,16 @@ def test_files_that_are_not_covered_are_refused_by_name(data, message):
 def test_tiktoken_files_that_cannot_be_read_are_refused(data, options, message):
     with pytest.raises(ValueError, match=message):
         read_ranks(data, "x.tiktoken", *options)
+
+
+def test_a_long_token_takes_no_longer_to_read_than_short_ones():
+    begin = time.process_time()
+    data = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
+    long = b"ab" * 500_000
+    tokens = b"".join(base64.b64encode(token) + b" %d\n" % i for i, token in enumerate((b"ab", b"abab", long), 256))
+    model = read_ranks(data + tokens, "x", None, CL100K)
+    assert model.merges.pairs.tolist() == [[97, 98, 256, 256], [256, 256, 257, 257]]
+    assert time.process_time() - begin < 20
 
 
 SPECIAL = ["<|endoftext|><s>", "<x>[INST]a</s>", "<0x41><unk> <SPECIAL_3>"]
