@@ -122,7 +122,8 @@ class FreshSequences(IterableDataset[dict[str, Tensor]]):
         if end_id is None:
             raise ValueError("this model has no eos_id; give end_id, the id behind each document")
         self._end_id = checked_integer("end_id", end_id, 0, tokenizer.vocab_size - 1)
-        self._rank, self._world_size = rank, world_size
+        self._rank = None if rank is None else checked_integer("rank", rank, 0, 2**31 - 1)
+        self._world_size = None if world_size is None else checked_integer("world_size", world_size, 1, 2**31 - 1)
 
     def set_epoch(self, epoch: int) -> None:
         """Have documents drawn anew, as those of this epoch, counted from 0."""

@@ -146,3 +146,10 @@ def test_options_of_sampling_are_passed_on(tokenizer: Tokenizer) -> None:
     wanted = tokenizer.sample(TEXTS[:50], seed=SEED, **options).tolist()
     assert [data[i].tolist() for i in range(50)] == wanted
     assert wanted != tokenizer.sample(TEXTS[:50], seed=SEED, alpha=0.0).tolist()
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [(10**400, 1), (0, np.float32(0.5)), (0, 0), (-1, 2), (True, 2)])
+def test_ranks_that_are_none_are_refused(rank: Any, world_size: Any) -> None:
+    tokenizer = Tokenizer.default(device="cpu")
+    with pytest.raises((ValueError, TypeError), match=r"(rank|world_size) is .*; give"):
+        FreshSequences(TEXTS, tokenizer, sequence_length=8, end_id=END, rank=rank, world_size=world_size)

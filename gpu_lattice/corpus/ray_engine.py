@@ -80,7 +80,10 @@ def run_on_ray(
     if not shards:
         return
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level="warning")
+        try:
+            ray.init(log_to_driver=False, logging_level="warning")
+        except Exception as error:  # Ray raises bare ones
+            raise OSError(f"Ray cannot start here: {error}; start a cluster, or give engine='local'") from None
     num_gpus = 1 if job.tokenizer.device.startswith("cuda") else 0
     if workers is None:
         workers = max(1, int(ray.cluster_resources().get("GPU" if num_gpus else "CPU", 1)))

@@ -137,6 +137,8 @@ def _lengths(file: Component, num_ids: int, name: str) -> Component:
     found: Component = {}
     if truncation:
         found["max_length"] = member(truncation, "max_length", int, f"{name}: truncation")
+        if not 0 <= found["max_length"] < 2**63:
+            raise ValueError(f"{name}: truncation has max_length = {found['max_length']}; it must not be below 0")
         found["truncation_side"] = _side(truncation, f"{name}: truncation")
     if padding:
         found["pad_id"] = member(padding, "pad_id", int, f"{name}: padding")

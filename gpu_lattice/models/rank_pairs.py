@@ -38,10 +38,14 @@ def rank_pairs(
 
 def _pairs(id_of: Mapping[Any, int], ranks: Any) -> NDArray[np.int32]:
     rows = []
-    find = id_of.get
+    find, lengths = id_of.get, {len(piece) for piece in id_of}
+    ascending = sorted(lengths)
     for piece, i in id_of.items():
-        for k in range(1, len(piece)):
-            left, right = find(piece[:k]), find(piece[k:])
+        n = len(piece)
+        for k in range(1, n) if n <= len(lengths) else ascending:
+            # To look up the parts of a long piece takes long, and there are none of most lengths.
+            left = find(piece[:k]) if n - k in lengths and k in lengths else None
+            right = None if left is None else find(piece[k:])
             if left is not None and right is not None:
                 rows.append((left, right, ranks[i], i))
     return np.array(rows, np.int32).reshape(-1, 4)

@@ -82,16 +82,21 @@ def read(data: bytes, name: str) -> Model:
         pattern, size, n_special = (
             config[key] for key in ("pattern", "default_vocab_size", "default_num_special_tokens")
         )
-        ranked = {entry["rank"]: binascii.a2b_base64(entry["token_bytes"]) for entry in entries}
         specials = {token["rank"]: token["token_str"] for token in file.get("special_tokens") or []}
         are_right = all(isinstance(text, str) for text in (pattern, *specials.values())) and type(size) is int
         if not are_right or type(n_special) is not int or not 0 <= n_special <= MOST_GAPS:
             raise ValueError(f"{n_special!r:.40} special tokens, {size!r:.40} ids, the pattern {pattern!r:.40}")
-        used = [ranked[rank] for rank in range(min(size - n_special, len(entries)))]
+        used = [binascii.a2b_base64(entry["token_bytes"]) for entry in entries[: max(0, size - n_special)]]
+        ranks = [entry["rank"] for entry in entries[: len(used)]]
+        if size - n_special > len(entries) or list(map(repr, ranks)) != list(map(str, range(len(used)))):
+            raise ValueError(f"{len(entries)} tokens, whose ranks do not count up to {size - n_special}")
+        if len({*specials.values()}) < len(specials):
+            raise ValueError("two special tokens have one name")
         own = own_field(file, name)
         ids, more = own.get("ids", range(n_special, n_special + len(used))), own.get("special_tokens", {})
         if len(ids) != len(used) or {type(i) for i in (*ids, *more.values())} - {int}:
             raise ValueError(f"{len(ids)} ids of {len(used)} tokens, {len(more)} of special ones")
+        "".join((*specials.values(), *more)).encode()  # no halves of surrogate pairs
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{name} is not a whole tekken.json ({error!r:.80}); get the file again") from None
     specials = specials or dict(enumerate(SPECIALS_OF_TEKKEN))
@@ -129,6 +134,11 @@ def parts_of(encoding: Any) -> tuple[bytes, str, dict[str, int]]:
         ranks, pattern, specials = encoding._mergeable_ranks, encoding._pat_str, encoding._special_tokens
     except AttributeError:
         raise TypeError(f"source is {encoding!r:.60}; give a path or a tiktoken.Encoding") from None
+    kinds = set(map(type, ranks)), set(map(type, specials)), set(map(type, (*ranks.values(), *specials.values())))
+    if kinds[0] - {bytes} or kinds[1] - {str} or kinds[2] - {int} or not isinstance(pattern, str):
+        raise TypeError(
+            f"source is {encoding!r:.60}, whose ranks are not of bytes, or whose ids are not int; make it anew"
+        )
     lines = [binascii.b2a_base64(token, newline=False) + b" %d\n" % rank for token, rank in ranks.items()]
     return b"".join(lines), pattern, dict(specials)
 

@@ -55,7 +55,7 @@ OTHER_NAMES = {
 
 
 def told_the_right_name(function: F) -> F:
-    """Have a TypeError for an option that other tools have say what it is called here."""
+    """Have a TypeError for an option that other tools have say what it is called here, and a MemoryError what to do."""
     known = frozenset(signature(function).parameters)
 
     @wraps(function)
@@ -63,7 +63,10 @@ def told_the_right_name(function: F) -> F:
         for name in options:
             if name not in known and name in OTHER_NAMES:
                 raise TypeError(f"{function.__name__} has no option {name}; use {OTHER_NAMES[name]}")
-        return function(*args, **options)
+        try:
+            return function(*args, **options)
+        except MemoryError as error:
+            raise MemoryError(f"{error or 'no memory is left'}; give fewer texts or samples at a time") from None
 
     return cast("F", wrapper)
 
@@ -77,9 +80,11 @@ def check_tokenizer(tokenizer: Any) -> None:
 def as_integer(name: str, value: Any) -> int:
     """value as an int; TypeError unless it is an integer."""
     try:
-        return operator.index(value)
+        if not isinstance(value, bool):  # which NumPy's is not either
+            return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {shown(value)}; give an integer") from None
+        pass
+    raise TypeError(f"{name} is {shown(value)}; give an integer")
 
 
 def checked_integer(name: str, value: Any, low: int, high: int) -> int:

@@ -238,6 +238,11 @@ class _Follower:
                 if after not in came:
                     came[after] = state, arcs
                     to_do.append(after)
+        if goal != (0, 0) and goal not in came:
+            raise ValueError(
+                "the text has a word that only pieces spell that were taken out, so no lattice shows it; leave it "
+                "out, or give a tokenizer with unspellable='raise'"
+            )
         path: list[int] = []
         while goal != (0, 0):
             goal, arcs = came[goal]

@@ -14,6 +14,7 @@ pytest.importorskip("ray", reason="ray is absent: pip install 'gpu_lattice[ray]'
 # In a process of its own, for Ray starts others, and threads that outlive a test.
 COMPARE = """
 import hashlib, json, os, signal, sys, threading, time
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,11 +31,12 @@ local = retokenize(folder / "in", folder / "local", **options)
 killed = []
 
 def kill_one():
-    while not list((folder / "ray" / RECORDS).glob("*.json")):
+    while not killed:
         time.sleep(0.01)
-    pid = next(pid for pid, name in below(os.getpid()) if "_Worker" in name)
-    os.kill(pid, signal.SIGKILL)
-    killed.append(pid)
+        has_begun = any((folder / "ray" / RECORDS).glob("*.json"))
+        for pid in [pid for pid, name in below(os.getpid()) if "_Worker" in name][:has_begun]:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
 
 def below(root):
     # (number, command) of the processes that a process has started, or those have.
@@ -49,8 +51,10 @@ def below(root):
         above = parent_of[pid]
         while above in parent_of and above != root:
             above = parent_of[above]
-        if above == root:
-            yield pid, (Path("/proc") / str(pid) / "cmdline").read_text()
+        # Others of them end meanwhile.
+        with suppress(OSError):
+            if above == root:
+                yield pid, (Path("/proc") / str(pid) / "cmdline").read_text()
 
 if kill:
     threading.Thread(target=kill_one, daemon=True).start()

@@ -287,6 +287,8 @@ def test_without_the_package_a_decoder_that_needs_it_names_the_extra(monkeypatch
         (tokenizer_file(truncation=5), "truncation = 5"),
         (tokenizer_file(truncation={"max_length": "5"}), "max_length = '5', not a int"),
         (tokenizer_file(truncation={"max_length": 5, "direction": "Up"}), "the direction 'Up'"),
+        (tokenizer_file(truncation={"max_length": -1}), "truncation has max_length = -1"),
+        (tokenizer_file(truncation={"max_length": 2**63}), "truncation has max_length = 9223372036854775808"),
         (tokenizer_file(padding={"pad_id": 99}), "pads with the id 99"),
         (tokenizer_file(post_processor=BERT | {"sep": ["y", True]}), "sep = "),
         (tokenizer_file(post_processor=sequence("processors", *[BERT] * 600)), "more than 1024 ids around"),

@@ -7,8 +7,10 @@ import io
 import json
 import pickle
 import random
+import time
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,8 +194,16 @@ def test_pieces_of_equal_score_merge_from_the_left():
     [
         (model_bytes(UNK, A, piece("b", 0.0, UNUSED), trainer=BPE), "piece 2, 'b', is unused"),
         (model_bytes(UNK, A, piece("ab"), trainer=BPE), "piece 'ab' holds a character that is no piece"),
-        (tekken_file(vocab=[{"rank": 0, "token_bytes": "YQ=="}]), "the byte 0x00 has no token"),
+        (tekken_file(vocab=[{"rank": 0, "token_bytes": "YQ=="}]), "whose ranks do not count up to 400"),
         (tekken_file(special_tokens=[{"rank": 0, "token_str": 5}]), "is not a whole tekken.json"),
+        (tekken_file(special_tokens=[{"rank": 0, "token_str": "\ud800"}]), "is not a whole tekken.json"),
+        (
+            tekken_file(special_tokens=[{"rank": i, "token_str": "x"} for i in (0, 1)]),
+            "two special tokens have one name",
+        ),
+        (tekken_file(**{OWN: {"special_tokens": {"\udc00": 5}}}), "is not a whole tekken.json"),
+        (tekken_file(vocab=[{"rank": 0.0, "token_bytes": "YQ=="}] * 400), "whose ranks do not count up to 400"),
+        (tekken_file(vocab=[{"rank": 0, "token_bytes": "YQ=="}] * 400), "whose ranks do not count up to 400"),
         (tekken_file(config={}), "is not a whole tekken.json"),
         (
             tekken_file(config={"pattern": "a", "default_vocab_size": 420, "default_num_special_tokens": 0.5}),
@@ -227,6 +237,25 @@ def test_files_that_are_not_covered_are_refused_by_name(data, message):
 def test_tiktoken_files_that_cannot_be_read_are_refused(data, options, message):
     with pytest.raises(ValueError, match=message):
         read_ranks(data, "x.tiktoken", *options)
+
+
+def test_a_long_token_takes_no_longer_to_read_than_short_ones():
+    begin = time.process_time()
+    data = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
+    long = b"ab" * 500_000
+    tokens = b"".join(base64.b64encode(token) + b" %d\n" % i for i, token in enumerate((b"ab", b"abab", long), 256))
+    model = read_ranks(data + tokens, "x", None, CL100K)
+    assert model.merges.pairs.tolist() == [[97, 98, 256, 256], [256, 256, 257, 257]]
+    assert time.process_time() - begin < 20
+
+
+@pytest.mark.parametrize(
+    ("ranks", "specials"), [({"a": 0}, {}), ({b"a": "0"}, {}), ({b"a": 0}, {"x": "5"}), ({b"a": 0}, {5: 300})]
+)
+def test_an_encoding_whose_parts_are_of_other_types_is_refused(ranks, specials):
+    made = SimpleNamespace(encode_ordinary=None, _mergeable_ranks=ranks, _pat_str="a", _special_tokens=specials)
+    with pytest.raises(TypeError, match="whose ranks are not of bytes"):
+        Tokenizer.from_tiktoken(made, device="cpu")
 
 
 SPECIAL = ["<|endoftext|><s>", "<x>[INST]a</s>", "<0x41><unk> <SPECIAL_3>"]

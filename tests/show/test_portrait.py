@@ -452,3 +452,9 @@ def test_columns_are_those_of_a_terminal() -> None:
     family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
     texts = ("", "abc", "漢字", "ｱ", "e\u0301", "😀", family, "ก็")
     assert [columns_of(text) for text in texts] == [0, 3, 4, 1, 1, 2, 2, 1]
+
+
+def test_a_word_that_only_pieces_taken_out_spell_is_refused_since_no_lattice_shows_it() -> None:
+    tokenizer = Tokenizer.from_pieces({"a": -1.0, "b": -2.0}, device="cpu").rescored({"b": -np.inf}, unspellable="best")
+    with pytest.raises(ValueError, match="only pieces spell that were taken out"):
+        portrait(tokenizer, "ab", num_samples=2)
