@@ -171,6 +171,16 @@ def test_samples_are_uniform_over_all_segmentations_of_the_pre_tokens(text):
     assert lattice.log_prob([out.tolist()[0]], alpha=0) == pytest.approx(out.log_prob[0])
 
 
+def test_sums_over_a_lattice_are_those_of_its_uniform_segmentations():
+    tokenizer, _ = made("llama3")
+    lattice = tokenizer.lattice("the whale 漢")
+    n = int(lattice.num_paths()[0])
+    paths = tokenizer.nbest("the whale 漢", n).tolist()[0]
+    counts = np.bincount(np.concatenate(paths), minlength=tokenizer.vocab_size) / n
+    assert lattice.expected_counts(alpha=0) == pytest.approx(counts)
+    assert lattice.entropy(alpha=0) == pytest.approx(np.log(n)) == lattice.log_partition(alpha=0)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_samples_spell_their_texts_and_the_canonical_ids_are_a_path(name):
     tokenizer, _ = made(name)

@@ -15,9 +15,10 @@ from gpu_lattice.kernels.cpu.machine import ONE, TWO, prefetch
 from gpu_lattice.kernels.cpu.philox import DRAW_BYTES, to_uniform, uniform_bits
 from gpu_lattice.kernels.cpu.utf8 import symbol_length
 
-# Segments between the one whose record is fetched and the one that is traced, and words that are fetched.
-AHEAD = np.uint64(4)
-FETCHED = 5 * LINE
+# Segments between the one whose record, or whose arcs, are fetched and the one that is traced; words of a record, and
+# lists of arcs, that are fetched.
+AHEAD, ARCS_AHEAD = np.uint64(4), np.uint64(2)
+FETCHED, LISTS_FETCHED = 5 * LINE, DRAW_BYTES
 DRAW_SHIFT = np.uint64(DRAW_BYTES.bit_length() - 1)
 
 
@@ -58,6 +59,12 @@ def trace_lists(values, traced, n_traced, seed, i_sample, model, memo, group, dr
         if i_traced + AHEAD < np.uint64(n_traced):
             for word in range(0, FETCHED, LINE):
                 prefetch(sums, places[drawn[traced[i_traced + AHEAD]]] - LISTED + word)
+        if i_traced + ARCS_AHEAD < np.uint64(n_traced):
+            i = np.uint64(drawn[traced[i_traced + ARCS_AHEAD]])
+            length = segments[i + ONE] - segments[i]
+            end = 2 * (places[i] - LISTED + BODY + length + 1) + length
+            for at in range(np.uint64(end - min(length, LISTS_FETCHED)), np.uint64(end)):
+                prefetch(arc_words, TWO * (np.uint64(cells[at]) >> count_bits))
         k = np.uint64(traced[i_traced])
         i = np.uint64(drawn[k])
         start, stop = np.uint64(segments[i]), np.uint64(segments[i + ONE])
