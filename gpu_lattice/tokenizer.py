@@ -36,6 +36,7 @@ from gpu_lattice.models.whole_characters import with_whole_characters
 from gpu_lattice.normalizers import PendingBatch
 from gpu_lattice.normalizers.identity import IdentityNormalizer
 from gpu_lattice.runtime.arguments import (
+    are_pieces,
     as_integer,
     as_list,
     checked_alpha,
@@ -977,20 +978,33 @@ class Tokenizer:
         return TextBatch(normalized.values, normalized.offsets, batch.valid)
 
     @overload
-    def decode(self, rows: Sequence[int] | NDArray[np.integer[Any]], *, skip_special_tokens: bool = ...) -> str: ...
+    def decode(
+        self, rows: Sequence[int] | list[str] | NDArray[np.integer[Any]], *, skip_special_tokens: bool = ...
+    ) -> str: ...
     @overload
     def decode(
-        self, rows: TokenBatch | Sequence[Sequence[int]], *, skip_special_tokens: bool = ...
+        self, rows: TokenBatch | Sequence[Sequence[int] | list[str] | None], *, skip_special_tokens: bool = ...
     ) -> list[str | None]: ...
     def decode(self, rows: Any, *, skip_special_tokens: bool = True) -> Any:
-        """Text from ids as the model's own tool writes it: a list for rows, one str for the ids of one row
+        """Text from ids or pieces as the model's own tool writes it: a list for rows, one str for those of one row
         (an empty list is a row without ids).
 
-        rows: a TokenBatch; or a sequence, array (with `tolist`) or Arrow array of integers, or of rows of integers.
+        rows: a TokenBatch; or a sequence, array (with `tolist`) or Arrow array of integers, or of rows of integers; or
+        pieces, as TokenBatch.pieces gives them: lists of str, in which what is no piece is text that stands for itself.
         Control ids become nothing, or their names with skip_special_tokens=False; null rows None. Raises ValueError for
-        an id that the model does not have, TypeError unless they are ids.
+        an id that the model does not have, TypeError unless they are ids or pieces.
+
+        Example:
+            >>> tok = Tokenizer.default(device="cpu")
+            >>> tok.decode(tok.encode("a new dawn").pieces())
+            ['a new dawn']
         """
         skip = checked_flag("skip_special_tokens", skip_special_tokens)
+        if are_pieces(rows):
+            return self._detokenizer([rows], skip)[0]
+        if isinstance(rows, list | tuple) and any(map(are_pieces, rows)):
+            ids = id_rows("rows", [None if are_pieces(row) else row for row in rows])
+            return self._detokenizer([i or row for row, i in zip(rows, ids, strict=True)], skip)
         given, is_one = _rows_of(rows)
         texts = self._detokenizer(given, skip)
         return texts[0] if is_one else texts
