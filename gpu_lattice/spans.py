@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gpu_lattice.backends.cpu import batch_of
-from gpu_lattice.kernels.compiled import readonly
+from gpu_lattice.kernels.compiled import Bound, readonly
 from gpu_lattice.kernels.cpu.bulk.spans import LAST, OWN, RUN, Habits, find_spans
 from gpu_lattice.runtime.arguments import read_only, shown
 from gpu_lattice.runtime.on_host import on_host
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gpu_lattice.backends import Rows
     from gpu_lattice.kernels.cpu.bulk.verify import Spelling
     from gpu_lattice.models import Model
+    from gpu_lattice.normalizers import Alignment, NormalizedBatch
     from gpu_lattice.text_batch import TextBatch
 
 Unit = Literal["bytes", "characters"]
 
-# Alignments of so much text stay in a processor's cache.
-RANGE_BYTES = 1 << 17
+# Of as much text as is normalized, segmented and aligned together: less takes more calls, more leaves the cache.
+RANGE_BYTES = 1 << 18
 # Unicode's White_Space, and what a byte-level vocabulary prints for a space.
 SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 SPACES += "\u2028\u2029\u202f\u205f\u3000Ġ"
@@ -40,27 +42,51 @@ def checked_unit(unit: Any) -> Unit | None:
     return None if unit is None else "bytes" if unit == "bytes" else "characters"
 
 
-def spans_of(
-    model: Model, spelling: Spelling, texts: TextBatch, out: TokenBatch, unit: Unit, threads: int
-) -> NDArray[np.int64]:
-    """int64 [ids, 2]: start and stop of each id in its text; out: rows as the backend makes them of the texts."""
-    texts = texts.on_host()
-    ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
-    spans = np.empty((len(ids), 2), np.int64)
-    num_samples = len(out) // max(1, len(texts))
-    habits = habits_of(model)
+class SpanFinder:
+    """Where the ids of one model are."""
 
-    def work(start: int, stop: int) -> None:
-        part = texts.slice(start, stop)
-        normalized, alignment = model.normalizer.aligned(part)
-        find_spans(
-            batch_of(normalized), *map(readonly, alignment), readonly(part.values), readonly(part.offsets), ids,
-            readonly(offsets[start * num_samples : stop * num_samples + 1]), num_samples, len(model.prefix_ids),
-            len(model.suffix_ids), part.is_null, spelling, habits, unit == "characters", spans,
+    def __init__(self, model: Model, spelling: Spelling) -> None:
+        self._model, self._spelling, self._habits = model, spelling, habits_of(model)
+        self._find_spans = Bound(find_spans)
+
+    def ranges(self, texts: TextBatch, threads: int) -> list[tuple[int, int]]:
+        """Documents that are best aligned together."""
+        return byte_ranges(texts.offsets, max(threads, texts.num_bytes // RANGE_BYTES)) or [(0, 0)]
+
+    def __call__(self, texts: TextBatch, out: TokenBatch, unit: Unit, threads: int) -> NDArray[np.int64]:
+        """int64 [ids, 2]: start and stop of each id in its text; out: rows as the backend makes them of the texts."""
+        texts = texts.on_host()
+        ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
+        spans = np.empty((len(ids), 2), np.int64)
+        num_samples = len(out) // max(1, len(texts))
+
+        def work(start: int, stop: int) -> None:
+            part = texts.slice(start, stop)
+            rows = ids, readonly(offsets[start * num_samples : stop * num_samples + 1])
+            self._fill(part, *self._model.normalizer.aligned(part), *rows, unit, spans)
+
+        map_ranges(work, self.ranges(texts, threads), threads)
+        return spans
+
+    def of_aligned(
+        self, texts: TextBatch, normalized: NormalizedBatch, alignment: Alignment, rows: Rows, unit: Unit
+    ) -> NDArray[np.int64]:
+        """The same, of texts that are aligned already."""
+        spans = np.empty((len(rows.ids), 2), np.int64)
+        ids, offsets = readonly(rows.ids), readonly(rows.offsets)
+        self._fill(texts, normalized, alignment, ids, offsets, unit, spans)
+        return spans
+
+    def _fill(
+        self, texts: TextBatch, normalized: NormalizedBatch, alignment: Alignment, ids: NDArray[np.int32],
+        offsets: NDArray[np.int64], unit: Unit, spans: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        num_samples = (len(offsets) - 1) // max(1, len(texts))
+        self._find_spans(
+            batch_of(normalized), *map(readonly, alignment), readonly(texts.values), readonly(texts.offsets), ids,
+            offsets, num_samples, len(self._model.prefix_ids), len(self._model.suffix_ids), texts.is_null,
+            self._spelling, self._habits, unit == "characters", spans,
         )  # fmt: skip
-
-    map_ranges(work, byte_ranges(texts.offsets, texts.num_bytes // RANGE_BYTES), threads)
-    return spans
 
 
 class UnknownSurfaces:

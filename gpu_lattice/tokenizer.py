@@ -54,7 +54,7 @@ from gpu_lattice.runtime.arguments import (
 from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.runtime.seeds import epoch_seed
 from gpu_lattice.runtime.threads import default_threads, map_ranges
-from gpu_lattice.spans import Unit, UnknownSurfaces, checked_unit, spans_of
+from gpu_lattice.spans import SpanFinder, Unit, UnknownSurfaces, checked_unit
 from gpu_lattice.text_batch import TextBatch, Texts, to_ragged
 from gpu_lattice.token_batch import Frame, Source, TokenBatch, Unknown, checked_side, checked_tokens, joined
 from gpu_lattice.vocabulary import Kind
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from gpu_lattice.hf import HFTokenizer
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.models.rescored import Undone
-    from gpu_lattice.normalizers import NormalizedBatch
+    from gpu_lattice.normalizers import Alignment, NormalizedBatch
     from gpu_lattice.statistics import TokenStatistics
 
 LARGEST_TEXT = 2**32 - 1
@@ -597,7 +597,7 @@ class Tokenizer:
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         unit = checked_unit(return_offsets)
         batch = self._texts(texts)
-        return self._told(self._best(batch), frame, batch, unit)
+        return self._told(self._best(batch, unit), frame, batch, unit)
 
     @told_the_right_name
     def sample(
@@ -667,7 +667,7 @@ class Tokenizer:
         batch = self._texts(texts)
         ids = checked_doc_ids(doc_ids, len(batch))
 
-        def work(part: PendingBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
+        def work(part: PendingBatch | NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
             draw = Draw(alpha, num_samples, key, ids[docs], return_log_prob, penalty)
             return self._segmented(part, is_null, draw, rate)
 
@@ -682,7 +682,7 @@ class Tokenizer:
 
             out = repeated(self._backend.launcher, self._best(batch), num_samples, return_log_prob)
         else:
-            out = self._run(batch, num_samples, work)
+            out = self._run(batch, num_samples, work, unit)
         return self._told(out, frame, batch, unit, seed)
 
     def _frame(
@@ -725,9 +725,9 @@ class Tokenizer:
         self, out: TokenBatch, frame: Frame | None, texts: TextBatch, unit: Unit | None, seed: int | None = None
     ) -> TokenBatch:
         """The batch in its frame, with what it needs to name and pad its ids, and where they are in their texts."""
-        spans = None
-        if unit is not None:
-            spans = spans_of(self._model.in_full, self._spelling, texts, out, unit, self._threads)
+        spans = out.spans
+        if unit is not None and spans is None:
+            spans = self._span_finder(texts, out, unit, self._threads)
             with self._backend.launcher:
                 spans = self._backend.launcher.upload(spans)
         source = self._source_of(out, frame, texts)
@@ -823,7 +823,7 @@ class Tokenizer:
         batch, chosen = TextBatch.from_texts(texts), (checked_alpha(alpha), checked_penalty(token_penalty))
         ids, is_wanted = checked_doc_ids(doc_ids, len(batch)), checked_flag("return_log_prob", return_log_prob)
 
-        def work(part: PendingBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
+        def work(part: PendingBatch | NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
             options = NearOptions(max_changes, *chosen, num_samples, seed, ids[docs])
             return sample_near(self._model, self._backend, part.whole(), is_null, options)
 
@@ -1069,6 +1069,10 @@ class Tokenizer:
         return Detokenizer(self._model.in_full)
 
     @cached_property
+    def _span_finder(self) -> SpanFinder:
+        return SpanFinder(self._model.in_full, self._spelling)
+
+    @cached_property
     def _spelling(self) -> Spelling:
         vocabulary = self._model.in_full.vocabulary
         byte_of = np.full(len(vocabulary), -1, np.int16)
@@ -1119,7 +1123,14 @@ class Tokenizer:
 
     def _normalize(self, batch: TextBatch, first: int = 0, threads: int | None = None) -> NormalizedBatch:
         """first: the number by which errors name the batch's first document."""
-        normalized = self._model.normalizer(batch, threads or self._threads)
+        return self._checked_length(self._model.normalizer(batch, threads or self._threads), first)
+
+    def _aligned(self, batch: TextBatch, first: int) -> tuple[NormalizedBatch, Alignment]:
+        """As `_normalize` on one thread, and where the bytes come from."""
+        normalized, alignment = self._model.normalizer.aligned(batch)
+        return self._checked_length(normalized, first), alignment
+
+    def _checked_length(self, normalized: NormalizedBatch, first: int) -> NormalizedBatch:
         if normalized.offsets[-1] > LARGEST_TEXT:
             lengths = np.diff(normalized.offsets)
             i_doc = int(lengths.argmax())
@@ -1130,8 +1141,8 @@ class Tokenizer:
                 )
         return normalized
 
-    def _best(self, batch: TextBatch) -> TokenBatch:
-        return self._run(batch, 1, lambda part, is_null, _: self._segmented(part, is_null, None))
+    def _best(self, batch: TextBatch, unit: Unit | None = None) -> TokenBatch:
+        return self._run(batch, 1, lambda part, is_null, _: self._segmented(part, is_null, None), unit)
 
     def _mixture_entropy(self, texts: Texts, tilt: dict[str, float], rate: float) -> float | None:
         """The entropy of all texts together where words have one of their own; None where it is the lattice's."""
@@ -1148,7 +1159,9 @@ class Tokenizer:
         is_gone[self.excluded_ids] = True
         return undone(self._base._model, is_gone)
 
-    def _segmented(self, part: PendingBatch, is_null: NDArray[np.bool_], draw: Draw | None, rate: float = 1.0) -> Rows:
+    def _segmented(
+        self, part: PendingBatch | NormalizedBatch, is_null: NDArray[np.bool_], draw: Draw | None, rate: float = 1.0
+    ) -> Rows:
         """Samples, or best segmentations if draw is None."""
         spelled_by = self._base._backend if self._unspellable == "best" else None
         if spelled_by is None and rate == 1 and (draw or self._undone is None):
@@ -1158,21 +1171,33 @@ class Tokenizer:
         return segmented(self._model, self._backend, part.whole(), is_null, draw, rate, spelled_by, self._undone)
 
     def _run(
-        self, batch: TextBatch, num_samples: int, work: Callable[[PendingBatch, NDArray[np.bool_], slice], Rows]
+        self,
+        batch: TextBatch,
+        num_samples: int,
+        work: Callable[[PendingBatch | NormalizedBatch, NDArray[np.bool_], slice], Rows],
+        unit: Unit | None = None,
     ) -> TokenBatch:
-        """work(texts, is_null, where in the batch they are) for the documents that the backend wants together."""
+        """work(texts, is_null, where in the batch they are) for the documents that the backend wants together.
+
+        unit: of spans, for which texts are aligned as they are normalized; on a GPU, that comes afterwards (`_told`).
+        """
+        threads, has_spans = self._threads, unit is not None and self.device == "cpu"
 
         def take(start: int, stop: int) -> TokenBatch:
             part = batch.slice(start, stop)
-            pending = PendingBatch(part, self._normalize, start, self._threads)
+            aligned = self._aligned(part, start) if has_spans else None
+            pending = aligned[0] if aligned else PendingBatch(part, self._normalize, start, threads)
             try:
                 rows = work(pending, part.is_null, slice(start, stop))
             except NoPathError as error:
                 raise self._no_path(pending.whole(), error.position, start) from None
             valid = None if part.valid is None else np.repeat(part.valid, num_samples)
-            return TokenBatch(rows.ids, rows.offsets, rows.log_prob, valid)
+            spans = self._span_finder.of_aligned(part, *aligned, rows, unit) if aligned and unit else None
+            return TokenBatch(rows.ids, rows.offsets, rows.log_prob, valid, spans=spans)
 
-        return joined(map_ranges(take, self._backend.ranges(batch.offsets), self._threads))
+        finder = self._span_finder if has_spans else None
+        ranges = finder.ranges(batch, threads) if finder else self._backend.ranges(batch.offsets)
+        return joined(map_ranges(take, ranges, threads))
 
     def _no_path(self, normalized: NormalizedBatch, position: int, first: int) -> ValueError:
         i_doc = int(np.searchsorted(normalized.offsets, position, side="left")) - 1

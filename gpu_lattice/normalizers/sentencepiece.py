@@ -197,6 +197,7 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
     direct, kinds, plain_stops = rules.characters.direct, rules.characters.kinds, rules.characters.stops
     folds, by_words, escape = rules.characters.folds, rules.characters.by_words, rules.escape
     space, space_bytes, remove_extra = rules.space, 3 if escape else 1, rules.remove_extra
+    last_word = values.size - 8
     out = np.empty(3 * (offsets[i_stop] - offsets[i_start]) // 2 + _room(0), np.uint8)
     starts, stops = np.empty(out.size, np.int64), np.empty(out.size, np.int64)
     out_offsets = np.zeros(i_stop - i_start + 1, np.int64)
@@ -252,7 +253,12 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
                     size += 1
                     i += 1
                     continue
-            elif 0xE1 <= byte < 0xED and i + 2 < stop:
+            elif 0xE0 <= byte < 0xF0:
+                i, size = _align_pairs(values, i, begin, min(last_word, stop - 6), kinds, out, starts, size)
+                if i > unit:
+                    after_space = False
+                    continue
+            if 0xE1 <= byte < 0xED and i + 2 < stop:
                 second, third = np.int64(values[i + 1]), np.int64(values[i + 2])
                 kind = kinds[(byte & 0x0F) << 12 | (second & 0x3F) << 6 | third & 0x3F]
                 are_bytes = second & 0xC0 == 0x80 and third & 0xC0 == 0x80
@@ -290,6 +296,32 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
             stops[size - 1] = end
         out_offsets[i_doc - i_start + 1] = size
     return out[:size], out_offsets, starts[:size], stops[:size]
+
+
+@compiled
+def _align_pairs(values, i, begin, last, kinds, out, starts, size):  # type: ignore[no-untyped-def]
+    """Copy characters of three bytes from i on, two at a time, or the first of two, while they are units as they are,
+    with their starts, counted from `begin`; returns where they end, and the new size.
+
+    last: where the last two may begin.
+    """
+    while i <= last:
+        word = load_eight(values, i)
+        x, y = _code_point_of_three(word), _code_point_of_three(word >> THREE_BYTES)
+        kind = kinds[x] | kinds[y]
+        are_two = (word & MARKS_OF_TWO == TWO_CHARACTERS) & (min(x, y) >= SHORTEST_OF_THREE)
+        if not (LITTLE_ENDIAN and are_two) or kind & NOT_COPIED != 0:
+            break
+        store_eight(out, size, word)
+        at, value = np.uint64(size), np.uint64(i - begin)
+        for k in range(np.uint64(3)):
+            starts[at + k] = value
+            starts[at + k + THREE] = value + THREE
+        # What the second one begins is not known yet.
+        length = 3 if kinds[y] & BEGINS else 6
+        i += length
+        size += length
+    return i, size
 
 
 @compiled
