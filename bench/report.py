@@ -272,7 +272,7 @@ def _calls() -> str:
     result = read("calls")
     names = list(next(iter(result["microseconds_per_text"].values())))
     rows = [
-        [f"{int(n):,}", *(f"{times[name]:.1f}" for name in names)]
+        [f"{int(n):,}" if n.isdigit() else n, *(f"{times[name]:.1f}" for name in names)]
         for n, times in result["microseconds_per_text"].items()
     ]
     note = f"Microseconds a text, one thread, alpha {result['alpha']:g} ({_where(result)}, a busy machine)."
