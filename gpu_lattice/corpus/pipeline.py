@@ -159,6 +159,7 @@ class _Writing:
                 self._output.write(one)
             elif piece.documents is None:
                 counts = {"documents": self._documents, "text_bytes": self._text_bytes}
+                self._output.write_rest()
                 self._ending.append(self._enders.submit(self._finished, self._output, piece, counts))
                 self._output = None
                 self._collect(MOST_ENDING)
