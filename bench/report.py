@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
 # What a run of `retokenize` keeps of the rate of sampling in memory, for reading, compressing and writing.
-SHARE_LEFT = 0.7
+SHARE_LEFT = 0.65
 
 NAMES = {
     "mix32k.model": "SentencePiece 32k",
