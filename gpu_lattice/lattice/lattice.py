@@ -19,12 +19,12 @@ from gpu_lattice.lattice.arrays import (
     Reading,
     copied,
     each_by_itself,
-    most_arcs,
     places,
     public_ids,
     reading_of,
     segments,
     take,
+    take_distinct,
     take_positions,
 )
 from gpu_lattice.lattice.continuations import Continuations, continuations
@@ -207,9 +207,9 @@ class Lattice:
     def shape(self) -> tuple[int, int, int]:
         """(B, L + 1, K), the shape of the padded tensors."""
         with self._launcher:
-            of = self._distinct
+            arc_offsets = self._distinct.arrays.arc_offsets
             longest = int(self._xp.diff(self._positions.doc_positions).max()) if len(self) else 0
-            return len(self), longest, most_arcs(self._launcher, of) if len(of.of_range) else 0
+            return len(self), longest, int(self._xp.diff(arc_offsets).max()) if longest else 0
 
     @property
     def nbytes(self) -> int:
@@ -265,7 +265,8 @@ class Lattice:
             found = take(self._xp, self._found, rows)
         else:
             of_range = self._distinct.of_range[rows_to_values(self._xp, self._segments.offsets, rows)[0]]
-            found = take_positions(self._xp, self._positions, rows), self._distinct._replace(of_range=of_range)
+            distinct = take_distinct(self._launcher, self._distinct, of_range)
+            found = take_positions(self._xp, self._positions, rows), distinct
         return Lattice(self._launcher, found, self._reading, self._vocabulary, self._n_ids, valid, self._memory_limit)
 
     @_on_device
