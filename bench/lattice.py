@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="model file")
     parser.add_argument("--text", required=True, help="UTF-8 text, a document per line, .xz or not; or `shipped`")
     parser.add_argument("--beside", type=Path, help="another checkout, which is measured in turns with this one")
-    parser.add_argument("--bytes", type=int, default=1 << 20, help="of text in a lattice, about")
+    parser.add_argument("--bytes", type=int, default=500_000, help="of text in a lattice, about")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", help="write the results to this file")
 

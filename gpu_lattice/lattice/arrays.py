@@ -112,11 +112,13 @@ def copied(launcher: Launcher, positions: Positions, ranges: Ranges, of: Distinc
 
 def public_ids(xp: Any, arrays: LatticeArrays, unk_id: int) -> Any:
     """int32 [A]: the id by which each arc is known: its own, the unknown id or NO_ID."""
-    arcs = arrays.arcs
-    if not bool((arcs < 0).any()):
-        return arcs
-    ids = xp.where(arcs == UNKNOWN, unk_id if unk_id >= 0 else NO_ID, arcs)
-    return xp.where(arcs <= TOKEN_ARC, TOKEN_ARC - arcs, ids).astype(xp.int32)
+    unnamed = xp.flatnonzero(arrays.arcs < 0)
+    if not len(unnamed):
+        return arrays.arcs
+    ids = arrays.arcs.copy()
+    arcs = ids[unnamed]
+    ids[unnamed] = xp.where(arcs == UNKNOWN, unk_id if unk_id >= 0 else NO_ID, TOKEN_ARC - arcs)
+    return ids
 
 
 def places(xp: Any, arrays: LatticeArrays, shape: tuple[int, int, int]) -> Any:

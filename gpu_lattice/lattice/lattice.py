@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 PADDING = -1
 # The default alpha of samples, as in Tokenizer.sample; that of sums is 1.
 DRAW_ALPHA = 0.1
+
+_weight_tables: WeakKeyDictionary[Vocabulary, tuple[tuple[float, float], NDArray[np.float64]]] = WeakKeyDictionary()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -780,7 +783,7 @@ class Lattice:
         return self._distinct, self._weights_of(self._distinct.arrays.arcs, chosen, token_penalty)
 
     def _weights_of(self, arcs: Any, alpha: float, token_penalty: float) -> Any:
-        table = arc_weights(self._scored_vocabulary(), alpha, token_penalty)
+        table = _weight_table(self._scored_vocabulary(), checked_alpha(alpha), token_penalty)
         return self._from_table(arcs, table, float(fixed_exp(np.array(-token_penalty))))
 
     def _scores(self, weights: Any, alpha: float = 1.0, token_penalty: float = 0.0) -> Any:
@@ -830,6 +833,15 @@ class Lattice:
 
     def _check_fits(self, size: int, what: str) -> None:
         check_fits(self._launcher, self._memory_limit, size, what)
+
+
+def _weight_table(vocabulary: Vocabulary, alpha: float, token_penalty: float) -> NDArray[np.float64]:
+    """Of `arc_weights`, kept for a call with the same arguments: making it takes as long as 20 KB of text."""
+    tilt = alpha, token_penalty
+    kept = _weight_tables.get(vocabulary)
+    if kept is None or kept[0] != tilt:
+        kept = _weight_tables[vocabulary] = tilt, arc_weights(vocabulary, *tilt)
+    return kept[1]
 
 
 def _one_of(alpha: float | None, token_penalty: float, weights: Any, default: float) -> float:
