@@ -86,7 +86,7 @@ class Lattice:
 
     Make one with `Tokenizer.lattice` or `Lattice.from_ragged`. Arrays are on the tokenizer's device (numpy or cupy) and
     support DLPack. L is the length of the longest text in bytes, K the most arcs into one position, V the number of
-    ids, A the number of arcs. The arcs are stored as ragged arrays; padded tensors are made on first use.
+    ids, A the number of arcs. Arrays of the arcs, ragged or padded, are made when something asks for them.
 
     alpha, token_penalty: an arc has weight exp(alpha * score - token_penalty), so a path of n arcs has
     exp(alpha * its score - n * token_penalty); arcs are pieces, added tokens, and unknown symbols, whatever becomes of
