@@ -38,6 +38,19 @@ STREAMS = {
     "chinese": "Chinese",
     "shipped": "the shipped corpus",
 }
+TEXTS = {"wikitext2_valid": "English", "wagahai": "Japanese"}
+LATTICE_OPERATIONS = {
+    "lattice": "`tok.lattice(texts)`",
+    "to_ragged": "and the arcs as arrays",
+    "log_partition": "`log_partition`",
+    "entropy": "`entropy`",
+    "expected_counts": "`expected_counts`",
+    "forward_scores": "`forward_scores`, by `buckets`",
+    "marginals": "`marginals`, by `buckets`",
+    "viterbi": "`viterbi`",
+    "sample": "`sample`",
+    "nbest": "`nbest(8)`",
+}
 BLOCK = re.compile(r"(<!-- report: (\w+) -->\n)(.*?)(<!-- end of report -->)", re.DOTALL)
 
 
@@ -279,11 +292,28 @@ def _calls() -> str:
     return f"{table(['texts in a call', *names], rows)}\n\n{note}"
 
 
+def _lattice() -> str:
+    """Operations on lattices, for each model and text."""
+    results = [read(path.stem) for path in sorted(RESULTS.glob("lattice_*.json"))]
+    rows = [
+        [what, *(f"{result['median_mb_per_s'][case]:.0f}" for result in results)]
+        for case, what in LATTICE_OPERATIONS.items()
+    ]
+    names = [f"{NAMES[result['model']]}, {TEXTS[result['text']]}" for result in results]
+    first = results[0]
+    note = (
+        f"MB of text a second of processor time, one thread, lattices of {first['bytes'] / 1e6:.1f} MB of lines, alpha "
+        f"{first['alpha']:g} ({_where(first)}, a busy machine)."
+    )
+    return f"{table(['', *names], rows)}\n\n{note}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "again": _again,
     "calls": _calls,
     "exactness": _exactness,
     "headline": _headline,
+    "lattice": _lattice,
     "long_exactness": _long_exactness,
     "samplers": _samplers,
     "sizing": _sizing,
