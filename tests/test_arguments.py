@@ -412,13 +412,6 @@ def test_arrays_that_are_no_texts_are_refused(values: Any, offsets: Any, error: 
         TextBatch.from_dlpack(values, offsets)
 
 
-@pytest.mark.parametrize("name", ["num_samples", "seed", "max_length", "epoch", "nbest_size"])
-def test_a_flag_is_no_integer(tokenizer: Tokenizer, name: str) -> None:
-    for flag in (True, np.True_):
-        with pytest.raises(TypeError, match=f"{name} is .*True.*; give an integer"):
-            tokenizer.sample("ab", **({"alpha": 0.1, "seed": 0} | {name: flag}))
-
-
 def test_a_call_that_memory_does_not_hold_says_what_to_do(tokenizer: Tokenizer) -> None:
     with pytest.raises(MemoryError, match="; give fewer texts or samples at a time"):
         tokenizer.sample(["ab"] * 1000, alpha=0.1, num_samples=2**31 - 1, seed=0)

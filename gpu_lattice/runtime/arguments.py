@@ -87,11 +87,9 @@ def check_tokenizer(tokenizer: Any) -> None:
 def as_integer(name: str, value: Any) -> int:
     """value as an int; TypeError unless it is an integer."""
     try:
-        if not isinstance(value, bool):  # which NumPy's is not either
-            return operator.index(value)
+        return operator.index(value)
     except TypeError:
-        pass
-    raise TypeError(f"{name} is {shown(value)}; give an integer")
+        raise TypeError(f"{name} is {shown(value)}; give an integer") from None
 
 
 def checked_integer(name: str, value: Any, low: int, high: int) -> int:
