@@ -13,8 +13,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
-# What a run of `retokenize` keeps of the rate of sampling in memory, for reading, compressing and writing.
-SHARE_LEFT = 0.65
 
 NAMES = {
     "mix32k.model": "SentencePiece 32k",
@@ -180,15 +178,20 @@ def _again() -> str:
 
 def _sizing() -> str:
     """How long corpora take, computed from the rates of a thread."""
-    rows = []
+    rows, job = [], read("retokenize")
+    left = job["medians"]["sample"] / job["medians"]["job"]
     for name, model, text in (("stream_mix32k", "english", "English"), ("stream_tokenizer_json", "english", "English")):
         result = read(name)
         rate = result["streams"][model]["median_mb_per_s"]["ours sample"]
         for terabytes in (1, 10):
-            seconds = [terabytes * 1e6 / rate / SHARE_LEFT / cores for cores in (64, 1024)]
+            seconds = [terabytes * 1e6 / rate / left / cores for cores in (64, 1024)]
             what = f"{terabytes} TB of {text}, {NAMES[result['model']]}"
             rows.append([what, f"{rate:.0f} MB/s", *map(_duration, seconds)])
-    return table(["corpus", "rate of a core", "64 cores", "1,024 cores"], rows)
+    note = (
+        f"The rate of one thread, times cores, times {left:.2f}: the share of a job's processor time that sampling took "
+        f"beside reading, compressing and writing Parquet ({_where(job)})."
+    )
+    return f"{table(['corpus', 'rate of a core', '64 cores', '1,024 cores'], rows)}\n\n{note}"
 
 
 def _duration(seconds: float) -> str:
