@@ -188,7 +188,7 @@ def _sizing() -> str:
             what = f"{terabytes} TB of {text}, {NAMES[result['model']]}"
             rows.append([what, f"{rate:.0f} MB/s", *map(_duration, seconds)])
     note = (
-        f"The rate of one thread, times cores, times {left:.2f}: the share of a job's processor time that sampling took "
+        f"The rate of one thread, times cores, times {left:.2f}: sampling's share of a job's processor time "
         f"beside reading, compressing and writing Parquet ({_where(job)})."
     )
     return f"{table(['corpus', 'rate of a core', '64 cores', '1,024 cores'], rows)}\n\n{note}"
