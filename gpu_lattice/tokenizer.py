@@ -1121,15 +1121,18 @@ class Tokenizer:
             yield start, Lattice.of(self._model, self._backend, part, valid, limit)
 
     def _texts(self, texts: Texts) -> TextBatch:
-        """Texts to segment; they stay on the tokenizer's device where its model takes them as they are."""
-        is_taken = isinstance(self._model.normalizer, IdentityNormalizer)
-        if is_taken and isinstance(texts, TextBatch) and texts.device == self.device != "cpu":
-            return TextBatch.from_dlpack(texts.values, texts.offsets, texts.valid)
+        """Texts to segment; they stay on the tokenizer's device where they are taken as they are there."""
+        if isinstance(texts, TextBatch) and texts.device == self.device != "cpu":
+            batch = TextBatch.from_dlpack(texts.values, texts.offsets, texts.valid)
+            if self._backend.takes(batch):
+                return batch
         return TextBatch.from_texts(texts)
 
     def _normalize(self, batch: TextBatch, first: int = 0, threads: int | None = None) -> NormalizedBatch:
         """first: the number by which errors name the batch's first document."""
-        normalized = self._model.normalizer(batch, threads or self._threads)
+        # What is on a device is what its backend takes as it is.
+        normalizer = self._model.normalizer if batch.device == "cpu" else IdentityNormalizer()
+        normalized = normalizer(batch, threads or self._threads)
         if normalized.offsets[-1] > LARGEST_TEXT:
             lengths = np.diff(normalized.offsets)
             i_doc = int(lengths.argmax())
