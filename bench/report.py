@@ -13,8 +13,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
-# What a run of `retokenize` keeps of the rate of sampling in memory, for reading, compressing and writing.
-SHARE_LEFT = 0.7
 
 NAMES = {
     "mix32k.model": "SentencePiece 32k",
@@ -37,6 +35,19 @@ STREAMS = {
     "japanese": "Japanese",
     "chinese": "Chinese",
     "shipped": "the shipped corpus",
+}
+TEXTS = {"wikitext2_valid": "English", "wagahai": "Japanese"}
+LATTICE_OPERATIONS = {
+    "lattice": "`tok.lattice(texts)`",
+    "to_ragged": "and the arcs as arrays",
+    "log_partition": "`log_partition`",
+    "entropy": "`entropy`",
+    "expected_counts": "`expected_counts`",
+    "forward_scores": "`forward_scores`, by `buckets`",
+    "marginals": "`marginals`, by `buckets`",
+    "viterbi": "`viterbi`",
+    "sample": "`sample`",
+    "nbest": "`nbest(8)`",
 }
 BLOCK = re.compile(r"(<!-- report: (\w+) -->\n)(.*?)(<!-- end of report -->)", re.DOTALL)
 
@@ -167,15 +178,20 @@ def _again() -> str:
 
 def _sizing() -> str:
     """How long corpora take, computed from the rates of a thread."""
-    rows = []
+    rows, job = [], read("retokenize")
+    left = job["medians"]["sample"] / job["medians"]["job"]
     for name, model, text in (("stream_mix32k", "english", "English"), ("stream_tokenizer_json", "english", "English")):
         result = read(name)
         rate = result["streams"][model]["median_mb_per_s"]["ours sample"]
         for terabytes in (1, 10):
-            seconds = [terabytes * 1e6 / rate / SHARE_LEFT / cores for cores in (64, 1024)]
+            seconds = [terabytes * 1e6 / rate / left / cores for cores in (64, 1024)]
             what = f"{terabytes} TB of {text}, {NAMES[result['model']]}"
             rows.append([what, f"{rate:.0f} MB/s", *map(_duration, seconds)])
-    return table(["corpus", "rate of a core", "64 cores", "1,024 cores"], rows)
+    note = (
+        f"The rate of one thread, times cores, times {left:.2f}: sampling's share of a job's processor time "
+        f"beside reading, compressing and writing Parquet ({_where(job)})."
+    )
+    return f"{table(['corpus', 'rate of a core', '64 cores', '1,024 cores'], rows)}\n\n{note}"
 
 
 def _duration(seconds: float) -> str:
@@ -272,11 +288,27 @@ def _calls() -> str:
     result = read("calls")
     names = list(next(iter(result["microseconds_per_text"].values())))
     rows = [
-        [f"{int(n):,}", *(f"{times[name]:.1f}" for name in names)]
+        [f"{int(n):,}" if n.isdigit() else n, *(f"{times[name]:.1f}" for name in names)]
         for n, times in result["microseconds_per_text"].items()
     ]
     note = f"Microseconds a text, one thread, alpha {result['alpha']:g} ({_where(result)}, a busy machine)."
     return f"{table(['texts in a call', *names], rows)}\n\n{note}"
+
+
+def _lattice() -> str:
+    """Operations on lattices, for each model and text."""
+    results = [read(path.stem) for path in sorted(RESULTS.glob("lattice_*.json"))]
+    rows = [
+        [what, *(f"{result['median_mb_per_s'][case]:.0f}" for result in results)]
+        for case, what in LATTICE_OPERATIONS.items()
+    ]
+    names = [f"{NAMES[result['model']]}, {TEXTS[result['text']]}" for result in results]
+    first = results[0]
+    note = (
+        f"MB of text a second of processor time, one thread, lattices of {first['bytes'] / 1e6:.1f} MB of lines, alpha "
+        f"{first['alpha']:g} ({_where(first)}, a busy machine)."
+    )
+    return f"{table(['', *names], rows)}\n\n{note}"
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -284,6 +316,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "calls": _calls,
     "exactness": _exactness,
     "headline": _headline,
+    "lattice": _lattice,
     "long_exactness": _long_exactness,
     "samplers": _samplers,
     "sizing": _sizing,

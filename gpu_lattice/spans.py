@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from gpu_lattice.backends.cpu import batch_of
-from gpu_lattice.kernels.compiled import readonly
+from gpu_lattice.kernels.compiled import Bound, readonly
 from gpu_lattice.kernels.cpu.bulk.spans import LAST, OWN, RUN, Habits, find_spans
 from gpu_lattice.runtime.arguments import read_only, shown
 from gpu_lattice.runtime.on_host import on_host
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gpu_lattice.backends import Rows
     from gpu_lattice.kernels.cpu.bulk.verify import Spelling
     from gpu_lattice.models import Model
     from gpu_lattice.models.parts import Parts
+    from gpu_lattice.normalizers import Alignment, NormalizedBatch
     from gpu_lattice.text_batch import TextBatch
 
 Unit = Literal["bytes", "characters"]
 
-# Alignments of so much text stay in a processor's cache.
-RANGE_BYTES = 1 << 17
+# Of as much text as is normalized, segmented and aligned together: less takes more calls, more leaves the cache.
+RANGE_BYTES = 1 << 18
 # Unicode's White_Space, and what a byte-level vocabulary prints for a space.
 SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 SPACES += "\u2028\u2029\u202f\u205f\u3000Ġ"
@@ -41,34 +43,74 @@ def checked_unit(unit: Any) -> Unit | None:
     return None if unit is None else "bytes" if unit == "bytes" else "characters"
 
 
-def spans_of(
-    model: Model, spelling: Spelling, parts: Parts | None, texts: TextBatch, out: TokenBatch, unit: Unit, threads: int
-) -> NDArray[np.int64]:
-    """int64 [ids, 2]: start and stop of each id in its text; out: rows as the backend makes them of the texts."""
-    texts = texts.on_host()
-    around = len(model.prefix_ids), len(model.suffix_ids)
-    ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
-    if parts is not None:
-        in_parts, starts, lengths = parts.of_rows(ids, offsets, *around)
-        ids, offsets = read_only(in_parts, np.int32), read_only(starts, np.int64)
-    spans = np.empty((len(ids), 2), np.int64)
-    num_samples = len(out) // max(1, len(texts))
-    habits = habits_of(model)
+class _Rows(NamedTuple):
+    """Rows to be looked for, and of how many of their ids each id of the rows that were asked about is made: None if
+    they are those.
+    """
 
-    def work(start: int, stop: int) -> None:
-        part = texts.slice(start, stop)
-        normalized, alignment = model.normalizer.aligned(part)
-        find_spans(
-            batch_of(normalized), *map(readonly, alignment), readonly(part.values), readonly(part.offsets), ids,
-            readonly(offsets[start * num_samples : stop * num_samples + 1]), num_samples, *around, part.is_null,
-            spelling, habits, unit == "characters", spans,
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    lengths: NDArray[np.int64] | None
+
+    def joined(self, spans: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self.lengths is None:
+            return spans
+        last = np.cumsum(self.lengths) - 1
+        return np.stack([spans[last - self.lengths + 1, 0], spans[last, 1]], axis=1)
+
+
+class SpanFinder:
+    """Where the ids of one model are."""
+
+    def __init__(self, model: Model, spelling: Spelling, parts: Parts | None) -> None:
+        self._spelling, self._parts, self._habits = spelling, parts, habits_of(model)
+        self._normalizer, self._around = model.normalizer, (len(model.prefix_ids), len(model.suffix_ids))
+        self._find_spans = Bound(find_spans)
+
+    def ranges(self, texts: TextBatch, threads: int) -> list[tuple[int, int]]:
+        """Documents that are best aligned together."""
+        return byte_ranges(texts.offsets, max(threads, texts.num_bytes // RANGE_BYTES)) or [(0, 0)]
+
+    def __call__(self, texts: TextBatch, out: TokenBatch, unit: Unit, threads: int) -> NDArray[np.int64]:
+        """int64 [ids, 2]: start and stop of each id in its text; out: rows as the backend makes them of the texts."""
+        texts = texts.on_host()
+        rows = self._rows(read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64))
+        spans = np.empty((len(rows.ids), 2), np.int64)
+        num_samples = len(out) // max(1, len(texts))
+
+        def work(start: int, stop: int) -> None:
+            part = texts.slice(start, stop)
+            offsets = readonly(rows.offsets[start * num_samples : stop * num_samples + 1])
+            self._fill(part, *self._normalizer.aligned(part), rows.ids, offsets, unit, spans)
+
+        map_ranges(work, self.ranges(texts, threads), threads)
+        return rows.joined(spans)
+
+    def of_aligned(
+        self, texts: TextBatch, normalized: NormalizedBatch, alignment: Alignment, out: Rows, unit: Unit
+    ) -> NDArray[np.int64]:
+        """The same, of texts that are aligned already."""
+        rows = self._rows(readonly(out.ids), readonly(out.offsets))
+        spans = np.empty((len(rows.ids), 2), np.int64)
+        self._fill(texts, normalized, alignment, rows.ids, rows.offsets, unit, spans)
+        return rows.joined(spans)
+
+    def _rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> _Rows:
+        if self._parts is None:
+            return _Rows(ids, offsets, None)
+        in_parts, starts, lengths = self._parts.of_rows(ids, offsets, *self._around)
+        return _Rows(readonly(in_parts), readonly(starts), lengths)
+
+    def _fill(
+        self, texts: TextBatch, normalized: NormalizedBatch, alignment: Alignment, ids: NDArray[np.int32],
+        offsets: NDArray[np.int64], unit: Unit, spans: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        num_samples = (len(offsets) - 1) // max(1, len(texts))
+        self._find_spans(
+            batch_of(normalized), *map(readonly, alignment), readonly(texts.values), readonly(texts.offsets), ids,
+            offsets, num_samples, *self._around, texts.is_null, self._spelling, self._habits, unit == "characters",
+            spans,
         )  # fmt: skip
-
-    map_ranges(work, byte_ranges(texts.offsets, texts.num_bytes // RANGE_BYTES), threads)
-    if parts is None:
-        return spans
-    last = np.cumsum(lengths) - 1
-    return np.stack([spans[last - lengths + 1, 0], spans[last, 1]], axis=1)
 
 
 class UnknownSurfaces:

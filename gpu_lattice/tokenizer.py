@@ -37,6 +37,7 @@ from gpu_lattice.models.whole_characters import with_whole_characters
 from gpu_lattice.normalizers import PendingBatch
 from gpu_lattice.normalizers.identity import IdentityNormalizer
 from gpu_lattice.runtime.arguments import (
+    are_pieces,
     as_integer,
     as_list,
     checked_alpha,
@@ -54,7 +55,7 @@ from gpu_lattice.runtime.arguments import (
 from gpu_lattice.runtime.files import write_whole
 from gpu_lattice.runtime.seeds import epoch_seed
 from gpu_lattice.runtime.threads import default_threads, map_ranges
-from gpu_lattice.spans import Unit, UnknownSurfaces, checked_unit, spans_of
+from gpu_lattice.spans import SpanFinder, Unit, UnknownSurfaces, checked_unit
 from gpu_lattice.text_batch import TextBatch, Texts, to_ragged
 from gpu_lattice.token_batch import Frame, Source, TokenBatch, Unknown, checked_side, checked_tokens, joined
 from gpu_lattice.vocabulary import Kind
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from gpu_lattice.hf import HFTokenizer
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.models.rescored import Undone
-    from gpu_lattice.normalizers import NormalizedBatch
+    from gpu_lattice.normalizers import Alignment, NormalizedBatch
     from gpu_lattice.statistics import TokenStatistics
 
 LARGEST_TEXT = 2**32 - 1
@@ -613,7 +614,7 @@ class Tokenizer:
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         unit = checked_unit(return_offsets)
         batch = self._texts(texts)
-        return self._told(self._best(batch), frame, batch, unit)
+        return self._told(self._best(batch, unit), frame, batch, unit)
 
     @told_the_right_name
     def sample(
@@ -683,7 +684,7 @@ class Tokenizer:
         batch = self._texts(texts)
         ids = checked_doc_ids(doc_ids, len(batch))
 
-        def work(part: PendingBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
+        def work(part: PendingBatch | NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
             draw = Draw(alpha, num_samples, key, ids[docs], return_log_prob, penalty)
             return self._segmented(part, is_null, draw, rate)
 
@@ -698,7 +699,7 @@ class Tokenizer:
 
             out = repeated(self._backend.launcher, self._best(batch), num_samples, return_log_prob)
         else:
-            out = self._run(batch, num_samples, work)
+            out = self._run(batch, num_samples, work, unit)
         return self._told(out, frame, batch, unit, seed)
 
     def _frame(
@@ -741,9 +742,9 @@ class Tokenizer:
         self, out: TokenBatch, frame: Frame | None, texts: TextBatch, unit: Unit | None, seed: int | None = None
     ) -> TokenBatch:
         """The batch in its frame, with what it needs to name and pad its ids, and where they are in their texts."""
-        spans = None
-        if unit is not None:
-            spans = spans_of(self._model.in_full, self._spelling, self._parts, texts, out, unit, self._threads)
+        spans = out.spans
+        if unit is not None and spans is None:
+            spans = self._span_finder(texts, out, unit, self._threads)
             with self._backend.launcher:
                 spans = self._backend.launcher.upload(spans)
         source = self._source_of(out, frame, texts)
@@ -839,7 +840,7 @@ class Tokenizer:
         batch, chosen = TextBatch.from_texts(texts), (checked_alpha(alpha), checked_penalty(token_penalty))
         ids, is_wanted = checked_doc_ids(doc_ids, len(batch)), checked_flag("return_log_prob", return_log_prob)
 
-        def work(part: PendingBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
+        def work(part: PendingBatch | NormalizedBatch, is_null: NDArray[np.bool_], docs: slice) -> Rows:
             options = NearOptions(max_changes, *chosen, num_samples, seed, ids[docs])
             return sample_near(self._model, self._backend, part.whole(), is_null, options)
 
@@ -994,20 +995,33 @@ class Tokenizer:
         return TextBatch(normalized.values, normalized.offsets, batch.valid)
 
     @overload
-    def decode(self, rows: Sequence[int] | NDArray[np.integer[Any]], *, skip_special_tokens: bool = ...) -> str: ...
+    def decode(
+        self, rows: Sequence[int] | list[str] | NDArray[np.integer[Any]], *, skip_special_tokens: bool = ...
+    ) -> str: ...
     @overload
     def decode(
-        self, rows: TokenBatch | Sequence[Sequence[int]], *, skip_special_tokens: bool = ...
+        self, rows: TokenBatch | Sequence[Sequence[int] | list[str] | None], *, skip_special_tokens: bool = ...
     ) -> list[str | None]: ...
     def decode(self, rows: Any, *, skip_special_tokens: bool = True) -> Any:
-        """Text from ids as the model's own tool writes it: a list for rows, one str for the ids of one row
+        """Text from ids or pieces as the model's own tool writes it: a list for rows, one str for those of one row
         (an empty list is a row without ids).
 
-        rows: a TokenBatch; or a sequence, array (with `tolist`) or Arrow array of integers, or of rows of integers.
+        rows: a TokenBatch; or a sequence, array (with `tolist`) or Arrow array of integers, or of rows of integers; or
+        pieces, as TokenBatch.pieces gives them: lists of str, in which what is no piece is text that stands for itself.
         Control ids become nothing, or their names with skip_special_tokens=False; null rows None. Raises ValueError for
-        an id that the model does not have, TypeError unless they are ids.
+        an id that the model does not have, TypeError unless they are ids or pieces.
+
+        Example:
+            >>> tok = Tokenizer.default(device="cpu")
+            >>> tok.decode(tok.encode("a new dawn").pieces())
+            ['a new dawn']
         """
         skip = checked_flag("skip_special_tokens", skip_special_tokens)
+        if are_pieces(rows):
+            return self._detokenizer([rows], skip)[0]
+        if isinstance(rows, list | tuple) and any(map(are_pieces, rows)):
+            ids = id_rows("rows", [None if are_pieces(row) else row for row in rows])
+            return self._detokenizer([i or row for row, i in zip(rows, ids, strict=True)], skip)
         given, is_one = _rows_of(rows)
         texts = self._detokenizer(given, skip)
         return texts[0] if is_one else texts
@@ -1075,6 +1089,10 @@ class Tokenizer:
         return Detokenizer(self._model.in_full)
 
     @cached_property
+    def _span_finder(self) -> SpanFinder:
+        return SpanFinder(self._model.in_full, self._spelling, self._parts)
+
+    @cached_property
     def _parts(self) -> Parts | None:
         return parts_of(self._model.merges, self.vocab_size)
 
@@ -1132,7 +1150,14 @@ class Tokenizer:
         """first: the number by which errors name the batch's first document."""
         # What is on a device is what its backend takes as it is.
         normalizer = self._model.normalizer if batch.device == "cpu" else IdentityNormalizer()
-        normalized = normalizer(batch, threads or self._threads)
+        return self._checked_length(normalizer(batch, threads or self._threads), first)
+
+    def _aligned(self, batch: TextBatch, first: int) -> tuple[NormalizedBatch, Alignment]:
+        """As `_normalize` on one thread, and where the bytes come from."""
+        normalized, alignment = self._model.normalizer.aligned(batch)
+        return self._checked_length(normalized, first), alignment
+
+    def _checked_length(self, normalized: NormalizedBatch, first: int) -> NormalizedBatch:
         if normalized.offsets[-1] > LARGEST_TEXT:
             lengths = np.diff(normalized.offsets)
             i_doc = int(lengths.argmax())
@@ -1143,8 +1168,8 @@ class Tokenizer:
                 )
         return normalized
 
-    def _best(self, batch: TextBatch) -> TokenBatch:
-        return self._run(batch, 1, lambda part, is_null, _: self._segmented(part, is_null, None))
+    def _best(self, batch: TextBatch, unit: Unit | None = None) -> TokenBatch:
+        return self._run(batch, 1, lambda part, is_null, _: self._segmented(part, is_null, None), unit)
 
     def _mixture_entropy(self, texts: Texts, tilt: dict[str, float], rate: float) -> float | None:
         """The entropy of all texts together where words have one of their own; None where it is the lattice's."""
@@ -1161,7 +1186,9 @@ class Tokenizer:
         is_gone[self.excluded_ids] = True
         return undone(self._base._model, is_gone)
 
-    def _segmented(self, part: PendingBatch, is_null: NDArray[np.bool_], draw: Draw | None, rate: float = 1.0) -> Rows:
+    def _segmented(
+        self, part: PendingBatch | NormalizedBatch, is_null: NDArray[np.bool_], draw: Draw | None, rate: float = 1.0
+    ) -> Rows:
         """Samples, or best segmentations if draw is None."""
         spelled_by = self._base._backend if self._unspellable == "best" else None
         if spelled_by is None and rate == 1 and (draw or self._undone is None):
@@ -1171,21 +1198,33 @@ class Tokenizer:
         return segmented(self._model, self._backend, part.whole(), is_null, draw, rate, spelled_by, self._undone)
 
     def _run(
-        self, batch: TextBatch, num_samples: int, work: Callable[[PendingBatch, NDArray[np.bool_], slice], Rows]
+        self,
+        batch: TextBatch,
+        num_samples: int,
+        work: Callable[[PendingBatch | NormalizedBatch, NDArray[np.bool_], slice], Rows],
+        unit: Unit | None = None,
     ) -> TokenBatch:
-        """work(texts, is_null, where in the batch they are) for the documents that the backend wants together."""
+        """work(texts, is_null, where in the batch they are) for the documents that the backend wants together.
+
+        unit: of spans, for which texts are aligned as they are normalized; on a GPU, that comes afterwards (`_told`).
+        """
+        threads, has_spans = self._threads, unit is not None and self.device == "cpu"
 
         def take(start: int, stop: int) -> TokenBatch:
             part = batch.slice(start, stop)
-            pending = PendingBatch(part, self._normalize, start, self._threads)
+            aligned = self._aligned(part, start) if has_spans else None
+            pending = aligned[0] if aligned else PendingBatch(part, self._normalize, start, threads)
             try:
                 rows = work(pending, part.is_null, slice(start, stop))
             except NoPathError as error:
                 raise self._no_path(pending.whole(), error.position, start) from None
             valid = None if part.valid is None else np.repeat(part.valid, num_samples)
-            return TokenBatch(rows.ids, rows.offsets, rows.log_prob, valid)
+            spans = self._span_finder.of_aligned(part, *aligned, rows, unit) if aligned and unit else None
+            return TokenBatch(rows.ids, rows.offsets, rows.log_prob, valid, spans=spans)
 
-        return joined(map_ranges(take, self._backend.ranges(batch.offsets), self._threads))
+        finder = self._span_finder if has_spans else None
+        ranges = finder.ranges(batch, threads) if finder else self._backend.ranges(batch.offsets)
+        return joined(map_ranges(take, ranges, threads))
 
     def _no_path(self, normalized: NormalizedBatch, position: int, first: int) -> ValueError:
         i_doc = int(np.searchsorted(normalized.offsets, position, side="left")) - 1

@@ -55,9 +55,11 @@ def compiled(function: Any = None, **options: Any) -> Any:
 
 
 def readonly(array: NDArray[Any]) -> NDArray[Any]:
-    """A view that nothing is written to, whatever the array is: Numba compiles once for what may be written to, once
+    """The array, or a view of it, that nothing is written to: Numba compiles once for what may be written to, once
     for what may not.
     """
+    if not array.flags.writeable:
+        return array
     view = array.view()
     view.flags.writeable = False
     return view

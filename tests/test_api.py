@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import DATA
 
 import gpu_lattice
 from gpu_lattice import TextBatch, TokenBatch, Tokenizer
@@ -347,6 +348,17 @@ def test_decode_takes_batches_rows_and_arrow(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(out[0]) == "ab漢"
     assert tokenizer.decode(np.array([[0, 1], [1, 0]])) == ["ab", "ba"]
     assert tokenizer.decode([out[0], out[3]]) == ["ab漢", "b"]
+
+
+def test_decode_takes_pieces_and_what_is_none_is_text(tokenizer: Tokenizer) -> None:
+    texts = ["ab漢", None, "", "b"]
+    assert tokenizer.decode(tokenizer.encode(texts).pieces()) == texts
+    assert tokenizer.decode(["ab", "no", "漢"]) == "abno漢"
+    assert tokenizer.decode([["a", "▁no"], None, [1], [], ("b",)]) == ["a▁no", None, "b", "", "b"]
+    tok = Tokenizer.from_file(DATA / "en_nmt_nfkc.model", device="cpu")
+    rows = tok.encode(["the 漢字 end", "漢"], add_bos=True).pieces()
+    assert tok.decode(rows) == ["the 漢字 end", "漢"]
+    assert tok.decode(rows[1], skip_special_tokens=False) == "<s>漢"
 
 
 @pytest.mark.parametrize("rows", [[[0], [1, 4]], [[0], [-1]], [[0], [2**40]]])

@@ -254,11 +254,13 @@ def test_what_is_looked_at_once_has_the_same_types_in_every_call(
 
     monkeypatch.setattr(Bound, "__call__", checked)
     few = ["some words", "", "語 and ①"]
-    for name in ("en_nmt_nfkc.model", "zh_bytes.model", "bytepiece.json", "ja_whole.tokenizer.json"):
+    for name in ("en_nmt_nfkc.model", "zh_bytes.model", "bytepiece.json", "ja_whole.tokenizer.json",
+                 "en_split.tokenizer.json"):  # fmt: skip
         tokenizer = Tokenizer.from_file(DATA / name, device="cpu", threads=threads)
         forms = ["text", few, iter(few), pa.array(few).slice(1), [b"a", None], np.array(few), [], half_megabyte]
         for texts in map(TextBatch.from_texts, forms):
             tokenizer.encode(texts)
+            tokenizer.encode(texts, return_offsets="bytes")
             tokenizer.sample(texts, return_log_prob=True, doc_ids=range(len(texts)))
             tokenizer.sample(texts, num_samples=2, seed=2**64 - 1)
         tokenizer.sample(few, rate=0.5)

@@ -130,7 +130,11 @@ def test_samples_are_framed_like_best_segmentations() -> None:
         ({"max_length": -1}, ValueError, "max_length is -1"),
         ({"truncation": "up"}, ValueError, "truncation is 'up'; give 'right' or 'left'"),
         ({"add_bos": 1}, TypeError, "add_bos is 1; give True or False"),
-        ({"temperature": 2.0}, TypeError, "encode has no option temperature; use alpha, which is 1 / temperature"),
+        (
+            {"temperature": 2.0},
+            TypeError,
+            "encode has no option temperature; use the method sample, with alpha, which is 1 / temperature",
+        ),
         ({"nonsense": 2.0}, TypeError, "nonsense"),
     ],
 )

@@ -16,7 +16,7 @@ from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.memo import Memo, forget, new_memo
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.kernels.cpu.bulk.rows import encode_rows, merge_rows, sample_rows
-from gpu_lattice.runtime.threads import byte_ranges, default_threads, map_ranges, num_ranges
+from gpu_lattice.runtime.threads import LEAST_RANGE_BYTES, byte_ranges, default_threads, map_ranges, num_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,7 +99,7 @@ class CpuBackend:
         """The ranges of documents for the calls of `encode` or `sample`: small, so that every thread has some, and
         normalized text is still in its cache.
         """
-        return byte_ranges(offsets, self.threads) or [(0, 0)]
+        return [(0, 1)] if len(offsets) == 2 else byte_ranges(offsets, self.threads) or [(0, 0)]
 
     def takes(self, texts: TextBatch) -> bool:
         """No: it has no GPU."""
@@ -127,8 +127,7 @@ class CpuBackend:
             # A document's sums go from part to part, so it is not divided among threads.
             is_all = stop - start == len(batch)
             first, last = (0, len(part_doc)) if is_all else np.searchsorted(part_doc, [start, stop])
-            _, *runs = work(texts, (part_offsets[first : last + 1], part_doc[first:last]))
-            return runs
+            return work(texts, (part_offsets[first : last + 1], part_doc[first:last]))
 
         done = map_ranges(work_on, byte_ranges(batch.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
@@ -136,7 +135,8 @@ class CpuBackend:
 
     def _is_one_range(self, batch: NormalizedBatch, words: Words | None) -> bool:
         """Whether a batch is worked on by one thread, from its text to its rows."""
-        return words is None and num_ranges(len(batch.values), self.threads) == 1
+        n_bytes = len(batch.values)
+        return words is None and (n_bytes < LEAST_RANGE_BYTES or num_ranges(n_bytes, self.threads) == 1)
 
     def _best_rows(
         self, rows: Bound, is_null: NDArray[np.bool_], model: tuple[Any, ...], texts: Batch, parts: Parts
@@ -148,7 +148,7 @@ class CpuBackend:
             self._best_memos.put(memo)
 
     def _whole(self, work: Callable[[Batch, Parts], Any], batch: NormalizedBatch) -> Rows:
-        offsets, ids, *_, bad = work(unplanned(batch), NOT_PLANNED)
+        ids, offsets, *_, bad = work(unplanned(batch), NOT_PLANNED)
         raise_if_no_path([bad])
         return Rows(ids, offsets, None)
 
@@ -182,8 +182,7 @@ class CpuBackend:
         part_offsets, part_row = part_offsets[firsts], part_row[firsts[:-1]]
 
         def work_on(start: int, stop: int) -> Any:
-            _, *runs = work(texts, (part_offsets[start : stop + 1], part_row[start:stop]))
-            return runs
+            return work(texts, (part_offsets[start : stop + 1], part_row[start:stop]))
 
         done = map_ranges(work_on, byte_ranges(part_offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
@@ -226,17 +225,21 @@ class CpuBackend:
 
         def work_on(start: int, stop: int) -> Any:
             first, last = firsts[start], firsts[stop]
-            _, *runs = work(texts, (part_offsets[first : last + 1], part_doc[first:last]))
-            return runs
+            return work(texts, (part_offsets[first : last + 1], part_doc[first:last]))
 
         done = map_ranges(work_on, byte_ranges(part_offsets[firsts]), self.threads)
         raise_if_no_path([r[-1] for r in done])
         rows = self._rows(done, part_row, is_null, num_samples, words)
         if not return_log_prob:
             return rows
-        log_weights = _joined([r[3] for r in done], (0, num_samples), np.float64)
-        log_z = _joined([np.log(r[4]) + r[5] * np.log(2.0) for r in done], (0,), np.float64)
-        return rows._replace(log_prob=log_probs(log_weights, log_z, part_doc, len(batch)))
+        log_weights, log_z = [], []
+        for _, _, scores, _ in done:
+            n = len(scores) // (num_samples + 2)
+            z, exponents = scores[n * num_samples :].reshape(2, n)
+            log_weights.append(scores[: n * num_samples].reshape(n, num_samples))
+            log_z.append(np.log(z) + exponents * np.log(2.0))
+        sums = _joined(log_weights, (0, num_samples), np.float64), _joined(log_z, (0,), np.float64)
+        return rows._replace(log_prob=log_probs(*sums, part_doc, len(batch)))
 
     def find_arcs(
         self,
@@ -266,26 +269,27 @@ class CpuBackend:
     ) -> Rows:
         """Join the runs of all ranges of work into rows, with the ids that belong around them unless rows are words.
 
-        done: for each range, (ids, run_starts, run_lengths, ...).
+        done: for each range, (ids, run starts and lengths [2, parts, samples] as one, ...).
         """
         before, after = self.tables.before, self.tables.after
         if words is not None:
             before = after = np.empty(0, np.int32)
             is_null = np.zeros(len(words.docs), np.bool_)
         n_around = len(before) + len(after)
-        lengths = _joined([r[2] for r in done], (0, num_samples), np.int64)
+        runs = [(r[0], *r[1].reshape(2, -1, num_samples)) for r in done]
+        lengths = _joined([r[2] for r in runs], (0, num_samples), np.int64)
         offsets, starts = plan_rows(lengths, part_row, len(is_null), n_around, is_null)
-        if len(done) == 1 and np.array_equal(starts, done[0][1]) and not n_around:
-            return Rows(done[0][0], offsets, None)
+        if len(runs) == 1 and np.array_equal(starts, runs[0][1]) and not n_around:
+            return Rows(runs[0][0], offsets, None)
         out = np.empty(int(offsets[-1]), np.int32)
-        bounds = np.concatenate([[0], np.cumsum([len(r[2]) for r in done])]).astype(np.int64)
+        bounds = np.concatenate([[0], np.cumsum([len(r[2]) for r in runs])]).astype(np.int64)
 
         def work(start: int, stop: int) -> None:
             for i in range(start, stop):
-                ids, run_starts, run_lengths = done[i][:3]
+                ids, run_starts, run_lengths = runs[i]
                 place_runs(ids, run_starts, run_lengths, starts[bounds[i] : bounds[i + 1]], len(before), out)
 
-        map_ranges(work, [(i, i + 1) for i in range(len(done))], self.threads)
+        map_ranges(work, [(i, i + 1) for i in range(len(runs))], self.threads)
         if n_around:
             place_around(offsets, before, after, out)
         return Rows(out, offsets, None)

@@ -77,25 +77,30 @@ def _part(tables: Tables, batch: Batch, first: int, last: int, marks: NDArray[np
 
 
 def _distinct(parts: list[Part]) -> Distinct:
-    """The entries of all parts, one part after another, as a lattice of one document."""
+    """The entries of all parts, one part after another."""
     n_entries = np.cumsum([0, *(len(part.bounds) - 1 for part in parts)])
     n_bytes = np.cumsum([0, *(part.bounds[-1] for part in parts)])
     n_arcs = np.cumsum([0, *(len(part.arcs) for part in parts)])
-    starts = _joined(np.int64, (part.bounds[:-1] + n for part, n in zip(parts, n_bytes, strict=False)))
-    stops = _joined(np.int64, (part.bounds[1:] + n for part, n in zip(parts, n_bytes, strict=False)))
-    inner = (part.arc_offsets[2:] + n for part, n in zip(parts, n_arcs, strict=False))
-    n_positions = int(n_bytes[-1]) + 1
+    bounds = (part.bounds[1:] + n for part, n in zip(parts, n_bytes, strict=False))
+    arc_offsets = (part.arc_offsets[2:] + n for part, n in zip(parts, n_arcs, strict=False))
+    positions, ranges = one_document(_joined(np.int64, [np.zeros(1, np.int64), *bounds]))
     arrays = LatticeArrays(
-        np.array([0, n_positions]),
-        _joined(np.int64, [np.zeros(2, np.int64), *inner]),
+        positions.doc_positions,
+        _joined(np.int64, [np.zeros(2, np.int64), *arc_offsets]),
         _joined(np.int32, (part.arcs for part in parts)),
         _joined(np.int32, (part.lengths for part in parts)),
-        np.zeros(n_positions, np.uint8),
-        np.empty(0, np.uint8),
+        positions.marks,
+        positions.text,
     )
     of_range = _joined(np.int64, (part.entries + n for part, n in zip(parts, n_entries, strict=False)))
-    ranges = Ranges(starts, stops, np.zeros(len(starts), np.int64), np.array([0, len(starts)]))
     return Distinct(arrays, ranges, of_range)
+
+
+def one_document(bounds: NDArray[np.int64]) -> tuple[Positions, Ranges]:
+    """What a document of ranges from each of the bounds to the next is, but for its marks and text."""
+    n_positions, n_ranges = int(bounds[-1]) + 1, len(bounds) - 1
+    positions = Positions(np.array([0, n_positions]), np.zeros(n_positions, np.uint8), np.empty(0, np.uint8))
+    return positions, Ranges(bounds[:-1], bounds[1:], np.zeros(n_ranges, np.int64), np.array([0, n_ranges]))
 
 
 def _joined(kind: type[S], arrays: Iterable[NDArray[S]]) -> NDArray[S]:

@@ -213,7 +213,7 @@ def _check_access(file: InputFile) -> None:
     if isinstance(file.storage, Local):
         if not os.path.isfile(file.path):
             raise ValueError(f"{file.path} is not a regular file; it is read twice, so save its content as a file")
-        open(file.path, "rb").close()
+        os.close(os.open(file.path, os.O_RDONLY))
 
 
 def stem_of(name: str) -> str:

@@ -58,7 +58,7 @@ class Manifest:
     def records(self) -> dict[int, Record]:
         """The complete shards by number; one whose files are not there as recorded does not count."""
         records = {record["shard"]: record for record in self._listed()}
-        sizes = {path: status.size for path, status in self._files().items()}
+        sizes = {path: status.size for path, status in self.files().items()}
         return {
             number: record
             for number, record in records.items()
@@ -109,12 +109,13 @@ class Manifest:
     def _content(self, shards: list[Record]) -> dict[str, Any]:
         return {**self.settings, "inputs": list(self.inputs), "num_shards": self.num_shards, "shards": shards}
 
-    def _files(self, below: str = "") -> dict[str, Status]:
+    def files(self, below: str = "") -> dict[str, Status]:
+        """The files that are in the folder, or below a path in it."""
         folder = self.path(below) if below else self.folder
         return {} if self.storage.status(folder or ".") is None else self.storage.files_below(folder)
 
     def _record_names(self) -> list[str]:
-        return sorted(name for name in self._files(RECORDS) if name.endswith(".json") and name[0] != ".")
+        return sorted(name for name in self.files(RECORDS) if name.endswith(".json") and name[0] != ".")
 
     def _read(self, name: str) -> Any:
         """None if the file is not there, or is not whole."""

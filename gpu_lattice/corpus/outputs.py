@@ -138,7 +138,8 @@ class TokenFile(Protocol):
 class ShardOutput:
     """The files of one shard, written under temporary names until each is complete.
 
-    One thread uses it: `write`, then `finish`, or `abort` after an error, which removes what was written.
+    `write`, then `write_rest`, then `finish`, which waits for the disk and may be called in another thread; or `abort`
+    after an error, which removes what was written.
     """
 
     def __init__(
@@ -167,13 +168,18 @@ class ShardOutput:
         rows = surrounded(rows, self._options.prepend_id, self._options.append_id)
         self._write(rows if self._pack is None else self._pack(rows))
 
-    def finish(self, number: int, bad: BadRows, file: str, **counts: int) -> Record:
-        """The shard's record, which is still to be noted."""
+    def write_rest(self) -> None:
+        """All that the last file still lacks."""
         if self._pack is not None:
             self._write(self._pack.last())
         if self._file is None:
             self._open()
-        self._close()
+        assert self._file is not None
+        self._file.close()
+
+    def finish(self, number: int, bad: BadRows, file: str, **counts: int) -> Record:
+        """The shard's record, which is still to be noted."""
+        self._name_files()
         if len(bad):
             self._write_bad_rows(bad, file)
         dropped = {} if self._pack is None else {"dropped_tokens": self._pack.dropped}
@@ -194,7 +200,9 @@ class ShardOutput:
         parts = [(rows, False)] if most is None else cut(rows, most, most - self._file_tokens)
         for part, is_new in parts:
             if is_new:
-                self._close()
+                assert self._file is not None
+                self._file.close()
+                self._name_files()
             self._append(part)
 
     def _append(self, rows: Rows) -> None:
@@ -230,10 +238,8 @@ class ShardOutput:
             return DatatroveFile(files, dtype, json.loads(self._metadata["gpu_lattice"])["model"]["sha256"])
         return {"megatron": MegatronFile, "bin": FlatFile, "llmc": LlmcFile}[format](files, dtype)
 
-    def _close(self) -> None:
-        """Complete the files, and give them their names."""
-        assert self._file is not None
-        self._file.close()
+    def _name_files(self) -> None:
+        """Give the files, whose content is complete, their names."""
         for file in self._digested.values():
             file.flush()
         self._begin()

@@ -164,6 +164,7 @@ class _Writing:
                 tokens += int(one.offsets[-1] - one.offsets[0])
             elif piece.documents is None:
                 counts = {"documents": self._documents, "text_bytes": self._text_bytes}
+                self._output.write_rest()
                 self._ending.append(self._enders.submit(self._finished, self._output, piece, counts))
                 self._output = None
                 self._collect(MOST_ENDING)

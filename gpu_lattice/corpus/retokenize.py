@@ -380,17 +380,19 @@ class _Run:
             return mine
         is_there = manifest.check()
         done = manifest.records() if is_there else {}
+        others = {} if is_there else manifest.files()
         missing = [shard for shard in mine if shard.number not in done]
         for shard in mine:
-            first = manifest.path(self._first_file(shard))
+            first = self._first_file(shard)
+            url = manifest.storage.url(manifest.path(first))
             if is_there and shard.number in done and not self.resume:
                 raise ValueError(
-                    f"{manifest.storage.url(first)} exists; go on with what is missing (--resume), write to another "
+                    f"{url} exists; go on with what is missing (--resume), write to another "
                     "folder, or replace what is there (--overwrite)"
                 )
-            if not is_there and manifest.storage.status(first) is not None:
+            if first in others:
                 raise ValueError(
-                    f"{manifest.storage.url(first)} exists, and no {MANIFEST} says what it is; write to another "
+                    f"{url} exists, and no {MANIFEST} says what it is; write to another "
                     "folder, or replace it (--overwrite)"
                 )
         return missing

@@ -89,7 +89,8 @@ class Local:
         return whole_file(Path(path), is_durable)
 
     def make_folder(self, path: str) -> None:
-        os.makedirs(path, exist_ok=True)
+        if not os.path.isdir(path):
+            os.makedirs(path, exist_ok=True)
 
     def remove(self, path: str) -> None:
         Path(path).unlink(missing_ok=True)

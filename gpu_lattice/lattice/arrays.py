@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from gpu_lattice.backends import Distinct, LatticeArrays, Positions, Ranges
+from gpu_lattice.backends.cpu_lattice import one_document
 from gpu_lattice.kernels.arcs import TOKEN_ARC, UNKNOWN
 from gpu_lattice.kernels.cpu.lattice.build import CUT
 from gpu_lattice.runtime.ragged import offsets_of, row_of, rows_to_values
@@ -96,7 +97,8 @@ def copied(launcher: Launcher, positions: Positions, ranges: Ranges, of: Distinc
     xp, (doc_positions, marks, text) = launcher.xp, positions
     firsts = offsets_of(xp, of.num_arcs[of.of_range])
     total = int(firsts[-1])
-    arc_offsets = xp.full(len(marks) + 1, total, xp.int64)
+    arc_offsets = xp.empty(len(marks) + 1, xp.int64)
+    arc_offsets[-1] = total
     arcs, lengths = xp.empty(total, xp.int32), xp.empty(total, xp.int32)
     launcher.run(
         "copy_arcs", len(doc_positions) - 1,
@@ -108,21 +110,15 @@ def copied(launcher: Launcher, positions: Positions, ranges: Ranges, of: Distinc
     return LatticeArrays(doc_positions, arc_offsets, arcs, lengths, marks, text)
 
 
-def most_arcs(launcher: Launcher, of: Distinct) -> int:
-    """The most arcs into a position of any range; there is one."""
-    xp, arc_offsets = launcher.xp, of.arrays.arc_offsets
-    is_used = xp.zeros(len(of.ranges.starts), bool)
-    is_used[of.of_range] = True
-    starts, stops = of.ranges.starts[is_used], of.ranges.stops[is_used]
-    positions, _ = rows_to_values(xp, xp.stack([starts, stops], axis=1).reshape(-1), xp.arange(0, 2 * len(starts), 2))
-    return int((arc_offsets[positions + 2] - arc_offsets[positions + 1]).max())
-
-
 def public_ids(xp: Any, arrays: LatticeArrays, unk_id: int) -> Any:
     """int32 [A]: the id by which each arc is known: its own, the unknown id or NO_ID."""
-    arcs = arrays.arcs
-    ids = xp.where(arcs == UNKNOWN, unk_id if unk_id >= 0 else NO_ID, arcs)
-    return xp.where(arcs <= TOKEN_ARC, TOKEN_ARC - arcs, ids).astype(xp.int32)
+    unnamed = xp.flatnonzero(arrays.arcs < 0)
+    if not len(unnamed):
+        return arrays.arcs
+    ids = arrays.arcs.copy()
+    arcs = ids[unnamed]
+    ids[unnamed] = xp.where(arcs == UNKNOWN, unk_id if unk_id >= 0 else NO_ID, TOKEN_ARC - arcs)
+    return ids
 
 
 def places(xp: Any, arrays: LatticeArrays, shape: tuple[int, int, int]) -> Any:
@@ -147,6 +143,16 @@ def take_positions(xp: Any, of: Positions, i_docs: Any) -> Positions:
     positions, doc_positions = rows_to_values(xp, of.doc_positions, i_docs)
     bytes_, _ = rows_to_values(xp, text_offsets(xp, of.doc_positions), i_docs)
     return Positions(doc_positions, of.marks[positions], of.text[bytes_])
+
+
+def take_distinct(launcher: Launcher, of: Distinct, of_range: Any) -> Distinct:
+    """Of the distinct ranges those that are among of_range, for a lattice whose ranges are equal to these."""
+    is_used = np.zeros(len(of.ranges.starts), np.bool_)
+    is_used[of_range] = True
+    used = np.flatnonzero(is_used)
+    positions, ranges = one_document(offsets_of(np, (of.ranges.stops - of.ranges.starts)[used]))
+    arrays = copied(launcher, positions, ranges, of._replace(of_range=used))
+    return Distinct(arrays, ranges, (np.cumsum(is_used) - 1)[of_range])
 
 
 def text_offsets(xp: Any, doc_positions: Any) -> Any:

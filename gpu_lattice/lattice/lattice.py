@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -19,12 +20,12 @@ from gpu_lattice.lattice.arrays import (
     Reading,
     copied,
     each_by_itself,
-    most_arcs,
     places,
     public_ids,
     reading_of,
     segments,
     take,
+    take_distinct,
     take_positions,
 )
 from gpu_lattice.lattice.continuations import Continuations, continuations
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 PADDING = -1
 # The default alpha of samples, as in Tokenizer.sample; that of sums is 1.
 DRAW_ALPHA = 0.1
+
+_weight_tables: WeakKeyDictionary[Vocabulary, tuple[tuple[float, float], NDArray[np.float64]]] = WeakKeyDictionary()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,7 +86,7 @@ class Lattice:
 
     Make one with `Tokenizer.lattice` or `Lattice.from_ragged`. Arrays are on the tokenizer's device (numpy or cupy) and
     support DLPack. L is the length of the longest text in bytes, K the most arcs into one position, V the number of
-    ids, A the number of arcs. The arcs are stored as ragged arrays; padded tensors are made on first use.
+    ids, A the number of arcs. Arrays of the arcs, ragged or padded, are made when something asks for them.
 
     alpha, token_penalty: an arc has weight exp(alpha * score - token_penalty), so a path of n arcs has
     exp(alpha * its score - n * token_penalty); arcs are pieces, added tokens, and unknown symbols, whatever becomes of
@@ -207,9 +210,9 @@ class Lattice:
     def shape(self) -> tuple[int, int, int]:
         """(B, L + 1, K), the shape of the padded tensors."""
         with self._launcher:
-            of = self._distinct
+            arc_offsets = self._distinct.arrays.arc_offsets
             longest = int(self._xp.diff(self._positions.doc_positions).max()) if len(self) else 0
-            return len(self), longest, most_arcs(self._launcher, of) if len(of.of_range) else 0
+            return len(self), longest, int(self._xp.diff(arc_offsets).max()) if longest else 0
 
     @property
     def nbytes(self) -> int:
@@ -265,7 +268,8 @@ class Lattice:
             found = take(self._xp, self._found, rows)
         else:
             of_range = self._distinct.of_range[rows_to_values(self._xp, self._segments.offsets, rows)[0]]
-            found = take_positions(self._xp, self._positions, rows), self._distinct._replace(of_range=of_range)
+            distinct = take_distinct(self._launcher, self._distinct, of_range)
+            found = take_positions(self._xp, self._positions, rows), distinct
         return Lattice(self._launcher, found, self._reading, self._vocabulary, self._n_ids, valid, self._memory_limit)
 
     @_on_device
@@ -779,7 +783,7 @@ class Lattice:
         return self._distinct, self._weights_of(self._distinct.arrays.arcs, chosen, token_penalty)
 
     def _weights_of(self, arcs: Any, alpha: float, token_penalty: float) -> Any:
-        table = arc_weights(self._scored_vocabulary(), alpha, token_penalty)
+        table = _weight_table(self._scored_vocabulary(), checked_alpha(alpha), token_penalty)
         return self._from_table(arcs, table, float(fixed_exp(np.array(-token_penalty))))
 
     def _scores(self, weights: Any, alpha: float = 1.0, token_penalty: float = 0.0) -> Any:
@@ -829,6 +833,15 @@ class Lattice:
 
     def _check_fits(self, size: int, what: str) -> None:
         check_fits(self._launcher, self._memory_limit, size, what)
+
+
+def _weight_table(vocabulary: Vocabulary, alpha: float, token_penalty: float) -> NDArray[np.float64]:
+    """Of `arc_weights`, kept for a call with the same arguments: making it takes as long as 20 KB of text."""
+    tilt = alpha, token_penalty
+    kept = _weight_tables.get(vocabulary)
+    if kept is None or kept[0] != tilt:
+        kept = _weight_tables[vocabulary] = tilt, arc_weights(vocabulary, *tilt)
+    return kept[1]
 
 
 def _one_of(alpha: float | None, token_penalty: float, weights: Any, default: float) -> float:

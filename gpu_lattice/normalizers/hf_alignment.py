@@ -48,6 +48,22 @@ def own_sources(values):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def own_bounds(values, docs):  # type: ignore[no-untyped-def]
+    """(starts, stops) of the characters that the bytes of documents of valid text are in, counted from their starts."""
+    starts, stops = np.empty(docs[-1] - docs[0], np.int64), np.empty(docs[-1] - docs[0], np.int64)
+    q = np.int64(0)
+    for i_doc in range(len(docs) - 1):
+        i, n = np.int64(0), docs[i_doc + 1] - docs[i_doc]
+        while i < n:
+            length = np.int64(bytes_of_character(values[docs[i_doc] + i]))
+            for _ in range(length):
+                starts[q], stops[q] = i, i + length
+                q += 1
+            i += length
+    return starts, stops
+
+
+@compiled
 def repaired_from(values, offsets):  # type: ignore[no-untyped-def]
     """int64 [bytes of repaired text + 1]: where in the documents the bytes come from that `repair` writes of them."""
     out = np.empty(3 * (offsets[-1] - offsets[0]) + 1, np.int64)

@@ -14,7 +14,7 @@ import numpy as np
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.buffers import grown
 from gpu_lattice.kernels.cpu.machine import LITTLE_ENDIAN, ONES, bytes_equal, load_eight, store_eight, trailing_zeros
-from gpu_lattice.kernels.cpu.utf8 import character_length, code_point, encode_code_point
+from gpu_lattice.kernels.cpu.utf8 import are_valid, character_length, code_point, encode_code_point
 from gpu_lattice.normalizers.charsmap import CharsMap, shortest_match
 from gpu_lattice.normalizers.graphemes import LAST_ALONE, LAST_FIRST, cluster_end, grapheme_classes
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NOT_DIRECT = 255
-# Bytes that are checked before it is asked whether some are bad.
-BLOCK = 1 << 12
 HAS_KEY = 32
 LONGEST_CLUSTER = 5
 SPACE = 0x20
@@ -130,48 +128,6 @@ def _mark_keys(charsmap, classes):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def are_valid(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
-    """Whether documents i_start..i_stop are UTF-8: all of them together are, and each begins where a character does."""
-    start, stop = offsets[i_start], offsets[i_stop]
-    for i_doc in range(i_start, i_stop):
-        i = offsets[i_doc]
-        if i < stop and values[i] & 0xC0 == 0x80:
-            return False
-    i = start
-    while i < min(start + 3, stop):
-        length = character_length(values, i, stop)
-        if length == 0:
-            return False
-        i += length
-    if not _are_joined(values[start:stop]):
-        return False
-    last = stop - 1
-    while last > start and values[last] & 0xC0 == 0x80:
-        last -= 1
-    return start == stop or character_length(values, last, stop) == stop - last
-
-
-@compiled
-def _are_joined(text):  # type: ignore[no-untyped-def]
-    """Whether all bytes but the first three are what those before them ask for. Without branches, for vectors."""
-    for i in range(0, len(text) - 3, BLOCK):
-        size = min(BLOCK, len(text) - 3 - i)
-        first, second, third, fourth = text[i:], text[i + 1 :], text[i + 2 :], text[i + 3 :]
-        # A number would be of eight bytes, and so would all that is joined to it.
-        bad = False
-        for k in range(size):
-            before, byte = third[k], fourth[k]
-            is_due = (first[k] >= 0xF0) | (second[k] >= 0xE0) | (before >= 0xC0)
-            bad |= is_due != (byte & 0xC0 == 0x80)
-            bad |= (byte == 0xC0) | (byte == 0xC1) | (byte > 0xF4)
-            bad |= ((before == 0xE0) & (byte < 0xA0)) | ((before == 0xED) & (byte > 0x9F))
-            bad |= ((before == 0xF0) & (byte < 0x90)) | ((before == 0xF4) & (byte > 0x8F))
-        if bad:
-            return False
-    return True
-
-
-@compiled
 def repair(values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     """Documents i_start..i_stop with U+FFFD for every byte that is not part of a character, as (values, offsets)."""
     out = np.empty(3 * (offsets[i_stop] - offsets[i_start]), np.uint8)
@@ -248,6 +204,26 @@ def find_tokens(trie, values, parts):  # type: ignore[no-untyped-def]
         if first < docs[i_doc + 1]:
             begins[first] = tokens[first] < 0 and parts.begins[old] and starts[first] == old_starts[old]
     return Parts(starts[:size], stops[:size], tokens[:size], begins, docs)
+
+
+@compiled
+def are_plain(trie, most, values, docs):  # type: ignore[no-untyped-def]
+    """Whether documents are UTF-8 without an added token or a byte above `most`."""
+    if not are_valid(values, docs, 0, len(docs) - 1):
+        return False
+    highest = np.uint8(0)
+    for i in range(docs[0], docs[-1]):
+        highest = max(highest, values[i])
+    if highest > most:
+        return False
+    for i_doc in range(len(docs) - 1):
+        i, stop = docs[i_doc], docs[i_doc + 1]
+        while i < stop:
+            i = _skip_to_pattern(trie.root, trie.firsts, values, i, stop)
+            if i < stop and _longest_token(trie, trie.root[values[i]], values, i, stop)[0] >= 0:
+                return False
+            i += 1
+    return True
 
 
 @compiled
@@ -544,6 +520,29 @@ def cut(cutter, values, parts):  # type: ignore[no-untyped-def]
                 start = end
         offsets[i_doc + 1] = size
     return out[:size], offsets, ends[:num_chunks], hits
+
+
+@compiled
+def cut_plain(cutter, trie, precompiled, flags, values, docs):  # type: ignore[no-untyped-def]
+    """(values, offsets, chunk offsets) of documents that are plain, by a character map, `strip` and `cut`; empty arrays
+    if they are not.
+
+    A short text takes one call so, where these come one by one and hand five arrays to each other.
+    """
+    if not are_plain(trie, 0xFF, values, docs):
+        return np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.int64)
+    n = len(docs) - 1
+    starts, stops, tokens = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    begins, numbers = np.ones(n, np.bool_), np.empty(n + 1, np.int64)
+    for i in range(n):
+        starts[i], stops[i], tokens[i], numbers[i] = docs[i], docs[i + 1], -1, i
+    numbers[n] = n
+    normalized, parts = apply_precompiled(precompiled, values, Parts(starts, stops, tokens, begins, numbers))
+    cut_values, offsets, ends, _ = cut(cutter, normalized, strip(flags, normalized, parts))
+    bounds = np.zeros(len(ends) + 1, np.int64)
+    for i in range(len(ends)):
+        bounds[i + 1] = ends[i]
+    return cut_values, offsets, bounds
 
 
 @compiled

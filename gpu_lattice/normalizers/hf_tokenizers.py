@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from itertools import pairwise, starmap
 from math import prod
 from types import NoneType
@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.kernels.compiled import readonly
+from gpu_lattice.kernels.compiled import Bound, readonly
 from gpu_lattice.kernels.cpu.machine import ONES
+from gpu_lattice.kernels.cpu.utf8 import are_valid
 from gpu_lattice.normalizers import Alignment, NormalizedBatch, joined_arrays
 from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.charsmap import CharsMap, longest_replacement, parse_charsmap
@@ -30,6 +31,7 @@ from gpu_lattice.normalizers.hf_alignment import (
     collapse_sources,
     cut_spans,
     extents_of,
+    own_bounds,
     own_sources,
     precompiled_sources,
     prepend_sources,
@@ -47,9 +49,9 @@ from gpu_lattice.normalizers.hf_text import (
     Parts,
     TokenTrie,
     apply_precompiled,
-    are_valid,
     collapse_spaces,
     cut,
+    cut_plain,
     find_tokens,
     has_two_spaces,
     may_compose,
@@ -60,7 +62,7 @@ from gpu_lattice.normalizers.hf_text import (
     strip,
     whole_documents,
 )
-from gpu_lattice.runtime.threads import byte_ranges, map_ranges
+from gpu_lattice.runtime.threads import byte_ranges, map_ranges, num_ranges
 from gpu_lattice.text_batch import TextBatch, to_ragged
 
 if TYPE_CHECKING:
@@ -115,6 +117,7 @@ MOST_PARTS = 10
 MOST_GROWTH = 1 << 18
 # Of U+0300.
 FIRST_BYTE_COMPOSED = 0xCC
+LAST_BYTE = 0xFF
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,18 @@ class _Shown:
         )
 
 
+NO_TOKENS = TokenTrie(
+    np.full(256, -1, np.int32), np.zeros(1, np.int32), np.empty(0, np.uint8), np.empty(0, np.int32),
+    np.empty(0, np.bool_), np.empty(0, np.bool_),
+)  # fmt: skip
+
+
+NO_EXTENTS = np.empty((0, 2), np.int64)
+_are_valid, _find_tokens, _cut, _strip, _has_two_spaces, _own_bounds = map(
+    Bound, (are_valid, find_tokens, cut, strip, has_two_spaces, own_bounds)
+)
+
+
 @dataclass(frozen=True)
 class Rules:
     """Compiled rules. Tokens `raw` are matched in the text, tokens `cooked` in normalized text; None if there are none.
@@ -231,6 +246,58 @@ class Rules:
     token_ids: NDArray[np.int32]
     pattern: Pattern | None = None
 
+    @cached_property
+    def at_once(self) -> Callable[[NDArray[np.uint8], NDArray[np.int64]], NormalizedBatch | None] | None:
+        """What makes pre-tokens of plain documents (hf_text.py), and None of others, in one call; None if these rules
+        take several.
+        """
+        raw = NO_TOKENS if self.raw is None else self.raw
+        if self.cooked is not None:
+            return None
+        if self.pattern is not None and all(step is _compose_step for step in self.steps):
+            return self._divides(raw, FIRST_BYTE_COMPOSED - 1 if self.steps else LAST_BYTE)
+        kinds = [step.func if isinstance(step, partial) else None for step in self.steps]
+        if self.pattern is None and kinds in ([apply_precompiled], [apply_precompiled, _strip_step]):
+            return self._cuts(raw)
+        return None
+
+    def _divides(self, raw: TokenTrie, most: int) -> Callable[[NDArray[np.uint8], NDArray[np.int64]], Any]:
+        """The documents themselves, divided by the pattern."""
+        from gpu_lattice.normalizers.pre_token_states import actions_of, character_classes
+        from gpu_lattice.normalizers.pre_tokens import divide_plain
+
+        assert self.pattern is not None
+        tables, run = (actions_of(self.pattern), character_classes()[0], raw, most), Bound(divide_plain)
+
+        def divided(values: NDArray[np.uint8], docs: NDArray[np.int64]) -> NormalizedBatch | None:
+            bounds = run(*tables, values, docs)
+            return NormalizedBatch(values[docs[0] : docs[-1]], docs - docs[0], bounds) if len(bounds) else None
+
+        return divided
+
+    def _cuts(self, raw: TokenTrie) -> Callable[[NDArray[np.uint8], NDArray[np.int64]], Any]:
+        """Documents by a character map and perhaps `strip`, cut."""
+        (tables,), *strips = (step.args for step in self.steps if isinstance(step, partial))
+        flags, run = strips[0][0] if strips else 0, Bound(cut_plain)
+
+        def cut_at_once(values: NDArray[np.uint8], docs: NDArray[np.int64]) -> NormalizedBatch | None:
+            cut_values, offsets, bounds = run(self.cutter, raw, tables, flags, values, docs)
+            return NormalizedBatch(cut_values, offsets, bounds) if len(bounds) else None
+
+        return cut_at_once
+
+    @cached_property
+    def _bound_steps(self) -> list[Step]:
+        """The steps; those that are a compiled function with tables take them as they are."""
+        bound = (apply_precompiled, prepend, replace)
+        return [
+            partial(Bound(step.func), *step.args) if isinstance(step, partial) and step.func in bound else step
+            for step in self.steps
+        ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
     def pre_tokenize(
         self, original: NDArray[np.uint8], docs: NDArray[np.int64], is_aligned: bool = False
     ) -> tuple[Any, ...]:
@@ -238,19 +305,20 @@ class Rules:
 
         docs: where they are in `original`; from 0 on if is_aligned, and then (starts, stops) of all values follow.
         """
-        values, parts = original, whole_documents(docs)
+        values, parts, raw = original, whole_documents(docs), NO_EXTENTS
         sources = own_sources(original) if is_aligned else None
         if self.raw is not None:
-            parts = find_tokens(self.raw, values, parts)
-        is_raw = parts.tokens >= 0
-        raw = np.stack([parts.starts[is_raw], parts.stops[is_raw]], 1)
-        # As after a step, none of the bytes is theirs.
-        parts.stops[is_raw] = parts.starts[is_raw]
+            parts = _find_tokens(self.raw, values, parts)
+            is_raw = parts.tokens >= 0
+            if is_raw.any():
+                raw = np.stack([parts.starts[is_raw], parts.stops[is_raw]], 1)
+                # As after a step, none of the bytes is theirs.
+                parts.stops[is_raw] = parts.starts[is_raw]
         values, parts, sources = self._normalize(values, parts, sources)
         if self.cooked is not None:
-            parts = find_tokens(self.cooked, values, parts)
+            parts = _find_tokens(self.cooked, values, parts)
         found = _as_they_are(values, parts) if self.pattern is not None and sources is None else None
-        cut_values, offsets, ends, hits = found or cut(self.cutter, values, parts)
+        cut_values, offsets, ends, hits = found or _cut(self.cutter, values, parts)
         spans = ()
         if sources is not None:
             extents = extents_of(parts, raw, sources, original)
@@ -265,8 +333,8 @@ class Rules:
     def _normalize(
         self, values: NDArray[np.uint8], parts: Parts, sources: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.uint8], Parts, NDArray[np.int64] | None]:
-        for step in self.steps:
-            new_values, new_parts = step(values, parts)
+        for step, run in zip(self.steps, self._bound_steps, strict=True):
+            new_values, new_parts = run(values, parts)
             if sources is not None and new_values is not values:
                 sources = _sources_of(step)(values, parts, sources, new_values, new_parts)
             values, parts = readonly(new_values), new_parts
@@ -312,6 +380,9 @@ class CompiledNormalizer:
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Pre-tokenize a batch on `threads` threads; a null document comes out empty."""
+        plain = self._at_once(texts) if num_ranges(texts.num_bytes, threads) == 1 else None
+        if plain is not None:
+            return plain
         texts = _with_valid_text(texts, threads)
 
         def work(start: int, stop: int) -> tuple[Any, ...]:
@@ -321,6 +392,9 @@ class CompiledNormalizer:
 
     def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
         """The same, slower, and where its bytes come from."""
+        plain = self._at_once(texts) if self._rules.pattern is not None else None
+        if plain is not None:
+            return plain, Alignment(*_own_bounds(readonly(texts.values), readonly(texts.offsets)))
         valid = _with_valid_text(texts, threads)
 
         def work(start: int, stop: int) -> tuple[Any, ...]:
@@ -332,6 +406,10 @@ class CompiledNormalizer:
         starts, stops = (joined_arrays([part[k] for part in done]) for k in (4, 5))
         return batch, _in_original(Alignment(starts, stops), texts, valid, batch)
 
+    def _at_once(self, texts: TextBatch) -> NormalizedBatch | None:
+        at_once = self._rules.at_once
+        return None if at_once is None else at_once(readonly(texts.values), readonly(texts.offsets))
+
     def _by_ranges(
         self, work: Callable[[int, int], tuple[Any, ...]], texts: TextBatch, threads: int
     ) -> list[tuple[Any, ...]]:
@@ -342,10 +420,10 @@ class CompiledNormalizer:
         if not done:
             return NormalizedBatch(np.zeros(0, np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64))
         values, offsets, chunk_offsets, hits = _join(done)
+        if not len(hits):
+            return NormalizedBatch(values, offsets, chunk_offsets)
         hits[:, 1] = self._rules.token_ids[hits[:, 1]]
-        return NormalizedBatch(
-            values, offsets, chunk_offsets, _chunk_ids(len(chunk_offsets) - 1, hits) if len(hits) else None
-        )
+        return NormalizedBatch(values, offsets, chunk_offsets, _chunk_ids(len(chunk_offsets) - 1, hits))
 
     def normalize_str(self, text: str) -> str:
         """Text by the normalizer alone, without added tokens and pre-tokenizer."""
@@ -489,11 +567,10 @@ def _join_ends(parts: list[NDArray[np.int64]], starts: NDArray[np.int64]) -> NDA
 
 def _with_valid_text(texts: TextBatch, threads: int) -> TextBatch:
     """Texts as UTF-8: a byte that is not part of a character becomes U+FFFD, as in SentencePiece."""
-    values, ranges = readonly(texts.values), byte_ranges(texts.offsets)
-    texts = TextBatch(values, texts.offsets, texts.valid)
-    if all(map_ranges(lambda start, stop: are_valid(values, texts.offsets, start, stop), ranges, threads)):
-        return texts
-    parts = map_ranges(lambda start, stop: repair(values, texts.offsets, start, stop), ranges, threads)
+    values, offsets, ranges = readonly(texts.values), readonly(texts.offsets), byte_ranges(texts.offsets)
+    if all(map_ranges(lambda start, stop: _are_valid(values, offsets, start, stop), ranges, threads)):
+        return TextBatch(values, offsets, texts.valid)
+    parts = map_ranges(lambda start, stop: repair(values, offsets, start, stop), ranges, threads)
     starts = np.cumsum([0, *(len(part) for part, _ in parts)])
     offsets = _join_ends([offsets[1:] for _, offsets in parts], starts)
     return TextBatch(readonly(np.concatenate([part for part, _ in parts])), offsets, texts.valid)
@@ -726,7 +803,7 @@ def _is_collapse(step: Component) -> bool:
 
 
 def _strip_step(flags: int, values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
-    return values, strip(flags, values, parts)
+    return values, _strip(flags, values, parts)
 
 
 def _compose_step(values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.uint8], Parts]:
@@ -789,7 +866,7 @@ def _nfc() -> Any:
 def _collapse_step(
     content: NDArray[np.uint8], values: NDArray[np.uint8], parts: Parts
 ) -> tuple[NDArray[np.uint8], Parts]:
-    if not has_two_spaces(values):
+    if not _has_two_spaces(values):
         return values, parts
     collapsed: tuple[NDArray[np.uint8], Parts] = collapse_spaces(content, values, parts)
     return collapsed

@@ -11,6 +11,7 @@ import numpy as np
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.buffers import filled, grown
 from gpu_lattice.kernels.cpu.machine import ONE
+from gpu_lattice.normalizers.hf_text import are_plain
 from gpu_lattice.normalizers.pre_token_states import (
     AFTER_FOLDED,
     ANY_NUMBER,
@@ -92,6 +93,27 @@ def divide(actions, classes, values, ends, hits):  # type: ignore[no-untyped-def
             n = _divide_one(actions, classes, values, p, stop, out, n)
         p = stop
     return filled(out, np.int64(n)), out_hits
+
+
+@compiled
+def divide_plain(actions, classes, trie, most, values, docs):  # type: ignore[no-untyped-def]
+    """The bounds of the pre-tokens of documents that are plain (hf_text.py), from 0 on; empty if they are not.
+
+    A short text takes one call so, where `divide` comes after five others.
+    """
+    if not are_plain(trie, most, values, docs):
+        return np.empty(0, np.int64)
+    text = values[docs[0] : docs[-1]]
+    out = np.empty(16 + len(text) // 4, np.int64)
+    out[0] = 0
+    n, p = ONE, np.uint64(0)
+    for i_doc in range(len(docs) - 1):
+        stop = np.uint64(docs[i_doc + 1] - docs[0])
+        if p < stop:
+            out = grown(out, n, np.int64(n + stop - p + TWO))
+            n = _divide_one(actions, classes, text, p, stop, out, n)
+        p = stop
+    return filled(out, np.int64(n))
 
 
 @compiled

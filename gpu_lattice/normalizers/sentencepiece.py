@@ -195,8 +195,10 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
     Unit by unit, as the tool does it; only what the tables know to be a unit is not looked up.
     """
     direct, kinds, plain_stops = rules.characters.direct, rules.characters.kinds, rules.characters.stops
+    short = rules.characters.short
     folds, by_words, escape = rules.characters.folds, rules.characters.by_words, rules.escape
     space, space_bytes, remove_extra = rules.space, 3 if escape else 1, rules.remove_extra
+    last_word = values.size - 8
     out = np.empty(3 * (offsets[i_stop] - offsets[i_start]) // 2 + _room(0), np.uint8)
     starts, stops = np.empty(out.size, np.int64), np.empty(out.size, np.int64)
     out_offsets = np.zeros(i_stop - i_start + 1, np.int64)
@@ -210,7 +212,12 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
         while remove_extra and i < stop and direct[values[i]] == SPACE:
             i += 1
         if remove_extra and i < stop and (direct[values[i]] == NOT_DIRECT or kinds[values[i]] & BEGINS):
-            i = _after_blanks(rules, values, i, stop)
+            byte = np.int64(values[i])
+            is_plain = False
+            if 0xE1 <= byte < 0xED and character_length(values, i, stop) == 3:
+                is_plain = kinds[code_point(values, i)[0]] & (LOOK_UP | BEGINS) == 0
+            if not is_plain:
+                i = _after_blanks(rules, values, i, stop)
         if rules.dummy_prefix and i < stop:
             store_eight(out, size, space)
             starts[size] = starts[size + 1] = starts[size + 2] = i - begin
@@ -252,18 +259,37 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
                     size += 1
                     i += 1
                     continue
-            elif 0xE1 <= byte < 0xED and i + 2 < stop:
-                second, third = np.int64(values[i + 1]), np.int64(values[i + 2])
-                kind = kinds[(byte & 0x0F) << 12 | (second & 0x3F) << 6 | third & 0x3F]
-                are_bytes = second & 0xC0 == 0x80 and third & 0xC0 == 0x80
-                if kind & BEGINS and i + 6 <= stop and 0xE1 <= values[i + 3] < 0xED:
-                    kind &= ~BEGINS | kinds[code_point(values, i + 3)[0]] << 1
-                if are_bytes and kind & (LOOK_UP | REPLACED | BEGINS) == 0:
-                    out[size], out[size + 1], out[size + 2] = byte, second, third
-                    starts[size] = starts[size + 1] = starts[size + 2] = i - begin
+            elif 0xE0 <= byte < 0xF0:
+                i, size = _align_pairs(values, i, begin, min(last_word, stop - 6), kinds, out, starts, size)
+                if i > unit:
                     after_space = False
-                    size += 3
-                    i += 3
+                    continue
+            length = 2 + (byte >= 0xE0)
+            if 0xC2 <= byte < 0xF0 and i + length <= stop:
+                second, third = np.int64(values[i + 1]), np.int64(values[i + length - 1])
+                character = (byte & 0x1F) << 6 | second & 0x3F
+                is_whole = second & 0xC0 == 0x80 and third & 0xC0 == 0x80
+                if length == 3:
+                    character = (character & 0x3FF) << 6 | third & 0x3F
+                    is_whole = is_whole and character >= 0x800
+                kind = kinds[character] if is_whole else LOOK_UP
+                if kind & BEGINS:
+                    follower = np.int64(values[i + length]) if i + length < stop else np.int64(0)
+                    if follower < 0x80:
+                        kind &= ~BEGINS
+                    elif i + length + 3 <= stop and 0xE1 <= follower < 0xED:
+                        kind &= ~BEGINS | kinds[code_point(values, i + length)[0]] << 1
+                if kind & (LOOK_UP | BEGINS) == 0:
+                    if kind & REPLACED:
+                        store_eight(out, size, load_eight(short, 8 * character))
+                        size += np.int64(short[8 * character + 7])
+                    else:
+                        out[size], out[size + 1], out[size + 2] = byte, second, third
+                        size += length
+                    for k in range(before, size):
+                        starts[k] = i - begin
+                    after_space = False
+                    i += length
                     continue
             i, size, after_space = _write_unit(
                 rules.charsmap, rules.symbols, values, i, stop, out, size, after_space, remove_extra, escape
@@ -290,6 +316,32 @@ def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-unt
             stops[size - 1] = end
         out_offsets[i_doc - i_start + 1] = size
     return out[:size], out_offsets, starts[:size], stops[:size]
+
+
+@compiled
+def _align_pairs(values, i, begin, last, kinds, out, starts, size):  # type: ignore[no-untyped-def]
+    """Copy characters of three bytes from i on, two at a time, or the first of two, while they are units as they are,
+    with their starts, counted from `begin`; returns where they end, and the new size.
+
+    last: where the last two may begin.
+    """
+    while i <= last:
+        word = load_eight(values, i)
+        x, y = _code_point_of_three(word), _code_point_of_three(word >> THREE_BYTES)
+        kind = kinds[x] | kinds[y]
+        are_two = (word & MARKS_OF_TWO == TWO_CHARACTERS) & (min(x, y) >= SHORTEST_OF_THREE)
+        if not (LITTLE_ENDIAN and are_two) or kind & NOT_COPIED != 0:
+            break
+        store_eight(out, size, word)
+        at, value = np.uint64(size), np.uint64(i - begin)
+        for k in range(np.uint64(3)):
+            starts[at + k] = value
+            starts[at + k + THREE] = value + THREE
+        # What the second one begins is not known yet.
+        length = 3 if kinds[y] & BEGINS else 6
+        i += length
+        size += length
+    return i, size
 
 
 @compiled

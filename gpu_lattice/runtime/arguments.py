@@ -48,6 +48,9 @@ OTHER_NAMES = {
     "nbest": "nbest_size, or the method nbest",
     "random_state": "seed",
     "enable_sampling": "the method sample",
+    "alpha": "the method sample, which has it",
+    "num_samples": "the method sample, which has it",
+    "seed": "the method sample, which has it",
     "out_type": "TokenBatch.pieces() or .tolist()",
     "padding": "TokenBatch.to_padded()",
     "return_tensors": "TokenBatch.to_padded()",
@@ -62,7 +65,11 @@ def told_the_right_name(function: F) -> F:
     def wrapper(*args: Any, **options: Any) -> Any:
         for name in options:
             if name not in known and name in OTHER_NAMES:
-                raise TypeError(f"{function.__name__} has no option {name}; use {OTHER_NAMES[name]}")
+                use = OTHER_NAMES[name]
+                of_sample = use.partition(",")[0] in OTHER_NAMES and "alpha" not in known
+                raise TypeError(
+                    f"{function.__name__} has no option {name}; use {'the method sample, with ' * of_sample}{use}"
+                )
         try:
             return function(*args, **options)
         except MemoryError as error:
@@ -80,11 +87,9 @@ def check_tokenizer(tokenizer: Any) -> None:
 def as_integer(name: str, value: Any) -> int:
     """value as an int; TypeError unless it is an integer."""
     try:
-        if not isinstance(value, bool):  # which NumPy's is not either
-            return operator.index(value)
+        return operator.index(value)
     except TypeError:
-        pass
-    raise TypeError(f"{name} is {shown(value)}; give an integer")
+        raise TypeError(f"{name} is {shown(value)}; give an integer") from None
 
 
 def checked_integer(name: str, value: Any, low: int, high: int) -> int:
@@ -230,6 +235,11 @@ def read_only(array: Any, dtype: Any) -> NDArray[Any]:
     view = given.view(np.ndarray)
     view.flags.writeable = False
     return view
+
+
+def are_pieces(row: Any) -> bool:
+    """Whether it is a list or tuple of str, and not empty."""
+    return isinstance(row, list | tuple) and len(row) > 0 and all(isinstance(piece, str) for piece in row)
 
 
 def id_rows(name: str, given: Any) -> list[list[int] | None]:

@@ -47,9 +47,10 @@ def whole_file(path: Path, is_durable: bool = True) -> Iterator[BinaryIO]:
                     file.close()
                 os.replace(temporary, path)
                 return
-        finally:
+        except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
+            raise
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -4,6 +4,9 @@ import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
 
+# Bytes that are checked before it is asked whether some are bad.
+BLOCK = 1 << 12
+
 
 @compiled(inline="always")
 def code_point(values, p):
@@ -43,6 +46,48 @@ def character_length(values, i, stop):
     if (first == 0xF0 and second < 0x90) or (first == 0xF4 and second > 0x8F):
         return 0
     return length
+
+
+@compiled
+def are_valid(values, offsets, i_start, i_stop):
+    """Whether documents i_start..i_stop are UTF-8: all of them together are, and each begins where a character does."""
+    start, stop = offsets[i_start], offsets[i_stop]
+    for i_doc in range(i_start, i_stop):
+        i = offsets[i_doc]
+        if i < stop and values[i] & 0xC0 == 0x80:
+            return False
+    i = start
+    while i < min(start + 3, stop):
+        length = character_length(values, i, stop)
+        if length == 0:
+            return False
+        i += length
+    if not _are_joined(values[start:stop]):
+        return False
+    last = stop - 1
+    while last > start and values[last] & 0xC0 == 0x80:
+        last -= 1
+    return start == stop or character_length(values, last, stop) == stop - last
+
+
+@compiled
+def _are_joined(text):
+    """Whether all bytes but the first three are what those before them ask for. Without branches, for vectors."""
+    for i in range(0, len(text) - 3, BLOCK):
+        size = min(BLOCK, len(text) - 3 - i)
+        first, second, third, fourth = text[i:], text[i + 1 :], text[i + 2 :], text[i + 3 :]
+        # A number would be of eight bytes, and so would all that is joined to it.
+        bad = False
+        for k in range(size):
+            before, byte = third[k], fourth[k]
+            is_due = (first[k] >= 0xF0) | (second[k] >= 0xE0) | (before >= 0xC0)
+            bad |= is_due != (byte & 0xC0 == 0x80)
+            bad |= (byte == 0xC0) | (byte == 0xC1) | (byte > 0xF4)
+            bad |= ((before == 0xE0) & (byte < 0xA0)) | ((before == 0xED) & (byte > 0x9F))
+            bad |= ((before == 0xF0) & (byte < 0x90)) | ((before == 0xF4) & (byte > 0x8F))
+        if bad:
+            return False
+    return True
 
 
 @compiled

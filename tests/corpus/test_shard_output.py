@@ -45,6 +45,7 @@ def test_nothing_has_its_name_before_the_end_and_the_record_tells_what_has(tmp_p
     shard.write(rows(2, 3))
     shard.write(rows(4))
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".tmp")]
+    shard.write_rest()
     record = shard.finish(0, BadRows(False), "a.txt", documents=3)
     assert sorted(file["path"] for file in record["files"]) == sorted(f"x/a{ending}" for ending in ENDINGS[format])
     for file in record["files"]:
@@ -72,8 +73,10 @@ def test_outputs_of_one_name_do_not_meet(tmp_path: Path) -> None:
     late.write(rows(1))
     early.write(rows(2))
     late.write(rows(1))
+    early.write_rest()
     early.finish(0, BadRows(False), "a.txt")
     assert pq.read_table(tmp_path / "x" / "a.parquet")["num_tokens"].to_pylist() == [2]
+    late.write_rest()
     late.finish(0, BadRows(False), "a.txt")
     assert pq.read_table(tmp_path / "x" / "a.parquet")["num_tokens"].to_pylist() == [1, 1]
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["a.parquet"]

@@ -23,7 +23,7 @@ from gpu_lattice.models.detect import read_model
 from gpu_lattice.models.saving import file_of
 from gpu_lattice.models.tiktoken import ENCODINGS, is_rank_file, read_ranks
 from gpu_lattice.models.whole_characters import with_whole_characters
-from gpu_lattice.spans import spans_of
+from gpu_lattice.spans import SpanFinder
 from tests.fuzz.models import model_file, sound_files
 
 NAME = "odd.model"
@@ -153,9 +153,8 @@ def _is_said(error: ValueError) -> bool:
 
 
 def _check_spans(tokenizer: Tokenizer, texts: Sequence[str | bytes | None], rows: TokenBatch) -> None:
-    spans = spans_of(
-        tokenizer.model.in_full, tokenizer._spelling, tokenizer._parts, TextBatch.from_texts(texts), rows, "bytes", 1
-    )
+    find = SpanFinder(tokenizer.model.in_full, tokenizer._spelling, tokenizer._parts)
+    spans = find(TextBatch.from_texts(texts), rows, "bytes", 1)
     lengths = [len(text.encode() if isinstance(text, str) else text or b"") for text in texts]
     ends = np.repeat(np.repeat(lengths, len(rows) // len(texts)), np.diff(rows.offsets))
     assert np.all((spans[:, 0] >= 0) & (spans[:, 0] <= spans[:, 1]) & (spans[:, 1] <= ends)), (

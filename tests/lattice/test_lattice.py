@@ -14,11 +14,12 @@ from situations import Situation, situations
 from strategies import Case, cases
 
 from gpu_lattice import TextBatch, Tokenizer
-from gpu_lattice.backends import NoPathError
+from gpu_lattice.backends import NoPathError, cpu_lattice
 from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.lattice import Lattice, RaggedLattice
 
+SUMS = ("forward_scores", "backward_scores", "log_partition", "marginals", "entropy", "expected_counts")
 RELAXED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -85,6 +86,28 @@ def test_a_ragged_lattice_draws_what_it_drew() -> None:
     weights = lattice._weights(0.3, None)[:, None]
     again = Lattice.from_ragged(lattice.to_ragged())
     assert again.sample(weights=weights, seed=4).tolist() == lattice.sample(alpha=0.3, seed=4).tolist()
+
+
+def test_what_comes_again_has_the_same_sums_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [
+        *(DATA / "en.txt").read_text("utf-8").split("\n")[:40],
+        "",
+        "a" * 3000,
+        *(DATA / "odd.txt").read_text("utf-8").split("\n"),
+    ]
+    tokenizer = Tokenizer.default(device="cpu")
+    lattice = tokenizer.lattice(texts * 2)
+    whole = Lattice.from_ragged(lattice.to_ragged(), vocab_size=tokenizer.vocab_size)
+    some = [len(texts) + 1, 3, 0, 3]
+    for part, by_itself in ((lattice, whole), (lattice.take(some), whole.take(some))):
+        assert part.shape == by_itself.shape
+        weights = part._weights(0.3, None)[:, None]
+        for operation in SUMS:
+            got, expected = getattr(part, operation)(0.3), getattr(by_itself, operation)(weights=weights)
+            np.testing.assert_array_equal(got, expected, operation)
+    monkeypatch.setattr(cpu_lattice, "MOST_SLOTS", 4)
+    for array, expected in zip(tokenizer.lattice(texts * 2)._arrays, lattice._arrays, strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 def test_tensors_travel_by_dlpack() -> None:

@@ -39,10 +39,10 @@ from gpu_lattice.kernels.cpu.bulk.viterbi import (
     write_best,
 )
 from gpu_lattice.kernels.cpu.bulk.walk import find_lists
-from gpu_lattice.kernels.cpu.machine import prefetch
+from gpu_lattice.kernels.cpu.machine import ONE, TWO, prefetch
 
 # Segments between the one whose record is fetched and the one whose path is taken.
-AHEAD = 8
+AHEAD = np.uint64(8)
 
 
 @compiled
@@ -188,45 +188,52 @@ def _add_leading(chunk_offsets, i, n_segments, i_chunk, model, memo, group, tota
         model.scores, model.unk_score, model.reset, model.rounding, model.extreme
     )  # fmt: skip
     zero = total - total
+    # Unsigned indices spare the check for negative ones.
+    i, i_chunk, n, n_to_read = np.uint64(i), np.uint64(i_chunk), np.uint64(n), np.uint64(n_to_read)
+    n_segments, chunk = np.uint64(n_segments), chunk_offsets[np.uint64(i_chunk)]
     while i < n_segments:
-        p, stop = segments[i], segments[i + 1]
-        if p == chunk_offsets[i_chunk]:
-            i_chunk += 1
+        p, stop = segments[i], segments[i + ONE]
+        if p == chunk:
+            i_chunk += ONE
+            chunk = chunk_offsets[i_chunk]
             total = zero
         place = places[i]
         if i + AHEAD < n_segments:
             prefetch(arena, base_of(places[i + AHEAD]))
         if place <= TOKEN_ARC:
             arcs[n] = place
-            n += 1
+            n += ONE
             ends[i], to_read[n_to_read] = n, i
-            n_to_read += 1
-            i += 1
+            n_to_read += ONE
+            i += ONE
             continue
         if abs(total) > reset:
             total = zero
-        largest = abs(np.float64(total)) + (stop - p) * extreme
+            continue
+        size = np.float64(stop - p)
+        largest = abs(np.float64(total)) + size * extreme
         if place < 0 or largest > reset:
             break
         if place >= DIRECT:
             arc = np.int32(place - DIRECT)
             arcs[n] = arc
-            n += 1
-            total = total + scores[arc]
+            n += ONE
+            total = total + scores[np.uint64(arc)]
             ends[i] = n
-            i += 1
+            i += ONE
             continue
-        if not sums[place + NUMBER] > (stop - p) * largest * rounding:
+        base = np.uint64(place)
+        if not sums[base + np.uint64(NUMBER)] > size * largest * rounding:
             break
-        n_arcs = arena[place + KIND]
-        if n_arcs < 0:
-            to_read[n_to_read] = i
-            n_to_read += 1
-        for k in range(2 * (place + BODY), 2 * (place + BODY) + abs(n_arcs)):
+        n_arcs = arena[base + np.uint64(KIND)]
+        to_read[n_to_read] = i
+        n_to_read += np.uint64(n_arcs < 0)
+        first = TWO * (base + np.uint64(BODY))
+        for k in range(first, first + np.uint64(abs(n_arcs))):
             arc = cells[k]
             arcs[n] = arc
-            n += 1
-            total = total + (unk_score if arc == UNKNOWN else scores[arc])
+            n += ONE
+            total = total + (unk_score if arc == UNKNOWN else scores[np.uint64(arc)])
         ends[i] = n
-        i += 1
-    return i, i_chunk, n, n_to_read, total
+        i += ONE
+    return np.int64(i), np.int64(i_chunk), np.int64(n), np.int64(n_to_read), total

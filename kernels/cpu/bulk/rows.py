@@ -1,6 +1,7 @@
 """What the CPU backend calls: a range of parts to runs of ids, or, where one thread has a whole batch, texts to rows.
 
-For a short text, each call from Python takes as long as its segmentation, so a whole batch is one call.
+For a short text, each call from Python takes as long as its segmentation, so a whole batch is one call, and what it
+returns is in few arrays.
 """
 
 import numpy as np
@@ -21,35 +22,42 @@ def sample_rows(batch, parts, part_bytes, is_null, around, doc_ids, seed, num_sa
     parts: part_offsets and part_docs, as of `sample_parts`; empty for a whole batch, which is divided into parts of
     part_bytes here, and whose chunks may be missing.
     is_null bool [D]; around: int32, the ids before and after each row that is not null.
-    Returns (offsets int64 [D K + 1], then what `sample_parts` returns); for a whole batch, ids are rows.
+    Returns (ids, bounds, scores, bad), as `sample_parts`. bounds int64: the offsets of a whole batch's rows; of a range
+    where its runs start, then their lengths [2, P, K]. scores float64: log_weights [P, K], z, z_exponent [P], or empty.
     """
     batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, False)
     ids, starts, lengths, log_weights, z, z_exponent, bad = sample_parts(
         batch, part_offsets, part_docs, doc_ids, seed, num_samples, model, memo, weighed
     )
-    offsets, ids = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
-    return offsets, ids, starts, lengths, log_weights, z, z_exponent, bad
+    ids, bounds = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
+    n, n_paths = len(z), log_weights.size
+    scores = np.empty(n_paths + 2 * n)
+    for i in range(n):
+        for k in range(log_weights.shape[1]):
+            scores[i * log_weights.shape[1] + k] = log_weights[i, k]
+        scores[n_paths + i], scores[n_paths + n + i] = z[i], z_exponent[i]
+    return ids, bounds, scores, bad
 
 
 @compiled
 def encode_rows(batch, parts, part_bytes, is_null, around, model, arcs, memo):
-    """As `sample_rows`, of best segmentations: (offsets, then what `encode_parts` returns)."""
+    """As `sample_rows`, of best segmentations: (ids, bounds, bad)."""
     batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, False)
     ids, starts, lengths, bad = encode_parts(batch, part_offsets, model, arcs, memo)
-    offsets, ids = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
-    return offsets, ids, starts, lengths, bad
+    ids, bounds = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
+    return ids, bounds, bad
 
 
 @compiled
 def merge_rows(batch, parts, part_bytes, is_null, around, model, memo):
-    """As `sample_rows`, of canonical segmentations: (offsets, then what `encode_merges` returns).
+    """As `sample_rows`, of canonical segmentations: (ids, bounds, bad).
 
     What merges make of unknown text is one run, so parts do not end within it.
     """
     batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, True)
     ids, starts, lengths, bad = encode_merges(batch, part_offsets, model, memo)
-    offsets, ids = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
-    return offsets, ids, starts, lengths, bad
+    ids, bounds = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
+    return ids, bounds, bad
 
 
 @compiled
@@ -79,18 +87,24 @@ def _planned(batch, parts, part_bytes, pieces, keeps_runs):
 
 @compiled
 def _assembled(is_whole, ids, run_starts, run_lengths, part_docs, is_null, around):
-    """(offsets, ids) of the rows of a whole batch; of a range nothing, and the ids as they are."""
+    """(ids, offsets) of the rows of a whole batch; of a range its ids, and where its runs start, and their lengths."""
     if not is_whole:
-        return np.empty(0, np.int64), ids
+        n = run_starts.size
+        bounds = np.empty(2 * n, np.int64)
+        for i in range(run_starts.shape[0]):
+            for k in range(run_starts.shape[1]):
+                j = i * run_starts.shape[1] + k
+                bounds[j], bounds[n + j] = run_starts[i, k], run_lengths[i, k]
+        return ids, bounds
     before, after = around
     n_around = len(before) + len(after)
     offsets, starts = plan_rows(run_lengths, part_docs, len(is_null), n_around, is_null)
     if n_around == 0 and _are_equal(run_starts, starts):
-        return offsets, ids
+        return ids, offsets
     out = np.empty(offsets[-1], np.int32)
     place_runs(ids, run_starts, run_lengths, starts, len(before), out)
     place_around(offsets, before, after, out)
-    return offsets, out
+    return out, offsets
 
 
 @compiled

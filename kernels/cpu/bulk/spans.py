@@ -10,7 +10,7 @@ import numpy as np
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.verify import length_at
 from gpu_lattice.kernels.cpu.machine import ONE
-from gpu_lattice.kernels.cpu.utf8 import character_length, symbol_length_from
+from gpu_lattice.kernels.cpu.utf8 import are_valid, character_length, symbol_length_from
 
 # Which span a byte piece has: of its byte, of all unknown text that is spelled in bytes, or of its character if it is
 # the last byte, and else the place where that begins.
@@ -44,24 +44,44 @@ def find_spans(batch, starts, stops, texts, text_offsets, ids, offsets, num_samp
     have n_before and n_after ids around them, whose spans are 0, 0.
     """
     trims, leading, trailing = habits.trims, habits.leading, habits.trailing
-    characters = np.empty(0, np.int64)
-    i_chunk = np.int64(0)
+    doc_offsets, chunk_offsets, chunk_ids = batch.offsets, batch.chunk_offsets, batch.chunk_ids
+    piece_offsets, byte_of, unk_id = spelling.offsets, spelling.byte_of, spelling.unk_id
+    drops, characters, i_first = habits.drops, np.empty(0, np.int64), np.int64(0)
     for i_doc in range(len(text_offsets) - 1):
         first, last = text_offsets[i_doc], text_offsets[i_doc + 1]
         if in_characters:
             if last - first >= len(characters):
                 characters = np.empty(2 * (last - first + 1), np.int64)
-            _number_characters(texts, first, last, characters)
-        while i_chunk + 2 < len(batch.chunk_offsets) and batch.chunk_offsets[i_chunk + 1] <= batch.offsets[i_doc]:
-            i_chunk += 1
+            _number_characters(texts, text_offsets, i_doc, characters)
+        while i_first + 2 < len(chunk_offsets) and chunk_offsets[i_first + 1] <= doc_offsets[i_doc]:
+            i_first += 1
         for row in range(i_doc * num_samples, (i_doc + 1) * num_samples):
-            low, high = offsets[row], offsets[row + 1]
             if is_null[i_doc]:
                 continue
-            spans[low : low + n_before] = 0
-            spans[high - n_after : high] = 0
-            low, high = low + n_before, high - n_after
-            _place(batch, i_doc, i_chunk, starts, stops, ids, low, high, spelling, habits, spans)
+            low, high = offsets[row] + n_before, offsets[row + 1] - n_after
+            for k in range(n_before):
+                spans[low - 1 - k, 0] = spans[low - 1 - k, 1] = 0
+            for k in range(n_after):
+                spans[high + k, 0] = spans[high + k, 1] = 0
+            k, i_chunk = low, i_first
+            p, end = doc_offsets[i_doc], doc_offsets[i_doc + 1]
+            chunk_stop = p
+            while k < high and p < end:
+                if p >= chunk_stop:
+                    while chunk_offsets[i_chunk + 1] <= p:
+                        i_chunk += 1
+                    chunk_stop = chunk_offsets[i_chunk + 1]
+                i = np.int64(ids[k])
+                if i == unk_id or byte_of[i] >= 0 or chunk_ids[i_chunk] >= 0 or drops:
+                    k, p = _place_odd(batch, i_chunk, p, end, starts, stops, ids, k, high, spelling, habits, spans)
+                    continue
+                stop = min(p + piece_offsets[i + 1] - piece_offsets[i], end)
+                spans[k, 0], spans[k, 1] = starts[p], stops[stop - 1]
+                p = stop
+                k += 1
+            while k < high:
+                spans[k, 0] = spans[k, 1] = stops[end - 1] if end > doc_offsets[i_doc] else 0
+                k += 1
             for i_trim in range(len(trims)):
                 for k in range(low, high):
                     if leading[ids[k]] + trailing[ids[k]] > 0:
@@ -76,9 +96,15 @@ def find_spans(batch, starts, stops, texts, text_offsets, ids, offsets, num_samp
 
 
 @compiled
-def _number_characters(texts, first, last, characters):
+def _number_characters(texts, text_offsets, i_doc, characters):
     """characters[i]: how many characters begin before byte i of a document; a byte outside characters is one."""
+    first, last = text_offsets[i_doc], text_offsets[i_doc + 1]
     i, n = first, np.int64(0)
+    if are_valid(texts, text_offsets, i_doc, i_doc + 1):
+        while i < last:
+            characters[i - first] = n
+            n += texts[i] & 0xC0 != 0x80
+            i += 1
     while i < last:
         length = np.int64(1) if texts[i] < 0x80 else max(character_length(texts, i, last), 1)
         characters[i - first] = n
@@ -90,46 +116,34 @@ def _number_characters(texts, first, last, characters):
 
 
 @compiled
-def _place(batch, i_doc, i_chunk, starts, stops, ids, k, high, spelling, habits, spans):
-    """Fill the spans of the ids k..high of a row, in bytes."""
-    values, chunk_offsets, chunk_ids = batch.values, batch.chunk_offsets, batch.chunk_ids
-    surfaces, piece_offsets, byte_of, unk_id = spelling.surfaces, spelling.offsets, spelling.byte_of, spelling.unk_id
-    fuses, is_bytes = habits.fuses, habits.is_bytes
-    p, end = batch.offsets[i_doc], batch.offsets[i_doc + 1]
-    chunk_stop = p
-    while k < high and p < end:
-        if p >= chunk_stop:
-            while chunk_offsets[i_chunk + 1] <= p:
-                i_chunk += 1
-            chunk_stop = chunk_offsets[i_chunk + 1]
-        i = ids[k]
-        if chunk_ids[i_chunk] >= 0:
-            length = chunk_stop - p
-        elif i == unk_id:
-            length = (
-                _unknown_length(values, p, chunk_stop, ids, k, high, surfaces, piece_offsets, byte_of, unk_id, is_bytes)
-                if fuses
-                else symbol_length_from(values[:chunk_stop], p, is_bytes)
-            )
-        elif byte_of[i] >= 0 and length_at(values[:end], p, i, spelling) == 1 and habits.byte_spans != OWN:
-            n = _place_bytes(values, p, chunk_stop, starts, stops, ids, k, high, spelling, habits.byte_spans, spans)
-            k += n
-            p += n
-            continue
-        elif byte_of[i] >= 0:
-            length = max(1, length_at(values[:end], p, i, spelling))
-        else:
-            length = piece_offsets[i + 1] - piece_offsets[i]
-            if habits.drops and length_at(values[:end], p, i, spelling) < 0:
-                p += symbol_length_from(values, p, is_bytes)
-                continue
-        stop = min(p + length, end)
-        spans[k, 0], spans[k, 1] = starts[p], stops[stop - 1]
-        p = stop
-        k += 1
-    while k < high:
-        spans[k, 0] = spans[k, 1] = stops[end - 1] if end > batch.offsets[i_doc] else 0
-        k += 1
+def _place_odd(batch, i_chunk, p, end, starts, stops, ids, k, high, spelling, habits, spans):
+    """Fill the spans, in bytes, of ids[k], of which the length of its piece does not tell all, and of those that are
+    placed with it; returns (the id, the byte of the batch that come next).
+    """
+    values, chunk_stop = batch.values, batch.chunk_offsets[i_chunk + 1]
+    byte_of, unk_id, is_bytes = spelling.byte_of, spelling.unk_id, habits.is_bytes
+    i = ids[k]
+    if batch.chunk_ids[i_chunk] >= 0:
+        length = chunk_stop - p
+    elif i == unk_id:
+        length = (
+            _unknown_length(values, p, chunk_stop, ids, k, high, spelling.surfaces, spelling.offsets, byte_of, unk_id,
+                            is_bytes)
+            if habits.fuses
+            else symbol_length_from(values[:chunk_stop], p, is_bytes)
+        )  # fmt: skip
+    elif byte_of[i] >= 0 and length_at(values[:end], p, i, spelling) == 1 and habits.byte_spans != OWN:
+        n = _place_bytes(values, p, chunk_stop, starts, stops, ids, k, high, spelling, habits.byte_spans, spans)
+        return k + n, p + n
+    elif byte_of[i] >= 0:
+        length = max(1, length_at(values[:end], p, i, spelling))
+    else:
+        length = spelling.offsets[i + 1] - spelling.offsets[i]
+        if habits.drops and length_at(values[:end], p, i, spelling) < 0:
+            return k, p + symbol_length_from(values, p, is_bytes)
+    stop = min(p + length, end)
+    spans[k, 0], spans[k, 1] = starts[p], stops[stop - 1]
+    return k + 1, stop
 
 
 @compiled

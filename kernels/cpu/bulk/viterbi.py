@@ -195,7 +195,7 @@ def follow_blocks(values, start, stop, model, arcs, search, out, i):
     return move_down(out, k, i + stop - start, i)
 
 
-@compiled
+@compiled(forceinline=True)
 def follow(values, start, stop, back, spells, byte_ids, arcs, i):
     """Write the best path, in the order of the text, from arcs[i] on; returns the index after it.
 
@@ -205,7 +205,7 @@ def follow(values, start, stop, back, spells, byte_ids, arcs, i):
     return move_down(arcs, k, i + stop - start, i)
 
 
-@compiled
+@compiled(forceinline=True)
 def _follow_back(values, e, begin, origin, back, spells, byte_ids, arcs, k):
     """Write the best path into e, as far as to begin, before arcs[k]; returns where it comes from, and its first arc.
 
@@ -225,7 +225,7 @@ def _follow_back(values, e, begin, origin, back, spells, byte_ids, arcs, k):
     return e, k
 
 
-@compiled
+@compiled(forceinline=True)
 def move_down(arcs, first, last, to):
     """Move arcs[first:last] to arcs[to:], to <= first; returns their end."""
     for k in range(first, last):
@@ -234,7 +234,7 @@ def move_down(arcs, first, last, to):
     return to
 
 
-@compiled
+@compiled(forceinline=True)
 def find_best(values, start, stop, found, lists, arc_scores, arc_words, count_bits, unk_score, is_bytes, exact, gaps,
               back):  # fmt: skip
     """Best scores in float64, from index 0 on, their gaps and back-pointers; returns that of stop, -inf for none.
@@ -263,7 +263,7 @@ def find_best(values, start, stop, found, lists, arc_scores, arc_words, count_bi
     return exact[stop - start]
 
 
-@compiled
+@compiled(forceinline=True)
 def write_best(values, start, stop, gaps, back, unk_id, spells, byte_ids, arena, sums, cells, base):
     """Put a segment's best path at base: its lead; its number of arcs, less than 0 where some may become other ids; its
     arcs as int32 cells. Returns the end of what was written.

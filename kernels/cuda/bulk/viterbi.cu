@@ -346,7 +346,7 @@ __device__ inline Passage passage_from(const Tool& tool, i64 p, i64 limit, NUMBE
 // A thread per stretch. Settles the chunks that begin there, as far as it can, lists those that go on (starts Start
 // [n_chunks], n_starts u64 [1], initially 0), and finds the passage through what precedes them. sums f64: the running
 // sums of what follow has written. resets: 1 / reset, or 0. passages [stretches * PASSAGES].
-extern "C" __global__ void __launch_bounds__(BLOCK, 10)
+extern "C" __global__ void __launch_bounds__(BLOCK, 8)
     pass(const u8* values, const u8* cuts, i64 n, const Node* nodes, const int* piece_at, const int* length_of,
          const NUMBER* scores, double best_unk, double lowest, double reset, double rounding, double extreme, Best* best,
          int* path, const i64* chunk_offsets, i64 n_chunks, const double* __restrict__ sums, double resets,
