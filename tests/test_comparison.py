@@ -79,6 +79,7 @@ def test_bytepiece_repeats_draws_by_a_seed() -> None:
 
 
 def test_sentencepiece_gives_no_log_probability_of_a_draw(processor: Any) -> None:
+    pytest.importorskip("google.protobuf", reason="protobuf is not installed")
     assert processor.sample_encode_as_proto(TEXT, -1, 0.1).score == 0
     assert processor.nbest_encode_as_proto(TEXT, 2).nbests[0].score < 0
 
