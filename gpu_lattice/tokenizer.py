@@ -1320,11 +1320,20 @@ def check_device(device: Device, again: bool = False) -> str:
     """
     from gpu_lattice.backends.cuda import CudaBackend
     from gpu_lattice.device_check import fault_of
+    from gpu_lattice.models.tiktoken import rank_file, read_ranks
 
     def pairs() -> Iterator[tuple[Tokenizer, Tokenizer]]:
-        pieces = {bytes([byte]): -3.0 for byte in range(256)} | {b"\xe3\x81": -2.0, b"be": -1.0, b", or": -4.5}
-        for cpu in Tokenizer.default(device="cpu", threads=1), Tokenizer.from_pieces(pieces, device="cpu", threads=1):
-            yield cpu, cpu.on(CudaBackend(cpu.model, device, None))
+        symbols = [bytes([byte]) for byte in range(256)]
+        pieces = dict.fromkeys(symbols, -3.0) | {b"\xe3\x81": -2.0, b"be": -1.0, b", or": -4.5}
+        merged = [b"\xe3\x81", b" t", b" b", b" be", b"aa", b"aaaa", b"ot"]
+        ranks = rank_file({token: rank for rank, token in enumerate([*symbols, *merged])})
+        for model in (
+            Tokenizer.default(device="cpu").model,
+            Tokenizer.from_pieces(pieces, device="cpu").model,
+            read_ranks(ranks, "a few ranks", "gpt2", None),
+        ):
+            cpu = Tokenizer(model, device="cpu", threads=1)
+            yield cpu, cpu.on(CudaBackend(model, device, None))
 
     try:
         operation = fault_of(device.identity, pairs, again)
