@@ -8,6 +8,7 @@ import numpy as np
 
 from gpu_lattice.runtime.cache import cached, forget
 from gpu_lattice.runtime.on_host import on_host
+from gpu_lattice.text_batch import TextBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,8 +73,16 @@ def _results(tok: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Every operation, and the arrays that it gives."""
     best = tok.encode(TEXTS)
     yield "encode", (best.ids, best.offsets)
-    out = tok.sample(TEXTS, alpha=0.3, num_samples=3, seed=7, return_log_prob=True)
+    alpha = 0.3 if tok.model.merges is None else 0.0  # more would change nothing without scores, which is warned of
+    out = tok.sample(TEXTS, alpha=alpha, num_samples=3, seed=7, return_log_prob=True)
     yield "sample", (out.ids, out.offsets, out.log_prob)
+    out = tok.sample(TEXTS, alpha=alpha, rate=0.5, seed=7, return_log_prob=True)
+    yield "sample with a rate", (out.ids, out.offsets, out.log_prob)
+    texts = TextBatch.from_texts(TEXTS)
+    with tok.backend.launcher:
+        texts = TextBatch(tok.backend.launcher.upload(texts.values), texts.offsets)
+    best = tok.encode(texts)
+    yield "encode of text on the device", (best.ids, best.offsets)
     lattice = tok.lattice(SHORT)
     yield "lattice", (lattice.piece_id, lattice.length, lattice.num_arcs, *lattice.to_ragged().row_splits)
     for name in ("forward_scores", "backward_scores", "log_partition", "marginals", "expected_counts", "entropy"):

@@ -91,8 +91,10 @@ class TextBatch:
     def from_dlpack(values: Any, offsets: Any, valid: Any = None) -> TextBatch:
         """Texts that are in arrays already, on a GPU or the host: of CuPy, PyTorch, JAX, or what else has DLPack.
 
-        values   uint8 [num_bytes]; on a GPU they stay there, if the tokenizer is on the same one and its model takes
-                 any bytes as they are (`from_pieces` with bytes). Other models' rules are applied on the host
+        values   uint8 [num_bytes]; for `encode` and `sample` they stay on a GPU, if the tokenizer is on the same one,
+                 where the model takes any bytes as they are (`from_pieces` with bytes), and where a BPE model only
+                 divides them by a compiled pattern, if they are UTF-8 without an added token. Log-probabilities need
+                 them on the host too, and other models' rules are applied there
         offsets  integers [num_docs + 1], which come to the host
         valid    bool [num_docs], False for a null document; a null document on a GPU must have no bytes
 

@@ -1139,15 +1139,18 @@ class Tokenizer:
             yield start, Lattice.of(self._model, self._backend, part, valid, limit)
 
     def _texts(self, texts: Texts) -> TextBatch:
-        """Texts to segment; they stay on the tokenizer's device where its model takes them as they are."""
-        is_taken = isinstance(self._model.normalizer, IdentityNormalizer)
-        if is_taken and isinstance(texts, TextBatch) and texts.device == self.device != "cpu":
-            return TextBatch.from_dlpack(texts.values, texts.offsets, texts.valid)
+        """Texts to segment; they stay on the tokenizer's device where they are taken as they are there."""
+        if isinstance(texts, TextBatch) and texts.device == self.device != "cpu":
+            batch = TextBatch.from_dlpack(texts.values, texts.offsets, texts.valid)
+            if self._backend.takes(batch):
+                return batch
         return TextBatch.from_texts(texts)
 
     def _normalize(self, batch: TextBatch, first: int = 0, threads: int | None = None) -> NormalizedBatch:
         """first: the number by which errors name the batch's first document."""
-        return self._checked_length(self._model.normalizer(batch, threads or self._threads), first)
+        # What is on a device is what its backend takes as it is.
+        normalizer = self._model.normalizer if batch.device == "cpu" else IdentityNormalizer()
+        return self._checked_length(normalizer(batch, threads or self._threads), first)
 
     def _aligned(self, batch: TextBatch, first: int) -> tuple[NormalizedBatch, Alignment]:
         """As `_normalize` on one thread, and where the bytes come from."""
@@ -1317,11 +1320,20 @@ def check_device(device: Device, again: bool = False) -> str:
     """
     from gpu_lattice.backends.cuda import CudaBackend
     from gpu_lattice.device_check import fault_of
+    from gpu_lattice.models.tiktoken import rank_file, read_ranks
 
     def pairs() -> Iterator[tuple[Tokenizer, Tokenizer]]:
-        pieces = {bytes([byte]): -3.0 for byte in range(256)} | {b"\xe3\x81": -2.0, b"be": -1.0, b", or": -4.5}
-        for cpu in Tokenizer.default(device="cpu", threads=1), Tokenizer.from_pieces(pieces, device="cpu", threads=1):
-            yield cpu, cpu.on(CudaBackend(cpu.model, device, None))
+        symbols = [bytes([byte]) for byte in range(256)]
+        pieces = dict.fromkeys(symbols, -3.0) | {b"\xe3\x81": -2.0, b"be": -1.0, b", or": -4.5}
+        merged = [b"\xe3\x81", b" t", b" b", b" be", b"aa", b"aaaa", b"ot"]
+        ranks = rank_file({token: rank for rank, token in enumerate([*symbols, *merged])})
+        for model in (
+            Tokenizer.default(device="cpu").model,
+            Tokenizer.from_pieces(pieces, device="cpu").model,
+            read_ranks(ranks, "a few ranks", "gpt2", None),
+        ):
+            cpu = Tokenizer(model, device="cpu", threads=1)
+            yield cpu, cpu.on(CudaBackend(model, device, None))
 
     try:
         operation = fault_of(device.identity, pairs, again)

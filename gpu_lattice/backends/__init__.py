@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch, PendingBatch
+    from gpu_lattice.text_batch import TextBatch
 
 
 class NoPathError(ValueError):
@@ -141,6 +142,9 @@ class Backend(Protocol):
 
     def ranges(self, offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
         """The ranges of documents for the calls of `encode` or `sample`."""
+
+    def takes(self, texts: TextBatch) -> bool:
+        """Whether texts on its GPU are segmented as they are there; others are normalized on the host."""
 
     def encode(
         self, batch: NormalizedBatch | PendingBatch, is_null: NDArray[np.bool_], words: Words | None = None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
     from gpu_lattice.normalizers import NormalizedBatch, PendingBatch
+    from gpu_lattice.text_batch import TextBatch
 
     # part_offsets and part_docs (kernels/cpu/bulk/rows.py)
     Parts: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -99,6 +100,10 @@ class CpuBackend:
         normalized text is still in its cache.
         """
         return [(0, 1)] if len(offsets) == 2 else byte_ranges(offsets, self.threads) or [(0, 0)]
+
+    def takes(self, texts: TextBatch) -> bool:
+        """No: it has no GPU."""
+        return False
 
     def encode(
         self, batch: NormalizedBatch | PendingBatch, is_null: NDArray[np.bool_], words: Words | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,8 +20,10 @@ from gpu_lattice.kernels.arcs import NO_ARC
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.normalizers import NormalizedBatch, PendingBatch
-from gpu_lattice.runtime.on_host import is_on_device, on_host
+from gpu_lattice.normalizers.identity import IdentityNormalizer
+from gpu_lattice.runtime.on_host import is_on_device
 from gpu_lattice.runtime.ragged import offsets_of, row_of
+from gpu_lattice.text_batch import TextBatch
 from gpu_lattice.weights import arc_weights, inverse_of, log_weights
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_lattice.backends import Device, Stream
+    from gpu_lattice.backends.cuda_pre_tokens import PreTokens
     from gpu_lattice.kernels.cpu.bulk.words import Words
     from gpu_lattice.models import Model
 
@@ -226,6 +229,24 @@ class CudaBackend:
         """The ranges of documents for the calls of `encode` or `sample`: one, since each call waits for the device."""
         return [(0, len(offsets) - 1)]
 
+    def takes(self, texts: TextBatch) -> bool:
+        """Whether texts on the device are segmented as they are there."""
+        self._check_process()
+        if isinstance(self._model.normalizer, IdentityNormalizer):
+            return True
+        return self._pre_tokens is not None and self._pre_tokens.take(texts)
+
+    @cached_property
+    def _pre_tokens(self) -> PreTokens | None:
+        """What divides text on the device; None where more is done to it, or where chunks are more than marks."""
+        from gpu_lattice.backends.cuda_pre_tokens import PreTokens
+        from gpu_lattice.normalizers.hf_tokenizers import CompiledNormalizer
+
+        normalizer = self._model.normalizer
+        if self._model.merges is None or not isinstance(normalizer, CompiledNormalizer):
+            return None
+        return PreTokens(self.launcher, normalizer.rules, STRETCH) if normalizer.rules.only_divide else None
+
     def encode(
         self, batch: NormalizedBatch | PendingBatch, is_null: NDArray[np.bool_], words: Words | None = None
     ) -> Rows:
@@ -345,11 +366,7 @@ class CudaBackend:
         words: Words | None = None,
     ) -> Rows:
         """find: fills cuts and path of a job. weighed: whether log-probabilities are wanted. words: of rows."""
-        if os.getpid() != self._process:
-            raise RuntimeError(
-                f"this tokenizer's memory on {self.device} belongs to the process that this one was forked from; start "
-                "workers by spawn and send them the tokenizer, or give them one with device='cpu'"
-            )
+        self._check_process()
 
         def begin(stream: Stream, part: Part) -> Job:
             if is_on_device(part.batch.values):
@@ -375,6 +392,13 @@ class CudaBackend:
                 for stream in self._streams:
                     stream.synchronize()
                 raise
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"this tokenizer's memory on {self.device} belongs to the process that this one was forked from; start "
+                "workers by spawn and send them the tokenizer, or give them one with device='cpu'"
+            )
 
     def _run_parts(
         self,
@@ -530,6 +554,8 @@ class CudaBackend:
         job.path.fill(NO_ARC)
         chunks = {"chunk_offsets": job.chunk_offsets, "chunk_ids": job.chunk_ids, "n_chunks": n_chunks}
         self._threads("mark_chunks", n_chunks + 1, **chunks, marks=job.marks)
+        if is_on_device(batch.values) and self._pre_tokens is not None:
+            self._pre_tokens.mark(job.values, job.doc_offsets, job.marks)
         if batch.chunk_ids is not None:
             self._threads("place_tokens", n_chunks * num_samples, **chunks, n=n, num_samples=num_samples, path=job.path)
         find(job)
@@ -590,9 +616,11 @@ class CudaBackend:
 
     def _weigh(self, job: Job, tables: SampleTables, num_samples: int) -> None:
         """The same parts, hence the same sums, as on the CPU."""
-        stream, batch = job.stream, job.part.batch
-        texts = batch_of(replace(batch, values=on_host(batch.values)))
-        part_offsets, job.part_doc, _ = plan_parts(texts, self._tables.pieces, PART_BYTES)
+        stream, batch, low = job.stream, job.part.batch, job.low
+        if is_on_device(batch.values):
+            texts = TextBatch(batch.values[low : low + job.n], batch.offsets - low)
+            batch, low = self._model.normalizer(texts.on_host()), 0
+        part_offsets, job.part_doc, _ = plan_parts(batch_of(batch), self._tables.pieces, PART_BYTES)
         n_parts = len(job.part_doc)
         job.parts = {
             "part_logs": stream.empty("part_logs", (n_parts, num_samples), np.float64),
@@ -602,7 +630,7 @@ class CudaBackend:
         self._threads(
             "weigh_parts", n_parts * num_samples,
             cuts=job.cuts, n=job.n, num_samples=num_samples, path=job.path, z=job.z, exponents=job.exponents,
-            part_offsets=stream.upload("part_offsets", part_offsets, minus=job.low), n_parts=n_parts,
+            part_offsets=stream.upload("part_offsets", part_offsets, minus=low), n_parts=n_parts,
             log_weights=tables.log_weights, unk_log_weight=tables.unk_log_weight, **job.parts,
         )  # fmt: skip
 

@@ -139,8 +139,12 @@ def parts_of(encoding: Any) -> tuple[bytes, str, dict[str, int]]:
         raise TypeError(
             f"source is {encoding!r:.60}, whose ranks are not of bytes, or whose ids are not int; make it anew"
         )
-    lines = [binascii.b2a_base64(token, newline=False) + b" %d\n" % rank for token, rank in ranks.items()]
-    return b"".join(lines), pattern, dict(specials)
+    return rank_file(ranks), pattern, dict(specials)
+
+
+def rank_file(ranks: dict[bytes, int]) -> bytes:
+    """What `read_ranks` reads."""
+    return b"".join(binascii.b2a_base64(token, newline=False) + b" %d\n" % rank for token, rank in ranks.items())
 
 
 def division_of(

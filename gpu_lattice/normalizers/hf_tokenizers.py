@@ -340,6 +340,11 @@ class Rules:
             values, parts = readonly(new_values), new_parts
         return values, parts, sources
 
+    @property
+    def only_divide(self) -> bool:
+        """Whether text with no added token in it is divided by the pattern, and no more."""
+        return self.pattern is not None and not self.steps
+
     def normalize_text(self, text: bytes) -> bytes:
         """Valid UTF-8 by the steps alone."""
         values = readonly(np.frombuffer(text, np.uint8))
@@ -368,6 +373,10 @@ class CompiledNormalizer:
     def __init__(self, rules: Rules, shown: _Shown) -> None:
         self._rules = rules
         self._shown = shown
+
+    @property
+    def rules(self) -> Rules:
+        return self._rules
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Pre-tokenize a batch on `threads` threads; a null document comes out empty."""

@@ -137,6 +137,20 @@ def actions_of(pattern: Pattern) -> NDArray[np.uint16]:
     return np.array(rows, np.uint16).reshape(-1)
 
 
+@cache
+def restarts_of(pattern: Pattern) -> NDArray[np.uint8]:
+    """Whether, between characters of two classes, a pre-token ends whatever came before: uint8 [1 << 2 * CLASS_BITS].
+
+    From there on, all is as at the start of a text; such a place is also after END.
+    """
+    table = actions_of(pattern).reshape(-1, 1 << CLASS_BITS)
+    following = table >> STATE_SHIFT
+    is_new = (table & HERE > 0) & (following == following[0])
+    restarts = [is_new[after].all(0) for after in (following >> CLASS_BITS).T]
+    restarts[0] = np.ones(1 << CLASS_BITS, np.bool_)
+    return np.concatenate(restarts).astype(np.uint8)
+
+
 class _Automaton:
     """The steps of a pattern. Its states are tuples, by what the pre-token is so far:
 

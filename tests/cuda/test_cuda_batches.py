@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import DATA
-from cuda_on_cpu.host_device import HostDevice, compiler
+from cuda_on_cpu.host_device import HostDevice, OnDevice, compiler
 from situations import MODELS
 
 from gpu_lattice import TextBatch, Tokenizer
@@ -125,19 +125,6 @@ def test_ids_are_kept_where_the_text_was_not_as_expected(share: float) -> None:
     rows = output.rows()
     assert rows.ids.tolist() == [7] + [8] * 99
     assert rows.ids.base is None or rows.ids.base.size <= 125
-
-
-class OnDevice(np.ndarray):  # type: ignore[type-arg]
-    """Bytes as CuPy has them: NumPy gets them by `get` alone. `fetched` counts that."""
-
-    fetched = 0
-
-    class device:  # noqa: N801
-        id = "host"
-
-    def get(self) -> Any:
-        OnDevice.fetched += 1
-        return self.view(np.ndarray)
 
 
 def test_text_on_the_device_stays_there_where_the_model_takes_it_as_it_is() -> None:

@@ -1,5 +1,6 @@
 """What only a GPU can show: streams, memory, and arrays handed on. The ids are test_cuda_parity.py's matter."""
 
+import json
 import pickle
 from time import perf_counter
 from typing import Any
@@ -11,6 +12,7 @@ from conftest import DATA
 from gpu_lattice import TextBatch, TokenBatch, Tokenizer
 from gpu_lattice.backends.cuda import CudaBackend
 from gpu_lattice.backends.cuda_device import CudaDevice, device_count
+from gpu_lattice.models.hf_tokenizers import read
 from gpu_lattice.runtime.on_host import on_host
 
 pytestmark = [
@@ -122,15 +124,22 @@ def test_torch_takes_the_ids_without_a_copy(cuda: Tokenizer, texts: Any) -> None
     assert tensor.cpu().tolist() == out.ids.get().tolist()
 
 
-def test_text_on_the_device_gives_the_ids_of_the_cpu(texts: Any) -> None:
+@pytest.mark.parametrize("kind", ["bytes", "BPE"])
+def test_text_on_the_device_gives_the_ids_of_the_cpu(kind: str, texts: Any) -> None:
     cupy = pytest.importorskip("cupy")
     cpu = Tokenizer.from_pieces(PIECES_OF_BYTES, device="cpu")
+    if kind == "BPE":
+        pytest.importorskip("tokenizers")
+        from bpe_files import trained
+
+        cpu = Tokenizer(read(json.dumps(trained("llama3")).encode(), "t.json"), device="cpu")
     cuda, host = on_device(cpu), TextBatch.from_texts(texts)
+    options: dict[str, Any] = {"seed": 4, "alpha": 0.1 if kind == "bytes" else 0.0}
     with cupy.cuda.Stream(non_blocking=True):
         values, offsets = cupy.asarray(host.values), cupy.asarray(host.offsets)
-        out = cuda.sample(TextBatch.from_dlpack(values, offsets), seed=4)
+        out = cuda.sample(TextBatch.from_dlpack(values, offsets), **options)
         values.fill(0)
-        assert same(cpu.sample(texts, seed=4), out)
+        assert same(cpu.sample(texts, **options), out)
 
 
 def test_text_of_torch_on_the_device_gives_the_ids_of_the_cpu(texts: Any) -> None:

@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import DATA
 from hf_files import chunks, texts
 from hypothesis import given, settings
+from pre_token_texts import ALL, BYTES, NAMES, SAMPLE, branches, recipe, rules
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 from gpu_lattice.normalizers.code_points import class_table
-from gpu_lattice.normalizers.hf_tokenizers import CompiledNormalizer, ToolNormalizer, hf_normalizer
+from gpu_lattice.normalizers.hf_tokenizers import CompiledNormalizer, ToolNormalizer
 from gpu_lattice.normalizers.pre_token_states import LETTER, LOWER, NEWLINE, NUMBER, SPACE, SYMBOL, UPPER
-from gpu_lattice.normalizers.pre_tokens import CL100K, DEEPSEEK, GPT2, PATTERNS, TIKTOKEN, TIKTOKEN_CL100K
+from gpu_lattice.normalizers.pre_tokens import CL100K, DEEPSEEK, GPT2, PATTERNS, TIKTOKEN_CL100K
 from gpu_lattice.text_batch import TextBatch
 
-SAMPLE = "aAsSlLtvVrRmDdeE\u01c5\u02b0\u0301中ſ1٣½ \u00a0\t\n\r'/!😀\x00\u2028"
-BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 DIGITS = {"type": "Digits", "individual_digits": True}
-NAMES = ["gpt2", "cl100k", "qwen", "minicpm", "qwen3.5", "o200k", "tekken", "tiktoken's gpt2", "tiktoken's", "deepseek"]
-ENDS = [
-    "'s'S'T'll'LL'lL're'RE'vE'm'D't",
-    "don't DON'T I'ſ x'ſ a'll b'LLx",
-    "a" * 50 + "'" * 50,
-    "HELLOworld HelloWORLDs aBcD",
-]
-
-
-def recipe(*patterns: str, behavior: str = "Isolated", invert: bool = False) -> dict:
-    splits = [
-        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert} for pattern in patterns
-    ]
-    return {"type": "Sequence", "pretokenizers": [*splits, BYTES]}
-
-
-def rules(pre_tokenizer: dict, to_bytes: bool = True, by_tiktoken: bool = False):
-    return hf_normalizer(None, pre_tokenizer, [], "t.json", to_bytes, by_tiktoken)
 
 
 def splitter(*patterns: str) -> Callable[[str], list[str]]:
@@ -55,17 +34,11 @@ def pre_tokens(normalizer, docs: list[str]) -> list[list[str]]:
     return [[text for text, _ in doc] for doc in chunks(normalizer(TextBatch.from_texts(docs)))]
 
 
-@pytest.mark.parametrize("patterns", [*((pattern,) for pattern in PATTERNS | TIKTOKEN), DEEPSEEK], ids=NAMES)
+@pytest.mark.parametrize("patterns", ALL, ids=NAMES)
 def test_pre_tokens_are_the_tools(patterns):
     normalizer, split = rules(recipe(*patterns), by_tiktoken="++" in patterns[0]), splitter(*patterns)
     assert isinstance(normalizer, CompiledNormalizer)
-    draw = random.Random(22)
-    docs = [
-        *map("".join, itertools.product("aAs中\u0301\u02b01 \n'!/ー·\x00", repeat=4)),
-        *("".join(draw.choices(SAMPLE, k=draw.randrange(3, 24))) for _ in range(5000)),
-        *((DATA / f"{name}.txt").read_text("utf-8") for name in ("en", "ja", "zh", "odd")),
-        *ENDS,
-    ]
+    docs = branches()
     assert pre_tokens(normalizer, docs) == list(map(split, docs))
 
     if "++" in patterns[0]:  # the package regex has other classes of characters
