@@ -291,7 +291,7 @@ def _calls() -> str:
         [f"{int(n):,}" if n.isdigit() else n, *(f"{times[name]:.1f}" for name in names)]
         for n, times in result["microseconds_per_text"].items()
     ]
-    note = f"Microseconds a text, one thread, alpha {result['alpha']:g} ({_where(result)}, a busy machine)."
+    note = f"Microseconds a text, one thread, alpha {result['alpha']:g} ({_where(result)})."
     return f"{table(['texts in a call', *names], rows)}\n\n{note}"
 
 
