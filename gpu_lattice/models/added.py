@@ -72,6 +72,8 @@ def _piece(token: NewToken, vocabulary: Vocabulary) -> bytes:
 
     Nothing for one that the model has.
     """
+    from gpu_lattice.models.saving import PIECE, message, varint
+
     wrong = next((name for name in ("single_word", "lstrip", "rstrip") if getattr(token, name)), None)
     if wrong is not None:
         raise ValueError(f"the token {token.content!r:.60} has {wrong}, which a SentencePiece model cannot say")
@@ -82,13 +84,4 @@ def _piece(token: NewToken, vocabulary: Vocabulary) -> bytes:
         raise ValueError(f"{token.content!r:.60} is a piece of this SentencePiece model, of another kind; leave it out")
     if known is not None:
         return b""
-    body = b"\x0a" + _varint(len(text)) + text + b"\x15\0\0\0\0" + b"\x18" + _varint(kind)
-    return b"\x0a" + _varint(len(body)) + body
-
-
-def _varint(value: int) -> bytes:
-    head = b""
-    while value >= 128:
-        head += bytes([value & 127 | 128])
-        value >>= 7
-    return head + bytes([value])
+    return message(PIECE, message(1, text) + b"\x15\0\0\0\0" + b"\x18" + varint(kind))

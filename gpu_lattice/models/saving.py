@@ -128,7 +128,7 @@ def _sentencepiece(data: bytes, name: str, model: Model, becomes_unigram: bool) 
     if model.merges is not None and not becomes_unigram:
         kept = b"".join(data[a:c] for n, a, _, c in _raw_fields(data, 0, len(data)) if n != OWN_FIELD)
         scores = np.where(vocabulary.in_lattice, vocabulary.scores, -np.inf)
-        return kept + _message(OWN_FIELD, scores.astype("<f8").tobytes())
+        return kept + message(OWN_FIELD, scores.astype("<f8").tobytes())
     parts = []
     for number, first, value, stop in _raw_fields(data, 0, len(data)):
         if number == PIECE:
@@ -136,13 +136,13 @@ def _sentencepiece(data: bytes, name: str, model: Model, becomes_unigram: bool) 
             is_gone = is_scored and not vocabulary.in_lattice[i_piece]
             score = float(vocabulary.scores[i_piece])
             inner = _piece(data, value, stop, score if is_scored else None, is_gone)
-            parts.append(_message(PIECE, inner))
+            parts.append(message(PIECE, inner))
             i_piece += 1
         elif number == OWN_FIELD:
             continue
         elif number == TRAINER and becomes_unigram:
             kept = b"".join(data[a:c] for n, a, _, c in _raw_fields(data, value, stop) if n != MODEL_TYPE)
-            parts.append(_message(TRAINER, kept + bytes([MODEL_TYPE << 3 | VARINT, UNIGRAM])))
+            parts.append(message(TRAINER, kept + bytes([MODEL_TYPE << 3 | VARINT, UNIGRAM])))
         else:
             parts.append(data[first:stop])
     return b"".join(parts)
@@ -158,11 +158,11 @@ def _piece(data: bytes, start: int, stop: int, score: float | None, is_gone: boo
     return b"".join(data[a:c] for n, a, _, c in _raw_fields(data, start, stop) if n not in replaced) + fields
 
 
-def _message(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | BYTES) + _varint(len(content)) + content
+def message(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | BYTES) + varint(len(content)) + content
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     head = b""
     while value >= 128:
         head += bytes([value & 127 | 128])
