@@ -168,11 +168,11 @@ def posteriors_of_all(
 ) -> Any:
     """float64 [A]."""
     xp, out = launcher.xp, launcher.xp.zeros(len(arrays.arcs))
-    ends = of.arrays.arc_offsets
+    starts, stops = of.arc_ranges
     launcher.run(
         "copy_rows", len(ranges.starts),
-        rows=of.of_range, starts=ends[of.ranges.starts + 1], stops=ends[of.ranges.stops + 1], values=found.of_arcs,
-        added=xp.zeros(len(ranges.starts)), firsts=arrays.arc_offsets[ranges.starts + 1], out=out,
+        rows=of.of_range, starts=starts, stops=stops, values=found.of_arcs, added=xp.zeros(len(ranges.starts)),
+        firsts=arrays.arc_offsets[ranges.starts + 1], out=out,
     )  # fmt: skip
     dead = dead_documents(xp, of, arrays.positions, ranges, found.has_path)
     if len(dead):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gpu_lattice.vocabulary import Vocabulary
 
 # In place of a list of scores, whose numbers json would write so that tokenizers reads others.
-MARK = "\0scores\0"
+PLACEHOLDER = "\0scores\0"
 PIECE, TRAINER = 1, 2
 SCORE, KIND = 2, 3
 MODEL_TYPE = 3
@@ -192,7 +192,7 @@ def _tokenizer_json(data: bytes, name: str, model: Model, becomes_unigram: bool)
     inner, vocabulary = file["model"], model.vocabulary
     if model.merges is not None and not becomes_unigram:
         scores = listed(vocabulary, 1 + max(inner["vocab"].values()))
-        inner[OWN] = {"scores": MARK}
+        inner[OWN] = {"scores": PLACEHOLDER}
         return _with_list(file, ["null" if score is None else serde_text(score) for score in scores], ",")
     if becomes_unigram:
         file["model"] = inner = _as_unigram(inner, vocabulary)
@@ -203,14 +203,14 @@ def _tokenizer_json(data: bytes, name: str, model: Model, becomes_unigram: bool)
         f"[{json.dumps(piece, ensure_ascii=False)},{serde_text(score if arc else float(before))}]"
         for piece, before, score, arc in zip(pieces, old, vocabulary.scores.tolist(), is_arc, strict=False)
     ]
-    inner["vocab"] = MARK
+    inner["vocab"] = PLACEHOLDER
     return _with_list(file, texts, ",\n")
 
 
 def _with_list(file: Any, texts: list[str], between: str) -> bytes:
-    """The file as JSON, with a list of these texts in place of MARK."""
+    """The file as JSON, with a list of these texts in place of PLACEHOLDER."""
     text = json.dumps(file, ensure_ascii=False, indent=1)
-    return text.replace(json.dumps(MARK), "[\n" + between.join(texts) + "\n]", 1).encode()
+    return text.replace(json.dumps(PLACEHOLDER), "[\n" + between.join(texts) + "\n]", 1).encode()
 
 
 def _as_unigram(bpe: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:

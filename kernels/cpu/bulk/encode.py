@@ -190,7 +190,7 @@ def _add_leading(chunk_offsets, i, n_segments, i_chunk, model, memo, group, tota
     zero = total - total
     # Unsigned indices spare the check for negative ones.
     i, i_chunk, n, n_to_read = np.uint64(i), np.uint64(i_chunk), np.uint64(n), np.uint64(n_to_read)
-    n_segments, chunk = np.uint64(n_segments), chunk_offsets[np.uint64(i_chunk)]
+    n_segments, chunk = np.uint64(n_segments), chunk_offsets[i_chunk]
     while i < n_segments:
         p, stop = segments[i], segments[i + ONE]
         if p == chunk:

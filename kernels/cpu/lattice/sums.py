@@ -65,10 +65,16 @@ def _forward_plain(start, stop, arc_offsets, lengths, weights, plain, bits, z_bi
             j += ONE
         is_exact &= total <= MOST
         plain[e - start] = total
-        word = bits[e - start]
-        z_bits[e] = word & MANTISSA | HALF << EXPONENT_SHIFT if word != 0 else 0
-        z_exponents[e] = (word >> EXPONENT_SHIFT) - HALF if word != 0 else 0
+        z_bits[e], z_exponents[e] = _divided(bits[e - start])
     return is_exact
+
+
+@compiled(forceinline=True)
+def _divided(word):
+    """The mantissa, in [0.5, 1), and the exponent of a float64; both it and the mantissa as integers."""
+    if word == 0:
+        return np.int64(0), np.int64(0)
+    return word & MANTISSA | HALF << EXPONENT_SHIFT, (word >> EXPONENT_SHIFT) - HALF
 
 
 @compiled
@@ -120,9 +126,7 @@ def _backward_plain(start, stop, arc_offsets, lengths, weights, plain, bits, b_b
             i += ONE
         j = first
     for k in range(n):
-        word = bits[k]
-        b_bits[start + k] = word & MANTISSA | HALF << EXPONENT_SHIFT if word != 0 else 0
-        b_exponents[start + k] = (word >> EXPONENT_SHIFT) - HALF if word != 0 else 0
+        b_bits[start + k], b_exponents[start + k] = _divided(bits[k])
     return is_exact and plain[0] <= MOST
 
 
