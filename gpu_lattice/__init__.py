@@ -1,11 +1,21 @@
-"""gpu_lattice: perfect samples from subword lattices, batched, the same tokens on the CPU and the GPU."""
+"""Perfect samples from subword lattices, batched, the same tokens on the CPU and the GPU.
+
+Tokenizer                    a model on a device: encode, sample, decode, lattice, fit
+TextBatch, TokenBatch        texts and rows of ids, as flat arrays with offsets
+Lattice, RaggedLattice       what Tokenizer.lattice gives: every operation on it, and its tensors
+PathBatch, Continuations     what Tokenizer.nbest and Tokenizer.continuations give
+retokenize                   a whole corpus, file by file, in a run that can be resumed
+gpu_lattice.torch            datasets and collate functions for PyTorch
+
+Other modules are internal, and may change.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gpu_lattice.runtime import display
+from gpu_lattice.runtime import display as _display
 from gpu_lattice.runtime.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -46,7 +56,7 @@ def _lattice_html(tokenizer: Any, text: bytes) -> str | None:
     return lattice_html(tokenizer, text)
 
 
-display.lattice_html = _lattice_html
+_display.lattice_html = _lattice_html
 
 
 def __getattr__(name: str) -> Any:
@@ -60,4 +70,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """The public names, and what Python puts into a module."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import pkgutil
+import pydoc
 
 import numpy as np
 import pytest
@@ -26,3 +27,10 @@ def test_examples_print_what_they_say(name: str) -> None:
         if not any(word in (example.docstring or "") for word in NEEDS_FILES):
             runner.run(example)
     assert runner.failures == 0
+
+
+def test_help_begins_with_what_is_public_and_dir_has_nothing_else() -> None:
+    public = {name for name in dir(gl) if not name.startswith("_")}
+    assert public == set(gl.__all__)
+    described = pydoc.plain(pydoc.render_doc(gl)).partition("PACKAGE CONTENTS")[0]
+    assert [name for name in public if name not in described] == []
