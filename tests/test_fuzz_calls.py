@@ -11,6 +11,7 @@ CALLS = 1000
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is bounded by what Linux says of it")
 def test_hostile_calls_return_or_say_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
     monkeypatch.syspath_prepend(ROOT)
     from tests.fuzz.calls import run
 

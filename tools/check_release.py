@@ -1,6 +1,6 @@
 """Check what is to be released: build wheel and source distribution, and try the wheel under each Python that is named.
 
-    python tools/check_release.py python3.11 python3.12 python3.13
+    python tools/check_release.py python3.11 python3.12 python3.13 python3.14
 
 Needs the packages build, twine and check-wheel-contents. In a new virtual environment for each Python, the command runs
 and some tests pass, from a folder that holds the tests and nothing of the package.
