@@ -263,11 +263,10 @@ class Rules:
 
     def _divides(self, raw: TokenTrie, most: int) -> Callable[[NDArray[np.uint8], NDArray[np.int64]], Any]:
         """The documents themselves, divided by the pattern."""
-        from gpu_lattice.normalizers.pre_token_states import actions_of, character_classes
-        from gpu_lattice.normalizers.pre_tokens import divide_plain
+        from gpu_lattice.normalizers.pre_tokens import automaton_of, divide_plain
 
         assert self.pattern is not None
-        tables, run = (actions_of(self.pattern), character_classes()[0], raw, most), Bound(divide_plain)
+        tables, run = (*automaton_of(self.pattern), raw, most), Bound(divide_plain)
 
         def divided(values: NDArray[np.uint8], docs: NDArray[np.int64]) -> NormalizedBatch | None:
             bounds = run(*tables, values, docs)
@@ -324,10 +323,9 @@ class Rules:
             extents = extents_of(parts, raw, sources, original)
             spans = cut_spans(self.cutter, values, parts, sources, original, docs, extents, len(cut_values))
         if self.pattern is not None:
-            from gpu_lattice.normalizers.pre_token_states import actions_of, character_classes
-            from gpu_lattice.normalizers.pre_tokens import divide
+            from gpu_lattice.normalizers.pre_tokens import automaton_of, divide
 
-            ends, hits = divide(actions_of(self.pattern), character_classes()[0], cut_values, ends, hits)
+            ends, hits = divide(*automaton_of(self.pattern), cut_values, ends, hits)
         return cut_values, offsets, ends, hits, *spans
 
     def _normalize(

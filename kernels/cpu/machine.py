@@ -86,6 +86,14 @@ def starts_of_characters(values: Any, index: Any) -> Any:
     return np.uint64(sum(int(values[index + i] & 0xC0 != 0x80) << i for i in range(LANES)))
 
 
+def in_range(values: Any, index: Any, low: Any, high: Any) -> Any:
+    """A bit for each of the BOUNDS bytes from `index` on, the first one lowest: whether it is one of low to high.
+
+    The caller makes sure that all of them exist.
+    """
+    return np.uint64(sum(int(low <= values[index + i] <= high) << i for i in range(BOUNDS)))
+
+
 def copy_items(source: Any, index: Any, target: Any, at: Any) -> None:
     """Write ITEMS items of an array of integers, from `index` on, to an int32 one, from `at` on.
 
@@ -116,6 +124,11 @@ def _compiled_starts_of(values, index, character):
 @overload(starts_of_characters)
 def _compiled_starts_of_characters(values, index):
     return lambda values, index: _starts_of_characters(values, index)
+
+
+@overload(in_range)
+def _compiled_in_range(values, index, low, high):
+    return lambda values, index, low, high: _in_range(values, index, low, high)
 
 
 @overload(copy_items)
@@ -258,6 +271,26 @@ def _starts_of_characters(typing_context, values, index):
         return builder.zext(builder.bitcast(starts, ir.IntType(LANES)), ir.IntType(64))
 
     return types.uint64(values, types.intp), generate
+
+
+@intrinsic
+def _in_range(typing_context, values, index, low, high):
+    def generate(context, builder, signature, arguments):
+        lanes, everywhere = ir.VectorType(ir.IntType(8), BOUNDS), ir.VectorType(ir.IntType(32), BOUNDS)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), lanes.as_pointer())
+
+        def repeated(byte):
+            first = builder.insert_element(lanes(ir.Undefined), byte, ir.IntType(32)(0))
+            return builder.shuffle_vector(first, lanes(ir.Undefined), ir.Constant(everywhere, [0] * BOUNDS))
+
+        low, high = arguments[2:]
+        # One comparison: bytes below `low` wrap around.
+        above_low = builder.sub(builder.load(address, align=1), repeated(low))
+        found = builder.icmp_unsigned("<=", above_low, repeated(builder.sub(high, low)))
+        return builder.bitcast(found, ir.IntType(BOUNDS))
+
+    return types.uint64(values, types.intp, types.uint8, types.uint8), generate
 
 
 @intrinsic

@@ -24,6 +24,7 @@ from gpu_lattice.kernels.cpu.machine import (
     bytes_equal,
     bytes_outside,
     copy_items,
+    in_range,
     load_eight,
     load_word,
     prefetch,
@@ -133,6 +134,20 @@ def test_each_sum_is_compared_with_the_limit(mask):
         for limit in (-1.0, 0.0, 2.0, *items[first : first + SUMS], *np.nextafter(items[first : first + SUMS], 0)):
             expected = sum(int(items[first + i] > limit) << i for i in range(SUMS))
             assert int(mask(items, first, limit)) == expected
+
+
+@njit
+def compiled_in_range(values, first, low, high):
+    return in_range(values, first, low, high)
+
+
+@pytest.mark.parametrize("mask", [compiled_in_range, in_range])
+def test_each_byte_is_told_to_be_in_a_range(mask):
+    values = np.random.default_rng(6).permutation(256).astype(np.uint8)
+    for first in (0, 1, BOUNDS + 3, 3 * BOUNDS):
+        for low, high in ((0, 0), (0, 255), (32, 32), (48, 57), (100, 200), (128, 255), (255, 255)):
+            expected = sum(int(low <= values[first + i] <= high) << i for i in range(BOUNDS))
+            assert int(mask(values, first, np.uint8(low), np.uint8(high))) == expected
 
 
 @njit

@@ -4,21 +4,60 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pytest
 from hf_files import chunks, texts
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from pre_token_texts import ALL, BYTES, NAMES, SAMPLE, branches, recipe, rules
 from tokenizers import Regex, normalizers, pre_tokenizers
 
+from gpu_lattice.kernels.cpu.machine import BOUNDS
 from gpu_lattice.normalizers.code_points import class_table
 from gpu_lattice.normalizers.hf_tokenizers import CompiledNormalizer, ToolNormalizer
-from gpu_lattice.normalizers.pre_token_states import LETTER, LOWER, NEWLINE, NUMBER, SPACE, SYMBOL, UPPER
-from gpu_lattice.normalizers.pre_tokens import CL100K, DEEPSEEK, GPT2, PATTERNS, TIKTOKEN_CL100K
+from gpu_lattice.normalizers.pre_token_states import (
+    AT_MARK,
+    BEFORE_LAST,
+    HERE,
+    LETTER,
+    LOWER,
+    NEWLINE,
+    NUMBER,
+    SET_MARK,
+    SPACE,
+    STATE_SHIFT,
+    SYMBOL,
+    UPPER,
+    Pattern,
+    actions_of,
+    character_classes,
+)
+from gpu_lattice.normalizers.pre_tokens import (
+    CL100K,
+    DEEPSEEK,
+    GPT2,
+    PATTERNS,
+    SEQUENCES,
+    TIKTOKEN,
+    TIKTOKEN_CL100K,
+    automaton_of,
+    divide,
+)
 from gpu_lattice.text_batch import TextBatch
 
 DIGITS = {"type": "Digits", "individual_digits": True}
+WHOLE = list(dict.fromkeys([*PATTERNS.values(), *TIKTOKEN.values(), *SEQUENCES.values()]))
+DIVIDING = [*WHOLE, *(one._replace(apart=True, most_digits=min(3, one.most_digits)) for one in WHOLE[:-1])]
+# A run of these is of one class, or alternates.
+runs = st.tuples(
+    st.sampled_from(
+        ["a", "A", "b ", "Ab", "aB", " ", "1", ".", ". ", "(a", "'", "'a", "'ll ", "\n", "\t", "\x00", "é", "中"]
+    ),
+    st.integers(1, 70),
+)
+mixed = st.lists(runs.map(lambda run: run[0] * run[1]) | st.text("aA1 .", max_size=70), max_size=8).map("".join)
 
 
 def splitter(*patterns: str) -> Callable[[str], list[str]]:
@@ -32,6 +71,55 @@ def splitter(*patterns: str) -> Callable[[str], list[str]]:
 
 def pre_tokens(normalizer, docs: list[str]) -> list[list[str]]:
     return [[text for text, _ in doc] for doc in chunks(normalizer(TextBatch.from_texts(docs)))]
+
+
+def by_steps(pattern: Pattern, docs: list[str]) -> list[int]:
+    """The ends of the pre-tokens of documents, by the automaton alone."""
+    actions, classes = actions_of(pattern).tolist(), character_classes()[0]
+    ends, state, at = [], 0, 0
+    for doc in docs:
+        mark = last = at
+        for character in [*doc, ""]:
+            action = actions[state + (int(classes[ord(character)]) if character else 0)]
+            places = ((AT_MARK, mark), (BEFORE_LAST, last), (HERE, at))
+            ends += [place for bit, place in places if action & bit]
+            mark = at if action & SET_MARK else mark
+            state, last, at = action >> STATE_SHIFT, at, at + len(character.encode())
+    return ends
+
+
+def divided(pattern: Pattern, docs: list[str]) -> list[int]:
+    values = np.frombuffer("".join(docs).encode(), np.uint8)
+    ends = np.cumsum([len(doc.encode()) for doc in docs])
+    return divide(*automaton_of(pattern), values, ends, np.empty((0, 2), np.int64))[0].tolist()
+
+
+@pytest.mark.parametrize("pattern", DIVIDING)
+def test_masks_tell_the_boundaries_that_the_automaton_does(pattern):
+    fives = ["".join(five) for five in product("aA1 .", repeat=5)]
+    endless = [(character * 5000 + " a 'll b") * 2 for character in "aA1 .'\n中"]
+    of_any_length = [("bb c. 12  " * 15)[:length] for length in range(2 * BOUNDS + 9)]
+    for docs in (fives, ["".join(fives)], endless, of_any_length):
+        assert divided(pattern, docs) == by_steps(pattern, docs)
+
+    @settings(max_examples=100)
+    @given(st.lists(mixed, max_size=4))
+    def check(docs):
+        docs.append("a" * BOUNDS)  # so that there is a block from each place on
+        assert divided(pattern, docs) == by_steps(pattern, docs)
+
+    check()
+
+
+def test_documents_are_divided_beside_others_and_added_tokens():
+    normalizer, docs = rules(recipe(CL100K)), ["Ab, c 12345 d'll   e. " * 9, "", "中 a"] * 3
+    batch = normalizer(TextBatch.from_texts(docs).slice(1, 8))
+    assert batch.chunk_bounds.tolist() == [0, *by_steps(PATTERNS[CL100K], docs[1:8])]
+
+    values, ends = np.full(202, ord("a"), np.uint8), np.arange(3, 203)
+    hits = np.array([(chunk, 5) for chunk in range(1, 200)])
+    found, found_hits = divide(*automaton_of(PATTERNS[CL100K]), values, ends, hits)
+    assert (found.tolist(), found_hits.tolist()) == (ends.tolist(), hits.tolist())
 
 
 @pytest.mark.parametrize("patterns", ALL, ids=NAMES)
