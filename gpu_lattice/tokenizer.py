@@ -300,7 +300,8 @@ class Tokenizer:
         Raises ValueError for a tokenizer that was not made from a file, and for what its format cannot hold: of unigram
         models, other scores of user-defined pieces (SentencePiece), scores that are not logs of shares that sum to 1
         (BytePiece), and a tokenizer.json or a BytePiece model without one of its pieces; of BPE models, as_unigram=True
-        where user-defined pieces cut a text, or where byte pieces or special tokens would be found in it.
+        where user-defined pieces cut a text, where byte pieces or special tokens would be found in it, or where unknown
+        symbols are a token each.
         """
         write_whole(Path(path), self.to_bytes(as_unigram=as_unigram))
 

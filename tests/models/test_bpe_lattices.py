@@ -54,6 +54,7 @@ class Bpe:
     pieces    those that are arcs; symbols: those that are tokens wherever they are
     by_bytes  whether a position is between any two bytes
     byte_ids  of the bytes that spell a symbol without a piece; empty if it is the unknown id instead
+    fuses     whether a run of such symbols is one unknown id
     scores    of ids; 0 for others
     """
 
@@ -63,6 +64,7 @@ class Bpe:
     by_bytes: bool = True
     byte_ids: tuple[int, ...] = ()
     unk_id: int | None = None
+    fuses: bool = True
     symbols: dict[bytes, int] = field(default_factory=dict)
     around: tuple[Row, Row] = ((), ())
     scores: Mapping[int, float] = field(default_factory=dict)
@@ -123,7 +125,7 @@ class Bpe:
             elif self.byte_ids:
                 ids += [self.byte_ids[byte] for byte in chunk[arcs[0][0] - start : arcs[-1][1] - start]]
             elif self.unk_id is not None:
-                ids.append(self.unk_id)
+                ids += [self.unk_id] * (1 if self.fuses else len(arcs))
         return tuple(ids)
 
 
@@ -190,6 +192,7 @@ def hugging_face(name: str, characters: bool = False, **parts: Any) -> Bpe:
         is_bytes,
         tuple(vocab[piece] for piece in BYTE_PIECES) if model["byte_fallback"] else (),
         vocab[model["unk_token"]] if model["unk_token"] else None,
+        model["fuse_unk"] or model["byte_fallback"],
     )
     return whole(found) if characters else found
 
@@ -245,6 +248,7 @@ def sentence_piece(**options: Any) -> Bpe:
         False,
         tuple(map(tool.piece_to_id, BYTE_PIECES)) if options.get("byte_fallback") else (),
         tool.unk_id(),
+        True,
         {symbol.encode(): i for symbol, i in symbols.items()},
     )
 
@@ -265,6 +269,8 @@ KINDS: dict[str, Callable[[], Bpe]] = {
     "llama2": lambda: hugging_face("llama2"),
     "gemma": lambda: hugging_face("gemma"),
     "fused": lambda: hugging_face("fused"),
+    "unknown": lambda: hugging_face("unknown"),
+    "no bytes": lambda: hugging_face("gemma", model=trained("gemma")["model"] | {"byte_fallback": False}),
     "tiktoken": lambda: of_ranks(characters=False),
     "tiktoken, characters whole": lambda: of_ranks(characters=True),
     "tekken": tekken,
@@ -541,3 +547,9 @@ def test_the_commands_say_what_the_tokenizer_gives(
         pq.read_table(tmp_path / "out" / "in.parquet")["input_ids"].to_pylist()
         == again.sample(texts, alpha=0.3, num_samples=2, seed=4).tolist()
     )
+
+
+def test_unknown_symbols_that_are_a_token_each_are_not_saved_as_those_of_a_unigram_model() -> None:
+    with pytest.raises(ValueError, match="an unknown token of each symbol"):
+        made("unknown", True).tokenizer.to_bytes(as_unigram=True)
+    assert made("fused", True).tokenizer.to_bytes(as_unigram=True)
