@@ -20,7 +20,7 @@ from gpu_lattice.backends import Draw, NoPathError
 from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
-from gpu_lattice.models import Model
+from gpu_lattice.models import DROPPED, Model
 from gpu_lattice.models.added import new_tokens, with_tokens
 from gpu_lattice.models.detect import model_bytes, model_file, read_model, regular_file
 from gpu_lattice.models.parts import Parts, parts_of
@@ -485,14 +485,15 @@ class Tokenizer:
         return other
 
     def without(self, pieces: Iterable[Any], *, unspellable: Unspellable = "raise") -> Tokenizer:
-        """`rescored` with pieces (names, bytes or ids) taken out of the lattice; the tokenizer itself for none.
+        """`rescored` with pieces (names, bytes or ids) taken out of the lattice; the tokenizer itself for none, unless
+        unspellable is "best".
 
         Example:
             >>> Tokenizer.from_pieces(["ab", "a", "b"]).without(["ab"]).excluded_ids
             [0]
         """
         gone = dict.fromkeys(as_list("pieces", list(pieces)), -np.inf)
-        return self.rescored(gone, unspellable=unspellable) if gone else self
+        return self.rescored(gone, unspellable=unspellable) if gone or unspellable != "raise" else self
 
     @property
     def excluded_ids(self) -> list[int]:
@@ -1232,9 +1233,12 @@ class Tokenizer:
         start = int(normalized.offsets[i_doc])
         at = position - start
         before = normalized.values[max(start, position - 20) : position].tobytes()
+        what_to_do = "add the missing symbols, or an unknown piece"
+        if self._model.merges is not None and self._model.merges.unk_id == DROPPED and self._unspellable == "raise":
+            what_to_do = "by unspellable='best', words with symbols that `encode` drops stay as it gives them"
         return ValueError(
             f"document {first + i_doc} cannot be spelled with this model's pieces: no segmentation reaches byte {at} "
-            f"of it, after {before!r}; add the missing symbols, or an unknown piece"
+            f"of it, after {before!r}; {what_to_do}"
         )
 
 
