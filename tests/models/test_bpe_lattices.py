@@ -265,6 +265,9 @@ KINDS: dict[str, Callable[[], Bpe]] = {
     "gpt2": lambda: replace(hugging_face("gpt2", **AROUND), around=((), (0, 7))),
     "llama3": lambda: hugging_face("llama3"),
     "llama3, characters whole": lambda: hugging_face("llama3", characters=True),
+    "an unknown token, characters whole": lambda: hugging_face(
+        "llama3", characters=True, model=trained("llama3")["model"] | {"unk_token": "<|im_start|>"}
+    ),
     "qwen": lambda: hugging_face("qwen"),
     "llama2": lambda: hugging_face("llama2"),
     "gemma": lambda: hugging_face("gemma"),
