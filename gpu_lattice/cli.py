@@ -335,7 +335,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--unspellable", choices=["raise", "best"], default="raise",
-        help="of a word that cannot be spelled without them: an error, or its best segmentation; default: raise",
+        help="of a word that the pieces left cannot spell: an error, or its best segmentation; default: raise",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: auto")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all")

@@ -20,7 +20,7 @@ from gpu_lattice.backends import Draw, NoPathError
 from gpu_lattice.backends.cpu import CpuBackend
 from gpu_lattice.decoding import Detokenizer
 from gpu_lattice.kernels.cpu.bulk.verify import Spelling, first_misspelled
-from gpu_lattice.models import Model
+from gpu_lattice.models import DROPPED, Model
 from gpu_lattice.models.added import new_tokens, with_tokens
 from gpu_lattice.models.detect import model_bytes, model_file, read_model, regular_file
 from gpu_lattice.models.parts import Parts, parts_of
@@ -300,7 +300,8 @@ class Tokenizer:
         Raises ValueError for a tokenizer that was not made from a file, and for what its format cannot hold: of unigram
         models, other scores of user-defined pieces (SentencePiece), scores that are not logs of shares that sum to 1
         (BytePiece), and a tokenizer.json or a BytePiece model without one of its pieces; of BPE models, as_unigram=True
-        where user-defined pieces cut a text, or where byte pieces or special tokens would be found in it.
+        where user-defined pieces cut a text, where byte pieces or special tokens would be found in it, or where unknown
+        symbols are a token each.
         """
         write_whole(Path(path), self.to_bytes(as_unigram=as_unigram))
 
@@ -484,14 +485,15 @@ class Tokenizer:
         return other
 
     def without(self, pieces: Iterable[Any], *, unspellable: Unspellable = "raise") -> Tokenizer:
-        """`rescored` with pieces (names, bytes or ids) taken out of the lattice; the tokenizer itself for none.
+        """`rescored` with pieces (names, bytes or ids) taken out of the lattice; the tokenizer itself for none, unless
+        unspellable is "best".
 
         Example:
             >>> Tokenizer.from_pieces(["ab", "a", "b"]).without(["ab"]).excluded_ids
             [0]
         """
         gone = dict.fromkeys(as_list("pieces", list(pieces)), -np.inf)
-        return self.rescored(gone, unspellable=unspellable) if gone else self
+        return self.rescored(gone, unspellable=unspellable) if gone or unspellable != "raise" else self
 
     @property
     def excluded_ids(self) -> list[int]:
@@ -1231,9 +1233,12 @@ class Tokenizer:
         start = int(normalized.offsets[i_doc])
         at = position - start
         before = normalized.values[max(start, position - 20) : position].tobytes()
+        what_to_do = "add the missing symbols, or an unknown piece"
+        if self._model.merges is not None and self._model.merges.unk_id == DROPPED and self._unspellable == "raise":
+            what_to_do = "by unspellable='best', words with symbols that `encode` drops stay as it gives them"
         return ValueError(
             f"document {first + i_doc} cannot be spelled with this model's pieces: no segmentation reaches byte {at} "
-            f"of it, after {before!r}; add the missing symbols, or an unknown piece"
+            f"of it, after {before!r}; {what_to_do}"
         )
 
 

@@ -42,8 +42,9 @@ class Vocabulary:
     unk_id       id of the unknown token, None if the model has none (then unknown text is an error)
     unk_score, best_unk_score   score of an unknown arc, of one code point (or byte), in either table
     byte_ids     int32 [256], ids of the byte pieces (-1 if missing), None without byte fallback
-    unknown_runs what a run of unknown arcs becomes: "merge" (SentencePiece: one id, or bytes one by one) or "lookup"
-                 (Hugging Face: the run is looked up as a piece first; bytes only if all of them have pieces)
+    unknown_runs what a run of unknown arcs becomes: "merge" (SentencePiece: one id, or bytes one by one), "lookup"
+                 (Hugging Face: the run is looked up as a piece first; bytes only if all of them have pieces) or "apart"
+                 (its BPE models without byte pieces and fuse_unk: an id for each)
     id_of        name -> id, resolved as by the tool if a name occurs twice
     contents     (id, bytes) of pieces that are added tokens too, whose text is other bytes than the surface
     """
@@ -59,7 +60,7 @@ class Vocabulary:
     unk_score: float
     best_unk_score: float
     byte_ids: NDArray[np.int32] | None
-    unknown_runs: Literal["merge", "lookup"]
+    unknown_runs: Literal["merge", "lookup", "apart"]
     id_of: dict[str, int]
     contents: tuple[tuple[int, bytes], ...] = ()
 

@@ -339,9 +339,10 @@ def viterbi(text: bytes, rules: Rules, scores, unk_score, reset: float | None = 
 
 
 def emit(
-    path: list[tuple[int, int]], text: bytes, rules: Rules, unk_id: int, byte_ids: list[int] | None, look_up: bool
+    path: list[tuple[int, int]], text: bytes, rules: Rules, unk_id: int, byte_ids: list[int] | None, unknown_runs: str
 ) -> list[int]:
-    """The ids of a chunk's path: a run of unknown arcs becomes one piece (look_up), its bytes, or the unknown id.
+    """The ids of a chunk's path: a run of unknown arcs becomes one piece ("lookup"), its bytes, or the unknown id; or
+    each of them an unknown id of its own ("apart").
 
     A piece that is the unknown token itself (Hugging Face matches it in text) counts as an unknown arc.
     """
@@ -349,14 +350,15 @@ def emit(
     e = 0
     run = 0
     for length, arc in [*path, (0, -2)]:
-        if arc in (UNKNOWN, unk_id) and length:
+        is_unknown = arc in (UNKNOWN, unk_id) and length > 0
+        if is_unknown and unknown_runs != "apart":
             run += length
         else:
             if run:
-                ids += _emit_unknown(text[e - run : e], rules, unk_id, byte_ids, look_up)
+                ids += _emit_unknown(text[e - run : e], rules, unk_id, byte_ids, unknown_runs == "lookup")
                 run = 0
             if length:
-                ids.append(arc)
+                ids.append(unk_id if is_unknown else arc)
         e += length
     return ids
 

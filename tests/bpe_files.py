@@ -1,16 +1,20 @@
-"""BPE models for tests, trained by the package tokenizers on the texts in tests/data, or on the shipped corpus."""
+"""BPE models for tests, trained by their own tools on the texts in tests/data, or on the shipped corpus."""
 
 from __future__ import annotations
 
+import base64
 import importlib.resources
+import io
 import json
 from functools import cache
 from typing import Any
 
 import pyarrow.parquet as pq
+import sentencepiece
 from conftest import DATA
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.pre_tokens import O200K
 
 CL100K = (
@@ -21,6 +25,8 @@ BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 CHAT = ["<|end|>", "<|im_start|>"]
 FALLBACK = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
 TO_MARKS = normalizers.Replace(" ", "▁")
+TEXTS = [(DATA / f"{name}.txt").read_text("utf-8") for name in ("en", "ja", "zh", "odd")]
+LINES = [line for text in TEXTS for line in text.split("\n")][::5]
 
 # Of every model: settings of its BPE, normalizer, pre-tokenizer, decoder, special tokens.
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -109,3 +115,41 @@ def trained(name: str, size: int = 600) -> dict[str, Any]:
         file["pre_tokenizer"] = None
     file["added_tokens"] = [token for token in file["added_tokens"] if token["content"] not in BYTE_PIECES]
     return file
+
+
+def ranks() -> dict[bytes, int]:
+    """The tokens of "gpt2" in the order in which a trainer made them."""
+    pieces = [bytes_of(piece) for piece in trained("gpt2")["model"]["vocab"] if piece != "<|end|>"]
+    return {token: rank for rank, token in enumerate(pieces) if token is not None}
+
+
+def tiktoken_file() -> bytes:
+    return b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks().items())
+
+
+def tekken_file(**parts: Any) -> bytes:
+    vocab = [
+        {"rank": i, "token_bytes": base64.b64encode(token).decode(), "token_str": None} for token, i in ranks().items()
+    ]
+    config = {
+        "pattern": CL100K,
+        "num_vocab_tokens": len(vocab),
+        "default_vocab_size": 420,
+        "default_num_special_tokens": 20,
+    }
+    return json.dumps({"config": config, "vocab": vocab} | parts).encode()
+
+
+def trained_bpe(**options: Any) -> bytes:
+    """A SentencePiece BPE model."""
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(LINES),
+        model_writer=written,
+        model_type="bpe",
+        vocab_size=700,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **options,
+    )
+    return written.getvalue()

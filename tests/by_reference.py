@@ -110,7 +110,7 @@ def _emitted(tokenizer: Tokenizer, path: list[tuple[int, int]], chunk: bytes, ru
     vocabulary = tokenizer._model.vocabulary
     unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
     byte_ids = None if vocabulary.byte_ids is None else vocabulary.byte_ids.tolist()
-    return reference.emit(path, chunk, rules, unk_id, byte_ids, vocabulary.unknown_runs == "lookup")
+    return reference.emit(path, chunk, rules, unk_id, byte_ids, vocabulary.unknown_runs)
 
 
 def _chunks(tokenizer: Tokenizer, texts: Any) -> Iterator[list[tuple[int, bytes, int]]]:

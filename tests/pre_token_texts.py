@@ -13,7 +13,10 @@ from gpu_lattice.normalizers.pre_tokens import DEEPSEEK, PATTERNS, TIKTOKEN
 
 SAMPLE = "aAsSlLtvVrRmDdeE\u01c5\u02b0\u0301中ſ1٣½ \u00a0\t\n\r'/!😀\x00\u2028"
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-NAMES = ["gpt2", "cl100k", "qwen", "minicpm", "qwen3.5", "o200k", "tekken", "tiktoken's gpt2", "tiktoken's", "deepseek"]
+NAMES = [
+    "gpt2", "cl100k", "qwen", "minicpm", "qwen3.5", "o200k", "tekken", "superbpe", "minbpe's gpt2", "minbpe",
+    "nanochat", "two digits", "words", "words, two digits", "tiktoken's gpt2", "tiktoken's", "deepseek",
+]  # fmt: skip
 ALL = [*((pattern,) for pattern in PATTERNS | TIKTOKEN), DEEPSEEK]
 ENDS = [
     "'s'S'T'll'LL'lL're'RE'vE'm'D't",

@@ -43,7 +43,7 @@ def situations(draw: st.DrawFn) -> Situation:
         has_bytes = draw(st.sampled_from(["none", "all", "some"]))
         if has_bytes == "some":
             known_bytes -= set(draw(st.lists(st.sampled_from(list(b"?ab\xc3\xa9\xe6\x00")), max_size=4)))
-        changes["unknown_runs"] = draw(st.sampled_from(["merge", "lookup"]))
+        changes["unknown_runs"] = draw(st.sampled_from(["merge", "lookup", *["apart"] * (has_bytes == "none")]))
         surface = draw(st.sampled_from(["b?", "?", "??", "é?"])).encode()
         if draw(st.booleans()) and surface not in vocabulary.surfaces:
             i = vocabulary.unk_id

@@ -681,8 +681,9 @@ class CudaBackend:
 
     def _ids(self, job: Job, num_samples: int) -> dict[str, Any]:
         """Further arguments of those that count or place ids."""
-        runs = {"byte_ids": self._byte_ids, "spells": self._spells, "run_sums": job.run_sums, "runs": job.runs}
-        return self._paths(job, num_samples) | runs
+        unknown = {"byte_ids": self._byte_ids, "spells": self._spells, "apart": self._tables.pieces.apart}
+        runs = {"run_sums": job.run_sums, "runs": job.runs}
+        return self._paths(job, num_samples) | unknown | runs
 
     def _finish(self, job: Job, output: Output, share: float, num_samples: int, weighed: bool) -> None:
         """Wait for the job, and write its rows to the output."""

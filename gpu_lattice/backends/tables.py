@@ -214,6 +214,7 @@ class Tables:
             unk_id=unk_id,
             byte_ids=byte_ids,
             look_up=vocabulary.unknown_runs == "lookup",
+            apart=vocabulary.unknown_runs == "apart",
             # The byte pieces then get scores of their own (_with_bytes), so none may be an arc of other text.
             spells=bool(
                 np.all(byte_ids >= 0)

@@ -30,6 +30,7 @@ class Reading(NamedTuple):
 
     sorted_values, sorted_offsets, sorted_ids  the pieces in the order of their bytes, ragged, and their ids int32
     byte_ids       int32 [256], -1 if missing; unk_id, -1 if none; look_up: whether unknown text may be a piece
+    apart          whether each unknown arc is an unknown id
     before, after  ids put around every row
     """
 
@@ -39,8 +40,17 @@ class Reading(NamedTuple):
     byte_ids: Any
     unk_id: int
     look_up: bool
+    apart: bool = False
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
+
+    def arcs(self, xp: Any, arcs: Any) -> dict[str, Any]:
+        """The arcs int32 [A], and the unknown id, as kernels take them: where unknown arcs are apart, none is unknown,
+        but each reads as the unknown id.
+        """
+        if not self.apart:
+            return {"arcs": arcs, "unk_id": self.unk_id}
+        return {"arcs": xp.where(arcs == UNKNOWN, np.int32(TOKEN_ARC - self.unk_id), arcs), "unk_id": -1}
 
 
 def reading_of(backend: Backend, model: Model) -> Reading:
@@ -63,6 +73,7 @@ def _make_reading(launcher: Launcher, model: Model) -> Reading:
         launcher.upload(byte_ids),
         unk_id=-1 if vocabulary.unk_id is None else vocabulary.unk_id,
         look_up=vocabulary.unknown_runs == "lookup",
+        apart=vocabulary.unknown_runs == "apart",
     )
 
 

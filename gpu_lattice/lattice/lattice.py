@@ -410,10 +410,10 @@ class Lattice:
         """The distribution of the number of tokens of a sample, float64 [B, T + 1], T the most tokens of any.
 
         Exact; alpha is 1 by default. Tokens are those of a row, without the ids that the tool puts around it: a run of
-        unknown symbols is one token, or its bytes where byte pieces spell it. 0 throughout for a text that no path
-        spells. Takes 32 bytes for each position and number of tokens, so bytes^2 of a text, and work times the arcs.
-        Raises MemoryError if that does not fit, and ValueError for a tokenizer.json that makes either a piece or bytes
-        of unknown text.
+        unknown symbols is one token, or its bytes where byte pieces spell it, or a token each in a BPE tokenizer.json
+        without fuse_unk. 0 throughout for a text that no path spells. Takes 32 bytes for each position and number of
+        tokens, so bytes^2 of a text, and work times the arcs. Raises MemoryError if that does not fit, and ValueError
+        for a tokenizer.json that makes either a piece or bytes of unknown text.
 
         Example:
             >>> from gpu_lattice import Tokenizer

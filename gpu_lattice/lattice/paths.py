@@ -113,10 +113,10 @@ def emit(
     emit_rows = partial(
         launcher.run, "emit_rows", n_rows,
         row_doc=rows, path_firsts=firsts, path=path.reshape(-1), doc_positions=arrays.doc_positions,
-        arc_offsets=arrays.arc_offsets, arcs=arrays.arcs, marks=arrays.marks, text=arrays.text,
+        arc_offsets=arrays.arc_offsets, marks=arrays.marks, text=arrays.text,
         sorted_values=reading.sorted_values, sorted_offsets=reading.sorted_offsets, sorted_ids=reading.sorted_ids,
-        n_sorted=len(reading.sorted_ids), byte_ids=reading.byte_ids, unk_id=reading.unk_id, look_up=reading.look_up,
-        counts=counts,
+        n_sorted=len(reading.sorted_ids), byte_ids=reading.byte_ids, look_up=reading.look_up, counts=counts,
+        **reading.arcs(xp, arrays.arcs),
     )  # fmt: skip
     emit_rows(id_firsts=counts, writes=False, ids=xp.empty(0, xp.int32))
     around = xp.full(n_rows, len(reading.before) + len(reading.after), xp.int64)

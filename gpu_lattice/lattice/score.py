@@ -103,13 +103,14 @@ def reading_sums(
             launcher.run(
                 "reading_sums", len(part),
                 rows=part, row_doc=rows.docs, id_firsts=rows.firsts, id_stops=rows.stops, ids=rows.ids,
-                doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, arcs=arrays.arcs,
+                doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets,
                 lengths=arrays.lengths, weights=weights, marks=arrays.marks, text=arrays.text,
                 sorted_values=reading.sorted_values, sorted_offsets=reading.sorted_offsets,
                 sorted_ids=reading.sorted_ids, n_sorted=len(reading.sorted_ids), longest=longest,
-                byte_ids=reading.byte_ids, unk_id=reading.unk_id, look_up=reading.look_up, length_bits=length_bits,
+                byte_ids=reading.byte_ids, look_up=reading.look_up, length_bits=length_bits,
                 capacity=capacity, heap_keys=xp.empty((len(part) * capacity, 3), xp.int64),
                 heap_mantissas=xp.empty(len(part) * capacity), totals=mantissas, exponents=exponents, is_full=is_full,
+                **reading.arcs(xp, arrays.arcs),
             )  # fmt: skip
         capacity *= GROWTH
     return mantissas, exponents

@@ -63,8 +63,8 @@ def token_sums(
     )  # fmt: skip
     launcher.run(
         "token_sums", n_docs,
-        doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, arcs=arrays.arcs, lengths=arrays.lengths,
-        weights=weights, marks=arrays.marks, unk_id=reading.unk_id, **sums._asdict(),
+        doc_positions=arrays.doc_positions, arc_offsets=arrays.arc_offsets, lengths=arrays.lengths,
+        weights=weights, marks=arrays.marks, **reading.arcs(xp, arrays.arcs), **sums._asdict(),
     )  # fmt: skip
     return sums
 
@@ -137,8 +137,8 @@ def draw(
     path = xp.full((options.num_samples, len(arrays.marks)), -1, xp.int32)
     launcher.run(
         "draw_by_tokens", len(widths) * options.num_samples,
-        doc_positions=arrays.doc_positions, n_docs=len(widths), arc_offsets=arrays.arc_offsets, arcs=arrays.arcs,
-        lengths=arrays.lengths, weights=weights, marks=arrays.marks, unk_id=reading.unk_id, **sums._asdict(),
+        doc_positions=arrays.doc_positions, n_docs=len(widths), arc_offsets=arrays.arc_offsets,
+        lengths=arrays.lengths, weights=weights, marks=arrays.marks, **reading.arcs(xp, arrays.arcs), **sums._asdict(),
         num_tokens=launcher.upload(num_tokens), seed=np.uint64(options.seed), doc_ids=launcher.upload(options.doc_ids),
         n_positions=len(arrays.marks), path=path.reshape(-1),
     )  # fmt: skip

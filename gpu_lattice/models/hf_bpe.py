@@ -118,6 +118,7 @@ def bpe_vocabulary(
         raise ValueError(f"{name}: byte_fallback is on in a byte-level model that lacks bytes; set it to false")
     rows = np.array(symbols, np.int32).reshape(-1, 2)
     unk_id = unknown_id(model, id_of)
+    has_bytes = bool(np.all(byte_ids >= 0))
     surfaces, is_surface = _surfaces(id_of, names, added, is_bytes)
     is_piece = np.zeros(len(names), np.bool_)
     is_piece[list(id_of.values())] = True
@@ -144,8 +145,8 @@ def bpe_vocabulary(
         unk_id=unk_id,
         unk_score=0.0,
         best_unk_score=0.0,
-        byte_ids=byte_ids if np.all(byte_ids >= 0) else None,
-        unknown_runs="merge",
+        byte_ids=byte_ids if has_bytes else None,
+        unknown_runs="apart" if unk_id is not None and not has_bytes and not model.get("fuse_unk") else "merge",
         id_of={**id_of, **{token.content: token.id for token in added}},
         contents=tuple((i, content) for i, content in contents if content != surfaces[i]),
     )

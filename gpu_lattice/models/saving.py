@@ -195,6 +195,11 @@ def _tokenizer_json(data: bytes, name: str, model: Model, becomes_unigram: bool)
         inner[OWN] = {"scores": PLACEHOLDER}
         return _with_list(file, ["null" if score is None else serde_text(score) for score in scores], ",")
     if becomes_unigram:
+        if vocabulary.unknown_runs == "apart":
+            raise ValueError(
+                f"{name} makes an unknown token of each symbol that has no piece, and would make one of a run of them "
+                "as a unigram model; leave out as_unigram=True"
+            )
         file["model"] = inner = _as_unigram(inner, vocabulary)
     pieces = [piece for piece, _ in inner["vocab"]]
     old = [score for _, score in inner["vocab"]]

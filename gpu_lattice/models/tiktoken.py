@@ -52,6 +52,8 @@ SPECIALS_OF_TEKKEN = (
     "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
 )  # fmt: skip
 
+# As which Whisper's file has a token without any bytes, whose id no text gets.
+EMPTY = b"="
 _FIRST_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")
 _TEKKEN = re.compile(rb'\s*\{\s*"(config|vocab|special_tokens)"\s*:\s*[\[{]')
 # What Oniguruma, by which tokenizers reads patterns, takes otherwise than tiktoken does: repeating so often without
@@ -144,7 +146,7 @@ def parts_of(encoding: Any) -> tuple[bytes, str, dict[str, int]]:
 
 def rank_file(ranks: dict[bytes, int]) -> bytes:
     """What `read_ranks` reads."""
-    return b"".join(binascii.b2a_base64(token, newline=False) + b" %d\n" % rank for token, rank in ranks.items())
+    return b"".join((binascii.b2a_base64(token, newline=False) or EMPTY) + b" %d\n" % i for token, i in ranks.items())
 
 
 def division_of(
@@ -185,7 +187,7 @@ def _ranks(data: bytes, name: str) -> dict[bytes, int]:
             continue
         try:
             token, rank = line.split()
-            id_of[binascii.a2b_base64(token, strict_mode=True)] = int(rank)
+            id_of[b"" if token == EMPTY else binascii.a2b_base64(token, strict_mode=True)] = int(rank)
         except ValueError:
             raise ValueError(f"{name}: line {i} is {line!r:.60}, not base64 and a rank; get the file again") from None
     return id_of
@@ -202,8 +204,9 @@ def _model(id_of: dict[bytes, int], specials: dict[str, int], pattern: str, data
     missing = next((byte for byte in range(256) if bytes([byte]) not in id_of), None)
     if missing is not None:
         raise ValueError(f"{name}: the byte 0x{missing:02X} has no token, so it is no tiktoken vocabulary")
-    if b"" in id_of or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) >= max(len(ids) + MOST_GAPS, FEWEST_IDS):
-        raise ValueError(f"{name}: a token is empty, or its rank is taken or far above all others; get the file again")
+    if len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) >= max(len(ids) + MOST_GAPS, FEWEST_IDS):
+        raise ValueError(f"{name}: of some token, its rank is taken or far above all others; get the file again")
+    id_of = {token: i for token, i in id_of.items() if token}
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
     bytes_alone = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, bytes_alone]}

@@ -40,7 +40,8 @@ def with_whole_characters(model: Model, name: str) -> Model:
     in_lattice = vocabulary.in_lattice.copy()
     in_lattice[[i for i in arcs if not _is_text(vocabulary.surfaces[i])]] = False
     byte_ids = np.array([id_of[bytes([byte])] for byte in range(256)], np.int32)
-    kept = replace(vocabulary, symbols="characters", in_lattice=in_lattice, byte_ids=byte_ids)
+    kept = replace(vocabulary, symbols="characters", in_lattice=in_lattice, byte_ids=byte_ids,
+                   unknown_runs="merge")  # fmt: skip
     return replace(model, vocabulary=kept, merges=replace(merges, vocabulary=vocabulary))
 
 

@@ -47,6 +47,11 @@ TIKTOKEN_CL100K = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|"
     r"\s+(?!\S)|\s"
 )
+# What tiktoken's were once, as minbpe and nanochat have them.
+ONCE_GPT2 = GPT2.replace("'s|'t|'re|'ve|'m|'ll|'d", "'(?:[sdmt]|ll|ve|re)")
+ONCE_CL100K = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+)
 QWEN35 = CL100K.replace("{1,3}", "").replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}", r"[^\s\p{L}\p{M}")
 O200K = _CASED % (_FOLDED + "?", _FOLDED + "?") + r"\p{N}{1,3}|" + _CASED_REST
 
@@ -58,6 +63,13 @@ PATTERNS = {
     QWEN35: Pattern(FIRST_FOLDED, False, False, 1, True, False, marks=True),
     O200K: Pattern(AFTER_FOLDED, True, False, 3, True, True),
     _CASED % ("", "") + r"\p{N}|" + _CASED_REST: Pattern(NEVER, True, False, 1, True, True),
+    _CASED % ("", "") + r"\p{N}{1,3}|" + _CASED_REST: Pattern(NEVER, True, False, 3, True, True),
+    ONCE_GPT2: Pattern(FIRST, False, True, ANY_NUMBER, False, False),
+    ONCE_CL100K: Pattern(FIRST_FOLDED, False, False, 3, True, False),
+    ONCE_CL100K.replace("{1,3}", "{1,2}"): Pattern(FIRST_FOLDED, False, False, 2, True, False),
+    CL100K.replace("{1,3}", "{1,2}"): Pattern(FIRST_FOLDED, False, False, 2, True, False),
+    CL100K.removeprefix(_FOLDED + "|"): Pattern(NEVER, False, False, 3, True, False),
+    CL100K.removeprefix(_FOLDED + "|").replace("{1,3}", "{1,2}"): Pattern(NEVER, False, False, 2, True, False),
 }
 # These tokenizers would read otherwise: there, {1,3}+ repeats what {1,3} matches.
 TIKTOKEN = {

@@ -16,8 +16,8 @@ from gpu_lattice.show.picture import LN_10, percent, power_of_ten, visible
 
 if TYPE_CHECKING:
     from gpu_lattice.lattice import Lattice
+    from gpu_lattice.models import Model
     from gpu_lattice.tokenizer import Tokenizer
-    from gpu_lattice.vocabulary import Vocabulary
 
 
 Ids = tuple[int, ...]
@@ -149,7 +149,7 @@ def portrait(
     lattice = tokenizer.lattice(text)
     tilt = {"alpha": alpha, "token_penalty": token_penalty}
     arcs = _arcs(lattice, tilt)
-    follow = _Follower(normalized[0], arcs, tokenizer.model.vocabulary)
+    follow = _Follower(normalized[0], arcs, tokenizer.model)
     before, after = len(tokenizer.model.prefix_ids), len(tokenizer.model.suffix_ids)
     listed: dict[Ids, tuple[float, int | None]]
     if num_samples is None:
@@ -217,8 +217,14 @@ State = tuple[int, int]
 class _Follower:
     """Finds the arcs of a path that reads as given ids."""
 
-    def __init__(self, text: bytes, arcs: list[Arc], vocabulary: Vocabulary) -> None:
-        self._text, self._arcs, self._vocabulary = text, arcs, vocabulary
+    def __init__(self, text: bytes, arcs: list[Arc], model: Model) -> None:
+        self._text, self._arcs = text, arcs
+        vocabulary, full = model.vocabulary, model.in_full.vocabulary
+        self._surfaces, self._unk_id = vocabulary.surfaces, vocabulary.unk_id
+        # What spells unknown text: pieces that split characters, and byte pieces.
+        self._parts = {i: full.surfaces[i] for i in np.flatnonzero(full.in_lattice & ~vocabulary.in_lattice).tolist()}
+        if vocabulary.byte_ids is not None:
+            self._parts |= {i: bytes([byte]) for byte, i in enumerate(vocabulary.byte_ids.tolist())}
         self._known: dict[int, list[int]] = {}
         self._unknown: dict[int, int] = {}
         for i_arc, arc in enumerate(arcs):
@@ -256,22 +262,19 @@ class _Follower:
         for i_arc in self._known.get(start, []):
             if self._arcs[i_arc].id == ids[i]:
                 yield (self._arcs[i_arc].end, i + 1), (i_arc,)
-        # A run of unknown arcs reads as one id, or as the ids of its bytes.
+        # A run of unknown arcs reads as one id, or as the ids of its bytes, or as what merges make of these.
         run: tuple[int, ...] = ()
-        surface, end, n_bytes = self._vocabulary.surfaces[ids[i]], start, 0
+        end, spelled, stop = start, b"", i
         while end in self._unknown:
             run += (self._unknown[end],)
             end = self._arcs[run[-1]].end
-            while n_bytes < end - start and ids[i + n_bytes : i + n_bytes + 1] == self._id_of_byte(start + n_bytes):
-                n_bytes += 1
-            if n_bytes == end - start:
-                yield (end, i + n_bytes), run
-            if ids[i] == self._vocabulary.unk_id or surface == self._text[start:end]:
+            while stop < len(ids) and len(spelled) < end - start and ids[stop] in self._parts:
+                spelled += self._parts[ids[stop]]
+                stop += 1
+            if spelled == self._text[start:end]:
+                yield (end, stop), run
+            if ids[i] == self._unk_id or self._surfaces[ids[i]] == self._text[start:end]:
                 yield (end, i + 1), run
-
-    def _id_of_byte(self, at: int) -> tuple[int, ...]:
-        byte_ids = self._vocabulary.byte_ids
-        return () if byte_ids is None else (int(byte_ids[self._text[at]]),)
 
 
 def _plural(number: int, noun: str) -> str:

@@ -231,8 +231,9 @@ def test_a_long_document_is_no_longer_chain_of_steps_than_a_short_segment() -> N
 
 
 @pytest.mark.usefixtures("sizes")
-@pytest.mark.parametrize("bytes_with_ids", [0, 200, 256])
-@pytest.mark.parametrize("rule", ["merge", "lookup"])
+@pytest.mark.parametrize(
+    ("rule", "bytes_with_ids"), [("apart", 0), *((rule, n) for rule in ("merge", "lookup") for n in (0, 200, 256))]
+)
 def test_runs_of_unknown_text_become_what_they_are_on_the_cpu(device: Any, bytes_with_ids: int, rule: Any) -> None:
     """Runs of the longest piece's length and of one symbol more, across groups and stretches, and from end to end."""
     pieces: dict[Any, float | None] = {"?": None, "a": 0.0, "漢漢漢": -1.0, "ば漢": 0.0}

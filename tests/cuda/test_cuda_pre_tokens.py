@@ -70,7 +70,7 @@ NUMBERS_FIRST = [
 def test_pre_tokens_are_those_of_the_cpu(recipe_of: dict[str, Any]) -> None:
     texts = TextBatch.from_texts(DOCS)
     for stretch, is_reversed in ((8, False), (61, True), (256, False)):
-        by_tiktoken = "++" in json.dumps(recipe_of)
+        by_tiktoken = "$" in json.dumps(recipe_of)
         normalizer, pre_tokens, _ = divider(recipe_of, stretch, by_tiktoken, reversed=is_reversed)
         assert marked(pre_tokens, texts) == normalizer(texts).chunk_bounds.tolist()
         assert pre_tokens.take(texts)
@@ -82,7 +82,7 @@ def test_many_threads_divide_a_document(text: str) -> None:
         pytest.skip("g++ is older than 12, which is the first to count steps as is needed here")
     some = (DATA / f"{text}.txt").read_text("utf-8")
     for one in ALL:
-        _, pre_tokens, device = divider(recipe(*one), 256, "++" in one[0], counts_steps=True)
+        _, pre_tokens, device = divider(recipe(*one), 256, "$" in one[0], counts_steps=True)
         for times in (1, 8):
             marked(pre_tokens, TextBatch.from_texts([some * times]))
             if times == 1:

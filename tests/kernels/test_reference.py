@@ -181,19 +181,20 @@ def test_the_reset_is_subtracted_from_every_end_that_was_reached() -> None:
 
 
 @pytest.mark.parametrize(
-    ("byte_ids", "look_up", "ids"),
+    ("byte_ids", "unknown_runs", "ids"),
     [
-        (None, False, [0, 9, 0, 9]),
-        (None, True, [0, 9, 0, 5]),
-        (list(range(100, 356)), False, [0, 100 + 120, 100 + 121, 0, 100 + 122]),
-        (list(range(100, 356)), True, [0, 100 + 120, 100 + 121, 0, 5]),
-        ([-1 if byte == 121 else byte for byte in range(256)], False, [0, 9, 0, 122]),
+        (None, "merge", [0, 9, 0, 9]),
+        (None, "apart", [0, 9, 9, 0, 9]),
+        (None, "lookup", [0, 9, 0, 5]),
+        (list(range(100, 356)), "merge", [0, 100 + 120, 100 + 121, 0, 100 + 122]),
+        (list(range(100, 356)), "lookup", [0, 100 + 120, 100 + 121, 0, 5]),
+        ([-1 if byte == 121 else byte for byte in range(256)], "merge", [0, 9, 0, 122]),
     ],
 )
-def test_runs_of_unknown_arcs_become_a_piece_or_bytes_or_one_unknown_id(byte_ids, look_up: bool, ids) -> None:
+def test_runs_of_unknown_arcs_become_a_piece_or_bytes_or_one_unknown_id(byte_ids, unknown_runs: str, ids) -> None:
     rules = Rules({b"a": 0, b"z": 5}, "bytes", 1.0)
     path = [(1, 0), (1, UNKNOWN), (1, UNKNOWN), (1, 0), (1, UNKNOWN)]
-    assert reference.emit(path, b"axyaz", rules, 9, byte_ids, look_up) == ids
+    assert reference.emit(path, b"axyaz", rules, 9, byte_ids, unknown_runs) == ids
 
 
 def test_text_that_no_path_spells_is_an_error_with_its_position() -> None:

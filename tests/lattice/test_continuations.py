@@ -72,6 +72,8 @@ def read_path(situation: Situation, lattice: Lattice, path: list[tuple[int, int]
     run, start = b"", 0
     for end, rank in [*path, (-1, -1)]:
         arc = None if end < 0 else int(arrays.arcs[arrays.arc_offsets[end] + rank])
+        if arc in (UNKNOWN, unk_id) and vocabulary.unknown_runs == "apart":
+            arc = TOKEN_ARC - unk_id
         is_unknown = arc in (UNKNOWN, unk_id)
         if run and (not is_unknown or arrays.marks[start] & CHUNK):
             ids += reference._emit_unknown(run, rules, unk_id, byte_ids, vocabulary.unknown_runs == "lookup")

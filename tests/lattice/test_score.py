@@ -83,8 +83,9 @@ def definition(situation: Situation, lattice: Lattice, weights: Any, ids: list[i
     vocabulary, arrays = situation.model.vocabulary, lattice._arrays
     unk_id = -1 if vocabulary.unk_id is None else vocabulary.unk_id
     (document,) = documents_of(lattice, weights)
+    unknown = unk_id if vocabulary.unknown_runs == "apart" else None
     arcs = [
-        None if arc in (UNKNOWN, unk_id) else TOKEN_ARC - arc if arc <= TOKEN_ARC else arc
+        unknown if arc in (UNKNOWN, unk_id) else TOKEN_ARC - arc if arc <= TOKEN_ARC else arc
         for arc in arrays.arcs.tolist()
     ]
     names = [arcs[a:b] for a, b in zip(arrays.arc_offsets, arrays.arc_offsets[1:], strict=False)]

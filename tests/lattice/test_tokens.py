@@ -34,7 +34,7 @@ def reading_of(lattice: Lattice) -> tuple[list[reference.Tokens], list[set[int]]
     spells = bool((np.asarray(reading.byte_ids) >= 0).all())
     is_unknown = (np.asarray(arrays.arcs) == UNKNOWN) | (np.asarray(arrays.arcs) == reading.unk_id)
     of_arc = [
-        (int(n) if spells else None) if unknown else 1
+        (int(n) if spells else 1 if reading.apart else None) if unknown else 1
         for n, unknown in zip(np.asarray(arrays.lengths).tolist(), is_unknown.tolist(), strict=True)
     ]
     splits, bounds = np.asarray(arrays.arc_offsets).tolist(), np.asarray(arrays.doc_positions).tolist()

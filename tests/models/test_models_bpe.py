@@ -9,6 +9,7 @@ import warnings
 from itertools import pairwise
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from bpe_files import BYTE_PIECES, MODELS, corpus, trained
 from brute_force import brute_force, counted, p_value
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from tokenizers import Tokenizer as Tool
 
 from gpu_lattice import Tokenizer
+from gpu_lattice.cli import main
 from gpu_lattice.models.hf_tokenizers import read
 from gpu_lattice.text_batch import TextBatch
 from gpu_lattice.tokenizer import _warn_of_alpha
@@ -232,11 +234,23 @@ def test_the_repr_says_what_runs_the_pre_tokenizer():
     assert "not compiled, run by the package tokenizers: the pre-tokenizers are [ByteLevel]" in repr(other)
 
 
-def test_what_the_tool_drops_is_dropped_by_encode_and_refused_by_sample():
-    tokenizer = Tokenizer(load(plain(vocab={"a": 0}, merges=[])), device="cpu")
+def test_what_the_tool_drops_is_dropped_by_encode_and_refused_by_sample_unless_its_word_may_stay(tmp_path, capsys):
+    """Falcon, StarCoder and GPT-NeoX lack bytes that few texts have."""
+    file = plain(vocab={"a": 0}, merges=[])
+    tokenizer = Tokenizer(load(file), device="cpu")
     assert tokenizer.encode("aXa").tolist() == [[0, 0]]
-    with pytest.raises(ValueError, match=r"document 0 cannot be spelled .* byte 2"):
+    with pytest.raises(ValueError, match=r"document 0 cannot be spelled .* byte 2.* by unspellable='best'"):
         tokenizer.sample("aXa", alpha=0, seed=0)
+    kept = tokenizer.without([], unspellable="best")
+    assert kept.sample(["aXa", "a"], alpha=0, seed=0).tolist() == kept.encode(["aXa", "a"]).tolist() == [[0, 0], [0]]
+    assert tokenizer.without([]) is tokenizer
+    (tmp_path / "t.json").write_text(json.dumps(file))
+    (tmp_path / "a.txt").write_text("aXa\na\n")
+    where = ["--model", str(tmp_path / "t.json"), "--device", "cpu", "--alpha", "0", "--unspellable", "best"]
+    assert main(["encode", "aXa", "a", *where, "--output-format", "ids"]) == 0
+    assert capsys.readouterr().out == "0 0\n0\n"
+    assert main(["retokenize", str(tmp_path / "a.txt"), *where, "-o", str(tmp_path / "out")]) == 0
+    assert pq.read_table(tmp_path / "out")["input_ids"].to_pylist() == [[0, 0], [0]]
 
 
 def test_an_unknown_token_that_is_no_piece_is_an_error_where_it_is_needed():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import pickle
 import random
@@ -16,8 +15,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import tokenizers
-from bpe_files import CL100K, trained
-from conftest import DATA
+from bpe_files import CL100K, LINES, ranks, tekken_file, tiktoken_file, trained, trained_bpe
 from handmade import field
 from hf_files import texts
 from hypothesis import given, settings
@@ -27,15 +25,12 @@ from gpu_lattice import Tokenizer
 from gpu_lattice.cli import main
 from gpu_lattice.fitting import fits_unigram
 from gpu_lattice.models.detect import read_model
-from gpu_lattice.models.hf_tokenizers import read as read_json
 from gpu_lattice.models.own import OWN
 from gpu_lattice.models.tiktoken import ENCODINGS, read_ranks
 from gpu_lattice.text_batch import TextBatch
 
 tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is absent: pip install 'gpu_lattice[test]'")
 
-TEXTS = [(DATA / f"{name}.txt").read_text("utf-8") for name in ("en", "ja", "zh", "odd")]
-LINES = [line for text in TEXTS for line in text.split("\n")][::5]
 ODD = [
     "",
     "  two  spaces\n\n \t\r\n",
@@ -48,44 +43,6 @@ ODD = [
     "a\n\n\t ",
 ]
 BPE = {MODEL_TYPE: 2}
-
-
-def ranks() -> dict[bytes, int]:
-    """Tokens in the order in which a trainer made them."""
-    vocabulary = read_json(json.dumps(trained("gpt2")).encode(), "gpt2.json").vocabulary
-    tokens = [token for token, is_arc in zip(vocabulary.surfaces, vocabulary.in_lattice, strict=True) if is_arc]
-    return {token: rank for rank, token in enumerate(tokens)}
-
-
-def tiktoken_file() -> bytes:
-    return b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks().items())
-
-
-def tekken_file(**parts) -> bytes:
-    vocab = [
-        {"rank": i, "token_bytes": base64.b64encode(token).decode(), "token_str": None} for token, i in ranks().items()
-    ]
-    config = {
-        "pattern": CL100K,
-        "num_vocab_tokens": len(vocab),
-        "default_vocab_size": 420,
-        "default_num_special_tokens": 20,
-    }
-    return json.dumps({"config": config, "vocab": vocab} | parts).encode()
-
-
-def trained_bpe(**options) -> bytes:
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(LINES),
-        model_writer=written,
-        model_type="bpe",
-        vocab_size=700,
-        hard_vocab_limit=False,
-        minloglevel=2,
-        **options,
-    )
-    return written.getvalue()
 
 
 @pytest.mark.parametrize("encoding", ["gpt2", "cl100k_base", "o200k_harmony"])
@@ -108,6 +65,22 @@ def test_a_tiktoken_file_encodes_as_by_tiktoken(encoding, tmp_path):
     out = tokenizer.sample(ODD, alpha=0, num_samples=2, seed=0)
     assert tokenizer.verify(ODD, out) is None
     assert tokenizer.decode(out) == [text for text in ODD for _ in range(2)]
+
+
+def test_a_token_without_bytes_has_an_id_that_no_text_gets(tmp_path):
+    """The last line of Whisper's multilingual.tiktoken."""
+    (tmp_path / "x.tiktoken").write_bytes(tiktoken_file() + b"= 601\n")
+    tool = tiktoken.Encoding(
+        "x", pat_str=CL100K, mergeable_ranks={**ranks(), b"": 601}, special_tokens={"<|endoftext|>": 602}
+    )
+    made = Tokenizer.from_tiktoken(tool, device="cpu")
+    made.save(tmp_path / "x.json")
+    read = Tokenizer.from_tiktoken(tmp_path / "x.tiktoken", pattern=CL100K, device="cpu")
+    for tokenizer in (made, read, Tokenizer.from_file(tmp_path / "x.json", device="cpu")):
+        assert tokenizer.encode(ODD).tolist() == tool.encode_ordinary_batch(ODD)
+        assert tokenizer.decode([64, 601, 65]) == tool.decode([64, 601, 65])
+        assert not tokenizer.model.vocabulary.in_lattice[601]
+    assert made.vocab_size == tool.n_vocab
 
 
 def test_a_digest_tells_what_was_said_of_a_tiktoken_file(tmp_path):

@@ -1,4 +1,5 @@
-"""Arcs to ids: a piece is its id, a run of unknown arcs is looked up, spelled in byte pieces, or one unknown id.
+"""Arcs to ids: a piece is its id, a run of unknown arcs is looked up, spelled in byte pieces, or one unknown id, or an
+unknown id for each.
 
 Writes at most one id per byte of text. Where unknown text is always spelled in byte pieces, whatever is next to it, the
 stages before write those in place of unknown arcs (`spells`), and nothing is left to do here.
@@ -27,7 +28,7 @@ def emit_group(batch, i_chunk, n_segments, n_to_read, run, pieces, group, ids, f
     values, chunk_offsets = batch.values, batch.chunk_offsets
     segments, ends, to_read = group.segments, group.ends, group.to_read
     slots, piece_at, lengths, is_bytes = pieces.slots, pieces.piece_at, pieces.lengths, pieces.is_bytes
-    unk_id, byte_ids, look_up = pieces.unk_id, pieces.byte_ids, pieces.look_up
+    unk_id, byte_ids, look_up, apart = pieces.unk_id, pieces.byte_ids, pieces.look_up, pieces.apart
     arcs = ids[first:n_ids].copy()
     n_ids = first
     i = k = np.int64(0)
@@ -58,9 +59,12 @@ def emit_group(batch, i_chunk, n_segments, n_to_read, run, pieces, group, ids, f
             if arc <= TOKEN_ARC:
                 arc = TOKEN_ARC - arc
             elif arc == UNKNOWN or arc == unk_id:
-                run = p if run < 0 else run
+                begin = p
                 p += symbol_length_from(values, p, is_bytes) if arc == UNKNOWN else lengths[arc]
-                continue
+                if not apart:
+                    run = begin if run < 0 else run
+                    continue
+                arc = unk_id
             else:
                 if run >= 0:
                     n_ids = _emit_run(values, run, p, slots, piece_at, unk_id, byte_ids, look_up, ids, n_ids)

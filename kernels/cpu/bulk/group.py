@@ -34,7 +34,7 @@ class Pieces(NamedTuple):
     slots int32 [2 N], piece_at int32 [N]: a trie of reversed pieces (kernels/tables/trie.py); lengths int32 [V]: bytes
     of every piece; longest: bytes of the longest arc
     unk_id: the unknown id or -1; byte_ids int32 [256]: -1 where missing; look_up: whether a run of unknown arcs may be
-    a piece; spells: unknown arcs are always spelled in byte pieces
+    a piece; apart: each of them is an unknown id; spells: unknown arcs are always spelled in byte pieces
     is_bytes: positions are bytes, not characters; by_words: no piece holds a "▁" but at its beginning
     pairs, keys, pages, characters, joined: of a CutTable (kernels/tables/cuts.py)
     """
@@ -46,6 +46,7 @@ class Pieces(NamedTuple):
     unk_id: int
     byte_ids: np.ndarray
     look_up: bool
+    apart: bool
     spells: bool
     is_bytes: bool
     by_words: bool

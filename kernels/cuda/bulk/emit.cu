@@ -5,10 +5,10 @@
 //      that is a piece, else 0; doc_offsets i64 [n_docs + 1].
 // Out: ids i32, offsets i64 [n_docs * num_samples + 1], row = document * num_samples + sample.
 //
-// A run of unknown arcs within a chunk becomes one piece, its bytes, or the unknown id. An arc decides by itself if it
-// can: with an id for every byte (spells) it is its bytes; with none it is the unknown id, unless an unknown arc precedes
-// it. Otherwise count_runs and judge_runs come first, and runs holds a verdict on every run. So a thread, which owns
-// GROUP positions of one sample, never walks along a run.
+// A run of unknown arcs within a chunk becomes one piece, its bytes, or the unknown id; or each arc does (apart). An arc
+// decides by itself if it can: with an id for every byte (spells) it is its bytes; with none it is the unknown id, unless
+// an unknown arc precedes it. Otherwise count_runs and judge_runs come first, and runs holds a verdict on every run. So a
+// thread, which owns GROUP positions of one sample, never walks along a run.
 // 16 / GROUP bytes per byte of text and sample, with verdicts 24 / GROUP + 4.
 #include "common/trie.cuh"
 
@@ -37,7 +37,7 @@ struct Emission {
     const int* runs;  // null unless there are verdicts
     i64 i_run;        // the run that the last unknown arc belongs to
     int unk_id, unk_length;
-    bool spells;
+    bool spells, apart;
 
     __device__ bool is_unknown(int arc) const { return arc == UNKNOWN || arc == unk_id; }
 
@@ -60,7 +60,7 @@ struct Emission {
         int verdict = TO_BYTES;
         bool is_first = false;
         if (runs || !spells) {
-            is_first = begins_run(p);
+            is_first = apart || begins_run(p);
             i_run += is_first;
             verdict = runs ? runs[i_run] : TO_UNKNOWN;
         }
@@ -120,7 +120,7 @@ extern "C" __global__ void count_runs(const u8* values, const u8* cuts, i64 n, i
     if (i_sample >= num_samples) return;
     path += i_sample * n;
     const Emission emission = {values, cuts, path, nullptr, nullptr, 0, static_cast<int>(unk_id),
-                               static_cast<int>(unk_length), false};
+                               static_cast<int>(unk_length), false, false};
     i64 count = 0;
     for (i64 p = start; p < start + GROUP && p < n; ++p)
         count += emission.is_unknown(path[p]) && emission.begins_run(p);
@@ -139,7 +139,7 @@ extern "C" __global__ void judge_runs(const u8* values, const u8* cuts, i64 n, i
     if (i_sample >= num_samples) return;
     path += i_sample * n;
     const Emission emission = {values, cuts, path, nullptr, nullptr, 0, static_cast<int>(unk_id),
-                               static_cast<int>(unk_length), false};
+                               static_cast<int>(unk_length), false, false};
     i64 i_run = sum_before(run_sums, thread_index()) - 1;
     for (i64 p = start; p < start + GROUP && p < n; ++p) {
         if (!emission.is_unknown(path[p])) continue;
@@ -158,13 +158,13 @@ extern "C" __global__ void judge_runs(const u8* values, const u8* cuts, i64 n, i
 
 // A thread per group and sample. counts i64 [num_samples, groups]; begun u32, likewise: where arcs begin.
 extern "C" __global__ void count_ids(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
-                                     i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells, const i64* run_sums,
-                                     const int* runs, i64* __restrict__ counts, u32* __restrict__ begun) {
+                                     i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells, i64 apart,
+                                     const i64* run_sums, const int* runs, i64* __restrict__ counts, u32* __restrict__ begun) {
     const u32 n_groups = groups_of(n), i_group = static_cast<u32>(thread_index());
     const i64 i_sample = i_group / n_groups, start = i_group % n_groups * i64{GROUP};
     if (i_sample >= num_samples) return;
     Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
-                         static_cast<int>(unk_length), spells != 0};
+                         static_cast<int>(unk_length), spells != 0, apart != 0};
     if (runs) emission.i_run = sum_before(run_sums, thread_index()) - 1;
     bool some_unknown = false;
     const u32 arcs = positions_of(emission.path, start, n, [&](int arc) {
@@ -179,8 +179,8 @@ extern "C" __global__ void count_ids(const u8* values, const u8* cuts, i64 n, i6
 // n_around around it, and first_ids i64 [rows]: the number of ids of this and earlier samples that precede the row.
 extern "C" __global__ void measure_rows(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
                                         i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells,
-                                        const i64* run_sums, const int* runs, const i64* __restrict__ sums,
-                                        const u32* __restrict__ begun, const i64* __restrict__ doc_offsets, i64 n_docs,
+                                        i64 apart, const i64* run_sums, const int* runs,
+                                        const i64* __restrict__ sums, const u32* __restrict__ begun, const i64* __restrict__ doc_offsets, i64 n_docs,
                                         const bool* __restrict__ is_null, i64 n_around, i64* __restrict__ lengths,
                                         i64* __restrict__ first_ids) {
     const i64 row = thread_index();
@@ -188,7 +188,7 @@ extern "C" __global__ void measure_rows(const u8* values, const u8* cuts, i64 n,
     const i64 n_groups = groups_of(n);
     const i64 i_doc = row / num_samples, i_sample = row % num_samples;
     Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
-                         static_cast<int>(unk_length), spells != 0};
+                         static_cast<int>(unk_length), spells != 0, apart != 0};
     const auto ids_before = [&](i64 p) {
         const i64 i = i_sample * n_groups + p / GROUP;
         if (runs) emission.i_run = sum_before(run_sums, i) - 1;
@@ -202,8 +202,8 @@ extern "C" __global__ void measure_rows(const u8* values, const u8* cuts, i64 n,
 
 // A thread per group and sample.
 extern "C" __global__ void place_ids(const u8* values, const u8* cuts, i64 n, i64 num_samples, const int* path,
-                                     i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells, const i64* run_sums,
-                                     const int* runs, const i64* __restrict__ sums, const u32* __restrict__ begun,
+                                     i64 unk_id, i64 unk_length, const int* byte_ids, i64 spells, i64 apart,
+                                     const i64* run_sums, const int* runs, const i64* __restrict__ sums, const u32* __restrict__ begun,
                                      const i64* __restrict__ doc_offsets, i64 n_docs,
                                      const i64* __restrict__ first_ids, const i64* __restrict__ offsets, i64 n_before,
                                      int* __restrict__ ids) {
@@ -211,7 +211,7 @@ extern "C" __global__ void place_ids(const u8* values, const u8* cuts, i64 n, i6
     const i64 i_sample = i_group / n_groups, start = i_group % n_groups * i64{GROUP};
     if (i_sample >= num_samples) return;
     Emission emission = {values, cuts, path + i_sample * n, byte_ids, runs, 0, static_cast<int>(unk_id),
-                         static_cast<int>(unk_length), spells != 0};
+                         static_cast<int>(unk_length), spells != 0, apart != 0};
     if (runs) emission.i_run = sum_before(run_sums, thread_index()) - 1;
     i64 i_doc = document_of(doc_offsets, n_docs, start + 1), stop = doc_offsets[i_doc + 1];
     // By how much the place of an id exceeds its number.
