@@ -2,8 +2,8 @@
 
 There, every character of a normalized text is aligned with one character of the original, which it has from the
 character that it replaces, or stands before; what is inserted shares the alignment of its neighbour. So a step is
-described by its sources: for each byte that it writes, the byte of the original at which that character begins. Each
-function follows the one of its name in hf_text.py. Source: tokenizers 0.23.3, tokenizer/normalizer.rs.
+described by its sources: uint32, for each byte that it writes, the byte of the original at which that character
+begins. Each function follows the one of its name in hf_text.py. Source: tokenizers 0.23.3, tokenizer/normalizer.rs.
 """
 
 from __future__ import annotations
@@ -37,30 +37,14 @@ if TYPE_CHECKING:
 
 @compiled
 def own_sources(values):  # type: ignore[no-untyped-def]
-    """int64 [len(values)]: where the character begins that each byte of valid text is in."""
-    sources = np.empty(len(values), np.int64)
-    start = np.int64(0)
+    """Where the character begins that each byte of valid text is in."""
+    sources = np.empty(len(values), np.uint32)
+    start = np.uint32(0)
     for i in range(len(values)):
         if values[i] & 0xC0 != 0x80:
-            start = np.int64(i)
+            start = np.uint32(i)
         sources[i] = start
     return sources
-
-
-@compiled
-def own_bounds(values, docs):  # type: ignore[no-untyped-def]
-    """(starts, stops) of the characters that the bytes of documents of valid text are in, counted from their starts."""
-    starts, stops = np.empty(docs[-1] - docs[0], np.int64), np.empty(docs[-1] - docs[0], np.int64)
-    q = np.int64(0)
-    for i_doc in range(len(docs) - 1):
-        i, n = np.int64(0), docs[i_doc + 1] - docs[i_doc]
-        while i < n:
-            length = np.int64(bytes_of_character(values[docs[i_doc] + i]))
-            for _ in range(length):
-                starts[q], stops[q] = i, i + length
-                q += 1
-            i += length
-    return starts, stops
 
 
 @compiled
@@ -90,7 +74,7 @@ def precompiled_sources(precompiled, values, parts, sources, new_values, new_par
     """
     charsmap, direct, classes = precompiled.charsmap, precompiled.direct, precompiled.classes
     replacements = charsmap.replacements
-    out, copied = np.empty(len(new_values), np.int64), np.empty(len(values), np.uint8)
+    out, copied = np.empty(len(new_values), np.uint32), np.empty(len(values), np.uint8)
     q = np.int64(0)
     for i_part in range(len(parts.starts)):
         i, stop = parts.starts[i_part], parts.stops[i_part]
@@ -203,7 +187,7 @@ def _count_characters(values, i, stop):  # type: ignore[no-untyped-def]
 @compiled
 def collapse_sources(content, values, parts, sources, new_values, new_parts):  # type: ignore[no-untyped-def]
     """The sources of the bytes that `collapse_spaces` writes: for a run, its last space."""
-    out = np.empty(len(new_values), np.int64)
+    out = np.empty(len(new_values), np.uint32)
     q = 0
     for i_part in range(len(parts.starts)):
         i, stop = parts.starts[i_part], parts.stops[i_part]
@@ -224,7 +208,7 @@ def collapse_sources(content, values, parts, sources, new_values, new_parts):  #
 @compiled
 def replace_sources(pattern, content, values, parts, sources, new_values, new_parts):  # type: ignore[no-untyped-def]
     """The sources of the bytes that `replace` writes: for a match, its last character."""
-    out = np.empty(len(new_values), np.int64)
+    out = np.empty(len(new_values), np.uint32)
     q = 0
     for i_part in range(len(parts.starts)):
         i, stop = parts.starts[i_part], parts.stops[i_part]
@@ -243,7 +227,7 @@ def replace_sources(pattern, content, values, parts, sources, new_values, new_pa
 @compiled
 def prepend_sources(content, values, parts, sources, new_values, new_parts):  # type: ignore[no-untyped-def]
     """The sources of the bytes that `prepend` writes."""
-    out = np.empty(len(new_values), np.int64)
+    out = np.empty(len(new_values), np.uint32)
     q = 0
     for i_part in range(len(parts.starts)):
         start, stop = parts.starts[i_part], parts.stops[i_part]
@@ -259,12 +243,13 @@ def prepend_sources(content, values, parts, sources, new_values, new_parts):  # 
 
 @compiled
 def cut_spans(cutter, values, parts, sources, original, docs, extents, size):  # type: ignore[no-untyped-def]
-    """(starts, stops) of the `size` bytes that `cut` writes, counted from the starts of the documents, which are docs.
+    """(starts, stops), uint32, of the `size` bytes that `cut` writes, counted from the starts of the documents.
 
-    original: the texts that sources are positions in; extents int64 [parts, 2]: where in them added tokens are.
+    docs: where those begin; original: the texts that sources are positions in; extents int64 [parts, 2]: where in them
+    added tokens are.
     """
     mark, collapse, prefix, mark_bytes = cutter.metaspace, cutter.collapse, cutter.prefix, cutter.metaspace.size
-    starts, stops = np.empty(size, np.int64), np.empty(size, np.int64)
+    starts, stops = np.empty(size, np.uint32), np.empty(size, np.uint32)
     q = np.int64(0)
     for i_doc in range(len(docs) - 1):
         base = docs[i_doc]
@@ -301,7 +286,7 @@ def cut_spans(cutter, values, parts, sources, original, docs, extents, size):  #
 
 
 def extents_of(
-    parts: Parts, raw: NDArray[np.int64], sources: NDArray[np.int64], original: NDArray[np.uint8]
+    parts: Parts, raw: NDArray[np.int64], sources: NDArray[np.uint32], original: NDArray[np.uint8]
 ) -> NDArray[np.int64]:
     """int64 [parts, 2]: where added tokens are in the original; raw [.., 2]: those found before normalization."""
     extents = np.zeros((len(parts.tokens), 2), np.int64)
