@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu_lattice.kernels.compiled import Bound, readonly
-from gpu_lattice.kernels.cpu.bulk.spans import LISTED, Alignment
+from gpu_lattice.kernels.cpu.bulk.spans import LISTED, TO_END, Alignment
 from gpu_lattice.kernels.cpu.machine import ONES
 from gpu_lattice.kernels.cpu.utf8 import are_valid, bytes_of_character
 from gpu_lattice.normalizers import BY_CHARACTERS, NormalizedBatch, listed
@@ -30,7 +30,7 @@ from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.charsmap import CharsMap, longest_replacement, parse_charsmap
 from gpu_lattice.normalizers.hf_alignment import (
     collapse_sources,
-    cut_spans,
+    cut_sources,
     extents_of,
     own_sources,
     precompiled_sources,
@@ -303,8 +303,8 @@ class Rules:
     ) -> tuple[Any, ...]:
         """Documents of valid UTF-8, as (values, offsets, chunk ends, hits [.., 2]: (chunk, number of a token)).
 
-        docs: where they are in `original`; from 0 on if is_aligned, and then (starts, stops) of all values follow,
-        unless those are the original.
+        docs: where they are in `original`; from 0 on if is_aligned, and then what `cut_sources` returns follows, unless
+        all values are the original.
         """
         values, parts, raw = original, whole_documents(docs), NO_EXTENTS
         if self.raw is not None:
@@ -319,17 +319,17 @@ class Rules:
             parts = _find_tokens(self.cooked, values, parts)
         found = _as_they_are(values, parts) if self.pattern is not None and sources is None else None
         cut_values, offsets, ends, hits = found or _cut(self.cutter, values, parts)
-        spans = ()
+        places = ()
         if is_aligned and not (found and len(cut_values) == len(original)):
             sources = own_sources(values) if sources is None else sources
             extents = extents_of(parts, raw, sources, original)
-            spans = cut_spans(self.cutter, values, parts, sources, original, docs, extents, len(cut_values))
+            places = cut_sources(self.cutter, values, parts, sources, docs, extents, len(cut_values))
         if self.pattern is not None:
             from gpu_lattice.normalizers.pre_token_states import actions_of, character_classes
             from gpu_lattice.normalizers.pre_tokens import divide
 
             ends, hits = divide(actions_of(self.pattern), character_classes()[0], cut_values, ends, hits)
-        return cut_values, offsets, ends, hits, *spans
+        return cut_values, offsets, ends, hits, *places
 
     def _normalize(
         self, values: NDArray[np.uint8], parts: Parts, is_aligned: bool = False
@@ -403,8 +403,12 @@ class CompiledNormalizer:
         valid = _with_valid_text(texts, 1)
         docs = valid.offsets
         done = self._rules.pre_tokenize(valid.values[docs[0] : docs[-1]], docs - docs[0], is_aligned=True)
-        batch, places = self._batch([done[:4]]), map(readonly, done[4:])
-        alignment = Alignment(LISTED, *places) if done[4:] else BY_CHARACTERS
+        batch, alignment = self._batch([done[:4]]), BY_CHARACTERS
+        if len(done) > 4:
+            starts, of_tokens = done[4:]
+            stops = np.zeros(len(of_tokens) and len(batch.chunks[1]), np.uint32)
+            stops[done[3][:, 0]] = of_tokens
+            alignment = Alignment(TO_END, readonly(starts), readonly(stops))
         return batch, _in_original(alignment, texts, valid, batch)
 
     def _at_once(self, texts: TextBatch) -> NormalizedBatch | None:
@@ -524,11 +528,16 @@ def _in_original(alignment: Alignment, texts: TextBatch, valid: TextBatch, batch
     origin = repaired_from(readonly(texts.values), readonly(texts.offsets))
     by_doc = np.diff(batch.offsets)
     there, here = np.repeat(valid.offsets[:-1], by_doc), np.repeat(texts.offsets[:-1], by_doc)
+    starts = there + alignment.starts if len(alignment.starts) else own_sources(batch.values).astype(np.int64)
     if alignment.kind == LISTED:
-        starts, stops = alignment.starts + there, alignment.stops + there
+        stops = there + alignment.stops
     else:
-        starts = own_sources(batch.values).astype(np.int64)
-        stops = starts + bytes_of_character.py_func(batch.values[starts])
+        stops = starts + bytes_of_character.py_func(valid.values[starts])
+        chunk_offsets, chunk_ids = batch.chunks
+        if batch.chunk_ids is not None:
+            by_chunk = np.diff(chunk_offsets)
+            is_token = np.repeat(chunk_ids >= 0, by_chunk)
+            stops[is_token] = (there + np.repeat(alignment.stops, by_chunk))[is_token]
     return listed(origin[starts] - here, origin[stops] - here)
 
 

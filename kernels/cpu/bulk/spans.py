@@ -10,9 +10,9 @@ import numpy as np
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.verify import length_at
 from gpu_lattice.kernels.cpu.machine import LANES, ONE, ones, starts_of_characters
-from gpu_lattice.kernels.cpu.utf8 import are_valid, character_length, symbol_length_from
+from gpu_lattice.kernels.cpu.utf8 import are_valid, bytes_of_character, character_length, symbol_length_from
 
-SAME, IN_CHARACTER, TO_NEXT, LISTED = range(4)
+SAME, IN_CHARACTER, TO_NEXT, TO_END, LISTED = range(5)
 # Positions of a text that a word has bits for.
 BITS = 64
 SHIFT, LOW_BITS = np.int64(6), np.int64(BITS - 1)
@@ -22,8 +22,9 @@ class Alignment(NamedTuple):
     """Where normalized bytes come from, as the model's tool has it.
 
     kind     SAME: as they are from the original; IN_CHARACTER: the same, and each from all of its character; TO_NEXT:
-             bytes a..b from starts[a] to starts[b], or to the document's item of stops if b is its end; LISTED: from
-             starts[a] to stops[b - 1]
+             bytes a..b from starts[a] to starts[b], or to the document's item of stops if b is its end; TO_END: from
+             starts[a] to the end of the character at starts[b - 1], or to the chunk's item of stops if that is one
+             token; LISTED: from starts[a] to stops[b - 1]
     starts, stops   uint32, bytes of the original document, counted from its start; empty where the kind tells all
     """
 
@@ -84,10 +85,12 @@ def find_spans(batch, alignment, texts, text_offsets, ids, offsets, num_samples,
             stop_of_last = np.int64(0)
             while k < high and p < end:
                 length, n = np.int64(lengths[ids[k]]), np.int64(1)
+                is_token = False
                 if length < 0 or has_tokens:
                     while chunk_offsets[i_chunk + 1] <= p:
                         i_chunk += 1
-                    if has_tokens and chunk_ids[i_chunk] >= 0:
+                    is_token = has_tokens and chunk_ids[i_chunk] >= 0
+                    if is_token:
                         length = chunk_offsets[i_chunk + 1] - p
                     elif length < 0:
                         length, n = _odd_length(batch, i_chunk, p, end, ids, k, high, spelling, habits)
@@ -97,6 +100,12 @@ def find_spans(batch, alignment, texts, text_offsets, ids, offsets, num_samples,
                 elif kind == TO_NEXT:
                     start_in_text = np.int64(starts[p])
                     stop_in_text = np.int64(starts[stop]) if stop < end else np.int64(stops[i_doc])
+                elif kind == TO_END:
+                    start_in_text, stop_in_text = np.int64(starts[p]), np.int64(starts[stop - 1])
+                    if is_token:
+                        stop_in_text = np.int64(stops[i_chunk])
+                    else:
+                        stop_in_text += bytes_of_character(texts[first + stop_in_text])
                 else:
                     start_in_text, stop_in_text = p + to_text, stop + to_text
                     if kind == IN_CHARACTER:
