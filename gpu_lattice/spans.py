@@ -11,6 +11,7 @@ from gpu_lattice.backends.cpu import NO_CHUNK_IDS
 from gpu_lattice.kernels.compiled import Bound, readonly
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.spans import Alignment, Habits, find_spans
+from gpu_lattice.kernels.cpu.utf8 import bytes_of_character
 from gpu_lattice.normalizers import AS_THEY_ARE
 from gpu_lattice.runtime.arguments import read_only, shown
 from gpu_lattice.runtime.on_host import on_host
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gpu_lattice.models.parts import Parts
     from gpu_lattice.normalizers import NormalizedBatch
     from gpu_lattice.text_batch import TextBatch
+    from gpu_lattice.vocabulary import Vocabulary
 
 Unit = Literal["bytes", "characters"]
 
@@ -163,6 +165,18 @@ def _batch_of(batch: NormalizedBatch) -> Batch:
     return Batch(readonly(batch.values), readonly(batch.offsets), readonly(batch.chunk_bounds), chunk_ids)
 
 
+def _are_sure(vocabulary: Vocabulary, spelling: Spelling) -> NDArray[np.bool_]:
+    """Of each piece, whether its first symbol is a piece too."""
+    values, starts, lengths = np.append(spelling.surfaces, [0] * 4), spelling.offsets[:-1], np.diff(spelling.offsets)
+    by_bytes = vocabulary.symbols == "bytes"
+    sizes = np.ones(len(starts), np.int64) if by_bytes else bytes_of_character.py_func(values[starts])
+    codes = np.zeros(len(starts), np.int64)
+    for k in range(4):
+        codes += np.where(k < sizes, values[starts + k].astype(np.int64) << 8 * k, 0)
+    is_symbol = vocabulary.in_lattice & (lengths == sizes)
+    return (lengths >= sizes) & np.isin(codes, codes[is_symbol])
+
+
 def habits_of(model: Model, spelling: Spelling) -> Habits:
     """How the model's tool reads ids."""
     vocabulary, merges = model.vocabulary, model.merges
@@ -181,6 +195,7 @@ def habits_of(model: Model, spelling: Spelling) -> Habits:
         drops=drops,
         joins=joins,
         lengths=lengths,
+        is_sure=_are_sure(vocabulary, spelling) & (merges is None or merges.fuse_unk),
         trims=np.array(model.trims, np.bool_),
         leading=np.array([len(name) - len(name.lstrip(SPACES)) for name in names], np.int32),
         trailing=np.array([len(name) - len(name.rstrip(SPACES)) for name in names], np.int32),

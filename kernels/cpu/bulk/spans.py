@@ -39,6 +39,7 @@ class Habits(NamedTuple):
     is_bytes: symbols are bytes; fuses: a run of unknown symbols is one id; drops: unknown symbols have no id; joins:
     unknown text that is spelled in bytes has one span
     lengths int32: the normalized bytes that each id stands for, -1 where that is not always the same
+    is_sure bool: whether each id's piece begins with a symbol that is a piece itself, and so is never unknown
     trims bool: for each time that spaces at the ends of pieces are cut off, whether one that begins a text stays
     leading, trailing int32: spaces at the ends of each id's name, empty if there is nothing to trim
     """
@@ -48,6 +49,7 @@ class Habits(NamedTuple):
     drops: bool
     joins: bool
     lengths: np.ndarray
+    is_sure: np.ndarray
     trims: np.ndarray
     leading: np.ndarray
     trailing: np.ndarray
@@ -64,7 +66,12 @@ def find_spans(batch, alignment, texts, text_offsets, ids, offsets, num_samples,
     kind, starts, stops = alignment.kind, alignment.starts, alignment.stops
     trims, leading, trailing, lengths = habits.trims, habits.leading, habits.trailing, habits.lengths
     doc_offsets, chunk_offsets, chunk_ids = batch.offsets, batch.chunk_offsets, batch.chunk_ids
-    has_tokens, i_first = len(chunk_ids) > 0, np.int64(0)
+    values, surfaces, piece_offsets, unk_id = batch.values, spelling.surfaces, spelling.offsets, spelling.unk_id
+    is_sure, is_bytes, has_tokens, i_first = habits.is_sure, habits.is_bytes, len(chunk_ids) > 0, np.int64(0)
+    # No byte, if it has none.
+    unk_name = np.int64(-1)
+    if unk_id >= 0 and piece_offsets[unk_id] < piece_offsets[unk_id + 1]:
+        unk_name = np.int64(surfaces[piece_offsets[unk_id]])
     begins, counts = _characters_of(texts, text_offsets) if in_characters else (np.empty(0, np.uint64), doc_offsets)
     for i_doc in range(len(text_offsets) - 1):
         first, last = text_offsets[i_doc], text_offsets[i_doc + 1]
@@ -92,7 +99,11 @@ def find_spans(batch, alignment, texts, text_offsets, ids, offsets, num_samples,
                     is_token = has_tokens and chunk_ids[i_chunk] >= 0
                     if is_token:
                         length = chunk_offsets[i_chunk + 1] - p
-                    elif length < 0:
+                    elif ids[k] == unk_id and k + 1 < high and is_sure[ids[k + 1]]:
+                        start, stop = piece_offsets[ids[k + 1]], piece_offsets[ids[k + 1] + 1]
+                        length = _length_before(values, p, chunk_offsets[i_chunk + 1], surfaces, start, stop, unk_name,
+                                                is_bytes)  # fmt: skip
+                    if length < 0:
                         length, n = _odd_length(batch, i_chunk, p, end, ids, k, high, spelling, habits)
                 stop = min(p + length, end)
                 if kind == LISTED:
@@ -168,6 +179,20 @@ def _count_before(begins, counts, i):
     """How many characters begin before byte i of all documents."""
     i_word, before = i >> SHIFT, (ONE << np.uint64(i & LOW_BITS)) - ONE
     return counts[i_word] + ones(begins[i_word] & before)
+
+
+@compiled(inline="always")
+def _length_before(values, p, stop, surfaces, start, end, name, is_bytes):
+    """How many bytes of values[p:stop] come before the piece surfaces[start:end], or all; -1 if they may hold the name
+    of the unknown id, which begins with the byte `name`.
+    """
+    e, n = p, np.int64(0)
+    while e < stop and n < end - start and values[e] != name:
+        e += 1 if is_bytes else bytes_of_character(values[e])
+        n = np.int64(0)
+        while n < end - start and e + n < stop and values[e + n] == surfaces[start + n]:
+            n += 1
+    return e - p if e == stop or n == end - start else np.int64(-1)
 
 
 @compiled
