@@ -184,7 +184,7 @@ def _count_before(begins, counts, i):
 @compiled(inline="always")
 def _length_before(values, p, stop, surfaces, start, end, name, is_bytes):
     """How many bytes of values[p:stop] come before the piece surfaces[start:end], or all; -1 if they may hold the name
-    of the unknown id, which begins with the byte `name`.
+    of the unknown id, which begins with the byte `name`, or it may follow.
     """
     e, n = p, np.int64(0)
     while e < stop and n < end - start and values[e] != name:
@@ -192,7 +192,8 @@ def _length_before(values, p, stop, surfaces, start, end, name, is_bytes):
         n = np.int64(0)
         while n < end - start and e + n < stop and values[e + n] == surfaces[start + n]:
             n += 1
-    return e - p if e == stop or n == end - start else np.int64(-1)
+    is_found = n == end - start and values[e] != name
+    return e - p if e == stop or is_found else np.int64(-1)
 
 
 @compiled
