@@ -11,6 +11,7 @@ COMMANDS = [
     "gpu",
     "lattice",
     "memory",
+    "offsets",
     "report",
     "retokenize",
     "samplers",

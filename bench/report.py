@@ -23,6 +23,10 @@ NAMES = {
     "gpt35turbo.tokenizer.json": "BPE, cl100k",
     "llama3.tokenizer.json": "BPE, Llama 3",
     "cl100k.tokenizer.json": "BPE, cl100k",
+    "llama2.tokenizer.json": "BPE, Llama 2",
+    "gemma3.tokenizer.json": "BPE, Gemma 3",
+    "qwen3.tokenizer.json": "BPE, Qwen 3",
+    "mistral_v1.model": "SentencePiece BPE, Mistral v1",
     "default.model": "the shipped model, 8k",
 }
 STREAMS = {
@@ -34,6 +38,7 @@ STREAMS = {
     "newwords": "words that do not exist",
     "japanese": "Japanese",
     "chinese": "Chinese",
+    "chinese_msr": "Chinese",
     "shipped": "the shipped corpus",
 }
 TEXTS = {"wikitext2_valid": "English", "wagahai": "Japanese"}
@@ -295,6 +300,19 @@ def _calls() -> str:
     return f"{table(['texts in a call', *names], rows)}\n\n{note}"
 
 
+def _offsets() -> str:
+    """Times the time of ids alone, for each model and text."""
+    result = read("offsets")
+    columns = ["encode, bytes", "encode, characters", "sample, bytes", "sample, characters"]
+    rows = [
+        [NAMES[model], STREAMS[text], *(f"{one['once'][key]:.2f} / {one['again'][key]:.2f}" for key in columns)]
+        for model, texts in result["ratios"].items()
+        for text, one in texts.items()
+    ]
+    note = f"Text that is new / that has come before, one thread, alpha {result['alpha']:g}, BPE: 0 ({_where(result)})."
+    return f"{table(['', 'text', *columns], rows)}\n\n{note}"
+
+
 def _lattice() -> str:
     """Operations on lattices, for each model and text."""
     results = [read(path.stem) for path in sorted(RESULTS.glob("lattice_*.json"))]
@@ -318,6 +336,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "headline": _headline,
     "lattice": _lattice,
     "long_exactness": _long_exactness,
+    "offsets": _offsets,
     "samplers": _samplers,
     "sizing": _sizing,
     "statistics": _statistics,

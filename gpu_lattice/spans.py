@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from gpu_lattice.backends.cpu import batch_of
+from gpu_lattice.backends.cpu import NO_CHUNK_IDS
 from gpu_lattice.kernels.compiled import Bound, readonly
-from gpu_lattice.kernels.cpu.bulk.spans import LAST, OWN, RUN, Habits, find_spans
+from gpu_lattice.kernels.cpu.bulk.group import Batch
+from gpu_lattice.kernels.cpu.bulk.spans import Alignment, Habits, find_spans
+from gpu_lattice.kernels.cpu.utf8 import bytes_of_character
+from gpu_lattice.normalizers import AS_THEY_ARE
 from gpu_lattice.runtime.arguments import read_only, shown
 from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
@@ -24,13 +27,15 @@ if TYPE_CHECKING:
     from gpu_lattice.kernels.cpu.bulk.verify import Spelling
     from gpu_lattice.models import Model
     from gpu_lattice.models.parts import Parts
-    from gpu_lattice.normalizers import Alignment, NormalizedBatch
+    from gpu_lattice.normalizers import NormalizedBatch
     from gpu_lattice.text_batch import TextBatch
+    from gpu_lattice.vocabulary import Vocabulary
 
 Unit = Literal["bytes", "characters"]
 
 # Of as much text as is normalized, segmented and aligned together: less takes more calls, more leaves the cache.
 RANGE_BYTES = 1 << 18
+LARGEST_DOCUMENT = 2**32 - 1
 # Unicode's White_Space, and what a byte-level vocabulary prints for a space.
 SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 SPACES += "\u2028\u2029\u202f\u205f\u3000Ġ"
@@ -63,12 +68,20 @@ class SpanFinder:
     """Where the ids of one model are."""
 
     def __init__(self, model: Model, spelling: Spelling, parts: Parts | None) -> None:
-        self._spelling, self._parts, self._habits = spelling, parts, habits_of(model)
+        self._spelling, self._parts, self._habits = spelling, parts, habits_of(model, spelling)
         self._normalizer, self._around = model.normalizer, (len(model.prefix_ids), len(model.suffix_ids))
         self._find_spans = Bound(find_spans)
 
     def ranges(self, texts: TextBatch, threads: int) -> list[tuple[int, int]]:
-        """Documents that are best aligned together."""
+        """Documents that are best aligned together. Raises ValueError for one whose bytes a uint32 cannot number."""
+        if texts.num_bytes > LARGEST_DOCUMENT:
+            lengths = np.diff(texts.offsets)
+            if lengths.max() > LARGEST_DOCUMENT:
+                i_doc = int(lengths.argmax())
+                raise ValueError(
+                    f"document {i_doc} has {lengths[i_doc]} bytes; for offsets, the limit is {LARGEST_DOCUMENT}, "
+                    "split it"
+                )
         return byte_ranges(texts.offsets, max(threads, texts.num_bytes // RANGE_BYTES)) or [(0, 0)]
 
     def __call__(self, texts: TextBatch, out: TokenBatch, unit: Unit, threads: int) -> NDArray[np.int64]:
@@ -107,9 +120,8 @@ class SpanFinder:
     ) -> None:  # fmt: skip
         num_samples = (len(offsets) - 1) // max(1, len(texts))
         self._find_spans(
-            batch_of(normalized), *map(readonly, alignment), readonly(texts.values), readonly(texts.offsets), ids,
-            offsets, num_samples, *self._around, texts.is_null, self._spelling, self._habits, unit == "characters",
-            spans,
+            _batch_of(normalized), alignment, readonly(texts.values), readonly(texts.offsets), ids, offsets,
+            num_samples, *self._around, texts.is_null, self._spelling, self._habits, unit == "characters", spans,
         )  # fmt: skip
 
 
@@ -132,32 +144,58 @@ def _unknown_surfaces(
     ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
     spans = np.zeros((len(ids), 2), np.int64)
     normalized = model.normalizer(texts.on_host())
-    places = np.arange(len(normalized.values) + 1)
+    num_samples = len(out) // max(1, len(texts))
     find_spans(
-        batch_of(normalized), readonly(places[:-1]), readonly(places[1:]), readonly(normalized.values),
-        readonly(normalized.offsets), ids, offsets, len(out) // max(1, len(texts)), len(model.prefix_ids),
-        len(model.suffix_ids), texts.is_null, spelling(), habits_of(replace(model, trims=())), False, spans,
+        _batch_of(normalized), AS_THEY_ARE, readonly(normalized.values), readonly(normalized.offsets), ids, offsets,
+        num_samples, len(model.prefix_ids), len(model.suffix_ids), texts.is_null, spelling(),
+        habits_of(replace(model, trims=()), spelling()), False, spans,
     )  # fmt: skip
     surfaces: list[list[str]] = [[] for _ in range(len(out))]
     at = np.flatnonzero(ids == model.vocabulary.unk_id)
     for k, row in zip(at.tolist(), (np.searchsorted(offsets, at, side="right") - 1).tolist(), strict=True):
-        start, stop = spans[k].tolist()
+        start, stop = (normalized.offsets[row // num_samples] + spans[k]).tolist()
         if start < stop:
             surfaces[row].append(normalized.values[start:stop].tobytes().decode(errors="backslashreplace"))
     return surfaces
 
 
-def habits_of(model: Model) -> Habits:
+def _batch_of(batch: NormalizedBatch) -> Batch:
+    """The batch as `find_spans` reads it."""
+    chunk_ids = NO_CHUNK_IDS if batch.chunk_ids is None else readonly(batch.chunk_ids)
+    return Batch(readonly(batch.values), readonly(batch.offsets), readonly(batch.chunk_bounds), chunk_ids)
+
+
+def _are_sure(vocabulary: Vocabulary, spelling: Spelling) -> NDArray[np.bool_]:
+    """Of each piece, whether its first symbol is a piece too."""
+    values, starts, lengths = np.append(spelling.surfaces, [0] * 4), spelling.offsets[:-1], np.diff(spelling.offsets)
+    by_bytes = vocabulary.symbols == "bytes"
+    sizes = np.ones(len(starts), np.int64) if by_bytes else bytes_of_character.py_func(values[starts])
+    codes = np.zeros(len(starts), np.int64)
+    for k in range(4):
+        codes += np.where(k < sizes, values[starts + k].astype(np.int64) << 8 * k, 0)
+    is_symbol = vocabulary.in_lattice & (lengths == sizes)
+    return (lengths >= sizes) & np.isin(codes, codes[is_symbol])
+
+
+def habits_of(model: Model, spelling: Spelling) -> Habits:
     """How the model's tool reads ids."""
     vocabulary, merges = model.vocabulary, model.merges
     is_bytes = vocabulary.symbols == "bytes"
     is_whole = merges is None or (is_bytes and len(merges.symbols) == 256) or bool((merges.byte_ids >= 0).all())
+    drops, joins = not is_whole and vocabulary.unk_id is None, vocabulary.unknown_runs == "lookup"
+    lengths = np.minimum(np.diff(spelling.offsets), np.iinfo(np.int32).max).astype(np.int32)
+    # A piece of one byte is that byte, by itself or in place of an unknown character.
+    lengths[drops | ((spelling.byte_of >= 0) & (joins | (lengths != 1)))] = -1
+    if vocabulary.unk_id is not None:
+        lengths[vocabulary.unk_id] = -1
     names = vocabulary.names if model.trims else []
     return Habits(
         is_bytes=is_bytes,
         fuses=merges is None or merges.fuse_unk,
-        drops=not is_whole and vocabulary.unk_id is None,
-        byte_spans=LAST if model.kind == "sentencepiece" else RUN if vocabulary.unknown_runs == "lookup" else OWN,
+        drops=drops,
+        joins=joins,
+        lengths=lengths,
+        is_sure=_are_sure(vocabulary, spelling) & (merges is None or merges.fuse_unk),
         trims=np.array(model.trims, np.bool_),
         leading=np.array([len(name) - len(name.lstrip(SPACES)) for name in names], np.int32),
         trailing=np.array([len(name) - len(name.rstrip(SPACES)) for name in names], np.int32),

@@ -68,9 +68,10 @@ if TYPE_CHECKING:
     from gpu_lattice.backends import Backend, Device, Rows
     from gpu_lattice.fitting import Fit
     from gpu_lattice.hf import HFTokenizer
+    from gpu_lattice.kernels.cpu.bulk.spans import Alignment
     from gpu_lattice.lattice import Continuations, Lattice, PathBatch
     from gpu_lattice.models.rescored import Undone
-    from gpu_lattice.normalizers import Alignment, NormalizedBatch
+    from gpu_lattice.normalizers import NormalizedBatch
     from gpu_lattice.statistics import TokenStatistics
 
 LARGEST_TEXT = 2**32 - 1

@@ -49,6 +49,26 @@ def test_every_chunk_of_a_stream_is_given_once_to_both_and_ratios_are_of_its_own
     assert f"{numbers['ratios']['sample']:.2f}" in shown
 
 
+def test_offsets_are_compared_with_ids_alone_for_each_model_and_text(
+    bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offsets = importlib.import_module("bench.offsets")
+    monkeypatch.setattr(offsets, "LEAST_SECONDS", 0.0)
+    out = tmp_path / "out.json"
+    models = [str(DATA / name) for name in ("en_nmt_nfkc.model", "en_split.tokenizer.json")]
+    options = [str(DATA / "en.txt"), str(DATA / "ja.txt"), "--model", *models, "--max-chunks", "2"]
+    offsets.run(arguments(offsets, *options, "--json", str(out)))
+    ratios = json.loads(out.read_text("utf-8"))["ratios"]
+    assert list(ratios) == ["en_nmt_nfkc.model", "en_split.tokenizer.json"]
+    assert [list(texts) for texts in ratios.values()] == [["en", "ja"]] * 2
+    columns = ["encode, bytes", "encode, characters", "sample, bytes", "sample, characters"]
+    for one in (one for texts in ratios.values() for one in texts.values()):
+        assert {when: list(figures) for when, figures in one.items()} == {"once": columns, "again": columns}
+        assert all(0.2 < figure < 50 for figures in one.values() for figure in figures.values())
+    shown = capsys.readouterr().out
+    assert f"{ratios['en_nmt_nfkc.model']['en']['once']['encode, bytes']:.2f} /" in shown
+
+
 def test_two_checkouts_take_turns(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
     turns = importlib.import_module("bench.turns")
     model, text = DATA / "en_symbols.model", DATA / "en.txt"

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from gpu_lattice.kernels.compiled import readonly
 from gpu_lattice.kernels.cpu.bulk.parts import filled_documents
+from gpu_lattice.kernels.cpu.bulk.spans import IN_CHARACTER, LISTED, SAME, Alignment
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -143,14 +145,8 @@ def _joined_batches(
     return NormalizedBatch(values, offsets, chunk_offsets, chunk_ids)
 
 
-class Alignment(NamedTuple):
-    """Where normalized bytes come from, as the model's tool has it: pos a..b come from starts[a] to stops[b - 1].
-
-    starts, stops  int64 [num_bytes], bytes of the original document, counted from its start
-    """
-
-    starts: NDArray[np.int64]
-    stops: NDArray[np.int64]
+NOTHING: NDArray[np.uint32] = readonly(np.empty(0, np.uint32))
+AS_THEY_ARE, BY_CHARACTERS = Alignment(SAME, NOTHING, NOTHING), Alignment(IN_CHARACTER, NOTHING, NOTHING)
 
 
 class Normalizer(Protocol):
@@ -160,11 +156,11 @@ class Normalizer(Protocol):
         """Normalize a batch on `threads` threads; a null document comes out empty."""
         ...
 
-    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
-        """The same, slower, and where its bytes come from."""
+    def aligned(self, texts: TextBatch) -> tuple[NormalizedBatch, Alignment]:
+        """The same on one thread, and where its bytes come from."""
         ...
 
 
-def joined_arrays(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """One array of all; the only one as it is."""
-    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
+def listed(starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Alignment:
+    """An alignment that names the places of every byte."""
+    return Alignment(LISTED, *(readonly(places.astype(np.uint32)) for places in (starts, stops)))

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
-from gpu_lattice.normalizers import Alignment, NormalizedBatch
+from gpu_lattice.normalizers import AS_THEY_ARE, NormalizedBatch, listed
 from gpu_lattice.normalizers.hf_alignment import repaired_from
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 from gpu_lattice.text_batch import TextBatch, to_ragged
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
+
+    from gpu_lattice.kernels.cpu.bulk.spans import Alignment
 
 # Blocks whose characters never combine or decompose, by Unicode's stability policy: looking them up one by one would
 # dominate the time to build the table.
@@ -66,6 +68,10 @@ class BytePieceNormalizer:
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
+        return self._normalized(texts, threads)[0]
+
+    def _normalized(self, texts: TextBatch, threads: int) -> tuple[NormalizedBatch, NDArray[np.uint8]]:
+        """The batch, and of each document whether it changes, and why."""
         # Compiled once for both: Arrow's arrays are read-only, NumPy's are not.
         values, offsets = _read_only(texts.values), _read_only(texts.offsets)
         state = np.empty(len(texts), np.uint8)
@@ -86,21 +92,21 @@ class BytePieceNormalizer:
         chunk_offsets = np.empty(chunk_bounds[-1] + 1, np.int64)
         chunk_offsets[-1] = offsets[-1]
         map_ranges(lambda a, b: _cut_lines(values, offsets, a, b, chunk_bounds, chunk_offsets), ranges, threads)
-        return NormalizedBatch(values, offsets, chunk_offsets)
+        return NormalizedBatch(values, offsets, chunk_offsets), state
 
-    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
-        """The same, slower, and where its bytes come from; those of a sequence that NFC changes come from all of it."""
-        batch = self(texts, threads)
-        values, offsets = _read_only(texts.values), _read_only(texts.offsets)
-        state = np.empty(len(texts), np.uint8)
-        _survey(values, offsets, 0, len(texts), inert_code_points(), state, np.empty(len(texts) + 1, np.int64))
+    def aligned(self, texts: TextBatch) -> tuple[NormalizedBatch, Alignment]:
+        """The same, and where its bytes come from; those of a sequence that NFC changes come from all of it."""
+        batch, state = self._normalized(texts, 1)
+        if not state.any():
+            return batch, AS_THEY_ARE
         by_doc = np.diff(batch.offsets)
         starts = np.arange(len(batch.values)) - np.repeat(batch.offsets[:-1], by_doc)
         stops = starts + 1
-        i_docs = np.flatnonzero(state)
         is_changed = np.repeat(state > 0, by_doc)
-        starts[is_changed], stops[is_changed] = _alignment_of(values, offsets, i_docs, state, inert_code_points())
-        return batch, Alignment(starts, stops)
+        starts[is_changed], stops[is_changed] = _alignment_of(
+            _read_only(texts.values), _read_only(texts.offsets), np.flatnonzero(state), state, inert_code_points()
+        )
+        return batch, listed(starts, stops)
 
 
 @lru_cache(maxsize=1)

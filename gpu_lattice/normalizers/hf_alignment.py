@@ -2,8 +2,8 @@
 
 There, every character of a normalized text is aligned with one character of the original, which it has from the
 character that it replaces, or stands before; what is inserted shares the alignment of its neighbour. So a step is
-described by its sources: for each byte that it writes, the byte of the original at which that character begins. Each
-function follows the one of its name in hf_text.py. Source: tokenizers 0.23.3, tokenizer/normalizer.rs.
+described by its sources: uint32, for each byte that it writes, the byte of the original at which that character
+begins. Each function follows the one of its name in hf_text.py. Source: tokenizers 0.23.3, tokenizer/normalizer.rs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.cpu.machine import LITTLE_ENDIAN, ONES, bytes_equal, load_eight, trailing_zeros
 from gpu_lattice.kernels.cpu.utf8 import bytes_of_character, character_length, code_point
 from gpu_lattice.normalizers.charsmap import shortest_match
 from gpu_lattice.normalizers.graphemes import cluster_end
@@ -23,6 +24,7 @@ from gpu_lattice.normalizers.hf_text import (
     LONGEST_CLUSTER,
     NOT_DIRECT,
     SPACE,
+    SPACES,
     copy_plain,
     stands_at,
     strip_left,
@@ -37,30 +39,14 @@ if TYPE_CHECKING:
 
 @compiled
 def own_sources(values):  # type: ignore[no-untyped-def]
-    """int64 [len(values)]: where the character begins that each byte of valid text is in."""
-    sources = np.empty(len(values), np.int64)
-    start = np.int64(0)
+    """Where the character begins that each byte of valid text is in."""
+    sources = np.empty(len(values), np.uint32)
+    start = np.uint32(0)
     for i in range(len(values)):
         if values[i] & 0xC0 != 0x80:
-            start = np.int64(i)
+            start = np.uint32(i)
         sources[i] = start
     return sources
-
-
-@compiled
-def own_bounds(values, docs):  # type: ignore[no-untyped-def]
-    """(starts, stops) of the characters that the bytes of documents of valid text are in, counted from their starts."""
-    starts, stops = np.empty(docs[-1] - docs[0], np.int64), np.empty(docs[-1] - docs[0], np.int64)
-    q = np.int64(0)
-    for i_doc in range(len(docs) - 1):
-        i, n = np.int64(0), docs[i_doc + 1] - docs[i_doc]
-        while i < n:
-            length = np.int64(bytes_of_character(values[docs[i_doc] + i]))
-            for _ in range(length):
-                starts[q], stops[q] = i, i + length
-                q += 1
-            i += length
-    return starts, stops
 
 
 @compiled
@@ -90,7 +76,7 @@ def precompiled_sources(precompiled, values, parts, sources, new_values, new_par
     """
     charsmap, direct, classes = precompiled.charsmap, precompiled.direct, precompiled.classes
     replacements = charsmap.replacements
-    out, copied = np.empty(len(new_values), np.int64), np.empty(len(values), np.uint8)
+    out, copied = np.empty(len(new_values), np.uint32), np.empty(len(values), np.uint8)
     q = np.int64(0)
     for i_part in range(len(parts.starts)):
         i, stop = parts.starts[i_part], parts.stops[i_part]
@@ -203,7 +189,7 @@ def _count_characters(values, i, stop):  # type: ignore[no-untyped-def]
 @compiled
 def collapse_sources(content, values, parts, sources, new_values, new_parts):  # type: ignore[no-untyped-def]
     """The sources of the bytes that `collapse_spaces` writes: for a run, its last space."""
-    out = np.empty(len(new_values), np.int64)
+    out = np.empty(len(new_values), np.uint32)
     q = 0
     for i_part in range(len(parts.starts)):
         i, stop = parts.starts[i_part], parts.stops[i_part]
@@ -224,11 +210,17 @@ def collapse_sources(content, values, parts, sources, new_values, new_parts):  #
 @compiled
 def replace_sources(pattern, content, values, parts, sources, new_values, new_parts):  # type: ignore[no-untyped-def]
     """The sources of the bytes that `replace` writes: for a match, its last character."""
-    out = np.empty(len(new_values), np.int64)
-    q = 0
+    out = np.empty(len(new_values) + 8, np.uint32)
+    q, firsts = np.int64(0), np.uint64(pattern[0]) * ONES
     for i_part in range(len(parts.starts)):
         i, stop = parts.starts[i_part], parts.stops[i_part]
         while parts.tokens[i_part] < 0 and i < stop:
+            if LITTLE_ENDIAN and i + 8 <= values.size:
+                _copy_eight(sources, i, 0, out, q)
+                n = min(trailing_zeros(bytes_equal(load_eight(values, i), firsts)) >> 3, stop - i)
+                i, q = i + n, q + n
+                if n == 8 or i == stop:
+                    continue
             num_copies = 1
             if values[i] == pattern[0] and stands_at(pattern, values, i, stop):
                 i += pattern.size - 1
@@ -237,43 +229,51 @@ def replace_sources(pattern, content, values, parts, sources, new_values, new_pa
                 out[q] = sources[i]
                 q += 1
             i += 1
-    return out
+    return out[:q]
+
+
+@compiled(inline="always")
+def _copy_eight(sources, i, base, out, q):  # type: ignore[no-untyped-def]
+    """Eight sources, counted from base."""
+    # Unsigned indices let the loop be vectorized.
+    source, at, less = np.uint64(i), np.uint64(q), np.uint32(base)
+    for k in range(np.uint64(8)):
+        out[at + k] = sources[source + k] - less
 
 
 @compiled
 def prepend_sources(content, values, parts, sources, new_values, new_parts):  # type: ignore[no-untyped-def]
     """The sources of the bytes that `prepend` writes."""
-    out = np.empty(len(new_values), np.int64)
-    q = 0
+    out = np.empty(len(new_values), np.uint32)
+    q = np.int64(0)
     for i_part in range(len(parts.starts)):
         start, stop = parts.starts[i_part], parts.stops[i_part]
         if parts.tokens[i_part] < 0 and start < stop:
             for _ in range(content.size):
                 out[q] = sources[start]
                 q += 1
-            for i in range(start, stop):
-                out[q] = sources[i]
-                q += 1
+            out[q : q + stop - start] = sources[start:stop]
+            q += stop - start
     return out
 
 
 @compiled
-def cut_spans(cutter, values, parts, sources, original, docs, extents, size):  # type: ignore[no-untyped-def]
-    """(starts, stops) of the `size` bytes that `cut` writes, counted from the starts of the documents, which are docs.
+def cut_sources(cutter, values, parts, sources, docs, extents, size):  # type: ignore[no-untyped-def]
+    """(sources of the `size` bytes that `cut` writes, stops of added tokens), counted from the starts of documents.
 
-    original: the texts that sources are positions in; extents int64 [parts, 2]: where in them added tokens are.
+    docs: where those begin; extents int64 [parts, 2]: where in them added tokens are.
     """
     mark, collapse, prefix, mark_bytes = cutter.metaspace, cutter.collapse, cutter.prefix, cutter.metaspace.size
-    starts, stops = np.empty(size, np.int64), np.empty(size, np.int64)
-    q = np.int64(0)
+    out, stops = np.empty(size + 8, np.uint32), np.empty(np.count_nonzero(parts.tokens >= 0), np.uint32)
+    q, num_tokens, firsts = np.int64(0), 0, SPACES if mark_bytes > 0 else np.uint64(0xFF) * ONES
     for i_doc in range(len(docs) - 1):
         base = docs[i_doc]
         for i_part in range(parts.docs[i_doc], parts.docs[i_doc + 1]):
             i, part_stop, token = parts.starts[i_part], parts.stops[i_part], parts.tokens[i_part]
             if token >= 0:
                 end = q + cutter.bounds[token + 1] - cutter.bounds[token]
-                starts[q:end], stops[q:end] = extents[i_part, 0] - base, extents[i_part, 1] - base
-                q = end
+                out[q:end], stops[num_tokens] = extents[i_part, 0] - base, extents[i_part, 1] - base
+                q, num_tokens = end, num_tokens + 1
                 continue
             has_prefix = mark_bytes > 0 and (prefix == ALWAYS or (prefix == FIRST and parts.begins[i_part]))
             while i < part_stop:
@@ -283,25 +283,26 @@ def cut_spans(cutter, values, parts, sources, original, docs, extents, size):  #
                     stop = word_end(values, i, part_stop)
                 if has_prefix and i < stop and values[i] != SPACE and not stands_at(mark, values, i, stop):
                     for _ in range(mark_bytes):
-                        starts[q] = sources[i] - base
-                        stops[q] = starts[q] + bytes_of_character(original[sources[i]])
+                        out[q] = sources[i] - base
                         q += 1
                 while i < stop:
-                    source, is_space = sources[i], mark_bytes > 0 and values[i] == SPACE
-                    begin, end = source - base, source - base + bytes_of_character(original[source])
-                    if not is_space:
-                        starts[q], stops[q] = begin, end
+                    if LITTLE_ENDIAN and i + 8 <= values.size:
+                        _copy_eight(sources, i, base, out, q)
+                        n = min(trailing_zeros(bytes_equal(load_eight(values, i), firsts)) >> 3, stop - i)
+                        i, q = i + n, q + n
+                        if n == 8 or i == stop:
+                            continue
+                    is_space = mark_bytes > 0 and values[i] == SPACE
+                    is_left_out = is_space and collapse and i + 1 < stop and values[i + 1] == SPACE
+                    for _ in range(0 if is_left_out else mark_bytes if is_space else 1):
+                        out[q] = sources[i] - base
                         q += 1
-                    elif not (collapse and i + 1 < stop and values[i + 1] == SPACE):
-                        for _ in range(mark_bytes):
-                            starts[q], stops[q] = begin, end
-                            q += 1
                     i += 1
-    return starts, stops
+    return out[:size], stops
 
 
 def extents_of(
-    parts: Parts, raw: NDArray[np.int64], sources: NDArray[np.int64], original: NDArray[np.uint8]
+    parts: Parts, raw: NDArray[np.int64], sources: NDArray[np.uint32], original: NDArray[np.uint8]
 ) -> NDArray[np.int64]:
     """int64 [parts, 2]: where added tokens are in the original; raw [.., 2]: those found before normalization."""
     extents = np.zeros((len(parts.tokens), 2), np.int64)

@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu_lattice.kernels.compiled import Bound, readonly
+from gpu_lattice.kernels.cpu.bulk.spans import LISTED, TO_END, Alignment
 from gpu_lattice.kernels.cpu.machine import ONES
-from gpu_lattice.kernels.cpu.utf8 import are_valid
-from gpu_lattice.normalizers import Alignment, NormalizedBatch, joined_arrays
+from gpu_lattice.kernels.cpu.utf8 import are_valid, bytes_of_character
+from gpu_lattice.normalizers import BY_CHARACTERS, NormalizedBatch, listed
 from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.normalizers.charsmap import CharsMap, longest_replacement, parse_charsmap
 from gpu_lattice.normalizers.hf_alignment import (
     collapse_sources,
-    cut_spans,
+    cut_sources,
     extents_of,
-    own_bounds,
     own_sources,
     precompiled_sources,
     prepend_sources,
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from gpu_lattice.normalizers.pre_token_states import Pattern
 
     Step = Callable[[NDArray[np.uint8], Parts], tuple[NDArray[np.uint8], Parts]]
-    Sources = Callable[[NDArray[np.uint8], Parts, NDArray[np.int64], NDArray[np.uint8], Parts], NDArray[np.int64]]
+    Sources = Callable[[NDArray[np.uint8], Parts, NDArray[np.uint32], NDArray[np.uint8], Parts], NDArray[np.uint32]]
 
 
 Component = dict[str, Any]
@@ -226,8 +226,8 @@ NO_TOKENS = TokenTrie(
 
 
 NO_EXTENTS = np.empty((0, 2), np.int64)
-_are_valid, _find_tokens, _cut, _strip, _has_two_spaces, _own_bounds = map(
-    Bound, (are_valid, find_tokens, cut, strip, has_two_spaces, own_bounds)
+_are_valid, _find_tokens, _cut, _strip, _has_two_spaces = map(
+    Bound, (are_valid, find_tokens, cut, strip, has_two_spaces)
 )
 
 
@@ -302,10 +302,10 @@ class Rules:
     ) -> tuple[Any, ...]:
         """Documents of valid UTF-8, as (values, offsets, chunk ends, hits [.., 2]: (chunk, number of a token)).
 
-        docs: where they are in `original`; from 0 on if is_aligned, and then (starts, stops) of all values follow.
+        docs: where they are in `original`; from 0 on if is_aligned, and then what `cut_sources` returns follows, unless
+        all values are the original.
         """
         values, parts, raw = original, whole_documents(docs), NO_EXTENTS
-        sources = own_sources(original) if is_aligned else None
         if self.raw is not None:
             parts = _find_tokens(self.raw, values, parts)
             is_raw = parts.tokens >= 0
@@ -313,27 +313,31 @@ class Rules:
                 raw = np.stack([parts.starts[is_raw], parts.stops[is_raw]], 1)
                 # As after a step, none of the bytes is theirs.
                 parts.stops[is_raw] = parts.starts[is_raw]
-        values, parts, sources = self._normalize(values, parts, sources)
+        values, parts, sources = self._normalize(values, parts, is_aligned)
         if self.cooked is not None:
             parts = _find_tokens(self.cooked, values, parts)
         found = _as_they_are(values, parts) if self.pattern is not None and sources is None else None
         cut_values, offsets, ends, hits = found or _cut(self.cutter, values, parts)
-        spans = ()
-        if sources is not None:
+        places = ()
+        if is_aligned and not (found and len(cut_values) == len(original)):
+            sources = own_sources(values) if sources is None else sources
             extents = extents_of(parts, raw, sources, original)
-            spans = cut_spans(self.cutter, values, parts, sources, original, docs, extents, len(cut_values))
+            places = cut_sources(self.cutter, values, parts, sources, docs, extents, len(cut_values))
         if self.pattern is not None:
             from gpu_lattice.normalizers.pre_tokens import automaton_of, divide
 
             ends, hits = divide(*automaton_of(self.pattern), cut_values, ends, hits)
-        return cut_values, offsets, ends, hits, *spans
+        return cut_values, offsets, ends, hits, *places
 
     def _normalize(
-        self, values: NDArray[np.uint8], parts: Parts, sources: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.uint8], Parts, NDArray[np.int64] | None]:
+        self, values: NDArray[np.uint8], parts: Parts, is_aligned: bool = False
+    ) -> tuple[NDArray[np.uint8], Parts, NDArray[np.uint32] | None]:
+        """Also, if asked, where the bytes come from; None if no step has changed any."""
+        sources = None
         for step, run in zip(self.steps, self._bound_steps, strict=True):
             new_values, new_parts = run(values, parts)
-            if sources is not None and new_values is not values:
+            if is_aligned and new_values is not values:
+                sources = own_sources(values) if sources is None else sources
                 sources = _sources_of(step)(values, parts, sources, new_values, new_parts)
             values, parts = readonly(new_values), new_parts
         return values, parts, sources
@@ -386,33 +390,28 @@ class CompiledNormalizer:
         def work(start: int, stop: int) -> tuple[Any, ...]:
             return self._rules.pre_tokenize(texts.values, texts.offsets[start : stop + 1])
 
-        return self._batch(self._by_ranges(work, texts, threads))
+        # The output of a single thread needs no joining.
+        return self._batch(map_ranges(work, byte_ranges(texts.offsets) if threads > 1 else [(0, len(texts))], threads))
 
-    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
-        """The same, slower, and where its bytes come from."""
+    def aligned(self, texts: TextBatch) -> tuple[NormalizedBatch, Alignment]:
+        """The same on one thread, and where its bytes come from."""
         plain = self._at_once(texts) if self._rules.pattern is not None else None
         if plain is not None:
-            return plain, Alignment(*_own_bounds(readonly(texts.values), readonly(texts.offsets)))
-        valid = _with_valid_text(texts, threads)
-
-        def work(start: int, stop: int) -> tuple[Any, ...]:
-            docs = valid.offsets[start : stop + 1]
-            return self._rules.pre_tokenize(valid.values[docs[0] : docs[-1]], docs - docs[0], is_aligned=True)
-
-        done = self._by_ranges(work, valid, threads)
-        batch = self._batch([part[:4] for part in done])
-        starts, stops = (joined_arrays([part[k] for part in done]) for k in (4, 5))
-        return batch, _in_original(Alignment(starts, stops), texts, valid, batch)
+            return plain, BY_CHARACTERS
+        valid = _with_valid_text(texts, 1)
+        docs = valid.offsets
+        done = self._rules.pre_tokenize(valid.values[docs[0] : docs[-1]], docs - docs[0], is_aligned=True)
+        batch, alignment = self._batch([done[:4]]), BY_CHARACTERS
+        if len(done) > 4:
+            starts, of_tokens = done[4:]
+            stops = np.zeros(len(of_tokens) and len(batch.chunks[1]), np.uint32)
+            stops[done[3][:, 0]] = of_tokens
+            alignment = Alignment(TO_END, readonly(starts), readonly(stops))
+        return batch, _in_original(alignment, texts, valid, batch)
 
     def _at_once(self, texts: TextBatch) -> NormalizedBatch | None:
         at_once = self._rules.at_once
         return None if at_once is None else at_once(readonly(texts.values), readonly(texts.offsets))
-
-    def _by_ranges(
-        self, work: Callable[[int, int], tuple[Any, ...]], texts: TextBatch, threads: int
-    ) -> list[tuple[Any, ...]]:
-        # The output of a single thread needs no joining.
-        return map_ranges(work, byte_ranges(texts.offsets) if threads > 1 else [(0, len(texts))], threads)
 
     def _batch(self, done: list[tuple[Any, ...]]) -> NormalizedBatch:
         if not done:
@@ -486,9 +485,9 @@ class ToolNormalizer:
         )
         return batch, are_bytes
 
-    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
-        """The same, slower, and where its bytes come from."""
-        valid = _with_valid_text(texts, threads)
+    def aligned(self, texts: TextBatch) -> tuple[NormalizedBatch, Alignment]:
+        """The same, and where its bytes come from."""
+        valid = _with_valid_text(texts, 1)
         batch, are_bytes = self._pre_tokens(valid)
         tool = _by_character(self._tool)
         spans: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
@@ -498,7 +497,7 @@ class ToolNormalizer:
                 offsets = np.array(tool.encode(text, add_special_tokens=False).offsets, np.int64).reshape(-1, 2)
             spans.append(np.cumsum([0, *(len(character.encode()) for character in text)])[offsets])
         starts, stops = np.repeat(np.concatenate(spans), _bytes_of_tokens(batch, are_bytes), 0).T
-        return batch, _in_original(Alignment(starts.copy(), stops.copy()), texts, valid, batch)
+        return batch, _in_original(listed(starts, stops), texts, valid, batch)
 
     def normalize_str(self, text: str) -> str:
         """Text by the normalizer alone, without added tokens and pre-tokenizer."""
@@ -527,7 +526,17 @@ def _in_original(alignment: Alignment, texts: TextBatch, valid: TextBatch, batch
     origin = repaired_from(readonly(texts.values), readonly(texts.offsets))
     by_doc = np.diff(batch.offsets)
     there, here = np.repeat(valid.offsets[:-1], by_doc), np.repeat(texts.offsets[:-1], by_doc)
-    return Alignment(origin[alignment.starts + there] - here, origin[alignment.stops + there] - here)
+    starts = there + alignment.starts if len(alignment.starts) else own_sources(batch.values).astype(np.int64)
+    if alignment.kind == LISTED:
+        stops = there + alignment.stops
+    else:
+        stops = starts + bytes_of_character.py_func(valid.values[starts])
+        chunk_offsets, chunk_ids = batch.chunks
+        if batch.chunk_ids is not None:
+            by_chunk = np.diff(chunk_offsets)
+            is_token = np.repeat(chunk_ids >= 0, by_chunk)
+            stops[is_token] = (there + np.repeat(alignment.stops, by_chunk))[is_token]
+    return listed(origin[starts] - here, origin[stops] - here)
 
 
 def _chunk_ids(num_chunks: int, hits: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -828,11 +837,15 @@ def _compose_step(values: NDArray[np.uint8], parts: Parts) -> tuple[NDArray[np.u
 
 
 def _compose_sources(
-    values: NDArray[np.uint8], parts: Parts, sources: NDArray[np.int64], new_values: NDArray[np.uint8], new_parts: Parts
-) -> NDArray[np.int64]:
+    values: NDArray[np.uint8],
+    parts: Parts,
+    sources: NDArray[np.uint32],
+    new_values: NDArray[np.uint8],
+    new_parts: Parts,
+) -> NDArray[np.uint32]:
     """The sources of what NFC writes, by the package tokenizers where it changes a part."""
     tool = _nfc_by_character()
-    out = np.empty(len(new_values), np.int64)
+    out = np.empty(len(new_values), np.uint32)
     for start, stop, new_start, new_stop in zip(*(a.tolist() for a in (*parts[:2], *new_parts[:2])), strict=True):
         own, old, new = sources[start:stop], values[start:stop], new_values[new_start:new_stop]
         if len(old) != len(new) or np.any(old != new):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from gpu_lattice.normalizers import Alignment, NormalizedBatch
+from gpu_lattice.normalizers import AS_THEY_ARE, NormalizedBatch
 
 if TYPE_CHECKING:
+    from gpu_lattice.kernels.cpu.bulk.spans import Alignment
     from gpu_lattice.text_batch import TextBatch
 
 
@@ -19,11 +18,9 @@ class IdentityNormalizer:
         start, stop = int(texts.offsets[0]), int(texts.offsets[-1])
         return NormalizedBatch(texts.values[start:stop], texts.offsets - start)
 
-    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
+    def aligned(self, texts: TextBatch) -> tuple[NormalizedBatch, Alignment]:
         """The same, and where every byte is."""
-        batch = self(texts, threads)
-        starts = np.arange(len(batch.values)) - np.repeat(batch.offsets[:-1], np.diff(batch.offsets))
-        return batch, Alignment(starts, starts + 1)
+        return self(texts), AS_THEY_ARE
 
     def __repr__(self) -> str:
         return "IdentityNormalizer()"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from gpu_lattice.kernels.compiled import Bound, compiled, readonly
 from gpu_lattice.kernels.cpu.buffers import grown
+from gpu_lattice.kernels.cpu.bulk.spans import TO_NEXT, Alignment
 from gpu_lattice.kernels.cpu.machine import (
     HIGH_BITS,
     LITTLE_ENDIAN,
-    ONE,
     bytes_equal,
     bytes_outside,
     load_eight,
@@ -21,7 +21,7 @@ from gpu_lattice.kernels.cpu.machine import (
     trailing_zeros,
 )
 from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
-from gpu_lattice.normalizers import Alignment, NormalizedBatch, joined_arrays
+from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.normalizers.characters import (
     BEGINS,
     FOLLOWS,
@@ -131,21 +131,24 @@ class SentencePieceNormalizer:
     def _normalize_range(self) -> Bound:
         return Bound(normalize_range)
 
+    @cached_property
+    def _align(self) -> Bound:
+        return Bound(align)
+
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
-        return _join(self._by_ranges(self._normalize_range, texts, threads), threads)
-
-    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
-        """The same, slower, and where its bytes come from."""
-        done = self._by_ranges(align_range, texts, threads)
-        starts, stops = (joined_arrays([part[k] for part in done]) for k in (2, 3))
-        return _join([part[:2] for part in done], threads), Alignment(starts, stops)
-
-    def _by_ranges(self, work: Callable[..., Any], texts: TextBatch, threads: int) -> list[Any]:
         values, offsets = readonly(texts.values), readonly(texts.offsets)
         # The output of a single thread needs no joining.
         ranges = byte_ranges(offsets) if threads > 1 else [(0, len(texts))]
-        return map_ranges(lambda start, stop: work(self.rules, values, offsets, start, stop), ranges, threads)
+        parts = map_ranges(
+            lambda start, stop: self._normalize_range(self.rules, values, offsets, start, stop), ranges, threads
+        )
+        return _join(parts, threads)
+
+    def aligned(self, texts: TextBatch) -> tuple[NormalizedBatch, Alignment]:
+        """The same on one thread, and where its bytes come from: each from its unit, up to the next one."""
+        values, offsets, starts, ends = self._align(self.rules, readonly(texts.values), readonly(texts.offsets))
+        return NormalizedBatch(values, offsets), Alignment(TO_NEXT, readonly(starts), readonly(ends))
 
     def __repr__(self) -> str:
         rules = self.rules
@@ -180,168 +183,27 @@ def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no
     # pages fault again in the next.
     out = np.empty(3 * (offsets[i_stop] - offsets[i_start]) // 2 + _room(0) * (i_stop - i_start), np.uint8)
     out_offsets = np.zeros(i_stop - i_start + 1, np.int64)
-    i_doc = write_documents(rules, values, offsets, i_start, i_start, i_stop, out, out_offsets)
+    i_doc = write_documents(rules, values, offsets, i_start, i_start, i_stop, out, out_offsets, None, None)
     while i_doc < i_stop:
         size = out_offsets[i_doc - i_start]
         out = grown(out, size, 2 * out.size + _room(offsets[i_doc + 1] - offsets[i_doc]))
-        i_doc = write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets)
+        i_doc = write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets, None, None)
     return out[: out_offsets[-1]], out_offsets
 
 
 @compiled
-def align_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
-    """As `normalize_range`, with (starts, stops) of every byte (Alignment) too: its unit's, up to the next one.
-
-    Unit by unit, as the tool does it; only what the tables know to be a unit is not looked up.
-    """
-    direct, kinds, plain_stops = rules.characters.direct, rules.characters.kinds, rules.characters.stops
-    short = rules.characters.short
-    folds, by_words, escape = rules.characters.folds, rules.characters.by_words, rules.escape
-    space, space_bytes, remove_extra = rules.space, 3 if escape else 1, rules.remove_extra
-    last_word = values.size - 8
-    out = np.empty(3 * (offsets[i_stop] - offsets[i_start]) // 2 + _room(0), np.uint8)
-    starts, stops = np.empty(out.size, np.int64), np.empty(out.size, np.int64)
-    out_offsets = np.zeros(i_stop - i_start + 1, np.int64)
-    size = np.int64(0)
-    for i_doc in range(i_start, i_stop):
-        begin, stop, first = offsets[i_doc], offsets[i_doc + 1], size
-        if out.size - size < _room(stop - begin):
-            out = grown(out, size, size + _room(stop - begin))
-            starts, stops = grown(starts, size, out.size), grown(stops, size, out.size)
-        i = begin
-        while remove_extra and i < stop and direct[values[i]] == SPACE:
-            i += 1
-        if remove_extra and i < stop and (direct[values[i]] == NOT_DIRECT or kinds[values[i]] & BEGINS):
-            byte = np.int64(values[i])
-            is_plain = False
-            if 0xE1 <= byte < 0xED and character_length(values, i, stop) == 3:
-                is_plain = kinds[code_point(values, i)[0]] & (LOOK_UP | BEGINS) == 0
-            if not is_plain:
-                i = _after_blanks(rules, values, i, stop)
-        if rules.dummy_prefix and i < stop:
-            store_eight(out, size, space)
-            starts[size] = starts[size + 1] = starts[size + 2] = i - begin
-            size += space_bytes
-        after_space = remove_extra
-        while i < stop:
-            unit, before = i, size
-            byte = np.int64(values[i])
-            if byte < 0x80:
-                becomes = np.int64(direct[byte])
-                if becomes == SPACE:
-                    if not after_space:
-                        store_eight(out, size, space)
-                        starts[size] = starts[size + 1] = starts[size + 2] = i - begin
-                        size += space_bytes
-                    after_space = remove_extra
-                    i += 1
-                    continue
-                if by_words and i + 8 <= values.size:
-                    word = load_eight(values, i)
-                    n = min(_plain_bytes(word, plain_stops), stop - i)
-                    # The last one may begin a unit that goes on beyond ASCII.
-                    n -= n > 0 and i + n < stop and values[i + n] >= 0x80
-                    store_eight(out, size, _folded(word) if folds else word)
-                    # Unsigned indices let loops be vectorized.
-                    at, value = np.uint64(size), np.uint64(i - begin)
-                    for k in range(np.uint64(8)):
-                        starts[at + k] = value + k
-                    if n > 0:
-                        after_space = False
-                        size += n
-                        i += n
-                        continue
-                follower = np.int64(values[i + 1]) if i + 1 < stop else np.int64(0)
-                if becomes != NOT_DIRECT and (follower < 0x80 or kinds[byte] & BEGINS == 0):
-                    out[size] = becomes
-                    starts[size] = i - begin
-                    after_space = False
-                    size += 1
-                    i += 1
-                    continue
-            elif 0xE0 <= byte < 0xF0:
-                i, size = _align_pairs(values, i, begin, min(last_word, stop - 6), kinds, out, starts, size)
-                if i > unit:
-                    after_space = False
-                    continue
-            length = 2 + (byte >= 0xE0)
-            if 0xC2 <= byte < 0xF0 and i + length <= stop:
-                second, third = np.int64(values[i + 1]), np.int64(values[i + length - 1])
-                character = (byte & 0x1F) << 6 | second & 0x3F
-                is_whole = second & 0xC0 == 0x80 and third & 0xC0 == 0x80
-                if length == 3:
-                    character = (character & 0x3FF) << 6 | third & 0x3F
-                    is_whole = is_whole and character >= 0x800
-                kind = kinds[character] if is_whole else LOOK_UP
-                if kind & BEGINS:
-                    follower = np.int64(values[i + length]) if i + length < stop else np.int64(0)
-                    if follower < 0x80:
-                        kind &= ~BEGINS
-                    elif i + length + 3 <= stop and 0xE1 <= follower < 0xED:
-                        kind &= ~BEGINS | kinds[code_point(values, i + length)[0]] << 1
-                if kind & (LOOK_UP | BEGINS) == 0:
-                    if kind & REPLACED:
-                        store_eight(out, size, load_eight(short, 8 * character))
-                        size += np.int64(short[8 * character + 7])
-                    else:
-                        out[size], out[size + 1], out[size + 2] = byte, second, third
-                        size += length
-                    for k in range(before, size):
-                        starts[k] = i - begin
-                    after_space = False
-                    i += length
-                    continue
-            i, size, after_space = _write_unit(
-                rules.charsmap, rules.symbols, values, i, stop, out, size, after_space, remove_extra, escape
-            )
-            if size < 0:
-                size = before
-                out = grown(out, size, 2 * out.size + _room(stop - i))
-                starts, stops = grown(starts, size, out.size), grown(stops, size, out.size)
-                continue
-            for k in range(before, size):
-                starts[k] = unit - begin
-        end = stop - begin
-        if remove_extra:
-            kept = _drop_spaces(out, first, size, escape)
-            if kept < size:
-                size, end = kept, starts[kept]
-        if rules.dummy_suffix and (size > first or not _is_blank(rules, values, begin, stop)):
-            store_eight(out, size, space)
-            starts[size] = starts[size + 1] = starts[size + 2] = end
-            size += space_bytes
-        if first < size:
-            for k in range(np.uint64(first), np.uint64(size - 1)):
-                stops[k] = starts[k + ONE]
-            stops[size - 1] = end
-        out_offsets[i_doc - i_start + 1] = size
-    return out[:size], out_offsets, starts[:size], stops[:size]
-
-
-@compiled
-def _align_pairs(values, i, begin, last, kinds, out, starts, size):  # type: ignore[no-untyped-def]
-    """Copy characters of three bytes from i on, two at a time, or the first of two, while they are units as they are,
-    with their starts, counted from `begin`; returns where they end, and the new size.
-
-    last: where the last two may begin.
-    """
-    while i <= last:
-        word = load_eight(values, i)
-        x, y = _code_point_of_three(word), _code_point_of_three(word >> THREE_BYTES)
-        kind = kinds[x] | kinds[y]
-        are_two = (word & MARKS_OF_TWO == TWO_CHARACTERS) & (min(x, y) >= SHORTEST_OF_THREE)
-        if not (LITTLE_ENDIAN and are_two) or kind & NOT_COPIED != 0:
-            break
-        store_eight(out, size, word)
-        at, value = np.uint64(size), np.uint64(i - begin)
-        for k in range(np.uint64(3)):
-            starts[at + k] = value
-            starts[at + k + THREE] = value + THREE
-        # What the second one begins is not known yet.
-        length = 3 if kinds[y] & BEGINS else 6
-        i += length
-        size += length
-    return i, size
+def align(rules, values, offsets):  # type: ignore[no-untyped-def]
+    """All documents as `normalize_range` has them, and (starts, ends) of `write_documents`."""
+    n_docs = len(offsets) - 1
+    out = np.empty(3 * (offsets[-1] - offsets[0]) // 2 + _room(0) * n_docs, np.uint8)
+    starts, ends, out_offsets = np.empty(out.size, np.uint32), np.empty(n_docs, np.uint32), np.zeros_like(offsets)
+    i_doc = write_documents(rules, values, offsets, 0, 0, n_docs, out, out_offsets, starts, ends)
+    while i_doc < n_docs:
+        size = out_offsets[i_doc]
+        out = grown(out, size, 2 * out.size + _room(offsets[i_doc + 1] - offsets[i_doc]))
+        starts = grown(starts, size, out.size)
+        i_doc = write_documents(rules, values, offsets, 0, i_doc, n_docs, out, out_offsets, starts, ends)
+    return out[: out_offsets[-1]], out_offsets, starts, ends
 
 
 @compiled
@@ -351,12 +213,14 @@ def _room(num_bytes):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets):  # type: ignore[no-untyped-def]
+def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets, starts, ends):  # type: ignore[no-untyped-def]  # fmt: skip
     """Write documents from i_doc on, and their ends, while `out` has room; returns the first that is not written.
 
     Nearly every byte is handled here, without a call that passes arrays: such a call costs more than a word, as Numba
     counts references to them. `settled` is the end of the last unit looked up in the map: what lies between it and i
     was copied.
+
+    starts, ends: where each byte's unit begins, and each document's text ends, in the document (Alignment); or None
     """
     direct, kinds, short, stops = (
         rules.characters.direct,
@@ -374,6 +238,8 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
             break
         if rules.dummy_prefix and start < stop:
             store_eight(out, size, space)
+            if starts is not None:
+                starts[size] = starts[size + 1] = starts[size + 2] = _first_unit(rules, values, start, stop) - start
             size += space_bytes
         i = settled = start
         after_space = settled_after_space = remove_extra
@@ -383,7 +249,8 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
             if byte < 0x80:
                 if by_words:
                     i, size, after_space = _copy_words(
-                        values, i, stop, direct, stops, folds, space, space_bytes, remove_extra, out, size, after_space
+                        values, i, stop, direct, stops, folds, space, space_bytes, remove_extra, out, size, after_space,
+                        starts, start,
                     )  # fmt: skip
                     byte = np.int64(values[i]) if i < stop else np.int64(0x80)
                     if byte >= 0x80:
@@ -392,19 +259,23 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
                 if becomes == SPACE:
                     if not after_space:
                         store_eight(out, size, space)
+                        if starts is not None:
+                            starts[size] = starts[size + 1] = starts[size + 2] = i - start
                         size += space_bytes
                     after_space = remove_extra
                     i += 1
                     continue
                 if becomes != NOT_DIRECT:
                     out[size] = becomes
+                    if starts is not None:
+                        starts[size] = i - start
                     after_space = False
                     size += 1
                     i += 1
                     continue
             elif 0xC2 <= byte < 0xF0:
                 begin = i
-                i, size = _copy_pairs(values, i, min(last_word, stop - 6), kinds, short, out, size)
+                i, size = _copy_pairs(values, i, min(last_word, stop - 6), kinds, short, out, size, starts, start)
                 if i > begin:
                     after_space = False
                     continue
@@ -428,12 +299,16 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
                         remove_extra and direct[values[i - 1]] == SPACE if settled < i else settled_after_space
                     )
                     kind = np.int64(LOOK_UP)
+            before, unit = size, i
             if kind & LOOK_UP:
                 i, size, after_space = _write_unit(
                     rules.charsmap, rules.symbols, values, i, stop, out, size, after_space, remove_extra, rules.escape
                 )
                 if size < 0:
                     return i_doc
+                if starts is not None:
+                    for k in range(before, size):
+                        starts[k] = unit - start
                 settled, settled_after_space = i, after_space
                 continue
             if kind & REPLACED:
@@ -442,12 +317,19 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
             else:
                 out[size], out[size + 1], out[size + 2] = byte, second, third
                 size += length
+            if starts is not None:
+                for k in range(before, size):
+                    starts[k] = unit - start
             after_space = False
             i += length
-        if remove_extra:
-            size = _drop_spaces(out, first, size, rules.escape)
+        kept = _drop_spaces(out, first, size, rules.escape) if remove_extra else size
+        if starts is not None:
+            ends[i_doc - i_start] = starts[kept] if kept < size else stop - start
+        size = kept
         if rules.dummy_suffix and (size > first or not _is_blank(rules, values, start, stop)):
             store_eight(out, size, space)
+            if starts is not None:
+                starts[size] = starts[size + 1] = starts[size + 2] = ends[i_doc - i_start]
             size += space_bytes
         i_doc += 1
         out_offsets[i_doc - i_start] = size
@@ -455,10 +337,12 @@ def write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_off
 
 
 @compiled
-def _copy_words(values, i, stop, direct, stops, folds, space, space_bytes, remove_extra, out, size, after_space):  # type: ignore[no-untyped-def]  # fmt: skip
+def _copy_words(  # type: ignore[no-untyped-def]
+    values, i, stop, direct, stops, folds, space, space_bytes, remove_extra, out, size, after_space, starts, begin
+):  # fmt: skip
     """Copy printable ASCII and spaces from i on, at most to stop, eight bytes at a time; returns the state after them.
 
-    The last seven of all values are left.
+    The last seven of all values are left. starts: as in `write_documents`, counted from `begin`.
     """
     last = min(stop - 1, values.size - 8)
     is_plain = True
@@ -466,12 +350,16 @@ def _copy_words(values, i, stop, direct, stops, folds, space, space_bytes, remov
         word = load_eight(values, i)
         num_copied = min(_plain_bytes(word, stops), stop - i)
         store_eight(out, size, _folded(word) if folds else word)
+        if starts is not None:
+            _store_starts(starts, size, i - begin, 1)
         after_space = after_space and num_copied == 0
         i += num_copied
         size += num_copied
         is_plain = num_copied == 8
         if not is_plain and i < stop and direct[values[i]] == SPACE:
             store_eight(out, size, space)
+            if starts is not None:
+                starts[size] = starts[size + 1] = starts[size + 2] = i - begin
             size += 0 if after_space else space_bytes
             after_space = remove_extra
             i += 1
@@ -480,11 +368,11 @@ def _copy_words(values, i, stop, direct, stops, folds, space, space_bytes, remov
 
 
 @compiled
-def _copy_pairs(values, i, last, kinds, short, out, size):  # type: ignore[no-untyped-def]
+def _copy_pairs(values, i, last, kinds, short, out, size, starts, begin):  # type: ignore[no-untyped-def]
     """Copy or replace characters of three bytes from i on, two at a time, while neither needs a lookup in the map;
     returns where they end, and the new size.
 
-    last: where the last two may begin.
+    last: where the last two may begin. starts: as in `write_documents`, counted from `begin`.
     """
     more = LITTLE_ENDIAN
     while more and i <= last:
@@ -493,6 +381,8 @@ def _copy_pairs(values, i, last, kinds, short, out, size):  # type: ignore[no-un
         kind = kinds[x] | kinds[y]
         are_two = (word & MARKS_OF_TWO == TWO_CHARACTERS) & (min(x, y) >= SHORTEST_OF_THREE)
         store_eight(out, size, word)
+        if starts is not None:
+            _store_starts(starts, size, i - begin, 3)
         more = are_two & (kind & NOT_COPIED == 0)
         i += 6 * more
         size += 6 * more
@@ -500,12 +390,25 @@ def _copy_pairs(values, i, last, kinds, short, out, size):  # type: ignore[no-un
             # Which of the two is replaced is unpredictable, so there is no branch; a missing replacement is 0.
             first, second = load_eight(short, 8 * x), load_eight(short, 8 * y)
             store_eight(out, size, first if first > ZERO else word)
+            if starts is not None:
+                _store_starts(starts, size, i - begin, 8)
             size += np.int64(first >> LENGTH_SHIFT if first > ZERO else THREE)
             store_eight(out, size, second if second > ZERO else word >> THREE_BYTES)
+            if starts is not None:
+                _store_starts(starts, size, i + 3 - begin, 8)
             size += np.int64(second >> LENGTH_SHIFT if second > ZERO else THREE)
             i += 6
             more = True
     return i, size
+
+
+@compiled(inline="always")
+def _store_starts(starts, size, start, length):  # type: ignore[no-untyped-def]
+    """The starts of eight bytes that are units of `length` bytes."""
+    at, value = np.uint64(size), np.uint32(start)
+    # Unsigned indices let the loop be vectorized.
+    for k in range(np.uint64(8)):
+        starts[at + k] = value + np.uint32(k // length * length)
 
 
 @compiled
@@ -563,6 +466,23 @@ def _write_unit(charsmap, symbols, values, i, stop, out, size, after_space, remo
     for k in range(length):
         out[size + k] = values[i + k]
     return i + length, size + length, False
+
+
+@compiled
+def _first_unit(rules, values, i, stop):  # type: ignore[no-untyped-def]
+    """Where values[i:stop] begins without the spaces that are left out there."""
+    direct, kinds = rules.characters.direct, rules.characters.kinds
+    while rules.remove_extra and i < stop and direct[values[i]] == SPACE:
+        i += 1
+    if not rules.remove_extra or i == stop:
+        return i
+    kind = np.int64(LOOK_UP)
+    if values[i] < 0x80:
+        is_alone = i + 1 == stop or values[i + 1] < 0x80
+        kind = np.int64(LOOK_UP if direct[values[i]] == NOT_DIRECT else 0 if is_alone else kinds[values[i]] & BEGINS)
+    elif 0xE1 <= values[i] < 0xED and character_length(values, i, stop) == 3:
+        kind = np.int64(kinds[code_point(values, i)[0]])
+    return _after_blanks(rules, values, i, stop) if kind & (LOOK_UP | BEGINS) else i
 
 
 @compiled

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpu_lattice.normalizers import Alignment, NormalizedBatch, Normalizer
+from gpu_lattice.normalizers import NormalizedBatch, Normalizer
 
 if TYPE_CHECKING:
+    from gpu_lattice.kernels.cpu.bulk.spans import Alignment
     from gpu_lattice.text_batch import TextBatch
 
 
@@ -35,9 +36,9 @@ class SymbolCutter:
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         return self._cut(self._normalizer(texts, threads))
 
-    def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
+    def aligned(self, texts: TextBatch) -> tuple[NormalizedBatch, Alignment]:
         """The same, and where its bytes come from."""
-        batch, alignment = self._normalizer.aligned(texts, threads)
+        batch, alignment = self._normalizer.aligned(texts)
         return self._cut(batch), alignment
 
     def _cut(self, batch: NormalizedBatch) -> NormalizedBatch:

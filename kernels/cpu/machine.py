@@ -54,6 +54,11 @@ def trailing_zeros(word: Any) -> Any:
     return (word & -word).bit_length() - 1 if word else 64
 
 
+def ones(word: Any) -> Any:
+    """The number of bits of a uint64 that are set."""
+    return int(word).bit_count()
+
+
 def at_most(array: Any, index: Any, limit: Any) -> Any:
     """A bit for each of the BOUNDS uint16 items from `index` on, the first one lowest: whether it is at most limit.
 
@@ -159,6 +164,11 @@ def _compiled_store_eight(array, index, word):
 @overload(trailing_zeros)
 def _compiled_trailing_zeros(word):
     return lambda word: _count(word)
+
+
+@overload(ones)
+def _compiled_ones(word):
+    return lambda word: _count_ones(word)
 
 
 @intrinsic
@@ -330,6 +340,14 @@ def _prefetch(typing_context, array, index):
 def _count(typing_context, word):
     def generate(context, builder, signature, arguments):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def _count_ones(typing_context, word):
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
 
     return types.int64(types.uint64), generate
 

@@ -9,19 +9,37 @@ import numpy as np
 
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.verify import length_at
-from gpu_lattice.kernels.cpu.machine import ONE
-from gpu_lattice.kernels.cpu.utf8 import are_valid, character_length, symbol_length_from
+from gpu_lattice.kernels.cpu.machine import LANES, ONE, ones, starts_of_characters
+from gpu_lattice.kernels.cpu.utf8 import are_valid, bytes_of_character, character_length, symbol_length_from
 
-# Which span a byte piece has: of its byte, of all unknown text that is spelled in bytes, or of its character if it is
-# the last byte, and else the place where that begins.
-OWN, RUN, LAST = range(3)
+SAME, IN_CHARACTER, TO_NEXT, TO_END, LISTED = range(5)
+# Positions of a text that a word has bits for.
+BITS = 64
+SHIFT, LOW_BITS = np.int64(6), np.int64(BITS - 1)
+
+
+class Alignment(NamedTuple):
+    """Where normalized bytes come from, as the model's tool has it.
+
+    kind     SAME: as they are from the original; IN_CHARACTER: the same, and each from all of its character; TO_NEXT:
+             bytes a..b from starts[a] to starts[b], or to the document's item of stops if b is its end; TO_END: from
+             starts[a] to the end of the character at starts[b - 1], or to the chunk's item of stops if that is one
+             token; LISTED: from starts[a] to stops[b - 1]
+    starts, stops   uint32, bytes of the original document, counted from its start; empty where the kind tells all
+    """
+
+    kind: int
+    starts: np.ndarray
+    stops: np.ndarray
 
 
 class Habits(NamedTuple):
     """What a model's tool does.
 
-    is_bytes: symbols are bytes; fuses: a run of unknown symbols is one id; drops: unknown symbols have no id
-    byte_spans: OWN, RUN or LAST
+    is_bytes: symbols are bytes; fuses: a run of unknown symbols is one id; drops: unknown symbols have no id; joins:
+    unknown text that is spelled in bytes has one span
+    lengths int32: the normalized bytes that each id stands for, -1 where that is not always the same
+    is_sure bool: whether each id's piece begins with a symbol that is a piece itself, and so is never unknown
     trims bool: for each time that spaces at the ends of pieces are cut off, whether one that begins a text stays
     leading, trailing int32: spaces at the ends of each id's name, empty if there is nothing to trim
     """
@@ -29,32 +47,38 @@ class Habits(NamedTuple):
     is_bytes: bool
     fuses: bool
     drops: bool
-    byte_spans: int
+    joins: bool
+    lengths: np.ndarray
+    is_sure: np.ndarray
     trims: np.ndarray
     leading: np.ndarray
     trailing: np.ndarray
 
 
 @compiled
-def find_spans(batch, starts, stops, texts, text_offsets, ids, offsets, num_samples, n_before, n_after, is_null,
-               spelling, habits, in_characters, spans):  # fmt: skip
+def find_spans(batch, alignment, texts, text_offsets, ids, offsets, num_samples, n_before, n_after, is_null, spelling,
+               habits, in_characters, spans):  # fmt: skip
     """Fill spans int64 [ids, 2]: the bytes or characters of the original document that each id stands for.
 
-    starts, stops int64: of every normalized byte, in the document. texts uint8, text_offsets: the documents. Rows
-    have n_before and n_after ids around them, whose spans are 0, 0.
+    batch: without chunk_ids if no chunk is one token. texts uint8, text_offsets: the documents. Rows have n_before and
+    n_after ids around them, whose spans are 0, 0.
     """
-    trims, leading, trailing = habits.trims, habits.leading, habits.trailing
+    kind, starts, stops = alignment.kind, alignment.starts, alignment.stops
+    trims, leading, trailing, lengths = habits.trims, habits.leading, habits.trailing, habits.lengths
     doc_offsets, chunk_offsets, chunk_ids = batch.offsets, batch.chunk_offsets, batch.chunk_ids
-    piece_offsets, byte_of, unk_id = spelling.offsets, spelling.byte_of, spelling.unk_id
-    drops, characters, i_first = habits.drops, np.empty(0, np.int64), np.int64(0)
+    values, surfaces, piece_offsets, unk_id = batch.values, spelling.surfaces, spelling.offsets, spelling.unk_id
+    is_sure, is_bytes, has_tokens, i_first = habits.is_sure, habits.is_bytes, len(chunk_ids) > 0, np.int64(0)
+    # No byte, if it has none.
+    unk_name = np.int64(-1)
+    if unk_id >= 0 and piece_offsets[unk_id] < piece_offsets[unk_id + 1]:
+        unk_name = np.int64(surfaces[piece_offsets[unk_id]])
+    begins, counts = _characters_of(texts, text_offsets) if in_characters else (np.empty(0, np.uint64), doc_offsets)
     for i_doc in range(len(text_offsets) - 1):
         first, last = text_offsets[i_doc], text_offsets[i_doc + 1]
-        if in_characters:
-            if last - first >= len(characters):
-                characters = np.empty(2 * (last - first + 1), np.int64)
-            _number_characters(texts, text_offsets, i_doc, characters)
         while i_first + 2 < len(chunk_offsets) and chunk_offsets[i_first + 1] <= doc_offsets[i_doc]:
             i_first += 1
+        # What makes a position in this document of one in the batch.
+        to_text = first - doc_offsets[i_doc]
         for row in range(i_doc * num_samples, (i_doc + 1) * num_samples):
             if is_null[i_doc]:
                 continue
@@ -65,22 +89,49 @@ def find_spans(batch, starts, stops, texts, text_offsets, ids, offsets, num_samp
                 spans[high + k, 0] = spans[high + k, 1] = 0
             k, i_chunk = low, i_first
             p, end = doc_offsets[i_doc], doc_offsets[i_doc + 1]
-            chunk_stop = p
+            stop_of_last = np.int64(0)
             while k < high and p < end:
-                if p >= chunk_stop:
+                length, n = np.int64(lengths[ids[k]]), np.int64(1)
+                is_token = False
+                if length < 0 or has_tokens:
                     while chunk_offsets[i_chunk + 1] <= p:
                         i_chunk += 1
-                    chunk_stop = chunk_offsets[i_chunk + 1]
-                i = np.int64(ids[k])
-                if i == unk_id or byte_of[i] >= 0 or chunk_ids[i_chunk] >= 0 or drops:
-                    k, p = _place_odd(batch, i_chunk, p, end, starts, stops, ids, k, high, spelling, habits, spans)
-                    continue
-                stop = min(p + piece_offsets[i + 1] - piece_offsets[i], end)
-                spans[k, 0], spans[k, 1] = starts[p], stops[stop - 1]
-                p = stop
-                k += 1
+                    is_token = has_tokens and chunk_ids[i_chunk] >= 0
+                    if is_token:
+                        length = chunk_offsets[i_chunk + 1] - p
+                    elif ids[k] == unk_id and k + 1 < high and is_sure[ids[k + 1]]:
+                        start, stop = piece_offsets[ids[k + 1]], piece_offsets[ids[k + 1] + 1]
+                        length = _length_before(values, p, chunk_offsets[i_chunk + 1], surfaces, start, stop, unk_name,
+                                                is_bytes)  # fmt: skip
+                    if length < 0:
+                        length, n = _odd_length(batch, i_chunk, p, end, ids, k, high, spelling, habits)
+                stop = min(p + length, end)
+                if kind == LISTED:
+                    start_in_text, stop_in_text = np.int64(starts[p]), np.int64(stops[stop - 1])
+                elif kind == TO_NEXT:
+                    start_in_text = np.int64(starts[p])
+                    stop_in_text = np.int64(starts[stop]) if stop < end else np.int64(stops[i_doc])
+                elif kind == TO_END:
+                    start_in_text, stop_in_text = np.int64(starts[p]), np.int64(starts[stop - 1])
+                    if is_token:
+                        stop_in_text = np.int64(stops[i_chunk])
+                    else:
+                        stop_in_text += bytes_of_character(texts[first + stop_in_text])
+                else:
+                    start_in_text, stop_in_text = p + to_text, stop + to_text
+                    if kind == IN_CHARACTER:
+                        while start_in_text > first and texts[start_in_text] & 0xC0 == 0x80:
+                            start_in_text -= 1
+                        while stop_in_text < last and texts[stop_in_text] & 0xC0 == 0x80:
+                            stop_in_text += 1
+                    start_in_text -= first
+                    stop_in_text -= first
+                for _ in range(n):
+                    spans[k, 0], spans[k, 1] = start_in_text, stop_in_text
+                    k += 1
+                p, stop_of_last = stop, stop_in_text
             while k < high:
-                spans[k, 0] = spans[k, 1] = stops[end - 1] if end > doc_offsets[i_doc] else 0
+                spans[k, 0] = spans[k, 1] = stop_of_last
                 k += 1
             for i_trim in range(len(trims)):
                 for k in range(low, high):
@@ -88,76 +139,84 @@ def find_spans(batch, starts, stops, texts, text_offsets, ids, offsets, num_samp
                         _trim(texts, first, last, trims[i_trim], k == offsets[row], leading[ids[k]], trailing[ids[k]],
                               spans, k)  # fmt: skip
             if in_characters:
+                at = first - text_offsets[0]
+                n_before_doc = _count_before(begins, counts, at)
                 for k in range(low, high):
-                    start, stop = spans[k, 0], spans[k, 1]
-                    spans[k, 1] = characters[stop]
                     # A piece may begin within a character.
-                    spans[k, 0] = characters[start + 1] - 1 if start < stop else characters[start]
+                    is_text = np.int64(spans[k, 0] < spans[k, 1])
+                    spans[k, 0] = _count_before(begins, counts, at + spans[k, 0] + is_text) - is_text - n_before_doc
+                    spans[k, 1] = _count_before(begins, counts, at + spans[k, 1]) - n_before_doc
 
 
 @compiled
-def _number_characters(texts, text_offsets, i_doc, characters):
-    """characters[i]: how many characters begin before byte i of a document; a byte outside characters is one."""
-    first, last = text_offsets[i_doc], text_offsets[i_doc + 1]
-    i, n = first, np.int64(0)
-    if are_valid(texts, text_offsets, i_doc, i_doc + 1):
-        while i < last:
-            characters[i - first] = n
-            n += texts[i] & 0xC0 != 0x80
-            i += 1
-    while i < last:
-        length = np.int64(1) if texts[i] < 0x80 else max(character_length(texts, i, last), 1)
-        characters[i - first] = n
-        n += 1
-        for k in range(1, length):
-            characters[i - first + k] = n
-        i += length
-    characters[last - first] = n
+def _characters_of(texts, text_offsets):
+    """(begins uint64, a bit for each byte of the documents, the first one lowest: whether a character begins there;
+    counts int64: how many begin before each word of them). A byte outside characters is one.
+    """
+    first, size, n_docs = text_offsets[0], text_offsets[-1] - text_offsets[0], len(text_offsets) - 1
+    begins, counts = np.zeros(size // BITS + 1, np.uint64), np.empty(size // BITS + 1, np.int64)
+    if are_valid(texts, text_offsets, 0, n_docs):
+        for i_word in range(size // BITS):
+            i = first + i_word * BITS
+            begins[i_word] = starts_of_characters(texts, i) | starts_of_characters(texts, i + LANES) << np.uint64(LANES)
+        for i in range(size // BITS * BITS, size):
+            begins[i >> SHIFT] |= np.uint64(texts[first + i] & 0xC0 != 0x80) << np.uint64(i & LOW_BITS)
+    else:
+        for i_doc in range(n_docs):
+            i, stop = text_offsets[i_doc], text_offsets[i_doc + 1]
+            while i < stop:
+                begins[(i - first) >> SHIFT] |= ONE << np.uint64((i - first) & LOW_BITS)
+                i += max(1, character_length(texts, i, stop))
+    n = np.int64(0)
+    for i_word in range(len(begins)):
+        counts[i_word] = n
+        n += ones(begins[i_word])
+    return begins, counts
+
+
+@compiled(inline="always")
+def _count_before(begins, counts, i):
+    """How many characters begin before byte i of all documents."""
+    i_word, before = i >> SHIFT, (ONE << np.uint64(i & LOW_BITS)) - ONE
+    return counts[i_word] + ones(begins[i_word] & before)
+
+
+@compiled(inline="always")
+def _length_before(values, p, stop, surfaces, start, end, name, is_bytes):
+    """How many bytes of values[p:stop] come before the piece surfaces[start:end], or all; -1 if they may hold the name
+    of the unknown id, which begins with the byte `name`, or it may follow.
+    """
+    e, n = p, np.int64(0)
+    while e < stop and n < end - start and values[e] != name:
+        e += 1 if is_bytes else bytes_of_character(values[e])
+        n = np.int64(0)
+        while n < end - start and e + n < stop and values[e + n] == surfaces[start + n]:
+            n += 1
+    is_found = n == end - start and values[e] != name
+    return e - p if e == stop or is_found else np.int64(-1)
 
 
 @compiled
-def _place_odd(batch, i_chunk, p, end, starts, stops, ids, k, high, spelling, habits, spans):
-    """Fill the spans, in bytes, of ids[k], of which the length of its piece does not tell all, and of those that are
-    placed with it; returns (the id, the byte of the batch that come next).
+def _odd_length(batch, i_chunk, p, end, ids, k, high, spelling, habits):
+    """(length, number): the normalized bytes from p on that ids[k] stands for, of which its piece does not tell all,
+    and how many ids stand for them together; 0 for a symbol that has no id.
     """
     values, chunk_stop = batch.values, batch.chunk_offsets[i_chunk + 1]
-    byte_of, unk_id, is_bytes = spelling.byte_of, spelling.unk_id, habits.is_bytes
-    i = ids[k]
-    if batch.chunk_ids[i_chunk] >= 0:
-        length = chunk_stop - p
-    elif i == unk_id:
-        length = (
-            _unknown_length(values, p, chunk_stop, ids, k, high, spelling.surfaces, spelling.offsets, byte_of, unk_id,
-                            is_bytes)
-            if habits.fuses
-            else symbol_length_from(values[:chunk_stop], p, is_bytes)
-        )  # fmt: skip
-    elif byte_of[i] >= 0 and length_at(values[:end], p, i, spelling) == 1 and habits.byte_spans != OWN:
-        n = _place_bytes(values, p, chunk_stop, starts, stops, ids, k, high, spelling, habits.byte_spans, spans)
-        return k + n, p + n
-    elif byte_of[i] >= 0:
-        length = max(1, length_at(values[:end], p, i, spelling))
-    else:
-        length = spelling.offsets[i + 1] - spelling.offsets[i]
-        if habits.drops and length_at(values[:end], p, i, spelling) < 0:
-            return k, p + symbol_length_from(values, p, is_bytes)
-    stop = min(p + length, end)
-    spans[k, 0], spans[k, 1] = starts[p], stops[stop - 1]
-    return k + 1, stop
-
-
-@compiled
-def _place_bytes(values, p, stop, starts, stops, ids, k, high, spelling, byte_spans, spans):
-    """Fill the spans of byte pieces from ids[k] on, of one character or of a run in values[p:stop]; how many."""
+    byte_of, is_bytes, i = spelling.byte_of, habits.is_bytes, ids[k]
+    if i == spelling.unk_id and habits.fuses:
+        return _unknown_length(values, p, chunk_stop, ids, k, high, spelling.surfaces, spelling.offsets, byte_of,
+                               spelling.unk_id, is_bytes), np.int64(1)  # fmt: skip
+    if i == spelling.unk_id:
+        return symbol_length_from(values[:chunk_stop], p, is_bytes), np.int64(1)
+    length = np.int64(length_at(values[:end], p, i, spelling))
     n = np.int64(1)
-    while k + n < high and p + n < stop and spelling.byte_of[ids[k + n]] == values[p + n] and (
-        byte_spans == RUN or values[p + n] & 0xC0 == 0x80
-    ):  # fmt: skip
-        n += 1
-    for j in range(n):
-        spans[k + j, 0] = starts[p]
-        spans[k + j, 1] = stops[p + n - 1] if byte_spans == RUN or j == n - 1 else starts[p]
-    return n
+    if byte_of[i] >= 0 and length == 1 and habits.joins:
+        while k + n < high and p + n < chunk_stop and byte_of[ids[k + n]] == values[p + n]:
+            n += 1
+        return n, n
+    if habits.drops and length < 0 and byte_of[i] < 0:
+        return symbol_length_from(values, p, is_bytes), np.int64(0)
+    return max(length, 1), n
 
 
 @compiled
