@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from gpu_lattice.kernels.cpu.machine import (
     trailing_zeros,
 )
 from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
+from gpu_lattice.kernels.held import Held, opened
 from gpu_lattice.normalizers import Alignment, NormalizedBatch, joined_arrays
 from gpu_lattice.normalizers.characters import (
     BEGINS,
@@ -128,24 +129,20 @@ class SentencePieceNormalizer:
         return {"name": self.name, "rules": self.rules}
 
     @cached_property
-    def _normalize_range(self) -> Bound:
-        return Bound(normalize_range)
+    def _normalize_range(self) -> Callable[..., Any]:
+        return partial(Bound(normalize_range, only_reads=True), Held(self.rules))
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
-        return _join(self._by_ranges(self._normalize_range, texts, threads), threads)
+        work, values, offsets = self._normalize_range, texts.values, texts.offsets
+        return _join(_by_ranges(lambda start, stop: work(values, offsets, start, stop), offsets, threads), threads)
 
     def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
         """The same, slower, and where its bytes come from."""
-        done = self._by_ranges(align_range, texts, threads)
+        rules, values, offsets = self.rules, readonly(texts.values), readonly(texts.offsets)
+        done = _by_ranges(lambda start, stop: align_range(rules, values, offsets, start, stop), offsets, threads)
         starts, stops = (joined_arrays([part[k] for part in done]) for k in (2, 3))
         return _join([part[:2] for part in done], threads), Alignment(starts, stops)
-
-    def _by_ranges(self, work: Callable[..., Any], texts: TextBatch, threads: int) -> list[Any]:
-        values, offsets = readonly(texts.values), readonly(texts.offsets)
-        # The output of a single thread needs no joining.
-        ranges = byte_ranges(offsets) if threads > 1 else [(0, len(texts))]
-        return map_ranges(lambda start, stop: work(self.rules, values, offsets, start, stop), ranges, threads)
 
     def __repr__(self) -> str:
         rules = self.rules
@@ -155,6 +152,11 @@ class SentencePieceNormalizer:
             f"user_defined={len(rules.symbols.offsets) - 1}, dummy_space={dummy!r}, "
             f"remove_extra_whitespaces={rules.remove_extra}, escape_whitespaces={rules.escape}; compiled)"
         )
+
+
+def _by_ranges(work: Callable[[int, int], Any], offsets: NDArray[np.int64], threads: int) -> list[Any]:
+    # The output of a single thread needs no joining.
+    return map_ranges(work, byte_ranges(offsets) if threads > 1 else [(0, len(offsets) - 1)], threads)
 
 
 def _join(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]], threads: int) -> NormalizedBatch:
@@ -176,6 +178,7 @@ def _join(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]], threads: int
 @compiled
 def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     """Documents i_start..i_stop normalized, as (values uint8, offsets int64 [i_stop - i_start + 1])."""
+    rules = opened(rules)
     # Room for most texts; more is made below if needed. The allocator unmaps a larger buffer after every call, and its
     # pages fault again in the next.
     out = np.empty(3 * (offsets[i_stop] - offsets[i_start]) // 2 + _room(0) * (i_stop - i_start), np.uint8)

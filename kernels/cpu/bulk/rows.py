@@ -13,10 +13,11 @@ from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.parts import filled_documents, plan_parts
 from gpu_lattice.kernels.cpu.bulk.sample import sample_parts
+from gpu_lattice.kernels.held import opened
 
 
 @compiled
-def sample_rows(batch, parts, part_bytes, is_null, around, doc_ids, seed, num_samples, model, memo, weighed):
+def sample_rows(batch, parts, part_bytes, is_null, doc_ids, seed, num_samples, tables, memo, weighed):
     """Samples of a range of parts, or of a whole batch.
 
     parts: part_offsets and part_docs, as of `sample_parts`; empty for a whole batch, which is divided into parts of
@@ -25,6 +26,8 @@ def sample_rows(batch, parts, part_bytes, is_null, around, doc_ids, seed, num_sa
     Returns (ids, bounds, scores, bad), as `sample_parts`. bounds int64: the offsets of a whole batch's rows; of a range
     where its runs start, then their lengths [2, P, K]. scores float64: log_weights [P, K], z, z_exponent [P], or empty.
     """
+    around, model = opened(tables)
+    memo = opened(memo)
     batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, False)
     ids, starts, lengths, log_weights, z, z_exponent, bad = sample_parts(
         batch, part_offsets, part_docs, doc_ids, seed, num_samples, model, memo, weighed
@@ -40,8 +43,10 @@ def sample_rows(batch, parts, part_bytes, is_null, around, doc_ids, seed, num_sa
 
 
 @compiled
-def encode_rows(batch, parts, part_bytes, is_null, around, model, arcs, memo):
+def encode_rows(batch, parts, part_bytes, is_null, tables, memo):
     """As `sample_rows`, of best segmentations: (ids, bounds, bad)."""
+    around, model, arcs = opened(tables)
+    memo = opened(memo)
     batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, False)
     ids, starts, lengths, bad = encode_parts(batch, part_offsets, model, arcs, memo)
     ids, bounds = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
@@ -49,11 +54,13 @@ def encode_rows(batch, parts, part_bytes, is_null, around, model, arcs, memo):
 
 
 @compiled
-def merge_rows(batch, parts, part_bytes, is_null, around, model, memo):
+def merge_rows(batch, parts, part_bytes, is_null, tables, memo):
     """As `sample_rows`, of canonical segmentations: (ids, bounds, bad).
 
     What merges make of unknown text is one run, so parts do not end within it.
     """
+    around, model = opened(tables)
+    memo = opened(memo)
     batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, True)
     ids, starts, lengths, bad = encode_merges(batch, part_offsets, model, memo)
     ids, bounds = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)

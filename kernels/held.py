@@ -1,0 +1,118 @@
+"""Tables that stay the same from call to call, which compiled code reads where they are.
+
+At every call from Python, Numba makes a header of each array and counts it among its references, and compiled code
+counts again wherever it reads a field. For the thirty arrays of a model that takes longer than a short text. What is
+held has its headers made once, and its references are not counted: a Held keeps its arrays alive.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types, typeof
+from numba.core import cgutils
+from numba.extending import NativeValue, intrinsic, models, overload, register_model, typeof_impl, unbox
+
+CELL_BYTES = 8
+INT64 = ir.IntType(64)
+
+
+class Held(bytes):
+    """A tuple of contiguous arrays, numbers and such tuples, as one argument of a compiled function that opens it.
+
+    The caller keeps it for as long as the function runs, which returns none of its arrays, nor views of them.
+    Its bytes are cells: of an array its address, then its shape; else the number.
+
+    content: the tuple
+    """
+
+    content: Any
+
+    def __new__(cls, content: Any) -> "Held":
+        held = super().__new__(cls, b"".join(_cells(content)))
+        held.content = content
+        return held
+
+
+def opened(held: Any) -> Any:
+    """The tuple that is held; anything else as it is."""
+    return held.content if isinstance(held, Held) else held
+
+
+def _cells(content: Any) -> list[bytes]:
+    if isinstance(content, tuple):
+        return [cell for item in content for cell in _cells(item)]
+    if isinstance(content, np.ndarray):
+        if not content.flags.c_contiguous:
+            raise ValueError("an array that is held is not contiguous; give a copy")
+        return [np.array([content.ctypes.data, *content.shape], np.int64).tobytes()]
+    return [np.asarray(content).tobytes().ljust(CELL_BYTES, b"\0")]
+
+
+class HeldType(types.Type):
+    """The type of a Held in compiled code, where it is the address of its cells."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+        super().__init__(f"held({content})")
+
+    @property
+    def key(self) -> Any:
+        return self.content
+
+
+register_model(HeldType)(models.OpaqueModel)
+
+
+@typeof_impl.register(Held)
+def _type_of_held(held, context):
+    return HeldType(typeof(held.content))
+
+
+@unbox(HeldType)
+def _address_of_held(kind, held, c):
+    address = c.pyapi.bytes_as_string(held)
+    return NativeValue(address, is_error=cgutils.is_null(c.builder, address))
+
+
+@overload(opened)
+def _compiled_opened(held):
+    return (lambda held: _open(held)) if isinstance(held, HeldType) else (lambda held: held)
+
+
+@intrinsic
+def _open(typing_context, held):
+    def generate(context, builder, signature, arguments):
+        cells = builder.bitcast(arguments[0], INT64.as_pointer())
+        return _read(context, builder, signature.return_type, cells, 0)[0]
+
+    return held.content(held), generate
+
+
+def _read(context, builder, kind, cells, at):
+    """(the value of this type that begins at a cell, the cell after it)"""
+    from numba.np.arrayobj import make_array, populate_array
+
+    if isinstance(kind, types.BaseTuple):
+        items = []
+        for item_kind in kind:
+            item, at = _read(context, builder, item_kind, cells, at)
+            items.append(item)
+        return context.make_tuple(builder, kind, items), at
+
+    def cell(i):
+        return builder.gep(cells, [INT64(i)])
+
+    if not isinstance(kind, types.Array):
+        pointer = builder.bitcast(cell(at), context.get_data_type(kind).as_pointer())
+        return context.unpack_value(builder, kind, pointer), at + 1
+    array = make_array(kind)(context, builder)
+    shape = [builder.load(cell(at + 1 + i)) for i in range(kind.ndim)]
+    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    strides = [itemsize]
+    for length in shape[:0:-1]:
+        strides.insert(0, builder.mul(strides[0], length))
+    data = builder.inttoptr(builder.load(cell(at)), array.data.type)
+    # No meminfo: nothing is counted.
+    populate_array(array, data=data, shape=shape, strides=strides, itemsize=itemsize, meminfo=None)
+    return array._getvalue(), at + 1 + kind.ndim
