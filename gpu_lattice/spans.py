@@ -13,11 +13,8 @@ from gpu_lattice.kernels.cpu.bulk.spans import LAST, OWN, RUN, Habits, find_span
 from gpu_lattice.runtime.arguments import read_only, shown
 from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
-from gpu_lattice.token_batch import TokenBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from gpu_lattice.backends import Rows
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
     from gpu_lattice.models.parts import Parts
     from gpu_lattice.normalizers import Alignment, NormalizedBatch
     from gpu_lattice.text_batch import TextBatch
+    from gpu_lattice.token_batch import TokenBatch
 
 Unit = Literal["bytes", "characters"]
 
@@ -113,32 +111,21 @@ class SpanFinder:
         )  # fmt: skip
 
 
-class UnknownSurfaces:
-    """The normalized text that each unknown id of each row stands for, found when first asked for."""
-
-    def __init__(self, model: Model, texts: TextBatch, out: TokenBatch, spelling: Callable[[], Spelling]) -> None:
-        self._asked = model, texts, out, spelling
-        self._found: list[list[str]] | None = None
-
-    def __call__(self) -> list[list[str]]:
-        if self._found is None:
-            self._found = _unknown_surfaces(*self._asked)
-        return self._found
-
-
-def _unknown_surfaces(
-    model: Model, texts: TextBatch, out: TokenBatch, spelling: Callable[[], Spelling]
+def unknown_surfaces(
+    model: Model, spelling: Spelling, texts: TextBatch, ids: NDArray[np.int32], offsets: NDArray[np.int64]
 ) -> list[list[str]]:
-    ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
+    """The normalized text that each unknown id of each row stands for; ids, offsets: as the backend makes them."""
+    ids, offsets = read_only(on_host(ids), np.int32), read_only(on_host(offsets), np.int64)
+    n_rows = len(offsets) - 1
     spans = np.zeros((len(ids), 2), np.int64)
     normalized = model.normalizer(texts.on_host())
     places = np.arange(len(normalized.values) + 1)
     find_spans(
         batch_of(normalized), readonly(places[:-1]), readonly(places[1:]), readonly(normalized.values),
-        readonly(normalized.offsets), ids, offsets, len(out) // max(1, len(texts)), len(model.prefix_ids),
-        len(model.suffix_ids), texts.is_null, spelling(), habits_of(replace(model, trims=())), False, spans,
+        readonly(normalized.offsets), ids, offsets, n_rows // max(1, len(texts)), len(model.prefix_ids),
+        len(model.suffix_ids), texts.is_null, spelling, habits_of(replace(model, trims=())), False, spans,
     )  # fmt: skip
-    surfaces: list[list[str]] = [[] for _ in range(len(out))]
+    surfaces: list[list[str]] = [[] for _ in range(n_rows)]
     at = np.flatnonzero(ids == model.vocabulary.unk_id)
     for k, row in zip(at.tolist(), (np.searchsorted(offsets, at, side="right") - 1).tolist(), strict=True):
         start, stop = spans[k].tolist()

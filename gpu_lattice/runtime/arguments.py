@@ -63,15 +63,17 @@ def told_the_right_name(function: F) -> F:
 
     @wraps(function)
     def wrapper(*args: Any, **options: Any) -> Any:
-        for name in options:
-            if name not in known and name in OTHER_NAMES:
-                use = OTHER_NAMES[name]
-                of_sample = use.partition(",")[0] in OTHER_NAMES and "alpha" not in known
-                raise TypeError(
-                    f"{function.__name__} has no option {name}; use {'the method sample, with ' * of_sample}{use}"
-                )
         try:
             return function(*args, **options)
+        except TypeError:
+            for name in options:
+                if name not in known and name in OTHER_NAMES:
+                    use = OTHER_NAMES[name]
+                    of_sample = use.partition(",")[0] in OTHER_NAMES and "alpha" not in known
+                    raise TypeError(
+                        f"{function.__name__} has no option {name}; use {'the method sample, with ' * of_sample}{use}"
+                    ) from None
+            raise
         except MemoryError as error:
             raise MemoryError(f"{error or 'no memory is left'}; give fewer texts or samples at a time") from None
 
