@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from struct import pack
+from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -27,6 +27,7 @@ ARROW_PROTOCOLS = ("__arrow_array__", "__arrow_c_array__", "__arrow_c_stream__",
 # None of its suffixes is a prefix of it, so it is found only where it was put, and in strings that contain it.
 BETWEEN = b"\0\1"
 FEW = 16
+PACK_OFFSETS = [Struct(f"{n + 1}q").pack for n in range(FEW + 1)]
 # Of DLPack's kinds of devices.
 HOST, CUDA = 1, 2
 # A tuple: to put a union together takes longer than to ask for it.
@@ -56,7 +57,8 @@ class TextBatch:
         self, values: NDArray[np.uint8], offsets: NDArray[np.int64], valid: NDArray[np.bool_] | None = None
     ) -> None:
         # At once, for a short text: the way of frozen dataclasses takes three times as long.
-        self.__dict__.update(values=values, offsets=offsets, valid=valid)
+        fields = self.__dict__
+        fields["values"], fields["offsets"], fields["valid"] = values, offsets, valid
 
     @staticmethod
     def from_texts(texts: Any) -> TextBatch:
@@ -231,7 +233,7 @@ def _few(texts: Sequence[str | bytes]) -> TextBatch:
         _raise_for_surrogate(texts)
         raise
     # Read-only, like all that is made of bytes.
-    offsets = np.frombuffer(pack(f"{len(parts) + 1}q", *accumulate(map(len, parts), initial=0)), np.int64)
+    offsets = np.frombuffer(PACK_OFFSETS[len(parts)](0, *accumulate(map(len, parts))), np.int64)
     return TextBatch(np.frombuffer(b"".join(parts), np.uint8), offsets)
 
 

@@ -68,9 +68,9 @@ class TokenBatch:
         source: Source | None = None,
     ) -> None:
         # At once, for a short text: the way of frozen dataclasses takes three times as long.
-        self.__dict__.update(
-            ids=ids, offsets=offsets, log_prob=log_prob, valid=valid, seed=seed, spans=spans, source=source
-        )
+        fields = self.__dict__
+        fields["ids"], fields["offsets"], fields["log_prob"], fields["valid"] = ids, offsets, log_prob, valid
+        fields["seed"], fields["spans"], fields["source"] = seed, spans, source
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -21,7 +21,7 @@ from gpu_lattice.kernels.cpu.machine import (
     trailing_zeros,
 )
 from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
-from gpu_lattice.kernels.held import Held, opened
+from gpu_lattice.kernels.passing import Held, handed, opened
 from gpu_lattice.normalizers import Alignment, NormalizedBatch, joined_arrays
 from gpu_lattice.normalizers.characters import (
     BEGINS,
@@ -188,7 +188,7 @@ def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no
         size = out_offsets[i_doc - i_start]
         out = grown(out, size, 2 * out.size + _room(offsets[i_doc + 1] - offsets[i_doc]))
         i_doc = write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets)
-    return out[: out_offsets[-1]], out_offsets
+    return handed(out[: out_offsets[-1]]), handed(out_offsets)
 
 
 @compiled

@@ -1,8 +1,9 @@
-"""Tables that stay the same from call to call, which compiled code reads where they are.
+"""What passes between Python and compiled code, for calls that are as short as a text.
 
-At every call from Python, Numba makes a header of each array and counts it among its references, and compiled code
-counts again wherever it reads a field. For the thirty arrays of a model that takes longer than a short text. What is
-held has its headers made once, and its references are not counted: a Held keeps its arrays alive.
+At every call, Numba makes a header of each array that comes in and counts it among its references, and compiled code
+counts again wherever it reads a field: for the thirty arrays of a model that takes longer than a short text. What is
+`Held` has its headers made once, and its references are not counted, as it keeps its arrays alive. For each array that
+goes out, Numba asks Python what class it is to have; one that is `handed` over has NumPy's.
 """
 
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types, typeof
 from numba.core import cgutils
-from numba.extending import NativeValue, intrinsic, models, overload, register_model, typeof_impl, unbox
+from numba.core.imputils import impl_ret_borrowed
+from numba.extending import NativeValue, box, intrinsic, models, overload, register_model, typeof_impl, unbox
+from numba.np.numpy_support import as_dtype
 
 CELL_BYTES = 8
 INT64 = ir.IntType(64)
@@ -37,6 +40,11 @@ class Held(bytes):
 def opened(held: Any) -> Any:
     """The tuple that is held; anything else as it is."""
     return held.content if isinstance(held, Held) else held
+
+
+def handed(array: Any) -> Any:
+    """The same array, for a compiled function to return to Python."""
+    return array
 
 
 def _cells(content: Any) -> list[bytes]:
@@ -116,3 +124,42 @@ def _read(context, builder, kind, cells, at):
     # No meminfo: nothing is counted.
     populate_array(array, data=data, shape=shape, strides=strides, itemsize=itemsize, meminfo=None)
     return array._getvalue(), at + 1 + kind.ndim
+
+
+class HandedType(types.Array):
+    """The type of an array that is handed over: as others, but for the way out."""
+
+    def __init__(self, array: types.Array) -> None:
+        super().__init__(array.dtype, array.ndim, array.layout, not array.mutable, f"handed({array})", array.aligned)
+
+    @property
+    def key(self) -> Any:
+        return "handed", *super().key
+
+
+register_model(HandedType)(models.ArrayModel)
+
+
+@overload(handed)
+def _compiled_handed(array):
+    return lambda array: _hand(array)
+
+
+@intrinsic
+def _hand(typing_context, array):
+    def generate(context, builder, signature, arguments):
+        return impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
+
+    return HandedType(array)(array), generate
+
+
+@box(HandedType)
+def _array_of_handed(kind, value, c):
+    constants, byte_pointer, int32 = c.env_manager, c.pyapi.voidptr, ir.IntType(32)
+    dtype, array_class = (constants.read_const(constants.add_const(x)) for x in (as_dtype(kind.dtype), np.ndarray))
+    signature = ir.FunctionType(c.pyapi.pyobj, [byte_pointer, c.pyapi.pyobj, int32, int32, c.pyapi.pyobj])
+    adapt = cgutils.get_or_insert_function(c.builder.module, signature, "NRT_adapt_ndarray_to_python_acqref")
+    header = c.builder.bitcast(cgutils.alloca_once_value(c.builder, value), byte_pointer)
+    array = c.builder.call(adapt, [header, array_class, int32(kind.ndim), int32(int(kind.mutable)), dtype])
+    c.context.nrt.decref(c.builder, kind, value)
+    return array
