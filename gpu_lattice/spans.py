@@ -36,9 +36,11 @@ SPACES += "\u2028\u2029\u202f\u205f\u3000Ġ"
 
 def checked_unit(unit: Any) -> Unit | None:
     """ValueError unless it is "bytes", "characters" or None."""
-    if unit not in (None, "bytes", "characters"):
+    if unit is None:
+        return None
+    if unit not in ("bytes", "characters"):
         raise ValueError(f"return_offsets is {shown(unit)}; give 'bytes' or 'characters'")
-    return None if unit is None else "bytes" if unit == "bytes" else "characters"
+    return "bytes" if unit == "bytes" else "characters"
 
 
 class _Rows(NamedTuple):

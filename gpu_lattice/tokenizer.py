@@ -54,6 +54,7 @@ from gpu_lattice.runtime.arguments import (
     told_the_right_name,
 )
 from gpu_lattice.runtime.files import write_whole
+from gpu_lattice.runtime.on_host import is_on_device
 from gpu_lattice.runtime.seeds import epoch_seed
 from gpu_lattice.runtime.threads import default_threads, map_ranges
 from gpu_lattice.spans import SpanFinder, Unit, checked_unit, unknown_surfaces
@@ -1158,7 +1159,7 @@ class Tokenizer:
     def _normalize(self, batch: TextBatch, first: int = 0, threads: int | None = None) -> NormalizedBatch:
         """first: the number by which errors name the batch's first document."""
         # What is on a device is what its backend takes as it is.
-        normalizer = self._model.normalizer if batch.device == "cpu" else IdentityNormalizer()
+        normalizer = IdentityNormalizer() if is_on_device(batch.values) else self._model.normalizer
         return self._checked_length(normalizer(batch, threads or self._threads), first)
 
     def _aligned(self, batch: TextBatch, first: int) -> tuple[NormalizedBatch, Alignment]:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from gpu_lattice.normalizers import NormalizedBatch, PendingBatch
     from gpu_lattice.text_batch import TextBatch
 
-    # part_offsets and part_docs (kernels/cpu/bulk/rows.py)
+    # What is in a Batch; part_offsets and part_docs (kernels/cpu/bulk/rows.py).
+    Texts: TypeAlias = tuple[NDArray[Any], ...]
     Parts: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -127,7 +128,7 @@ class CpuBackend:
             # A document's sums go from part to part, so it is not divided among threads.
             is_all = stop - start == len(batch)
             first, last = (0, len(part_doc)) if is_all else np.searchsorted(part_doc, [start, stop])
-            return self._best_rows(texts, (part_offsets[first : last + 1], part_doc[first:last]), is_null)
+            return self._best_rows(tuple(texts), (part_offsets[first : last + 1], part_doc[first:last]), is_null)
 
         done = map_ranges(work_on, byte_ranges(batch.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
@@ -138,7 +139,7 @@ class CpuBackend:
         n_bytes = len(batch.values)
         return words is None and (n_bytes < LEAST_RANGE_BYTES or num_ranges(n_bytes, self.threads) == 1)
 
-    def _best_rows(self, texts: Batch, parts: Parts, is_null: NDArray[np.bool_]) -> Any:
+    def _best_rows(self, texts: Texts, parts: Parts, is_null: NDArray[np.bool_]) -> Any:
         run, tables = self._best
         memo = self._best_memos.take() or Held(new_memo())
         try:
@@ -184,7 +185,7 @@ class CpuBackend:
         part_offsets, part_row = part_offsets[firsts], part_row[firsts[:-1]]
 
         def work_on(start: int, stop: int) -> Any:
-            return self._best_rows(texts, (part_offsets[start : stop + 1], part_row[start:stop]), is_null)
+            return self._best_rows(tuple(texts), (part_offsets[start : stop + 1], part_row[start:stop]), is_null)
 
         done = map_ranges(work_on, byte_ranges(part_offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
@@ -207,7 +208,7 @@ class CpuBackend:
         tilt, seed_word = (alpha, token_penalty), np.uint64(seed)
         tables = self._sample_tables(*tilt)
 
-        def work(texts: Batch, parts: Parts) -> Any:
+        def work(texts: Texts, parts: Parts) -> Any:
             made_for, memo = self._sample_memos.take() or (tilt, Held(new_memo(len(self.tables.vocabulary))))
             if made_for != tilt:
                 forget(memo.content)
@@ -226,7 +227,7 @@ class CpuBackend:
 
         def work_on(start: int, stop: int) -> Any:
             first, last = firsts[start], firsts[stop]
-            return work(texts, (part_offsets[first : last + 1], part_doc[first:last]))
+            return work(tuple(texts), (part_offsets[first : last + 1], part_doc[first:last]))
 
         done = map_ranges(work_on, byte_ranges(part_offsets[firsts]), self.threads)
         raise_if_no_path([r[-1] for r in done])
@@ -306,12 +307,12 @@ def batch_of(batch: NormalizedBatch) -> Batch:
     return Batch(*[readonly(array) for array in (batch.values, batch.offsets, *batch.chunks)])
 
 
-def unplanned(batch: NormalizedBatch) -> Batch:
-    """The same where kernels make the chunks that the normalizer leaves out."""
+def unplanned(batch: NormalizedBatch) -> Texts:
+    """What is in it, where kernels make the chunks that the normalizer leaves out."""
     offsets, ids = batch.chunk_offsets, batch.chunk_ids
-    return Batch(
+    return (
         batch.values, batch.offsets, NO_OFFSETS if offsets is None else offsets, NO_CHUNK_IDS if ids is None else ids
-    )
+    )  # fmt: skip
 
 
 def _whole(done: Any) -> Rows:

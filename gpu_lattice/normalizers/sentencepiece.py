@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import cached_property, partial
+from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ from gpu_lattice.normalizers.characters import (
     characters_of,
 )
 from gpu_lattice.normalizers.charsmap import CharsMap, identity, longest_match, zero_byte
-from gpu_lattice.runtime.threads import byte_ranges, map_ranges
+from gpu_lattice.runtime.threads import byte_ranges, called, map_ranges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,18 +129,23 @@ class SentencePieceNormalizer:
         return {"name": self.name, "rules": self.rules}
 
     @cached_property
-    def _normalize_range(self) -> Callable[..., Any]:
-        return partial(Bound(normalize_range, only_reads=True), Held(self.rules))
+    def _bound(self) -> tuple[Bound, Held]:
+        return Bound(normalize_range, only_reads=True), Held(self.rules)
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
-        work, values, offsets = self._normalize_range, texts.values, texts.offsets
-        return _join(_by_ranges(lambda start, stop: work(values, offsets, start, stop), offsets, threads), threads)
+        (run, rules), values, offsets = self._bound, texts.values, texts.offsets
+        if threads == 1:  # there is nothing to divide, nor to join
+            return NormalizedBatch(*called(run, rules, values, offsets, 0, len(offsets) - 1))
+        ranges = byte_ranges(offsets)
+        return _join(map_ranges(lambda start, stop: run(rules, values, offsets, start, stop), ranges, threads), threads)
 
     def aligned(self, texts: TextBatch, threads: int = 1) -> tuple[NormalizedBatch, Alignment]:
         """The same, slower, and where its bytes come from."""
         rules, values, offsets = self.rules, readonly(texts.values), readonly(texts.offsets)
-        done = _by_ranges(lambda start, stop: align_range(rules, values, offsets, start, stop), offsets, threads)
+        # The output of a single thread needs no joining.
+        ranges = byte_ranges(offsets) if threads > 1 else [(0, len(texts))]
+        done = map_ranges(lambda start, stop: align_range(rules, values, offsets, start, stop), ranges, threads)
         starts, stops = (joined_arrays([part[k] for part in done]) for k in (2, 3))
         return _join([part[:2] for part in done], threads), Alignment(starts, stops)
 
@@ -152,11 +157,6 @@ class SentencePieceNormalizer:
             f"user_defined={len(rules.symbols.offsets) - 1}, dummy_space={dummy!r}, "
             f"remove_extra_whitespaces={rules.remove_extra}, escape_whitespaces={rules.escape}; compiled)"
         )
-
-
-def _by_ranges(work: Callable[[int, int], Any], offsets: NDArray[np.int64], threads: int) -> list[Any]:
-    # The output of a single thread needs no joining.
-    return map_ranges(work, byte_ranges(offsets) if threads > 1 else [(0, len(offsets) - 1)], threads)
 
 
 def _join(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]], threads: int) -> NormalizedBatch:
