@@ -16,7 +16,7 @@ from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.memo import forget, new_memo
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.kernels.cpu.bulk.rows import encode_rows, merge_rows, sample_rows
-from gpu_lattice.kernels.passing import Held
+from gpu_lattice.kernels.cpu.passing import Held
 from gpu_lattice.runtime.threads import LEAST_RANGE_BYTES, byte_ranges, default_threads, map_ranges, num_ranges
 
 if TYPE_CHECKING:

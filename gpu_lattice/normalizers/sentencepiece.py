@@ -20,8 +20,8 @@ from gpu_lattice.kernels.cpu.machine import (
     store_eight,
     trailing_zeros,
 )
+from gpu_lattice.kernels.cpu.passing import Held, handed, opened
 from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
-from gpu_lattice.kernels.passing import Held, handed, opened
 from gpu_lattice.normalizers import Alignment, NormalizedBatch, joined_arrays
 from gpu_lattice.normalizers.characters import (
     BEGINS,

@@ -13,17 +13,17 @@ from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.parts import filled_documents, plan_parts
 from gpu_lattice.kernels.cpu.bulk.sample import sample_parts
-from gpu_lattice.kernels.passing import handed, opened
+from gpu_lattice.kernels.cpu.passing import handed, opened
 
 
 @compiled
 def sample_rows(texts, parts, part_bytes, is_null, doc_ids, seed, num_samples, tables, memo, weighed):
     """Samples of a range of parts, or of a whole batch.
 
-    texts: what a Batch has, as a tuple. parts: part_offsets and part_docs, as of `sample_parts`; empty for a whole batch,
-    which is divided into parts of part_bytes here, and whose chunks may be missing.
-    is_null bool [D]. tables: around, int32, the ids before and after each row that is not null, and the model; these and
-    the memo are held.
+    texts: what a Batch has, as a tuple. parts: part_offsets and part_docs, as of `sample_parts`; empty for a whole
+    batch, which is divided into parts of part_bytes here, and whose chunks may be missing.
+    is_null bool [D]. tables: around, int32, the ids before and after each row that is not null, then the model. The
+    memo is held, like these.
     Returns (ids, bounds, scores, bad), as `sample_parts`. bounds int64: the offsets of a whole batch's rows; of a range
     where its runs start, then their lengths [2, P, K]. scores float64: log_weights [P, K], z, z_exponent [P], or empty.
     """
