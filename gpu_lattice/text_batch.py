@@ -28,7 +28,7 @@ ARROW_PROTOCOLS = ("__arrow_array__", "__arrow_c_array__", "__arrow_c_stream__",
 BETWEEN = b"\0\1"
 FEW = 16
 # NumPy takes these faster than types.
-UINT8, INT64 = np.dtype(np.uint8), np.dtype(np.int64)
+UINT8, INT64, BOOL = np.dtype(np.uint8), np.dtype(np.int64), np.dtype(np.bool_)
 PACK_OFFSETS = [Struct(f"{n + 1}q").pack for n in range(FEW + 1)]
 # Of DLPack's kinds of devices.
 HOST, CUDA = 1, 2
@@ -141,7 +141,7 @@ class TextBatch:
     @property
     def is_null(self) -> NDArray[np.bool_]:
         """bool [num_docs], True for a null document."""
-        return np.zeros(len(self.offsets) - 1, np.bool_) if self.valid is None else ~self.valid
+        return np.zeros(len(self.offsets) - 1, BOOL) if self.valid is None else ~self.valid
 
     def slice(self, start: int, stop: int) -> TextBatch:
         """Documents start..stop, sharing the bytes."""

@@ -1219,17 +1219,23 @@ class Tokenizer:
 
         unit: of spans, for which texts are aligned as they are normalized; on a GPU, that comes afterwards (`_framed`).
         """
-        threads, has_spans = self._threads, unit is not None and self.device == "cpu"
-        source = self._source_of(batch)
+        threads, on_cpu = self._threads, self._backend.device == "cpu"
+        has_spans, source = unit is not None and on_cpu, self._source_of(batch)
 
         def take(start: int, stop: int) -> TokenBatch:
             part = batch.slice(start, stop)
             aligned = self._aligned(part, start) if has_spans else None
-            pending = aligned[0] if aligned else PendingBatch(part, self._normalize, start, threads)
+            given: PendingBatch | NormalizedBatch
+            if aligned:
+                given = aligned[0]
+            elif on_cpu:
+                given = self._normalize(part, start, threads)
+            else:  # a range is normalized while the one before is on the GPU
+                given = PendingBatch(part, self._normalize, start, threads)
             try:
-                rows = work(pending, part.is_null, slice(start, stop))
+                rows = work(given, part.is_null, slice(start, stop))
             except NoPathError as error:
-                raise self._no_path(pending.whole(), error.position, start) from None
+                raise self._no_path(given.whole(), error.position, start) from None
             valid = None if part.valid is None else np.repeat(part.valid, num_samples)
             spans = self._span_finder.of_aligned(part, *aligned, rows, unit) if aligned and unit else None
             return TokenBatch(rows.ids, rows.offsets, rows.log_prob, valid, seed, spans, source)
