@@ -1,4 +1,4 @@
-"""What is held is read as it is, kept alive by nobody but its holder, and what is handed over is an array like others."""
+"""What is held is read as it is and lives as long as its holder; what is handed over is an array like others."""
 
 import gc
 import pickle
