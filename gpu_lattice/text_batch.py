@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -229,14 +229,16 @@ def _from_dlpack(name: str, array: Any) -> Any:
 
 def _few(texts: Sequence[str | bytes]) -> TextBatch:
     """A few documents, without a detour over Arrow, which would take as long as all else for short ones."""
+    parts, ends = [], [0]
     try:
-        parts = [text.encode() if isinstance(text, str) else text for text in texts]
+        for text in texts:
+            parts.append(text.encode() if isinstance(text, str) else text)
+            ends.append(ends[-1] + len(parts[-1]))
     except UnicodeEncodeError:
         _raise_for_surrogate(texts)
         raise
     # Read-only, like all that is made of bytes.
-    offsets = np.frombuffer(PACK_OFFSETS[len(parts)](0, *accumulate(map(len, parts))), INT64)
-    return TextBatch(np.frombuffer(b"".join(parts), UINT8), offsets)
+    return TextBatch(np.frombuffer(b"".join(parts), UINT8), np.frombuffer(PACK_OFFSETS[len(parts)](*ends), INT64))
 
 
 def _sequence_to_arrow(texts: Any) -> pa.Array:
