@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import typeof, types
+from numba import config, typeof, types
 from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
-from numba.extending import NativeValue, box, intrinsic, models, overload, register_model, typeof_impl, unbox
+from numba.extending import NativeValue, box, intrinsic, models, register_model, typeof_impl, unbox
 from numba.np.numpy_support import as_dtype
 
 CELL_BYTES = 8
@@ -38,7 +38,7 @@ class Held(bytes):
 
 
 def opened(held: Any) -> Any:
-    """The tuple that is held; anything else as it is."""
+    """The tuple that is held; anything else as it is. In compiled functions alone, like `handed`."""
     return held.content if isinstance(held, Held) else held
 
 
@@ -83,18 +83,15 @@ def _address_of_held(kind, held, c):
     return NativeValue(address, is_error=cgutils.is_null(c.builder, address))
 
 
-@overload(opened)
-def _compiled_opened(held):
-    return (lambda held: _open(held)) if isinstance(held, HeldType) else (lambda held: held)
-
-
 @intrinsic
 def _open(typing_context, held):
     def generate(context, builder, signature, arguments):
+        if not isinstance(signature.args[0], HeldType):
+            return impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
         cells = builder.bitcast(arguments[0], INT64.as_pointer())
         return _read(context, builder, signature.return_type, cells, 0)[0]
 
-    return held.content(held), generate
+    return (held.content if isinstance(held, HeldType) else held)(held), generate
 
 
 def _read(context, builder, kind, cells, at):
@@ -140,17 +137,17 @@ class HandedType(types.Array):
 register_model(HandedType)(models.ArrayModel)
 
 
-@overload(handed)
-def _compiled_handed(array):
-    return lambda array: _hand(array)
-
-
 @intrinsic
 def _hand(typing_context, array):
     def generate(context, builder, signature, arguments):
         return impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
 
     return HandedType(array)(array), generate
+
+
+if not config.DISABLE_JIT:  # type: ignore[attr-defined]
+    # Not by `overload`, by which each use would be a function that takes or returns hundreds of words.
+    opened, handed = _open, _hand  # type: ignore[assignment]
 
 
 @box(HandedType)
