@@ -16,11 +16,8 @@ from gpu_lattice.normalizers import AS_THEY_ARE
 from gpu_lattice.runtime.arguments import read_only, shown
 from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
-from gpu_lattice.token_batch import TokenBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from gpu_lattice.backends import Rows
@@ -29,6 +26,7 @@ if TYPE_CHECKING:
     from gpu_lattice.models.parts import Parts
     from gpu_lattice.normalizers import NormalizedBatch
     from gpu_lattice.text_batch import TextBatch
+    from gpu_lattice.token_batch import TokenBatch
     from gpu_lattice.vocabulary import Vocabulary
 
 Unit = Literal["bytes", "characters"]
@@ -43,9 +41,11 @@ SPACES += "\u2028\u2029\u202f\u205f\u3000Ġ"
 
 def checked_unit(unit: Any) -> Unit | None:
     """ValueError unless it is "bytes", "characters" or None."""
-    if unit not in (None, "bytes", "characters"):
+    if unit is None:
+        return None
+    if unit not in ("bytes", "characters"):
         raise ValueError(f"return_offsets is {shown(unit)}; give 'bytes' or 'characters'")
-    return None if unit is None else "bytes" if unit == "bytes" else "characters"
+    return "bytes" if unit == "bytes" else "characters"
 
 
 class _Rows(NamedTuple):
@@ -125,32 +125,21 @@ class SpanFinder:
         )  # fmt: skip
 
 
-class UnknownSurfaces:
-    """The normalized text that each unknown id of each row stands for, found when first asked for."""
-
-    def __init__(self, model: Model, texts: TextBatch, out: TokenBatch, spelling: Callable[[], Spelling]) -> None:
-        self._asked = model, texts, out, spelling
-        self._found: list[list[str]] | None = None
-
-    def __call__(self) -> list[list[str]]:
-        if self._found is None:
-            self._found = _unknown_surfaces(*self._asked)
-        return self._found
-
-
-def _unknown_surfaces(
-    model: Model, texts: TextBatch, out: TokenBatch, spelling: Callable[[], Spelling]
+def unknown_surfaces(
+    model: Model, spelling: Spelling, texts: TextBatch, ids: NDArray[np.int32], offsets: NDArray[np.int64]
 ) -> list[list[str]]:
-    ids, offsets = read_only(on_host(out.ids), np.int32), read_only(on_host(out.offsets), np.int64)
+    """The normalized text that each unknown id of each row stands for; ids, offsets: as the backend makes them."""
+    ids, offsets = read_only(on_host(ids), np.int32), read_only(on_host(offsets), np.int64)
+    n_rows = len(offsets) - 1
     spans = np.zeros((len(ids), 2), np.int64)
     normalized = model.normalizer(texts.on_host())
-    num_samples = len(out) // max(1, len(texts))
+    num_samples = n_rows // max(1, len(texts))
     find_spans(
         _batch_of(normalized), AS_THEY_ARE, readonly(normalized.values), readonly(normalized.offsets), ids, offsets,
-        num_samples, len(model.prefix_ids), len(model.suffix_ids), texts.is_null, spelling(),
-        habits_of(replace(model, trims=()), spelling()), False, spans,
+        num_samples, len(model.prefix_ids), len(model.suffix_ids), texts.is_null, spelling,
+        habits_of(replace(model, trims=()), spelling), False, spans,
     )  # fmt: skip
-    surfaces: list[list[str]] = [[] for _ in range(len(out))]
+    surfaces: list[list[str]] = [[] for _ in range(n_rows)]
     at = np.flatnonzero(ids == model.vocabulary.unk_id)
     for k, row in zip(at.tolist(), (np.searchsorted(offsets, at, side="right") - 1).tolist(), strict=True):
         start, stop = (normalized.offsets[row // num_samples] + spans[k]).tolist()

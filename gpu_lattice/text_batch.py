@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
+from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -26,12 +27,17 @@ ARROW_PROTOCOLS = ("__arrow_array__", "__arrow_c_array__", "__arrow_c_stream__",
 # None of its suffixes is a prefix of it, so it is found only where it was put, and in strings that contain it.
 BETWEEN = b"\0\1"
 FEW = 16
+# NumPy takes these faster than types.
+UINT8, INT64, BOOL = np.dtype(np.uint8), np.dtype(np.int64), np.dtype(np.bool_)
+PACK_OFFSETS = [Struct(f"{n + 1}q").pack for n in range(FEW + 1)]
 # Of DLPack's kinds of devices.
 HOST, CUDA = 1, 2
-STRINGS = frozenset((str, bytes))
+# A tuple: to put a union together takes longer than to ask for it.
+ONE_TEXT = (str, bytes)
+STRINGS = frozenset(ONE_TEXT)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class TextBatch:
     """A batch of documents as ragged bytes.
 
@@ -49,6 +55,13 @@ class TextBatch:
     offsets: NDArray[np.int64]
     valid: NDArray[np.bool_] | None = None
 
+    def __init__(
+        self, values: NDArray[np.uint8], offsets: NDArray[np.int64], valid: NDArray[np.bool_] | None = None
+    ) -> None:
+        # At once, for a short text: the way of frozen dataclasses takes three times as long.
+        fields = self.__dict__
+        fields["values"], fields["offsets"], fields["valid"] = values, offsets, valid
+
     @staticmethod
     def from_texts(texts: Any) -> TextBatch:
         """Take texts in any of the accepted forms; Arrow buffers are used in place.
@@ -61,12 +74,12 @@ class TextBatch:
         Raises TypeError for anything else, ValueError for a str that UTF-8 cannot encode, and for offsets that decrease
         or leave the values.
         """
+        if isinstance(texts, ONE_TEXT):
+            return _few([texts])
         if isinstance(texts, TextBatch):
             batch = _checked(np.asarray(on_host(texts.values)), np.asarray(on_host(texts.offsets)), texts.valid)
             is_same = batch.values is texts.values and batch.offsets is texts.offsets and batch.valid is texts.valid
             return texts if is_same else batch
-        if isinstance(texts, str | bytes):
-            return _few([texts])
         if isinstance(texts, list | tuple) and 0 < len(texts) <= FEW and STRINGS.issuperset(map(type, texts)):
             return _few(texts)
         import pyarrow as pa
@@ -119,7 +132,7 @@ class TextBatch:
 
     def on_host(self) -> TextBatch:
         """The same texts, copied from the GPU if they are on one."""
-        return self if self.device == "cpu" else TextBatch.from_texts(self)
+        return TextBatch.from_texts(self) if is_on_device(self.values) else self
 
     @property
     def num_bytes(self) -> int:
@@ -128,11 +141,11 @@ class TextBatch:
     @property
     def is_null(self) -> NDArray[np.bool_]:
         """bool [num_docs], True for a null document."""
-        return np.zeros(len(self), np.bool_) if self.valid is None else ~self.valid
+        return np.zeros(len(self.offsets) - 1, BOOL) if self.valid is None else ~self.valid
 
     def slice(self, start: int, stop: int) -> TextBatch:
         """Documents start..stop, sharing the bytes."""
-        if start == 0 and stop == len(self):
+        if start == 0 and stop == len(self.offsets) - 1:
             return self
         valid = None if self.valid is None else self.valid[start:stop]
         return TextBatch(self.values, self.offsets[start : stop + 1], valid)
@@ -216,14 +229,16 @@ def _from_dlpack(name: str, array: Any) -> Any:
 
 def _few(texts: Sequence[str | bytes]) -> TextBatch:
     """A few documents, without a detour over Arrow, which would take as long as all else for short ones."""
+    parts, ends = [], [0]
     try:
-        parts = [text.encode() if isinstance(text, str) else text for text in texts]
+        for text in texts:
+            parts.append(text.encode() if isinstance(text, str) else text)
+            ends.append(ends[-1] + len(parts[-1]))
     except UnicodeEncodeError:
         _raise_for_surrogate(texts)
         raise
-    offsets = np.array([0, *accumulate(map(len, parts))], np.int64)
-    offsets.setflags(write=False)
-    return TextBatch(np.frombuffer(b"".join(parts), np.uint8), offsets)
+    # Read-only, like all that is made of bytes.
+    return TextBatch(np.frombuffer(b"".join(parts), UINT8), np.frombuffer(PACK_OFFSETS[len(parts)](*ends), INT64))
 
 
 def _sequence_to_arrow(texts: Any) -> pa.Array:

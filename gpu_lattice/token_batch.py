@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from gpu_lattice.text_batch import TextBatch
+
 Side = Literal["right", "left"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class TokenBatch:
     """Rows of token ids on the tokenizer's device; with num_samples=K, row i_doc * K + k is sample k of a document.
 
@@ -54,6 +56,21 @@ class TokenBatch:
     seed: int | None = None
     spans: NDArray[np.int64] | None = None
     source: Source | None = None
+
+    def __init__(
+        self,
+        ids: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        log_prob: NDArray[np.float64] | None = None,
+        valid: NDArray[np.bool_] | None = None,
+        seed: int | None = None,
+        spans: NDArray[np.int64] | None = None,
+        source: Source | None = None,
+    ) -> None:
+        # At once, for a short text: the way of frozen dataclasses takes three times as long.
+        fields = self.__dict__
+        fields["ids"], fields["offsets"], fields["log_prob"], fields["valid"] = ids, offsets, log_prob, valid
+        fields["seed"], fields["spans"], fields["source"] = seed, spans, source
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -102,10 +119,7 @@ class TokenBatch:
         )
 
     def _source_of(self, rows: slice) -> Source | None:
-        if self.source is None or self.source.unknown is None:
-            return self.source
-        unknown = self.source.unknown
-        return self.source._replace(unknown=unknown._replace(rows=unknown.rows[rows]))
+        return None if self.source is None else self.source.of_rows(self, rows)
 
     def __repr__(self) -> str:
         return f"TokenBatch({len(self)} rows, {len(self.ids)} tokens)"
@@ -136,12 +150,10 @@ class TokenBatch:
         """
         if self.source is None:
             raise ValueError("these ids came without their tokenizer; use tokenizer.id_to_piece(row) for a row")
-        names, unknown = self.source.names, self.source.unknown
+        names = self.source.naming.names
         rows: list[list[str] | None]
         rows = [None if row is None else [names[i] for i in row] for row in self.tolist()]
-        if unknown is not None and (self.ids == unknown.unk_id).any():
-            for pieces, row, ids in zip(rows, unknown.rows, self, strict=True):
-                unknown.name(pieces or [], ids.tolist(), row)
+        self.source.name_unknown(self, rows)
         return rows
 
     @overload
@@ -170,11 +182,12 @@ class TokenBatch:
         """
         check_rows(self.ids, self.offsets)
         xp = _array_module(self.ids)
-        pad_id = self.source.pad_id if pad_id is None and self.source else pad_id
+        naming = self.source.naming if self.source else None
+        pad_id = naming.pad_id if pad_id is None and naming else pad_id
         if pad_id is None:
             raise ValueError("the model has no id for padding; give pad_id")
         pad_id = checked_integer("pad_id", pad_id, -(2**31), 2**31 - 1)
-        side = checked_side("side", side or (self.source.pad_side if self.source else "right"))
+        side = checked_side("side", side or (naming.pad_side if naming else "right"))
         lengths = xp.diff(self.offsets)
         width = int(lengths.max()) if len(lengths) else 0
         if max_length is not None:
@@ -192,38 +205,65 @@ class TokenBatch:
         return array if type is None else array.cast(type)
 
 
-class Unknown(NamedTuple):
-    """What unknown ids stand for.
+class Naming(NamedTuple):
+    """What a tokenizer tells all of its batches.
 
-    surfaces: the texts of the unknown ids of every row, as it was before it was framed
-    rows: which of these the rows of a batch are; n_before, n_after: how many ids are around them
-    side: where they were cut
+    names by id; the id for padding or None, and the side on which it goes
+    unk_id: the unknown id, if the texts that it stands for are its names; else None
+    unknown: these texts, of the unknown ids of every row of ids as the backend made them of some texts
+    frame: what is around such rows
     """
-
-    unk_id: int
-    surfaces: Callable[[], list[list[str]]]
-    rows: range
-    n_before: int
-    n_after: int
-    side: Side
-
-    def name(self, pieces: list[str], ids: list[int], row: int) -> None:
-        """Put texts into the pieces of a row in place of the unknown id's name."""
-        within = range(self.n_before, len(pieces) - self.n_after)
-        at = [k for k in within if ids[k] == self.unk_id]
-        if at:
-            surfaces = self.surfaces()[row]
-            for k, surface in zip(at, surfaces[-len(at) :] if self.side == "left" else surfaces, strict=False):
-                pieces[k] = surface
-
-
-class Source(NamedTuple):
-    """What a tokenizer tells its batches: names by id, the id for padding or None, and the side on which it goes."""
 
     names: Sequence[str]
     pad_id: int | None
     pad_side: Side
-    unknown: Unknown | None = None
+    unk_id: int | None
+    unknown: Callable[[TextBatch, NDArray[np.int32], NDArray[np.int64]], list[list[str]]]
+    frame: Frame
+
+
+class Source(NamedTuple):
+    """Where the rows of a batch come from.
+
+    texts: None where they name no unknown ids
+    found: empty, then Naming.unknown of all rows, once that is asked for; batches of some of the rows share it
+    made: the ids and offsets of all rows as the backend made them; None where the batch has these
+    frame: what is around the rows now; None for what the backend puts there
+    rows: which of all rows the batch has; None for all
+    """
+
+    naming: Naming
+    texts: TextBatch | None
+    found: list[list[list[str]]]
+    made: tuple[NDArray[np.int32], NDArray[np.int64]] | None = None
+    frame: Frame | None = None
+    rows: range | None = None
+
+    def of_rows(self, batch: TokenBatch, rows: slice) -> Source:
+        """That of some rows of its batch."""
+        if self.texts is None:
+            return self
+        mine = range(len(batch)) if self.rows is None else self.rows
+        return self._replace(made=self.made or (batch.ids, batch.offsets), rows=mine[rows])
+
+    def of_framed(self, batch: TokenBatch, frame: Frame) -> Source:
+        """That of its batch in a frame."""
+        return self if self.texts is None else self._replace(made=(batch.ids, batch.offsets), frame=frame)
+
+    def name_unknown(self, batch: TokenBatch, rows: Sequence[list[str] | None]) -> None:
+        """Put the texts that unknown ids stand for in place of their names."""
+        unk_id, frame = self.naming.unk_id, self.frame or self.naming.frame
+        if self.texts is None or not (batch.ids == unk_id).any():
+            return
+        if not self.found:
+            self.found.append(self.naming.unknown(self.texts, *(self.made or (batch.ids, batch.offsets))))
+        for pieces, row, i_row in zip(rows, batch, self.rows or range(len(batch)), strict=True):
+            ids = row.tolist()
+            at = [k for k in range(len(frame.before), len(ids) - len(frame.after)) if ids[k] == unk_id]
+            if at and pieces is not None:
+                surfaces = self.found[0][i_row]
+                for k, surface in zip(at, surfaces[-len(at) :] if frame.side == "left" else surfaces, strict=False):
+                    pieces[k] = surface
 
 
 def checked_side(name: str, side: Any) -> Side:
@@ -269,7 +309,8 @@ class Frame(NamedTuple):
             ids[offsets[:-1][is_row] + i] = i_id
         for i, i_id in enumerate(after):
             ids[(firsts + kept)[is_row] + i] = i_id
-        return replace(batch, ids=ids, offsets=offsets, spans=spans)
+        source = None if batch.source is None else batch.source.of_framed(batch, self)
+        return replace(batch, ids=ids, offsets=offsets, spans=spans, source=source)
 
 
 def checked_tokens(batch: Any) -> TokenBatch:

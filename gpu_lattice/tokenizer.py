@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from hashlib import sha256
 from html import escape
@@ -53,11 +54,12 @@ from gpu_lattice.runtime.arguments import (
     told_the_right_name,
 )
 from gpu_lattice.runtime.files import write_whole
+from gpu_lattice.runtime.on_host import is_on_device
 from gpu_lattice.runtime.seeds import epoch_seed
 from gpu_lattice.runtime.threads import default_threads, map_ranges
-from gpu_lattice.spans import SpanFinder, Unit, UnknownSurfaces, checked_unit
+from gpu_lattice.spans import SpanFinder, Unit, checked_unit, unknown_surfaces
 from gpu_lattice.text_batch import TextBatch, Texts, to_ragged
-from gpu_lattice.token_batch import Frame, Source, TokenBatch, Unknown, checked_side, checked_tokens, joined
+from gpu_lattice.token_batch import Frame, Naming, Source, TokenBatch, checked_side, checked_tokens, joined
 from gpu_lattice.vocabulary import Kind
 
 if TYPE_CHECKING:
@@ -617,7 +619,7 @@ class Tokenizer:
         frame = self._frame(add_special_tokens, add_bos, add_eos, prefix_ids, suffix_ids, max_length, truncation)
         unit = checked_unit(return_offsets)
         batch = self._texts(texts)
-        return self._told(self._best(batch, unit), frame, batch, unit)
+        return self._framed(self._best(batch, unit), frame, batch, unit)
 
     @told_the_right_name
     def sample(
@@ -696,14 +698,15 @@ class Tokenizer:
                 "alpha": alpha, "num_samples": num_samples, "seed": key, "token_penalty": penalty,
                 "return_log_prob": return_log_prob,
             }  # fmt: skip
-            out = self._sample_nbest(batch.on_host(), nbest_size, ids, options)
+            out = self._told(self._sample_nbest(batch.on_host(), nbest_size, ids, options), batch, seed)
         elif nbest_size >= 0:
             from gpu_lattice.lattice.nbest import repeated
 
-            out = repeated(self._backend.launcher, self._best(batch), num_samples, return_log_prob)
+            best = repeated(self._backend.launcher, self._best(batch), num_samples, return_log_prob)
+            out = self._told(best, batch, seed)
         else:
-            out = self._run(batch, num_samples, work, unit)
-        return self._told(out, frame, batch, unit, seed)
+            out = self._run(batch, num_samples, work, unit, seed)
+        return self._framed(out, frame, batch, unit)
 
     def _frame(
         self, add_special_tokens: Any, add_bos: Any, add_eos: Any, prefix_ids: Any, suffix_ids: Any, max_length: Any,
@@ -711,6 +714,10 @@ class Tokenizer:
     ) -> Frame | None:  # fmt: skip
         """What is asked to be around rows; None for what the backend puts there anyway."""
         model = self._model
+        # As most calls have it, which need not be gone through.
+        are_own = add_special_tokens is True and add_bos is add_eos is False and prefix_ids is suffix_ids is None
+        if are_own and max_length is truncation is model.max_length is None:
+            return None
         is_own = checked_flag("add_special_tokens", add_special_tokens)
         before = self._ids_of("prefix_ids", prefix_ids, model.prefix_ids if is_own else ())
         after = self._ids_of("suffix_ids", suffix_ids, model.suffix_ids if is_own else ())
@@ -741,33 +748,37 @@ class Tokenizer:
             raise ValueError(f"this model has no {name}; give the id in prefix_ids or suffix_ids")
         return i
 
-    def _told(
-        self, out: TokenBatch, frame: Frame | None, texts: TextBatch, unit: Unit | None, seed: int | None = None
-    ) -> TokenBatch:
-        """The batch in its frame, with what it needs to name and pad its ids, and where they are in their texts."""
-        spans = out.spans
-        if unit is not None and spans is None:
+    def _told(self, out: TokenBatch, texts: TextBatch, seed: int | None) -> TokenBatch:
+        """The batch with what it needs to name and pad its ids."""
+        return replace(out, seed=seed, source=self._source_of(texts))
+
+    def _framed(self, out: TokenBatch, frame: Frame | None, texts: TextBatch, unit: Unit | None) -> TokenBatch:
+        """The batch in its frame, with where its ids are in their texts."""
+        if unit is not None and out.spans is None:
             spans = self._span_finder(texts, out, unit, self._threads)
             with self._backend.launcher:
-                spans = self._backend.launcher.upload(spans)
-        source = self._source_of(out, frame, texts)
-        out = TokenBatch(out.ids, out.offsets, out.log_prob, out.valid, seed, spans, source)
+                out = replace(out, spans=self._backend.launcher.upload(spans))
         if frame is None:
             return out
         with self._backend.launcher:
             return frame(out, len(self._model.prefix_ids), len(self._model.suffix_ids))
 
-    @cached_property
-    def _own_frame(self) -> Frame:
-        return Frame(self._model.prefix_ids, self._model.suffix_ids, None, "right")
+    def _source_of(self, texts: TextBatch) -> Source:
+        naming = self._naming
+        return Source(naming, None if naming.unk_id is None else texts, [])
 
-    def _source_of(self, out: TokenBatch, frame: Frame | None, texts: TextBatch) -> Source:
-        model, unknown = self._model, None
-        if self.unk_id is not None and (model.merges is None or model.kind == "sentencepiece"):
-            frame = frame or self._own_frame
-            surfaces = UnknownSurfaces(model.in_full, texts, out, lambda: self._spelling)
-            unknown = Unknown(self.unk_id, surfaces, range(len(out)), len(frame.before), len(frame.after), frame.side)
-        return Source(model.vocabulary.names, self.pad_id, model.padding_side, unknown)
+    @cached_property
+    def _naming(self) -> Naming:
+        model = self._model
+        names_unknown = model.merges is None or model.kind == "sentencepiece"
+        return Naming(
+            model.vocabulary.names,
+            self.pad_id,
+            model.padding_side,
+            self.unk_id if names_unknown else None,
+            lambda *rows: unknown_surfaces(model.in_full, self._spelling, *rows),
+            Frame(model.prefix_ids, model.suffix_ids, None, "right"),
+        )
 
     def nbest(self, texts: Texts, n: int, *, token_penalty: float = 0.0) -> PathBatch:
         """The n best segmentations of each text with their scores, best first; all of them if there are fewer.
@@ -847,9 +858,8 @@ class Tokenizer:
             options = NearOptions(max_changes, *chosen, num_samples, seed, ids[docs])
             return sample_near(self._model, self._backend, part.whole(), is_null, options)
 
-        out = self._run(batch, num_samples, work)
-        out = TokenBatch(out.ids, out.offsets, out.log_prob if is_wanted else None, out.valid)
-        return self._told(out, None, batch, None, seed)
+        out = self._run(batch, num_samples, work, seed=seed)
+        return out if is_wanted else replace(out, log_prob=None)
 
     def expected_counts(
         self, texts: Texts, *, alpha: float = 1.0, token_penalty: float = 0.0, document_weights: Any = None
@@ -1152,7 +1162,7 @@ class Tokenizer:
     def _normalize(self, batch: TextBatch, first: int = 0, threads: int | None = None) -> NormalizedBatch:
         """first: the number by which errors name the batch's first document."""
         # What is on a device is what its backend takes as it is.
-        normalizer = self._model.normalizer if batch.device == "cpu" else IdentityNormalizer()
+        normalizer = IdentityNormalizer() if is_on_device(batch.values) else self._model.normalizer
         return self._checked_length(normalizer(batch, threads or self._threads), first)
 
     def _aligned(self, batch: TextBatch, first: int) -> tuple[NormalizedBatch, Alignment]:
@@ -1161,7 +1171,7 @@ class Tokenizer:
         return self._checked_length(normalized, first), alignment
 
     def _checked_length(self, normalized: NormalizedBatch, first: int) -> NormalizedBatch:
-        if normalized.offsets[-1] > LARGEST_TEXT:
+        if len(normalized.values) > LARGEST_TEXT:
             lengths = np.diff(normalized.offsets)
             i_doc = int(lengths.argmax())
             if lengths[i_doc] > LARGEST_TEXT:
@@ -1206,27 +1216,34 @@ class Tokenizer:
         num_samples: int,
         work: Callable[[PendingBatch | NormalizedBatch, NDArray[np.bool_], slice], Rows],
         unit: Unit | None = None,
+        seed: int | None = None,
     ) -> TokenBatch:
         """work(texts, is_null, where in the batch they are) for the documents that the backend wants together.
 
-        unit: of spans, for which texts are aligned as they are normalized; on a GPU, that comes afterwards (`_told`).
+        unit: of spans, for which texts are aligned as they are normalized; on a GPU, that comes afterwards (`_framed`).
         """
-        threads, has_spans = self._threads, unit is not None and self.device == "cpu"
+        threads, on_cpu = self._threads, self._backend.device == "cpu"
+        has_spans, source = unit is not None and on_cpu, self._source_of(batch)
 
         def take(start: int, stop: int) -> TokenBatch:
             part = batch.slice(start, stop)
             aligned = self._aligned(part, start) if has_spans else None
-            pending = aligned[0] if aligned else PendingBatch(part, self._normalize, start, threads)
+            given: PendingBatch | NormalizedBatch
+            if aligned:
+                given = aligned[0]
+            elif on_cpu:
+                given = self._normalize(part, start, threads)
+            else:  # a range is normalized while the one before is on the GPU
+                given = PendingBatch(part, self._normalize, start, threads)
             try:
-                rows = work(pending, part.is_null, slice(start, stop))
+                rows = work(given, part.is_null, slice(start, stop))
             except NoPathError as error:
-                raise self._no_path(pending.whole(), error.position, start) from None
+                raise self._no_path(given.whole(), error.position, start) from None
             valid = None if part.valid is None else np.repeat(part.valid, num_samples)
             spans = self._span_finder.of_aligned(part, *aligned, rows, unit) if aligned and unit else None
-            return TokenBatch(rows.ids, rows.offsets, rows.log_prob, valid, spans=spans)
+            return TokenBatch(rows.ids, rows.offsets, rows.log_prob, valid, seed, spans, source)
 
-        finder = self._span_finder if has_spans else None
-        ranges = finder.ranges(batch, threads) if finder else self._backend.ranges(batch.offsets)
+        ranges = self._span_finder.ranges(batch, threads) if has_spans else self._backend.ranges(batch.offsets)
         return joined(map_ranges(take, ranges, threads))
 
     def _no_path(self, normalized: NormalizedBatch, position: int, first: int) -> ValueError:

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
 from numba import config, njit, typeof, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.codegen import JITCodeLibrary
@@ -109,16 +110,33 @@ class Bound:
 
     The caller answers for that: nobody looks at them again, which takes Numba longer than a short text, as it goes
     through each array of a model.
+
+    only_reads: what the function writes to is held; other arrays are compiled as read only, so that it does not matter
+    whether an array that comes may be written to.
     """
 
-    def __init__(self, function: Any) -> None:
-        self._function = function
+    def __init__(self, function: Any, only_reads: bool = False) -> None:
+        self._function, self._only_reads = function, only_reads
         self._code: Any = None if isinstance(function, _Compiled) else function
 
     def __call__(self, *args: Any) -> Any:
         if self._code is None:
-            self._code = self._function.compile(tuple(map(typeof, args)))
+            self._code = self._function.compile(self.types_of(args))
         return self._code(*args)
+
+    def types_of(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """For which types these arguments have the function compiled."""
+        return tuple(map(typeof, _as_read(args) if self._only_reads else args))
+
+
+def _as_read(value: Any) -> Any:
+    """The value with each array in it read-only."""
+    if isinstance(value, np.ndarray):
+        return readonly(value)
+    if not isinstance(value, tuple):
+        return value
+    items = map(_as_read, value)
+    return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
 
 
 class _Linked:

@@ -21,7 +21,6 @@ from conftest import DATA, ROOT
 from handmade import SYMBOLS, random_hugging_face_file, random_sentencepiece_model, tokenizer_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import typeof
 from strategies import EXTREME, Case, cases
 
 from gpu_lattice import TextBatch, Tokenizer
@@ -248,7 +247,7 @@ def test_what_is_looked_at_once_has_the_same_types_in_every_call(
     call = Bound.__call__
 
     def checked(bound: Bound, *args: Any) -> Any:
-        found = tuple(map(typeof, args))
+        found = bound.types_of(args)
         assert types.setdefault(bound, found) == found
         return call(bound, *args)
 

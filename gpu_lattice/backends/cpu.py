@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property, lru_cache
 from threading import get_ident
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -13,9 +13,10 @@ from gpu_lattice.backends.tables import Tables
 from gpu_lattice.kernels.compiled import Bound, readonly
 from gpu_lattice.kernels.cpu.bulk.assemble import log_probs, place_around, place_runs, plan_rows
 from gpu_lattice.kernels.cpu.bulk.group import Batch
-from gpu_lattice.kernels.cpu.bulk.memo import Memo, forget, new_memo
+from gpu_lattice.kernels.cpu.bulk.memo import forget, new_memo
 from gpu_lattice.kernels.cpu.bulk.parts import PART_BYTES, plan_parts
 from gpu_lattice.kernels.cpu.bulk.rows import encode_rows, merge_rows, sample_rows
+from gpu_lattice.kernels.cpu.passing import Held
 from gpu_lattice.runtime.threads import LEAST_RANGE_BYTES, byte_ranges, default_threads, map_ranges, num_ranges
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from gpu_lattice.normalizers import NormalizedBatch, PendingBatch
     from gpu_lattice.text_batch import TextBatch
 
-    # part_offsets and part_docs (kernels/cpu/bulk/rows.py)
+    # What is in a Batch; part_offsets and part_docs (kernels/cpu/bulk/rows.py).
+    Texts: TypeAlias = tuple[NDArray[Any], ...]
     Parts: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -74,10 +76,11 @@ class CpuBackend:
         """threads: `default_threads()` at each call for None. tables: the model's, if they exist already."""
         self._given_threads = threads
         self.tables = tables or Tables(model)
-        self._best_memos = Memos[Memo]()
-        self._sample_memos = Memos[tuple[tuple[float, float], Memo]]()
+        self._best_memos = Memos[Held]()
+        self._sample_memos = Memos[tuple[tuple[float, float], Held]]()
         self._around = self.tables.before, self.tables.after
-        self._encode_rows, self._merge_rows, self._sample_rows = map(Bound, (encode_rows, merge_rows, sample_rows))
+        self._sample_rows = Bound(sample_rows, only_reads=True)
+        self._sample_tables = lru_cache(maxsize=8)(self._build_sample_tables)
 
     @property
     def threads(self) -> int:
@@ -113,12 +116,10 @@ class CpuBackend:
         words: the batch's; if given, rows are those of words, with nothing around them.
         """
         batch = batch.whole()
+        if self._is_one_range(batch, words):
+            return _whole(self._best_rows(unplanned(batch), NOT_PLANNED, is_null))
         if self.tables.merges is not None:
             return self._encode_merges(batch, is_null, words)
-
-        work = partial(self._best_rows, self._encode_rows, is_null, (self.tables.best, self.tables.best_arcs))
-        if self._is_one_range(batch, words):
-            return self._whole(work, batch)
         texts = batch_of(batch)
         part_offsets, part_row, _ = self._parts(texts, words)
         part_doc = part_row if words is None else words.docs[part_row]
@@ -127,7 +128,7 @@ class CpuBackend:
             # A document's sums go from part to part, so it is not divided among threads.
             is_all = stop - start == len(batch)
             first, last = (0, len(part_doc)) if is_all else np.searchsorted(part_doc, [start, stop])
-            return work(texts, (part_offsets[first : last + 1], part_doc[first:last]))
+            return self._best_rows(tuple(texts), (part_offsets[first : last + 1], part_doc[first:last]), is_null)
 
         done = map_ranges(work_on, byte_ranges(batch.offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
@@ -138,19 +139,24 @@ class CpuBackend:
         n_bytes = len(batch.values)
         return words is None and (n_bytes < LEAST_RANGE_BYTES or num_ranges(n_bytes, self.threads) == 1)
 
-    def _best_rows(
-        self, rows: Bound, is_null: NDArray[np.bool_], model: tuple[Any, ...], texts: Batch, parts: Parts
-    ) -> Any:
-        memo = self._best_memos.take() or new_memo()
+    def _best_rows(self, texts: Texts, parts: Parts, is_null: NDArray[np.bool_]) -> Any:
+        run, tables = self._best
+        memo = self._best_memos.take() or Held(new_memo())
         try:
-            return rows(texts, parts, PART_BYTES, is_null, self._around, *model, memo)
+            return run(texts, parts, PART_BYTES, is_null, tables, memo)
         finally:
             self._best_memos.put(memo)
 
-    def _whole(self, work: Callable[[Batch, Parts], Any], batch: NormalizedBatch) -> Rows:
-        ids, offsets, *_, bad = work(unplanned(batch), NOT_PLANNED)
-        raise_if_no_path([bad])
-        return Rows(ids, offsets, None)
+    @cached_property
+    def _best(self) -> tuple[Bound, Held]:
+        """What finds best segmentations, and what it reads."""
+        tables = self.tables
+        if tables.merges is None:
+            return Bound(encode_rows, only_reads=True), Held((self._around, tables.best, tables.best_arcs))
+        return Bound(merge_rows, only_reads=True), Held((self._around, tables.merges))
+
+    def _build_sample_tables(self, alpha: float, token_penalty: float) -> Held:
+        return Held((self._around, self.tables.sample_model(alpha, token_penalty)))
 
     def _parts(
         self, texts: Batch, words: Words | None
@@ -169,9 +175,6 @@ class CpuBackend:
         return self.tables.find_unspellable(batch_of(batch), words)
 
     def _encode_merges(self, batch: NormalizedBatch, is_null: NDArray[np.bool_], words: Words | None) -> Rows:
-        work = partial(self._best_rows, self._merge_rows, is_null, (self.tables.merges,))
-        if self._is_one_range(batch, words):
-            return self._whole(work, batch)
         texts = batch_of(batch)
         if words is not None:
             # No merge crosses the end of a word.
@@ -182,7 +185,7 @@ class CpuBackend:
         part_offsets, part_row = part_offsets[firsts], part_row[firsts[:-1]]
 
         def work_on(start: int, stop: int) -> Any:
-            return work(texts, (part_offsets[start : stop + 1], part_row[start:stop]))
+            return self._best_rows(tuple(texts), (part_offsets[start : stop + 1], part_row[start:stop]), is_null)
 
         done = map_ranges(work_on, byte_ranges(part_offsets), self.threads)
         raise_if_no_path([r[-1] for r in done])
@@ -203,29 +206,28 @@ class CpuBackend:
         """num_samples perfect samples of every document; doc_ids uint64 [D], a 64-bit seed; words: as for `encode`."""
         batch = batch.whole()
         tilt, seed_word = (alpha, token_penalty), np.uint64(seed)
-        model = self.tables.sample_model(*tilt)
+        tables = self._sample_tables(*tilt)
 
-        def work(texts: Batch, parts: Parts) -> Any:
-            made_for, memo = self._sample_memos.take() or (tilt, new_memo(len(self.tables.vocabulary)))
+        def work(texts: Texts, parts: Parts) -> Any:
+            made_for, memo = self._sample_memos.take() or (tilt, Held(new_memo(len(self.tables.vocabulary))))
             if made_for != tilt:
-                forget(memo)
+                forget(memo.content)
             try:
                 return self._sample_rows(
-                    texts, parts, PART_BYTES, is_null, self._around, doc_ids, seed_word, num_samples, model, memo,
-                    return_log_prob,
-                )  # fmt: skip
+                    texts, parts, PART_BYTES, is_null, doc_ids, seed_word, num_samples, tables, memo, return_log_prob
+                )
             finally:
                 self._sample_memos.put((tilt, memo))
 
         if not return_log_prob and self._is_one_range(batch, words):
-            return self._whole(work, batch)
+            return _whole(work(unplanned(batch), NOT_PLANNED))
         texts = batch_of(batch)
         part_offsets, part_row, firsts = self._parts(texts, words)
         part_doc = part_row if words is None else words.docs[part_row]
 
         def work_on(start: int, stop: int) -> Any:
             first, last = firsts[start], firsts[stop]
-            return work(texts, (part_offsets[first : last + 1], part_doc[first:last]))
+            return work(tuple(texts), (part_offsets[first : last + 1], part_doc[first:last]))
 
         done = map_ranges(work_on, byte_ranges(part_offsets[firsts]), self.threads)
         raise_if_no_path([r[-1] for r in done])
@@ -305,15 +307,20 @@ def batch_of(batch: NormalizedBatch) -> Batch:
     return Batch(*[readonly(array) for array in (batch.values, batch.offsets, *batch.chunks)])
 
 
-def unplanned(batch: NormalizedBatch) -> Batch:
-    """The same where kernels make the chunks that the normalizer leaves out."""
+def unplanned(batch: NormalizedBatch) -> Texts:
+    """What is in it, where kernels make the chunks that the normalizer leaves out."""
     offsets, ids = batch.chunk_offsets, batch.chunk_ids
-    return Batch(
-        readonly(batch.values),
-        readonly(batch.offsets),
-        NO_OFFSETS if offsets is None else readonly(offsets),
-        NO_CHUNK_IDS if ids is None else readonly(ids),
-    )
+    return (
+        batch.values, batch.offsets, NO_OFFSETS if offsets is None else offsets, NO_CHUNK_IDS if ids is None else ids
+    )  # fmt: skip
+
+
+def _whole(done: Any) -> Rows:
+    """The rows of a batch that was worked on as one range."""
+    ids, offsets, *_, bad = done
+    if bad >= 0:
+        raise NoPathError(bad)
+    return Rows(ids, offsets, None)
 
 
 def raise_if_no_path(positions: Sequence[int]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gpu_lattice.text_batch import TextBatch
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class NormalizedBatch:
     """Normalized documents: valid UTF-8, ragged, in the order of the input.
 
@@ -71,7 +71,7 @@ class NormalizedBatch:
         yield self
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class PendingBatch:
     """Texts that are normalized when a backend wants them: all at once, or a range while another is worked on.
 

@@ -20,6 +20,7 @@ from gpu_lattice.kernels.cpu.machine import (
     store_eight,
     trailing_zeros,
 )
+from gpu_lattice.kernels.cpu.passing import Held, handed, opened
 from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.normalizers.characters import (
@@ -32,7 +33,7 @@ from gpu_lattice.normalizers.characters import (
     characters_of,
 )
 from gpu_lattice.normalizers.charsmap import CharsMap, identity, longest_match, zero_byte
-from gpu_lattice.runtime.threads import byte_ranges, map_ranges
+from gpu_lattice.runtime.threads import byte_ranges, called, map_ranges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -128,8 +129,8 @@ class SentencePieceNormalizer:
         return {"name": self.name, "rules": self.rules}
 
     @cached_property
-    def _normalize_range(self) -> Bound:
-        return Bound(normalize_range)
+    def _bound(self) -> tuple[Bound, Held]:
+        return Bound(normalize_range, only_reads=True), Held(self.rules)
 
     @cached_property
     def _align(self) -> Bound:
@@ -137,13 +138,11 @@ class SentencePieceNormalizer:
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
-        values, offsets = readonly(texts.values), readonly(texts.offsets)
-        # The output of a single thread needs no joining.
-        ranges = byte_ranges(offsets) if threads > 1 else [(0, len(texts))]
-        parts = map_ranges(
-            lambda start, stop: self._normalize_range(self.rules, values, offsets, start, stop), ranges, threads
-        )
-        return _join(parts, threads)
+        (run, rules), values, offsets = self._bound, texts.values, texts.offsets
+        if threads == 1:  # there is nothing to divide, nor to join
+            return NormalizedBatch(*called(run, rules, values, offsets, 0, len(offsets) - 1))
+        ranges = byte_ranges(offsets)
+        return _join(map_ranges(lambda start, stop: run(rules, values, offsets, start, stop), ranges, threads), threads)
 
     def aligned(self, texts: TextBatch) -> tuple[NormalizedBatch, Alignment]:
         """The same on one thread, and where its bytes come from: each from its unit, up to the next one."""
@@ -179,6 +178,7 @@ def _join(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]], threads: int
 @compiled
 def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no-untyped-def]
     """Documents i_start..i_stop normalized, as (values uint8, offsets int64 [i_stop - i_start + 1])."""
+    rules = opened(rules)
     # Room for most texts; more is made below if needed. The allocator unmaps a larger buffer after every call, and its
     # pages fault again in the next.
     out = np.empty(3 * (offsets[i_stop] - offsets[i_start]) // 2 + _room(0) * (i_stop - i_start), np.uint8)
@@ -188,7 +188,7 @@ def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no
         size = out_offsets[i_doc - i_start]
         out = grown(out, size, 2 * out.size + _room(offsets[i_doc + 1] - offsets[i_doc]))
         i_doc = write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets, None, None)
-    return out[: out_offsets[-1]], out_offsets
+    return handed(out[: out_offsets[-1]]), handed(out_offsets)
 
 
 @compiled

@@ -63,15 +63,17 @@ def told_the_right_name(function: F) -> F:
 
     @wraps(function)
     def wrapper(*args: Any, **options: Any) -> Any:
-        for name in options:
-            if name not in known and name in OTHER_NAMES:
-                use = OTHER_NAMES[name]
-                of_sample = use.partition(",")[0] in OTHER_NAMES and "alpha" not in known
-                raise TypeError(
-                    f"{function.__name__} has no option {name}; use {'the method sample, with ' * of_sample}{use}"
-                )
         try:
             return function(*args, **options)
+        except TypeError:
+            for name in options:
+                if name not in known and name in OTHER_NAMES:
+                    use = OTHER_NAMES[name]
+                    of_sample = use.partition(",")[0] in OTHER_NAMES and "alpha" not in known
+                    raise TypeError(
+                        f"{function.__name__} has no option {name}; use {'the method sample, with ' * of_sample}{use}"
+                    ) from None
+            raise
         except MemoryError as error:
             raise MemoryError(f"{error or 'no memory is left'}; give fewer texts or samples at a time") from None
 
@@ -94,7 +96,7 @@ def as_integer(name: str, value: Any) -> int:
 
 def checked_integer(name: str, value: Any, low: int, high: int) -> int:
     """value as an int; TypeError unless it is an integer, ValueError if it is out of range."""
-    number = as_integer(name, value)
+    number = value if type(value) is int else as_integer(name, value)
     if not low <= number <= high:
         raise ValueError(f"{name} is {shown(number)}; give an integer from {low} to {high}")
     return number
@@ -168,6 +170,8 @@ def checked_rate(rate: Any, nbest_size: int = -1) -> float:
 
 
 def _number(name: str, value: Any) -> float:
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, NUMBERS):
         raise TypeError(f"{name} is {shown(value)}; give a number")
     return to_float(value)

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -97,8 +97,10 @@ def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], thr
     `work` may call map_ranges itself: a thread waits only once nothing is left to start. Of several errors, that of the
     first range is raised; ranges after one that fails may be skipped. An interrupt is raised as KeyboardInterrupt.
     """
-    if threads <= 1 or len(ranges) <= 1:
-        return [_called(work, start, stop) for start, stop in ranges]
+    if len(ranges) == 1:
+        return [called(work, *ranges[0])]
+    if threads <= 1:
+        return [called(work, start, stop) for start, stop in ranges]
     todo = deque(enumerate(ranges))
     done: dict[int, T] = {}
     errors: dict[int, BaseException] = {}
@@ -112,7 +114,7 @@ def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], thr
                 return
             try:
                 if not errors:
-                    done[i] = _called(work, *bounds)
+                    done[i] = called(work, *bounds)
             except BaseException as error:
                 errors[i] = error
             ended.put(None)
@@ -129,9 +131,10 @@ def map_ranges(work: Callable[[int, int], T], ranges: list[tuple[int, int]], thr
     return [done[i] for i in range(len(ranges))]
 
 
-def _called(work: Callable[[int, int], T], start: int, stop: int) -> T:
+def called(work: Callable[..., T], *args: Any) -> T:
+    """work(*args), in which an interrupt is raised as KeyboardInterrupt."""
     try:
-        return work(start, stop)
+        return work(*args)
     except SystemError as error:
         if is_interrupt(error):
             raise KeyboardInterrupt from error

@@ -96,7 +96,7 @@ def encode_merges(batch, part_offsets, model, memo):
     a symbol that the model cannot spell, or -1).
     """
     n_parts = len(part_offsets) - 1
-    longest = max(GROUP_BYTES, longest_of(part_offsets)) if n_parts else np.int64(0)
+    longest = min(max(GROUP_BYTES, longest_of(part_offsets)), part_offsets[n_parts] - part_offsets[0])
     group, work = new_group(longest, n_parts), _new_work(np.int64(LONGEST_RECORDED))
     run_starts, run_lengths = np.zeros((n_parts, 1), np.int64), np.zeros((n_parts, 1), np.int64)
     ids = np.empty(max(16, (part_offsets[n_parts] - part_offsets[0]) // 2), np.int32)

@@ -13,19 +13,23 @@ from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.parts import filled_documents, plan_parts
 from gpu_lattice.kernels.cpu.bulk.sample import sample_parts
+from gpu_lattice.kernels.cpu.passing import handed, opened
 
 
 @compiled
-def sample_rows(batch, parts, part_bytes, is_null, around, doc_ids, seed, num_samples, model, memo, weighed):
+def sample_rows(texts, parts, part_bytes, is_null, doc_ids, seed, num_samples, tables, memo, weighed):
     """Samples of a range of parts, or of a whole batch.
 
-    parts: part_offsets and part_docs, as of `sample_parts`; empty for a whole batch, which is divided into parts of
-    part_bytes here, and whose chunks may be missing.
-    is_null bool [D]; around: int32, the ids before and after each row that is not null.
+    texts: what a Batch has, as a tuple. parts: part_offsets and part_docs, as of `sample_parts`; empty for a whole
+    batch, which is divided into parts of part_bytes here, and whose chunks may be missing.
+    is_null bool [D]. tables: around, int32, the ids before and after each row that is not null, then the model. The
+    memo is held, like these.
     Returns (ids, bounds, scores, bad), as `sample_parts`. bounds int64: the offsets of a whole batch's rows; of a range
     where its runs start, then their lengths [2, P, K]. scores float64: log_weights [P, K], z, z_exponent [P], or empty.
     """
-    batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, False)
+    around, model = opened(tables)
+    memo = opened(memo)
+    batch, part_offsets, part_docs, is_whole = _planned(texts, parts, part_bytes, model.pieces, False)
     ids, starts, lengths, log_weights, z, z_exponent, bad = sample_parts(
         batch, part_offsets, part_docs, doc_ids, seed, num_samples, model, memo, weighed
     )
@@ -36,44 +40,48 @@ def sample_rows(batch, parts, part_bytes, is_null, around, doc_ids, seed, num_sa
         for k in range(log_weights.shape[1]):
             scores[i * log_weights.shape[1] + k] = log_weights[i, k]
         scores[n_paths + i], scores[n_paths + n + i] = z[i], z_exponent[i]
-    return ids, bounds, scores, bad
+    return handed(ids), handed(bounds), handed(scores), bad
 
 
 @compiled
-def encode_rows(batch, parts, part_bytes, is_null, around, model, arcs, memo):
+def encode_rows(texts, parts, part_bytes, is_null, tables, memo):
     """As `sample_rows`, of best segmentations: (ids, bounds, bad)."""
-    batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, False)
+    around, model, arcs = opened(tables)
+    memo = opened(memo)
+    batch, part_offsets, part_docs, is_whole = _planned(texts, parts, part_bytes, model.pieces, False)
     ids, starts, lengths, bad = encode_parts(batch, part_offsets, model, arcs, memo)
     ids, bounds = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
-    return ids, bounds, bad
+    return handed(ids), handed(bounds), bad
 
 
 @compiled
-def merge_rows(batch, parts, part_bytes, is_null, around, model, memo):
+def merge_rows(texts, parts, part_bytes, is_null, tables, memo):
     """As `sample_rows`, of canonical segmentations: (ids, bounds, bad).
 
     What merges make of unknown text is one run, so parts do not end within it.
     """
-    batch, part_offsets, part_docs, is_whole = _planned(batch, parts, part_bytes, model.pieces, True)
+    around, model = opened(tables)
+    memo = opened(memo)
+    batch, part_offsets, part_docs, is_whole = _planned(texts, parts, part_bytes, model.pieces, True)
     ids, starts, lengths, bad = encode_merges(batch, part_offsets, model, memo)
     ids, bounds = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
-    return ids, bounds, bad
+    return handed(ids), handed(bounds), bad
 
 
 @compiled
-def _planned(batch, parts, part_bytes, pieces, keeps_runs):
+def _planned(texts, parts, part_bytes, pieces, keeps_runs):
     """(batch, part_offsets, part_docs, whether the batch is whole), with the parts and chunks of a whole one.
 
     keeps_runs: no part ends within unknown text.
     """
     part_offsets, part_docs = parts
-    chunk_offsets, chunk_ids = batch.chunk_offsets, batch.chunk_ids
+    values, offsets, chunk_offsets, chunk_ids = texts
     is_whole = len(part_offsets) == 0
     if len(chunk_offsets) == 0:
-        chunk_offsets = filled_documents(batch.offsets)
+        chunk_offsets = filled_documents(offsets)
     if len(chunk_ids) < len(chunk_offsets) - 1:
         chunk_ids = np.full(len(chunk_offsets) - 1, np.int32(-1))
-    batch = Batch(batch.values, batch.offsets, chunk_offsets, chunk_ids)
+    batch = Batch(values, offsets, chunk_offsets, chunk_ids)
     if is_whole:
         part_offsets, part_docs, firsts = plan_parts(batch, pieces, part_bytes)
         if keeps_runs:
