@@ -14,7 +14,7 @@ from gpu_lattice.kernels.cpu.machine import BOUNDS, ONE, TWO, in_range, trailing
 from gpu_lattice.normalizers.pre_token_states import ANY_NUMBER, Pattern
 
 # What is asked of a pattern.
-CASED, BY_SPACE, APART, SINGLE_DIGITS, TRIPLE_DIGITS = (np.uint64(1 << i) for i in range(5))
+CASED, BY_SPACE, APART, SINGLE_DIGITS, DOUBLE_DIGITS, TRIPLE_DIGITS = (np.uint64(1 << i) for i in range(6))
 
 BLOCK, NONE, THREE = np.uint64(BOUNDS), np.uint64(0), np.uint64(3)
 UPPER_A, UPPER_Z, LOWER_A, LOWER_Z, ZERO, NINE, SPACE, APOSTROPHE, FIRST_VISIBLE, LAST_VISIBLE = map(
@@ -24,12 +24,13 @@ UPPER_A, UPPER_Z, LOWER_A, LOWER_Z, ZERO, NINE, SPACE, APOSTROPHE, FIRST_VISIBLE
 
 def ascii_rules(pattern: Pattern) -> np.uint64:
     """What `told_boundaries` asks of a pattern."""
-    assert pattern.most_digits in (1, 3, ANY_NUMBER)
+    assert pattern.most_digits in (1, 2, 3, ANY_NUMBER)
     asked = {
         CASED: pattern.cased,
         BY_SPACE: pattern.by_space,
         APART: pattern.apart or pattern.deepseek,
         SINGLE_DIGITS: pattern.most_digits == 1,
+        DOUBLE_DIGITS: pattern.most_digits == 2,
         TRIPLE_DIGITS: pattern.most_digits == 3,
     }
     return np.uint64(sum(int(bit) for bit, is_so in asked.items() if is_so))
@@ -88,10 +89,13 @@ def _numbers(rules, digits, spaces):  # type: ignore[no-untyped-def]
     if rules & SINGLE_DIGITS:
         return digits
     found = more = digits & ~(digits << ONE)
-    if rules & TRIPLE_DIGITS:
-        fourth = digits & digits << ONE & digits << TWO
+    if rules & (DOUBLE_DIGITS | TRIPLE_DIGITS):
+        # Where a number may begin behind another one, so many bytes before.
+        behind, length = digits & digits << ONE, TWO
+        if rules & TRIPLE_DIGITS:
+            behind, length = behind & digits << TWO, THREE
         while more != NONE:
-            more = more << THREE & fourth
+            more = more << length & behind
             found |= more
     # A space before a number is its first character.
     return found & ~(spaces << ONE) if rules & BY_SPACE and not rules & APART else found
