@@ -186,7 +186,8 @@ def retokenize(
     """
     check_tokenizer(tokenizer)
     draw = _checked_draw(alpha, nbest_size, num_samples, seed, verify, token_penalty, rate)
-    tokenizer = tokenizer.without(exclude, unspellable=unspellable)
+    if (gone := list(exclude)) or unspellable != "raise":
+        tokenizer = tokenizer.without(gone, unspellable=unspellable)
     if batch_bytes is None:
         batch_bytes = CPU_BATCH_BYTES if tokenizer.device == "cpu" else GPU_BATCH_BYTES
     batch_bytes = checked_integer("batch_bytes", batch_bytes, 1, MOST_BATCH_BYTES)
