@@ -1253,7 +1253,7 @@ class Tokenizer:
         before = normalized.values[max(start, position - 20) : position].tobytes()
         what_to_do = "add the missing symbols, or an unknown piece"
         if self._model.merges is not None and self._model.merges.unk_id == DROPPED and self._unspellable == "raise":
-            what_to_do = "by unspellable='best', words with symbols that `encode` drops stay as it gives them"
+            what_to_do = "take tokenizer.without([], unspellable='best'): it leaves such words as `encode` has them"
         return ValueError(
             f"document {first + i_doc} cannot be spelled with this model's pieces: no segmentation reaches byte {at} "
             f"of it, after {before!r}; {what_to_do}"
