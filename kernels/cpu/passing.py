@@ -36,6 +36,9 @@ class Held(bytes):
         held.content = content
         return held
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Held, (self.content,)
+
 
 def opened(held: Any) -> Any:
     """The tuple that is held; anything else as it is. In compiled functions alone, like `handed`."""

@@ -81,6 +81,14 @@ def test_what_is_held_can_be_written_to_and_lives_as_long_as_its_holder() -> Non
     assert alive() is None
 
 
+def test_a_pickle_has_the_content_and_no_addresses() -> None:
+    array = np.arange(3)
+    other = pickle.loads(pickle.dumps(Held((array,))))
+    assert other != Held((array,))
+    assert count_up(other).tolist() == [1] * 3
+    assert array[0] == 0
+
+
 def test_an_array_with_gaps_is_not_held() -> None:
     with pytest.raises(ValueError, match="give a copy"):
         Held((np.arange(4)[::2],))
