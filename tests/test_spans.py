@@ -291,6 +291,18 @@ def test_samples_name_where_known_pieces_are_between_unknown_symbols_and_the_unk
                 assert name == "<unk>" or text[start:stop] == (piece.encode() if unit == "bytes" else piece)
 
 
+@pytest.mark.parametrize("fuses", [False, True])
+def test_offsets_are_those_of_tokenizers_where_merges_make_the_unknown_piece(fuses: bool) -> None:
+    model = {
+        "type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "c": 3, "aba": 4, "ca": 5}, "merges": ["a b", "c a"],
+        "unk_token": "ab", "fuse_unk": fuses,
+    }  # fmt: skip
+    data = json.dumps(tokenizer_file(model=model))
+    pair = Tokenizer.from_bytes(data.encode(), device="cpu"), tokenizers.Tokenizer.from_str(data)
+    docs = ["ab", "abxcab", "xab", "xyabab", "abb", "abxyab", "xaxbab", "cabxabc", "漢字ab漢", "aab x  abxx"]
+    check_tokenizers(*pair, docs)
+
+
 def test_a_document_whose_bytes_cannot_be_numbered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     tok = Tokenizer.from_file(DATA / "en_nmt_nfkc.model", device="cpu")
     monkeypatch.setattr("gpu_lattice.spans.LARGEST_DOCUMENT", 10)

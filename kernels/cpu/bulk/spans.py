@@ -40,6 +40,7 @@ class Habits(NamedTuple):
     unknown text that is spelled in bytes has one span
     lengths int32: the normalized bytes that each id stands for, -1 where that is not always the same
     is_sure bool: whether each id's piece begins with a symbol that is a piece itself, and so is never unknown
+    made_unk uint8: the piece that is the unknown id, if merges make it of known symbols
     trims bool: for each time that spaces at the ends of pieces are cut off, whether one that begins a text stays
     leading, trailing int32: spaces at the ends of each id's name, empty if there is nothing to trim
     """
@@ -50,6 +51,7 @@ class Habits(NamedTuple):
     joins: bool
     lengths: np.ndarray
     is_sure: np.ndarray
+    made_unk: np.ndarray
     trims: np.ndarray
     leading: np.ndarray
     trailing: np.ndarray
@@ -222,6 +224,16 @@ def _odd_length(batch, i_chunk, p, end, ids, k, high, spelling, habits):
     """
     values, chunk_stop = batch.values, batch.chunk_offsets[i_chunk + 1]
     byte_of, is_bytes, i = spelling.byte_of, habits.is_bytes, ids[k]
+    made, n_made = habits.made_unk, np.int64(len(habits.made_unk))
+    if i == spelling.unk_id and n_made > 0:
+        if _stands_at(values, p, chunk_stop, made, 0, n_made):
+            return n_made, np.int64(1)
+        if habits.fuses and k + 1 < high and ids[k + 1] == i:
+            # Two in a row are not both for unknown symbols.
+            e = p
+            while e < chunk_stop and not _stands_at(values, e, chunk_stop, made, 0, n_made):
+                e += symbol_length_from(values, e, is_bytes)
+            return e - p, np.int64(1)
     if i == spelling.unk_id and habits.fuses:
         return _unknown_length(values, p, chunk_stop, ids, k, high, spelling.surfaces, spelling.offsets, byte_of,
                                spelling.unk_id, is_bytes), np.int64(1)  # fmt: skip
