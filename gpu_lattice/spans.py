@@ -13,6 +13,7 @@ from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.spans import Alignment, Habits, find_spans
 from gpu_lattice.kernels.cpu.utf8 import bytes_of_character
 from gpu_lattice.normalizers import AS_THEY_ARE
+from gpu_lattice.normalizers.byte_level import bytes_of
 from gpu_lattice.runtime.arguments import read_only, shown
 from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
@@ -168,15 +169,19 @@ def _are_sure(vocabulary: Vocabulary, spelling: Spelling) -> NDArray[np.bool_]:
 
 def habits_of(model: Model, spelling: Spelling) -> Habits:
     """How the model's tool reads ids."""
-    vocabulary, merges = model.vocabulary, model.merges
+    vocabulary, merges, unk_id = model.vocabulary, model.merges, model.vocabulary.unk_id
     is_bytes = vocabulary.symbols == "bytes"
     is_whole = merges is None or (is_bytes and len(merges.symbols) == 256) or bool((merges.byte_ids >= 0).all())
-    drops, joins = not is_whole and vocabulary.unk_id is None, vocabulary.unknown_runs == "lookup"
+    drops, joins = not is_whole and unk_id is None, vocabulary.unknown_runs == "lookup"
     lengths = np.minimum(np.diff(spelling.offsets), np.iinfo(np.int32).max).astype(np.int32)
     # A piece of one byte is that byte, by itself or in place of an unknown character.
     lengths[drops | ((spelling.byte_of >= 0) & (joins | (lengths != 1)))] = -1
-    if vocabulary.unk_id is not None:
-        lengths[vocabulary.unk_id] = -1
+    if unk_id is not None:
+        lengths[unk_id] = -1
+    made_unk = b""
+    if merges is not None and unk_id is not None and np.any(merges.pairs[:, 3] == unk_id):
+        piece = vocabulary.names[unk_id]
+        made_unk = (bytes_of(piece) if is_bytes else piece.encode()) or b""
     names = vocabulary.names if model.trims else []
     return Habits(
         is_bytes=is_bytes,
@@ -184,7 +189,8 @@ def habits_of(model: Model, spelling: Spelling) -> Habits:
         drops=drops,
         joins=joins,
         lengths=lengths,
-        is_sure=_are_sure(vocabulary, spelling) & (merges is None or merges.fuse_unk),
+        is_sure=_are_sure(vocabulary, spelling) & (merges is None or (merges.fuse_unk and not made_unk)),
+        made_unk=np.frombuffer(made_unk, np.uint8),
         trims=np.array(model.trims, np.bool_),
         leading=np.array([len(name) - len(name.lstrip(SPACES)) for name in names], np.int32),
         trailing=np.array([len(name) - len(name.rstrip(SPACES)) for name in names], np.int32),

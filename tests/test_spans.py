@@ -275,6 +275,42 @@ def test_pieces_name_what_is_unknown_as_the_tools_do() -> None:
         assert ours.encode(given).pieces() == [encoding.tokens for encoding in tool.encode_batch(given)]
 
 
+def test_samples_name_where_known_pieces_are_between_unknown_symbols_and_the_unknown_name() -> None:
+    tok, _ = hugging_face("t5")
+    docs = ["漢ab漢", "??<a<unk>漢b<unk><", "?aあb漢字a", "<unk>?<unk>a", "b<漢a>" * 30]
+    for unit in ("bytes", "characters"):
+        out = tok.sample(docs, alpha=0.0, num_samples=8, seed=2, return_offsets=unit)  # type: ignore[arg-type]
+        for row, of_row in enumerate(spans(out)):
+            text = docs[row // 8].encode() if unit == "bytes" else docs[row // 8]
+            names = [tok.model.vocabulary.names[i] for i in out[row].tolist()]
+            # That has the first character's span too.
+            rest = slice(names[0] == "▁", None)
+            assert [0, *(stop for _, stop in of_row[rest])] == [*(start for start, _ in of_row[rest]), len(text)]
+            for name, (start, stop) in zip(names[rest], of_row[rest], strict=True):
+                piece = name.removeprefix("▁")
+                assert name == "<unk>" or text[start:stop] == (piece.encode() if unit == "bytes" else piece)
+
+
+@pytest.mark.parametrize("fuses", [False, True])
+def test_offsets_are_those_of_tokenizers_where_merges_make_the_unknown_piece(fuses: bool) -> None:
+    model = {
+        "type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "c": 3, "aba": 4, "ca": 5}, "merges": ["a b", "c a"],
+        "unk_token": "ab", "fuse_unk": fuses,
+    }  # fmt: skip
+    data = json.dumps(tokenizer_file(model=model))
+    pair = Tokenizer.from_bytes(data.encode(), device="cpu"), tokenizers.Tokenizer.from_str(data)
+    docs = ["ab", "abxcab", "xab", "xyabab", "abb", "abxyab", "xaxbab", "cabxabc", "漢字ab漢", "aab x  abxx"]
+    check_tokenizers(*pair, docs)
+
+
+def test_a_document_whose_bytes_cannot_be_numbered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    tok = Tokenizer.from_file(DATA / "en_nmt_nfkc.model", device="cpu")
+    monkeypatch.setattr("gpu_lattice.spans.LARGEST_DOCUMENT", 10)
+    assert spans(tok.encode(["ten bytes."] * 3, return_offsets="bytes"))[2][-1][1] == 10
+    with pytest.raises(ValueError, match=r"document 1 has 11 bytes; for offsets, the limit is 10, split it"):
+        tok.encode(["ten bytes.", "ten bytes.."], return_offsets="bytes")
+
+
 def test_spans_are_the_same_for_every_kind_of_sample() -> None:
     tok = Tokenizer.from_file(DATA / "en_nmt_nfkc.model", device="cpu")
     best = tok.encode(["the end"], return_offsets="bytes")

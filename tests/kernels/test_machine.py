@@ -27,6 +27,7 @@ from gpu_lattice.kernels.cpu.machine import (
     in_range,
     load_eight,
     load_word,
+    ones,
     prefetch,
     starts_of,
     starts_of_characters,
@@ -46,6 +47,11 @@ def word_of(raw: bytes) -> np.uint64:
 @njit
 def compiled_trailing_zeros(word):
     return trailing_zeros(word)
+
+
+@njit
+def compiled_ones(word):
+    return ones(word)
 
 
 @njit
@@ -83,6 +89,7 @@ def test_the_first_equal_byte_is_found(raw, byte):
 def test_zeros_are_counted_from_the_lowest_bit(word):
     expected = (word & -word).bit_length() - 1 if word else 64
     assert trailing_zeros(np.uint64(word)) == compiled_trailing_zeros(np.uint64(word)) == expected
+    assert ones(np.uint64(word)) == compiled_ones(np.uint64(word)) == f"{word:b}".count("1")
 
 
 @pytest.mark.parametrize("move", [compiled_move, plain_move])

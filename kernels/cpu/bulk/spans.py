@@ -40,6 +40,7 @@ class Habits(NamedTuple):
     unknown text that is spelled in bytes has one span
     lengths int32: the normalized bytes that each id stands for, -1 where that is not always the same
     is_sure bool: whether each id's piece begins with a symbol that is a piece itself, and so is never unknown
+    made_unk uint8: the piece that is the unknown id, if merges make it of known symbols
     trims bool: for each time that spaces at the ends of pieces are cut off, whether one that begins a text stays
     leading, trailing int32: spaces at the ends of each id's name, empty if there is nothing to trim
     """
@@ -50,6 +51,7 @@ class Habits(NamedTuple):
     joins: bool
     lengths: np.ndarray
     is_sure: np.ndarray
+    made_unk: np.ndarray
     trims: np.ndarray
     leading: np.ndarray
     trailing: np.ndarray
@@ -64,15 +66,14 @@ def find_spans(batch, alignment, texts, text_offsets, ids, offsets, num_samples,
     n_after ids around them, whose spans are 0, 0.
     """
     kind, starts, stops = alignment.kind, alignment.starts, alignment.stops
-    trims, leading, trailing, lengths = habits.trims, habits.leading, habits.trailing, habits.lengths
     doc_offsets, chunk_offsets, chunk_ids = batch.offsets, batch.chunk_offsets, batch.chunk_ids
     values, surfaces, piece_offsets, unk_id = batch.values, spelling.surfaces, spelling.offsets, spelling.unk_id
-    is_sure, is_bytes, has_tokens, i_first = habits.is_sure, habits.is_bytes, len(chunk_ids) > 0, np.int64(0)
+    lengths, is_sure, is_bytes = habits.lengths, habits.is_sure, habits.is_bytes
+    has_tokens, i_first = len(chunk_ids) > 0, np.int64(0)
     # No byte, if it has none.
     unk_name = np.int64(-1)
     if unk_id >= 0 and piece_offsets[unk_id] < piece_offsets[unk_id + 1]:
         unk_name = np.int64(surfaces[piece_offsets[unk_id]])
-    begins, counts = _characters_of(texts, text_offsets) if in_characters else (np.empty(0, np.uint64), doc_offsets)
     for i_doc in range(len(text_offsets) - 1):
         first, last = text_offsets[i_doc], text_offsets[i_doc + 1]
         while i_first + 2 < len(chunk_offsets) and chunk_offsets[i_first + 1] <= doc_offsets[i_doc]:
@@ -91,7 +92,8 @@ def find_spans(batch, alignment, texts, text_offsets, ids, offsets, num_samples,
             p, end = doc_offsets[i_doc], doc_offsets[i_doc + 1]
             stop_of_last = np.int64(0)
             while k < high and p < end:
-                length, n = np.int64(lengths[ids[k]]), np.int64(1)
+                # Indices are unsigned where most ids pass, for Numba takes one below 0 for one from the end.
+                length, n = np.int64(lengths[np.uint64(ids[np.uint64(k)])]), np.int64(1)
                 is_token = False
                 if length < 0 or has_tokens:
                     while chunk_offsets[i_chunk + 1] <= p:
@@ -109,8 +111,8 @@ def find_spans(batch, alignment, texts, text_offsets, ids, offsets, num_samples,
                 if kind == LISTED:
                     start_in_text, stop_in_text = np.int64(starts[p]), np.int64(stops[stop - 1])
                 elif kind == TO_NEXT:
-                    start_in_text = np.int64(starts[p])
-                    stop_in_text = np.int64(starts[stop]) if stop < end else np.int64(stops[i_doc])
+                    start_in_text = np.int64(starts[np.uint64(p)])
+                    stop_in_text = np.int64(starts[np.uint64(stop)]) if stop < end else np.int64(stops[i_doc])
                 elif kind == TO_END:
                     start_in_text, stop_in_text = np.int64(starts[p]), np.int64(starts[stop - 1])
                     if is_token:
@@ -127,25 +129,43 @@ def find_spans(batch, alignment, texts, text_offsets, ids, offsets, num_samples,
                     start_in_text -= first
                     stop_in_text -= first
                 for _ in range(n):
-                    spans[k, 0], spans[k, 1] = start_in_text, stop_in_text
+                    spans[np.uint64(k), 0], spans[np.uint64(k), 1] = start_in_text, stop_in_text
                     k += 1
                 p, stop_of_last = stop, stop_in_text
             while k < high:
                 spans[k, 0] = spans[k, 1] = stop_of_last
                 k += 1
-            for i_trim in range(len(trims)):
-                for k in range(low, high):
-                    if leading[ids[k]] + trailing[ids[k]] > 0:
-                        _trim(texts, first, last, trims[i_trim], k == offsets[row], leading[ids[k]], trailing[ids[k]],
-                              spans, k)  # fmt: skip
-            if in_characters:
-                at = first - text_offsets[0]
-                n_before_doc = _count_before(begins, counts, at)
-                for k in range(low, high):
-                    # A piece may begin within a character.
-                    is_text = np.int64(spans[k, 0] < spans[k, 1])
-                    spans[k, 0] = _count_before(begins, counts, at + spans[k, 0] + is_text) - is_text - n_before_doc
-                    spans[k, 1] = _count_before(begins, counts, at + spans[k, 1]) - n_before_doc
+    if len(habits.trims) > 0:
+        _trim_rows(texts, text_offsets, ids, offsets, num_samples, n_before, n_after, habits, spans)
+    if in_characters:
+        _count_characters(texts, text_offsets, offsets, num_samples, spans)
+
+
+@compiled
+def _trim_rows(texts, text_offsets, ids, offsets, num_samples, n_before, n_after, habits, spans):
+    """Cut off the spaces at the ends of the pieces of all rows, as often as the model's tool does."""
+    trims, leading, trailing = habits.trims, habits.leading, habits.trailing
+    for row in range(len(offsets) - 1):
+        first, last = text_offsets[row // num_samples], text_offsets[row // num_samples + 1]
+        for i_trim in range(len(trims)):
+            for k in range(offsets[row] + n_before, offsets[row + 1] - n_after):
+                if leading[ids[k]] + trailing[ids[k]] > 0:
+                    _trim(texts, first, last, trims[i_trim], k == offsets[row], leading[ids[k]], trailing[ids[k]],
+                          spans, k)  # fmt: skip
+
+
+@compiled
+def _count_characters(texts, text_offsets, offsets, num_samples, spans):
+    """Make spans in characters of those in bytes."""
+    begins, counts = _characters_of(texts, text_offsets)
+    for i_doc in range(len(text_offsets) - 1):
+        at = text_offsets[i_doc] - text_offsets[0]
+        n_before = _count_before(begins, counts, at)
+        for k in range(np.uint64(offsets[i_doc * num_samples]), np.uint64(offsets[(i_doc + 1) * num_samples])):
+            # A piece may begin within a character.
+            is_text = np.int64(spans[k, 0] < spans[k, 1])
+            spans[k, 0] = _count_before(begins, counts, at + spans[k, 0] + is_text) - is_text - n_before
+            spans[k, 1] = _count_before(begins, counts, at + spans[k, 1]) - n_before
 
 
 @compiled
@@ -177,8 +197,9 @@ def _characters_of(texts, text_offsets):
 @compiled(inline="always")
 def _count_before(begins, counts, i):
     """How many characters begin before byte i of all documents."""
-    i_word, before = i >> SHIFT, (ONE << np.uint64(i & LOW_BITS)) - ONE
-    return counts[i_word] + ones(begins[i_word] & before)
+    at = np.uint64(i)
+    before = (ONE << (at & np.uint64(LOW_BITS))) - ONE
+    return counts[at >> np.uint64(SHIFT)] + ones(begins[at >> np.uint64(SHIFT)] & before)
 
 
 @compiled(inline="always")
@@ -203,6 +224,16 @@ def _odd_length(batch, i_chunk, p, end, ids, k, high, spelling, habits):
     """
     values, chunk_stop = batch.values, batch.chunk_offsets[i_chunk + 1]
     byte_of, is_bytes, i = spelling.byte_of, habits.is_bytes, ids[k]
+    made, n_made = habits.made_unk, np.int64(len(habits.made_unk))
+    if i == spelling.unk_id and n_made > 0:
+        if _stands_at(values, p, chunk_stop, made, 0, n_made):
+            return n_made, np.int64(1)
+        if habits.fuses and k + 1 < high and ids[k + 1] == i:
+            # Two in a row are not both for unknown symbols.
+            e = p
+            while e < chunk_stop and not _stands_at(values, e, chunk_stop, made, 0, n_made):
+                e += symbol_length_from(values, e, is_bytes)
+            return e - p, np.int64(1)
     if i == spelling.unk_id and habits.fuses:
         return _unknown_length(values, p, chunk_stop, ids, k, high, spelling.surfaces, spelling.offsets, byte_of,
                                spelling.unk_id, is_bytes), np.int64(1)  # fmt: skip
