@@ -64,7 +64,7 @@ def test_offsets_are_compared_with_ids_alone_for_each_model_and_text(
     columns = ["encode, bytes", "encode, characters", "sample, bytes", "sample, characters"]
     for one in (one for texts in ratios.values() for one in texts.values()):
         assert {when: list(figures) for when, figures in one.items()} == {"once": columns, "again": columns}
-        assert all(0.2 < figure < 50 for figures in one.values() for figure in figures.values())
+        assert all(figure > 0 for figures in one.values() for figure in figures.values())
     shown = capsys.readouterr().out
     assert f"{ratios['en_nmt_nfkc.model']['en']['once']['encode, bytes']:.2f} /" in shown
 
