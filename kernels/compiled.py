@@ -19,9 +19,12 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
+from numba.core.lowering import Lower
 from numba.core.runtime.nrt import rtsys
 from numba.core.typed_passes import NativeLowering
 from numba.core.typing.templates import make_concrete_template
+
+from gpu_lattice.kernels.cpu.passing import handed_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +81,7 @@ class _Compiled:
     @cached_property
     def _dispatcher(self) -> Any:
         function: Any = self.__wrapped__
-        dispatcher: Any = njit(function, **self._options)
+        dispatcher: Any = njit(function, pipeline_class=_HandingPipeline, **self._options)
         linked = _Linked(dispatcher)
         dispatcher.get_call_template, dispatcher.get_overload = linked.get_call_template, linked.get_overload
         try:
@@ -169,12 +172,37 @@ class _Linked:
 
 class _LinkedPipeline(CompilerBase):
     def define_pipelines(self) -> list[Any]:
-        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        passes.passes = [
-            (_LinkedLowering if a_pass is NativeLowering else a_pass, reason) for a_pass, reason in passes.passes
-        ]
-        passes.finalize()
-        return [passes]
+        return [_lowered_by(_LinkedLowering, self.state)]
+
+
+class _HandingPipeline(CompilerBase):
+    def define_pipelines(self) -> list[Any]:
+        return [_lowered_by(_HandingLowering, self.state)]
+
+
+def _lowered_by(lowering: type[NativeLowering], state: Any) -> Any:
+    passes = DefaultPassBuilder.define_nopython_pipeline(state)
+    passes.passes = [(lowering if a_pass is NativeLowering else a_pass, reason) for a_pass, reason in passes.passes]
+    passes.finalize()
+    return passes
+
+
+class _Handing(Lower):
+    def create_cpython_wrapper(self, release_gil: bool = False) -> None:
+        """The function as Python calls it, to which arrays are handed over (kernels/cpu/passing.py)."""
+        kind = self.fndesc.restype
+        self.fndesc.restype = handed_over(kind)
+        super().create_cpython_wrapper(release_gil)
+        self.fndesc.restype = kind
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _HandingLowering(NativeLowering):
+    _name = "handing_lowering"
+
+    @property
+    def lowering_class(self) -> type[Lower]:
+        return _Handing
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)

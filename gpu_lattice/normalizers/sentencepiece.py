@@ -20,7 +20,7 @@ from gpu_lattice.kernels.cpu.machine import (
     store_eight,
     trailing_zeros,
 )
-from gpu_lattice.kernels.cpu.passing import Held, handed, opened
+from gpu_lattice.kernels.cpu.passing import Held, opened
 from gpu_lattice.kernels.cpu.utf8 import character_length, code_point
 from gpu_lattice.normalizers import NormalizedBatch
 from gpu_lattice.normalizers.characters import (
@@ -188,7 +188,7 @@ def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no
         size = out_offsets[i_doc - i_start]
         out = grown(out, size, 2 * out.size + _room(offsets[i_doc + 1] - offsets[i_doc]))
         i_doc = write_documents(rules, values, offsets, i_start, i_doc, i_stop, out, out_offsets, None, None)
-    return handed(out[: out_offsets[-1]]), handed(out_offsets)
+    return out[: out_offsets[-1]], out_offsets
 
 
 @compiled

@@ -2,8 +2,11 @@
 
 At every call, Numba makes a header of each array that comes in and counts it among its references, and compiled code
 counts again wherever it reads a field: for the thirty arrays of a model that takes longer than a short text. What is
-`Held` has its headers made once, and its references are not counted, as it keeps its arrays alive. For each array that
-goes out, Numba asks Python what class it is to have; one that is `handed` over has NumPy's.
+`Held` has its headers made once, and its references are not counted, as it keeps its arrays alive.
+
+For each array that goes out, Numba asks Python what class it is to have. That takes time, too; and if an interrupt is
+raised there, Numba does not look, and gives a tuple without some of its items, or crashes. What is handed over
+(`handed_over`) has NumPy's class.
 """
 
 from typing import Any
@@ -41,13 +44,13 @@ class Held(bytes):
 
 
 def opened(held: Any) -> Any:
-    """The tuple that is held; anything else as it is. In compiled functions alone, like `handed`."""
+    """The tuple that is held; anything else as it is. In compiled functions alone."""
     return held.content if isinstance(held, Held) else held
 
 
-def handed(array: Any) -> Any:
-    """The same array, for a compiled function to return to Python."""
-    return array
+def handed_over(kind: Any) -> Any:
+    """The type by which a compiled function hands a value of this one over to Python."""
+    return HandedType(kind) if isinstance(kind, types.Array | types.BaseTuple) else kind
 
 
 def _cells(content: Any) -> list[bytes]:
@@ -126,40 +129,56 @@ def _read(context, builder, kind, cells, at):
     return array._getvalue(), at + 1 + kind.ndim
 
 
-class HandedType(types.Array):
-    """The type of an array that is handed over: as others, but for the way out."""
+class HandedType(types.Type):
+    """The type of arrays, or tuples of them, that are handed over: as the content, but for the way out."""
 
-    def __init__(self, array: types.Array) -> None:
-        super().__init__(array.dtype, array.ndim, array.layout, not array.mutable, f"handed({array})", array.aligned)
-
-    @property
-    def key(self) -> Any:
-        return "handed", *super().key
+    def __init__(self, content: Any) -> None:
+        self.content = content
+        super().__init__(f"handed({content})")
 
 
-register_model(HandedType)(models.ArrayModel)
-
-
-@intrinsic
-def _hand(typing_context, array):
-    def generate(context, builder, signature, arguments):
-        return impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
-
-    return HandedType(array)(array), generate
+@register_model(HandedType)
+def _model_of_content(manager, kind):
+    return manager.lookup(kind.content)
 
 
 if not config.DISABLE_JIT:  # type: ignore[attr-defined]
     # Not by `overload`, by which each use would be a function that takes or returns hundreds of words.
-    opened, handed = _open, _hand  # type: ignore[assignment]
+    opened = _open  # type: ignore[assignment]
 
 
 @box(HandedType)
-def _array_of_handed(kind, value, c):
-    constants, byte_pointer, int32 = c.env_manager, c.pyapi.voidptr, ir.IntType(32)
-    dtype, array_class = (constants.read_const(constants.add_const(x)) for x in (as_dtype(kind.dtype), np.ndarray))
+def _hand_over(kind, value, c):
+    if isinstance(kind.content, types.Array):
+        return _hand_array_over(kind.content, value, c)
+    # If an item is missing, an error is set: only the making of a named tuple goes through Python.
+    items, is_whole = c.pyapi.tuple_new(len(kind.content)), cgutils.true_bit
+    for i, item_kind in enumerate(kind.content):
+        item = c.box(handed_over(item_kind), c.builder.extract_value(value, i))
+        is_whole = c.builder.and_(is_whole, cgutils.is_not_null(c.builder, item))
+        c.pyapi.tuple_setitem(items, i, item)
+    done = cgutils.alloca_once_value(c.builder, c.pyapi.get_null_object())
+    with c.builder.if_then(is_whole, likely=True):
+        if isinstance(kind.content, types.BaseNamedTuple):
+            c.builder.store(c.pyapi.call(_constant(kind.content.instance_class, c), items), done)
+        else:
+            c.pyapi.incref(items)
+            c.builder.store(items, done)
+    c.pyapi.decref(items)
+    return c.builder.load(done)
+
+
+def _hand_array_over(kind, value, c):
+    byte_pointer, int32 = c.pyapi.voidptr, ir.IntType(32)
     signature = ir.FunctionType(c.pyapi.pyobj, [byte_pointer, c.pyapi.pyobj, int32, int32, c.pyapi.pyobj])
     adapt = cgutils.get_or_insert_function(c.builder.module, signature, "NRT_adapt_ndarray_to_python_acqref")
     header = c.builder.bitcast(cgutils.alloca_once_value(c.builder, value), byte_pointer)
+    array_class, dtype = _constant(np.ndarray, c), _constant(as_dtype(kind.dtype), c)
     array = c.builder.call(adapt, [header, array_class, int32(kind.ndim), int32(int(kind.mutable)), dtype])
     c.context.nrt.decref(c.builder, kind, value)
     return array
+
+
+def _constant(value, c):
+    """A Python object, borrowed from those that compiled code keeps."""
+    return c.env_manager.read_const(c.env_manager.add_const(value))

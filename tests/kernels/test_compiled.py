@@ -44,10 +44,10 @@ def run(folder: Path, before: str = "pass") -> list[str]:
 def package(tmp_path: Path) -> Path:
     """A package with a compiled function that calls one of another file."""
     package = tmp_path / "gpu_lattice"
-    (package / "kernels").mkdir(parents=True)
+    (package / "kernels" / "cpu").mkdir(parents=True)
     # A package without this file gives way to one that is installed.
     (package / "__init__.py").write_text("")
-    for name in ("__init__.py", "compiled.py"):
+    for name in ("__init__.py", "compiled.py", "cpu/__init__.py", "cpu/passing.py"):
         shutil.copy(KERNELS / name, package / "kernels" / name)
     (package / "caller.py").write_text(CALLER)
     (package / "callee.py").write_text(CALLEE.format(10))

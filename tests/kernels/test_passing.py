@@ -2,8 +2,10 @@
 
 import gc
 import pickle
+import signal
 import subprocess
 import sys
+import time
 import weakref
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +17,7 @@ from numba import config, typeof
 
 from gpu_lattice import Tokenizer
 from gpu_lattice.kernels.compiled import Bound, compiled
-from gpu_lattice.kernels.cpu.passing import Held, handed, opened
+from gpu_lattice.kernels.cpu.passing import Held, opened
 
 
 class Inner(NamedTuple):
@@ -55,7 +57,7 @@ def told(outer: Any) -> Any:
 def count_up(held: Any) -> Any:
     counts = opened(held)[0]
     counts[0] += 1
-    return handed(np.full(3, counts[0]))
+    return np.full(3, counts[0])
 
 
 def test_what_is_held_is_read_as_it_is() -> None:
@@ -103,6 +105,41 @@ def test_what_is_handed_over_is_an_array_that_may_be_written_to_and_owns_its_mem
     gc.collect()
     array[1] = 7
     assert array.tolist() == [1, 7, 1]
+
+
+@compiled
+def parts_of(n: int) -> Any:
+    word = np.uint64(1)
+    for _ in range(n):
+        word ^= word << np.uint64(13)
+        word ^= word >> np.uint64(7)
+    tables = np.full(2, word), np.zeros((1, 2))
+    return tables[0], Inner(tables[0], True, word), (Inner(tables[1][0], False, word), tables[1]), np.arange(3)
+
+
+def test_tuples_and_named_tuples_are_handed_over_as_they_are() -> None:
+    first, inner, (other, square), last = parts_of(0)
+    assert type(inner) is type(other) is Inner
+    assert (first.tolist(), inner.table.tolist(), inner.number, last.tolist()) == ([1, 1], [1, 1], 1, [0, 1, 2])
+    assert (other.table.tolist(), other.flag, square.shape) == ([0.0, 0.0], False, (1, 2))
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="the interrupt would come before what is handed over")
+def test_an_interrupt_that_comes_before_arrays_are_handed_over_is_raised() -> None:
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    parts_of(0)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(20):
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+                signal.setitimer(signal.ITIMER_REAL, 1e-3)
+                parts_of(30_000_000)
+                time.sleep(1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_arrays_that_are_only_read_may_be_read_only_or_not() -> None:

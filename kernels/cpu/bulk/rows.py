@@ -13,7 +13,7 @@ from gpu_lattice.kernels.cpu.bulk.encode_merges import encode_merges
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.parts import filled_documents, plan_parts
 from gpu_lattice.kernels.cpu.bulk.sample import sample_parts
-from gpu_lattice.kernels.cpu.passing import handed, opened
+from gpu_lattice.kernels.cpu.passing import opened
 
 
 @compiled
@@ -40,7 +40,7 @@ def sample_rows(texts, parts, part_bytes, is_null, doc_ids, seed, num_samples, t
         for k in range(log_weights.shape[1]):
             scores[i * log_weights.shape[1] + k] = log_weights[i, k]
         scores[n_paths + i], scores[n_paths + n + i] = z[i], z_exponent[i]
-    return handed(ids), handed(bounds), handed(scores), bad
+    return ids, bounds, scores, bad
 
 
 @compiled
@@ -51,7 +51,7 @@ def encode_rows(texts, parts, part_bytes, is_null, tables, memo):
     batch, part_offsets, part_docs, is_whole = _planned(texts, parts, part_bytes, model.pieces, False)
     ids, starts, lengths, bad = encode_parts(batch, part_offsets, model, arcs, memo)
     ids, bounds = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
-    return handed(ids), handed(bounds), bad
+    return ids, bounds, bad
 
 
 @compiled
@@ -65,7 +65,7 @@ def merge_rows(texts, parts, part_bytes, is_null, tables, memo):
     batch, part_offsets, part_docs, is_whole = _planned(texts, parts, part_bytes, model.pieces, True)
     ids, starts, lengths, bad = encode_merges(batch, part_offsets, model, memo)
     ids, bounds = _assembled(is_whole and bad < 0, ids, starts, lengths, part_docs, is_null, around)
-    return handed(ids), handed(bounds), bad
+    return ids, bounds, bad
 
 
 @compiled
