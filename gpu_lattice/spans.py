@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from gpu_lattice.backends.cpu import NO_CHUNK_IDS
-from gpu_lattice.kernels.compiled import Bound, readonly
+from gpu_lattice.kernels.compiled import Bound, as_written, readonly
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.spans import Alignment, Habits, find_spans
 from gpu_lattice.kernels.cpu.utf8 import bytes_of_character
@@ -159,7 +159,7 @@ def _are_sure(vocabulary: Vocabulary, spelling: Spelling) -> NDArray[np.bool_]:
     """Of each piece, whether its first symbol is a piece too."""
     values, starts, lengths = np.append(spelling.surfaces, [0] * 4), spelling.offsets[:-1], np.diff(spelling.offsets)
     by_bytes = vocabulary.symbols == "bytes"
-    sizes = np.ones(len(starts), np.int64) if by_bytes else bytes_of_character.py_func(values[starts])
+    sizes = np.ones(len(starts), np.int64) if by_bytes else as_written(bytes_of_character)(values[starts])
     codes = np.zeros(len(starts), np.int64)
     for k in range(4):
         codes += np.where(k < sizes, values[starts + k].astype(np.int64) << 8 * k, 0)

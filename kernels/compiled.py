@@ -58,6 +58,12 @@ def compiled(function: Any = None, **options: Any) -> Any:
     return function if config.DISABLE_JIT else _Compiled(function, options)  # type: ignore[attr-defined]
 
 
+def as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that was compiled, for Python to call with NumPy's arrays in place of numbers."""
+    plain: Callable[..., Any] = getattr(function, "__wrapped__", function)
+    return plain
+
+
 def readonly(array: NDArray[Any]) -> NDArray[Any]:
     """The array, or a view of it, that nothing is written to: Numba compiles once for what may be written to, once
     for what may not.

@@ -1,7 +1,10 @@
 """Offsets are those of sentencepiece and tokenizers, for every normalizer; those of samples tile the text."""
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +14,7 @@ import sentencepiece
 import tokenizers
 from bpe_files import MODELS as BPE_MODELS
 from bpe_files import trained
-from conftest import DATA
+from conftest import DATA, ROOT
 from cuda_on_cpu.host_device import HostDevice, compiler
 from hf_files import COLLAPSE, METASPACE, PIECES, STRIP_RIGHT, added_token, charsmap, sequence, texts, tokenizer_file
 from hypothesis import given
@@ -318,6 +321,21 @@ def test_spans_are_the_same_for_every_kind_of_sample() -> None:
         assert spans(tok.sample(["the end"], nbest_size=nbest_size, return_offsets="bytes")) == spans(best)
     out = tok.sample(["the end"], nbest_size=5, num_samples=4, return_offsets="bytes")
     assert [row[-1][1] for row in spans(out)] == [7] * 4
+
+
+@pytest.mark.parametrize("file", ["en_split.tokenizer.json", "en_symbols.model", "ja_bytes.model"])
+def test_spans_of_code_that_is_not_compiled_are_the_same(file: str) -> None:
+    given = ["A new ｶﾞ dawn é <s>", b"a\xffb \xe3\x81 e\xcc\x81"]
+    script = (
+        f"from gpu_lattice import Tokenizer; tok = Tokenizer.from_file({str(DATA / file)!r}, device='cpu')\n"
+        f"print(tok.encode({given}, return_offsets='bytes').spans.tolist())"
+    )
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    out = Tokenizer.from_file(DATA / file, device="cpu").encode(given, return_offsets="bytes")
+    assert json.loads(done.stdout) == out.spans.tolist()
 
 
 @pytest.mark.skipif(compiler() is None, reason="no g++: the CUDA sources cannot be built for this machine")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpu_lattice.kernels.compiled import compiled
+from gpu_lattice.kernels.compiled import as_written, compiled
 from gpu_lattice.kernels.cpu.machine import LITTLE_ENDIAN, ONES, bytes_equal, load_eight, trailing_zeros
 from gpu_lattice.kernels.cpu.utf8 import bytes_of_character, character_length, code_point
 from gpu_lattice.normalizers.charsmap import shortest_match
@@ -312,5 +312,5 @@ def extents_of(
     extents[is_raw] = raw
     extents[is_cooked, 0] = sources[parts.starts[is_cooked]]
     last = sources[parts.stops[is_cooked] - 1]
-    extents[is_cooked, 1] = last + bytes_of_character.py_func(original[last])
+    extents[is_cooked, 1] = last + as_written(bytes_of_character)(original[last])
     return extents

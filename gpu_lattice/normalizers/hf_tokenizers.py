@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_lattice.kernels.compiled import Bound, readonly
+from gpu_lattice.kernels.compiled import Bound, as_written, readonly
 from gpu_lattice.kernels.cpu.bulk.spans import LISTED, TO_END, Alignment
 from gpu_lattice.kernels.cpu.machine import ONES
 from gpu_lattice.kernels.cpu.utf8 import are_valid, bytes_of_character
@@ -530,7 +530,7 @@ def _in_original(alignment: Alignment, texts: TextBatch, valid: TextBatch, batch
     if alignment.kind == LISTED:
         stops = there + alignment.stops
     else:
-        stops = starts + bytes_of_character.py_func(valid.values[starts])
+        stops = starts + as_written(bytes_of_character)(valid.values[starts])
         chunk_offsets, chunk_ids = batch.chunks
         if batch.chunk_ids is not None:
             by_chunk = np.diff(chunk_offsets)
