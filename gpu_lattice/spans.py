@@ -11,6 +11,7 @@ from gpu_lattice.backends.cpu import NO_CHUNK_IDS
 from gpu_lattice.kernels.compiled import Bound, as_written, readonly
 from gpu_lattice.kernels.cpu.bulk.group import Batch
 from gpu_lattice.kernels.cpu.bulk.spans import Alignment, Habits, find_spans
+from gpu_lattice.kernels.cpu.passing import Held
 from gpu_lattice.kernels.cpu.utf8 import bytes_of_character
 from gpu_lattice.normalizers import AS_THEY_ARE
 from gpu_lattice.normalizers.byte_level import bytes_of
@@ -69,7 +70,7 @@ class SpanFinder:
     """Where the ids of one model are."""
 
     def __init__(self, model: Model, spelling: Spelling, parts: Parts | None) -> None:
-        self._spelling, self._parts, self._habits = spelling, parts, habits_of(model, spelling)
+        self._parts, self._tables = parts, Held((spelling, habits_of(model, spelling)))
         self._normalizer, self._around = model.normalizer, (len(model.prefix_ids), len(model.suffix_ids))
         self._find_spans = Bound(find_spans)
 
@@ -122,7 +123,7 @@ class SpanFinder:
         num_samples = (len(offsets) - 1) // max(1, len(texts))
         self._find_spans(
             _batch_of(normalized), alignment, readonly(texts.values), readonly(texts.offsets), ids, offsets,
-            num_samples, *self._around, texts.is_null, self._spelling, self._habits, unit == "characters", spans,
+            num_samples, *self._around, texts.is_null, self._tables, unit == "characters", spans,
         )  # fmt: skip
 
 
@@ -137,8 +138,8 @@ def unknown_surfaces(
     num_samples = n_rows // max(1, len(texts))
     find_spans(
         _batch_of(normalized), AS_THEY_ARE, readonly(normalized.values), readonly(normalized.offsets), ids, offsets,
-        num_samples, len(model.prefix_ids), len(model.suffix_ids), texts.is_null, spelling,
-        habits_of(replace(model, trims=()), spelling), False, spans,
+        num_samples, len(model.prefix_ids), len(model.suffix_ids), texts.is_null,
+        Held((spelling, habits_of(replace(model, trims=()), spelling))), False, spans,
     )  # fmt: skip
     surfaces: list[list[str]] = [[] for _ in range(n_rows)]
     at = np.flatnonzero(ids == model.vocabulary.unk_id)

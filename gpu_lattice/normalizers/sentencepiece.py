@@ -134,7 +134,7 @@ class SentencePieceNormalizer:
 
     @cached_property
     def _align(self) -> Bound:
-        return Bound(align)
+        return Bound(align, only_reads=True)
 
     def __call__(self, texts: TextBatch, threads: int = 1) -> NormalizedBatch:
         """Normalize a batch on `threads` threads; a null document comes out empty."""
@@ -146,7 +146,7 @@ class SentencePieceNormalizer:
 
     def aligned(self, texts: TextBatch) -> tuple[NormalizedBatch, Alignment]:
         """The same on one thread, and where its bytes come from: each from its unit, up to the next one."""
-        values, offsets, starts, ends = self._align(self.rules, readonly(texts.values), readonly(texts.offsets))
+        values, offsets, starts, ends = self._align(self._bound[1], texts.values, texts.offsets)
         return NormalizedBatch(values, offsets), Alignment(TO_NEXT, readonly(starts), readonly(ends))
 
     def __repr__(self) -> str:
@@ -194,6 +194,7 @@ def normalize_range(rules, values, offsets, i_start, i_stop):  # type: ignore[no
 @compiled
 def align(rules, values, offsets):  # type: ignore[no-untyped-def]
     """All documents as `normalize_range` has them, and (starts, ends) of `write_documents`."""
+    rules = opened(rules)
     n_docs = len(offsets) - 1
     out = np.empty(3 * (offsets[-1] - offsets[0]) // 2 + _room(0) * n_docs, np.uint8)
     starts, ends, out_offsets = np.empty(out.size, np.uint32), np.empty(n_docs, np.uint32), np.zeros_like(offsets)

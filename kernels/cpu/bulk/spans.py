@@ -10,6 +10,7 @@ import numpy as np
 from gpu_lattice.kernels.compiled import compiled
 from gpu_lattice.kernels.cpu.bulk.verify import length_at
 from gpu_lattice.kernels.cpu.machine import LANES, ONE, ones, starts_of_characters
+from gpu_lattice.kernels.cpu.passing import opened
 from gpu_lattice.kernels.cpu.utf8 import are_valid, bytes_of_character, character_length, symbol_length_from
 
 SAME, IN_CHARACTER, TO_NEXT, TO_END, LISTED = range(5)
@@ -58,13 +59,14 @@ class Habits(NamedTuple):
 
 
 @compiled
-def find_spans(batch, alignment, texts, text_offsets, ids, offsets, num_samples, n_before, n_after, is_null, spelling,
-               habits, in_characters, spans):  # fmt: skip
+def find_spans(batch, alignment, texts, text_offsets, ids, offsets, num_samples, n_before, n_after, is_null, tables,
+               in_characters, spans):  # fmt: skip
     """Fill spans int64 [ids, 2]: the bytes or characters of the original document that each id stands for.
 
     batch: without chunk_ids if no chunk is one token. texts uint8, text_offsets: the documents. Rows have n_before and
-    n_after ids around them, whose spans are 0, 0.
+    n_after ids around them, whose spans are 0, 0. tables: spelling and habits, which may be held.
     """
+    spelling, habits = opened(tables)
     kind, starts, stops = alignment.kind, alignment.starts, alignment.stops
     doc_offsets, chunk_offsets, chunk_ids = batch.offsets, batch.chunk_offsets, batch.chunk_ids
     values, surfaces, piece_offsets, unk_id = batch.values, spelling.surfaces, spelling.offsets, spelling.unk_id
