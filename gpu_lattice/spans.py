@@ -15,7 +15,7 @@ from gpu_lattice.kernels.cpu.passing import Held
 from gpu_lattice.kernels.cpu.utf8 import bytes_of_character
 from gpu_lattice.normalizers import AS_THEY_ARE
 from gpu_lattice.normalizers.byte_level import bytes_of
-from gpu_lattice.runtime.arguments import read_only, shown
+from gpu_lattice.runtime.arguments import check_lengths, read_only, shown
 from gpu_lattice.runtime.on_host import on_host
 from gpu_lattice.runtime.threads import byte_ranges, map_ranges
 
@@ -77,13 +77,7 @@ class SpanFinder:
     def ranges(self, texts: TextBatch, threads: int) -> list[tuple[int, int]]:
         """Documents that are best aligned together. Raises ValueError for one whose bytes a uint32 cannot number."""
         if texts.num_bytes > LARGEST_DOCUMENT:
-            lengths = np.diff(texts.offsets)
-            if lengths.max() > LARGEST_DOCUMENT:
-                i_doc = int(lengths.argmax())
-                raise ValueError(
-                    f"document {i_doc} has {lengths[i_doc]} bytes; for offsets, the limit is {LARGEST_DOCUMENT}, "
-                    "split it"
-                )
+            check_lengths(texts.offsets, LARGEST_DOCUMENT, "bytes; for offsets,")
         return byte_ranges(texts.offsets, max(threads, texts.num_bytes // RANGE_BYTES)) or [(0, 0)]
 
     def __call__(self, texts: TextBatch, out: TokenBatch, unit: Unit, threads: int) -> NDArray[np.int64]:

@@ -41,6 +41,7 @@ from gpu_lattice.runtime.arguments import (
     are_pieces,
     as_integer,
     as_list,
+    check_lengths,
     checked_alpha,
     checked_doc_ids,
     checked_flag,
@@ -1172,13 +1173,7 @@ class Tokenizer:
 
     def _checked_length(self, normalized: NormalizedBatch, first: int) -> NormalizedBatch:
         if len(normalized.values) > LARGEST_TEXT:
-            lengths = np.diff(normalized.offsets)
-            i_doc = int(lengths.argmax())
-            if lengths[i_doc] > LARGEST_TEXT:
-                raise ValueError(
-                    f"document {first + i_doc} has {lengths[i_doc]} normalized bytes; the limit is {LARGEST_TEXT}, "
-                    "split it"
-                )
+            check_lengths(normalized.offsets, LARGEST_TEXT, "normalized bytes;", first)
         return normalized
 
     def _best(self, batch: TextBatch, unit: Unit | None = None) -> TokenBatch:

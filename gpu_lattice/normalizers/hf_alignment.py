@@ -216,8 +216,7 @@ def replace_sources(pattern, content, values, parts, sources, new_values, new_pa
         i, stop = parts.starts[i_part], parts.stops[i_part]
         while parts.tokens[i_part] < 0 and i < stop:
             if LITTLE_ENDIAN and i + 8 <= values.size:
-                _copy_eight(sources, i, 0, out, q)
-                n = min(trailing_zeros(bytes_equal(load_eight(values, i), firsts)) >> 3, stop - i)
+                n = _copy_eight(values, sources, i, stop, firsts, 0, out, q)
                 i, q = i + n, q + n
                 if n == 8 or i == stop:
                     continue
@@ -233,12 +232,15 @@ def replace_sources(pattern, content, values, parts, sources, new_values, new_pa
 
 
 @compiled(inline="always")
-def _copy_eight(sources, i, base, out, q):  # type: ignore[no-untyped-def]
-    """Eight sources, counted from base."""
+def _copy_eight(values, sources, i, stop, firsts, base, out, q):  # type: ignore[no-untyped-def]
+    """Write eight sources, counted from base; how many of them are of bytes before stop and before one in `firsts`,
+    a word that repeats it.
+    """
     # Unsigned indices let the loop be vectorized.
     source, at, less = np.uint64(i), np.uint64(q), np.uint32(base)
     for k in range(np.uint64(8)):
         out[at + k] = sources[source + k] - less
+    return min(trailing_zeros(bytes_equal(load_eight(values, i), firsts)) >> 3, stop - i)
 
 
 @compiled
@@ -287,8 +289,7 @@ def cut_sources(cutter, values, parts, sources, docs, extents, size):  # type: i
                         q += 1
                 while i < stop:
                     if LITTLE_ENDIAN and i + 8 <= values.size:
-                        _copy_eight(sources, i, base, out, q)
-                        n = min(trailing_zeros(bytes_equal(load_eight(values, i), firsts)) >> 3, stop - i)
+                        n = _copy_eight(values, sources, i, stop, firsts, base, out, q)
                         i, q = i + n, q + n
                         if n == 8 or i == stop:
                             continue

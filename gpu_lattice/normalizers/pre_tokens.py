@@ -144,7 +144,7 @@ def _divide_texts(rules, actions, classes, values, ends, out, n):  # type: ignor
 
     Whether a boundary is known cannot be foreseen, so nothing branches on it: each is written, and counted if it is.
     From `again` on, it is tried whether masks tell the boundaries; the fewer they do, the longer is waited until then.
-    All is in one loop, for each call of a function that takes arrays would count references to them.
+    All is in one loop, or put into it, for each call of a function that takes arrays would count references to them.
     """
     p = again = np.uint64(out[n - ONE])
     wait = LEAST_WAIT
@@ -184,19 +184,20 @@ def _divide_texts(rules, actions, classes, values, ends, out, n):  # type: ignor
                             p += ONE
                 action = np.uint64(actions[state + np.uint64(classes[code])])
                 state = action >> SHIFT
-                out[n] = mark
-                n += action & MARK_BIT
-                out[n] = last
-                n += (action & LAST_BIT) >> ONE
-                out[n] = here
-                n += (action & HERE_BIT) >> TWO
+                n = _write_known(action, mark, last, here, out, n)
                 mark = here if action & SET_BIT else mark
                 last = here
         action = np.uint64(actions[state])
-        out[n] = mark
-        n += action & MARK_BIT
-        out[n] = last
-        n += (action & LAST_BIT) >> ONE
-        out[n] = stop
-        n += (action & HERE_BIT) >> TWO
+        n = _write_known(action, mark, last, stop, out, n)
     return out, n
+
+
+@compiled(inline="always")
+def _write_known(action, mark, last, here, out, n):  # type: ignore[no-untyped-def]
+    """Append to out[n:] the boundaries that an action says are known by now; returns where they end."""
+    out[n] = mark
+    n += action & MARK_BIT
+    out[n] = last
+    n += (action & LAST_BIT) >> ONE
+    out[n] = here
+    return n + ((action & HERE_BIT) >> TWO)

@@ -228,6 +228,17 @@ def check_offsets(name: str, offsets: Any, n_values: int) -> None:
         raise ValueError(f"{name} end at {last}, but there are {n_values} values")
 
 
+def check_lengths(offsets: NDArray[np.int64], most: int, what: str, first: int = 0) -> None:
+    """Raise ValueError if a document has more than `most` bytes.
+
+    what: which bytes and limit these are, in words; first: the number by which errors name the first document.
+    """
+    lengths = np.diff(offsets)
+    i_doc = int(lengths.argmax())
+    if lengths[i_doc] > most:
+        raise ValueError(f"document {first + i_doc} has {lengths[i_doc]} {what} the limit is {most}, split it")
+
+
 def read_only(array: Any, dtype: Any) -> NDArray[Any]:
     """The array in the form for compiled code: of this type, contiguous, aligned and read-only; copied if necessary.
 
